@@ -1,0 +1,260 @@
+"""One TOML configures a night. `examples/nightly.toml` documents every field, its default and its trade-off.
+
+`load_config` turns the file into a tree of frozen dataclasses. An unknown key fails and names the nearest known
+one; a wrong type fails and names the field, the value and what was expected. Secrets never stand here: they come
+from environment variables only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names the field, the value and the remedy."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class LogFields:
+    """Names of the log's columns; "" means that the log has no such column."""
+
+    timestamp: str = "timestamp"
+    query: str = "query"
+    user: str = "user"
+    clicks: str = "clicks"
+    impressions: str = "impressions"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Source:
+    """Where queries and candidates come from."""
+
+    kind: Literal["local"] = "local"
+    log: str = ""
+    index: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Log:
+    """Which events of the log make the night's queries."""
+
+    window_days: Positive = 7
+    fields: LogFields = LogFields()
+    filter: dict[str, str] = dataclasses.field(default_factory=dict)
+    max_query_chars: Positive = 1000
+    min_count: Positive = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class Candidates:
+    """How many candidates a query gets, and in which units they are scored."""
+
+    top_k: Positive = 100
+    title_boost: Annotated[float, Field(gt=0)] = 1.5
+    unit: Literal["passage", "sentence", "window"] = "passage"
+    window_words: Positive = 150
+    window_stride: Positive = 75
+
+    def __post_init__(self) -> None:
+        if self.window_stride > self.window_words:
+            raise ValueError(
+                f"window_stride {self.window_stride} is larger than window_words {self.window_words}: "
+                "words between two windows would never be scored; lower window_stride"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Tagging:
+    """Whether and how candidates are tagged."""
+
+    enabled: bool = True
+    max_hop: Positive = 3
+    max_entities: Positive = 4
+    max_entity_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    reasoning_density: Annotated[float, Field(gt=0)] = 0.2
+
+
+@dataclass(frozen=True, config=STRICT)
+class Scoring:
+    """The model and how it is run."""
+
+    model: str = ""  # "" is the model that ships with Nightrank
+    onnx_file: str = ""  # "" is onnx/model.onnx, or the only ONNX file there
+    backend: Literal["onnx"] = "onnx"
+    max_length: Annotated[int, Field(ge=8)] = 256
+    max_tokens: Annotated[int, Field(ge=64)] = 4096
+    threads: NonNegative = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Ranking:
+    """How much of the order is published."""
+
+    top_n: NonNegative = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Labels:
+    """What counts as a positive for mining."""
+
+    source: Literal["clicks", "qrels", "answers"] = "clicks"
+    min_clicks: Positive = 1
+    queries: str = ""
+    qrels: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Mining:
+    """Which candidates become hard negatives; names as in sentence-transformers' mine_hard_negatives."""
+
+    enabled: bool = True
+    num_negatives: Positive = 5
+    easy_negatives: NonNegative = 1
+    rank_min: Positive = 1
+    rank_max: NonNegative = 0
+    max_score: Share = 1.0
+    min_score: Share = 0.0
+    absolute_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    relative_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    sampling: Literal["top", "random"] = "top"
+    seed: int = 7
+
+
+@dataclass(frozen=True, config=STRICT)
+class Reuse:
+    """Whether the newest published run saves work."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True, config=STRICT)
+class Output:
+    """Where and how a run is published."""
+
+    path: str = ""
+    store_text: bool = True
+    queries_per_shard: Positive = 200
+    max_rejected_share: Share = 0.05
+
+
+@dataclass(frozen=True, config=STRICT)
+class Evaluation:
+    """Judgements to measure the night against; "" leaves that measurement out."""
+
+    queries: str = ""
+    qrels: str = ""
+    sentence_qrels: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """A whole night."""
+
+    source: Source = Source()
+    log: Log = Log()
+    candidates: Candidates = Candidates()
+    tags: Tagging = Tagging()
+    scoring: Scoring = Scoring()
+    ranking: Ranking = Ranking()
+    labels: Labels = Labels()
+    mining: Mining = Mining()
+    reuse: Reuse = Reuse()
+    output: Output = Output()
+    evaluation: Evaluation = Evaluation()
+
+
+PATHS = {
+    "source": ("log", "index"),
+    "scoring": ("model",),
+    "labels": ("queries", "qrels"),
+    "output": ("path",),
+    "evaluation": ("queries", "qrels", "sentence_qrels"),
+}
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a night's configuration.
+
+    Relative paths in it are taken from the file's own folder; paths with a scheme ("gs://...") stay as they are.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a wrong type or value.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration at {path}; start from examples/nightly.toml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    return parse_config(raw, base=path.parent, name=str(path))
+
+
+def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "config") -> Config:
+    """Turn parsed TOML into a Config; `base` is the folder that relative paths start from."""
+    try:
+        # In JSON mode strict dataclasses take plain tables; in Python mode they take nothing but instances.
+        config = TypeAdapter(Config).validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        problems = "; ".join(_explain(dict(e)) for e in error.errors())
+        raise ConfigError(f"{name}: {problems}") from None
+    return _resolve(config, base)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain data, for the manifest. It holds no secrets by construction."""
+    return dataclasses.asdict(config)
+
+
+def _resolve(config: Config, base: Path) -> Config:
+    sections = {
+        section: dataclasses.replace(
+            getattr(config, section),
+            **{key: _absolute(getattr(getattr(config, section), key), base) for key in keys},
+        )
+        for section, keys in PATHS.items()
+    }
+    return dataclasses.replace(config, **sections)
+
+
+def _absolute(value: str, base: Path) -> str:
+    if not value or "://" in value:
+        return value
+    return str((base / Path(value).expanduser()).resolve())
+
+
+def _explain(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        nearest = difflib.get_close_matches(error["loc"][-1], _known_keys(error["loc"][:-1]), n=1, cutoff=0)
+        return f"unknown key '{where}'; the nearest known one is '{'.'.join([*error['loc'][:-1], *nearest])}'"
+    return f"'{where}' = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _known_keys(section: tuple[Any, ...]) -> list[str]:
+    node: Any = Config()
+    for part in section:
+        node = getattr(node, part)
+    return [field.name for field in dataclasses.fields(node)]
+
+
+def window(run_date: datetime.date, days: int) -> tuple[datetime.datetime, datetime.datetime]:
+    """The half-open span [start, end) of UTC time that ends with `run_date`'s last moment."""
+    end = datetime.datetime.combine(run_date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
+    return end - datetime.timedelta(days=days), end

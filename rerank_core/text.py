@@ -1,0 +1,56 @@
+"""Cleaning of text that comes from users and documents, before anything else sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+# Control characters but white space, format characters and surrogates: invisible to a reader, and the way to
+# smuggle a forged tag or a NUL past a check. Zero-width joiners go too: tokenizers drop them anyway.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_SPACE = re.compile(r"\s+")
+_EDGE_PUNCTUATION = " ?!.,;:"
+
+
+def clean(text: str) -> str:
+    """Drop invisible characters and fold white space; what a person sees stays as it is."""
+    return _SPACE.sub(" ", _INVISIBLE.sub("", text)).strip()
+
+
+def normalise_query(text: str) -> str:
+    """Fold spellings of one query to one text: Unicode NFC, white space, closing punctuation.
+
+    Case stays: it carries the names that HOP and ENT read. `query_id` ignores it.
+    """
+    # NFC comes after cleaning: a character that is dropped may have kept a letter and its accent apart.
+    return unicodedata.normalize("NFC", clean(text)).strip(_EDGE_PUNCTUATION)
+
+
+def query_id(text: str) -> str:
+    """Id of a query: 16 hex digits of the SHA-256 of its normalised, case-folded text."""
+    return fingerprint(normalise_query(text).casefold())[:16]
+
+
+def fingerprint(*parts: str) -> str:
+    """Hex SHA-256 over the parts and their lengths, so that ("ab", "c") differs from ("a", "bc")."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def shorten(text: str, *, limit: int = 200) -> str:
+    """At most `limit` characters of `text` for an error message, saying how many there were."""
+    visible = clean(text)
+    return visible if len(visible) <= limit else f"{visible[:limit]}... ({len(text)} characters)"
+
+
+def utf8(text: str) -> str:
+    """`text` without lone surrogates: JSON can spell them ("\\ud800"), UTF-8 and so an index or a file cannot."""
+    return text.encode("utf-8", "ignore").decode()

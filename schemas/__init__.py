@@ -1,0 +1,1 @@
+"""What flows through a night and what it publishes. Imports pyarrow alone."""

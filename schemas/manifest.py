@@ -1,0 +1,83 @@
+"""What a run says of itself. Written last: a run without a manifest was never published."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+FORMAT = 1
+
+
+class ManifestError(ValueError):
+    """A manifest is missing, damaged or of a format that this version does not read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableInfo:
+    """One published table."""
+
+    path: str  # folder of its Parquet files, relative to the output folder
+    schema_version: int
+    files: int
+    rows: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance:
+    """Where every record went, by unit; the left side equals the sum of the right one, or nothing is published."""
+
+    events: dict[str, int]  # read = kept + outside_window + rejected + below_min_count
+    queries: dict[str, int]  # read = published + rejected
+    pairs: dict[str, int]  # read = published + reused + rejected + below_top_n
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """One run. `stages` holds records in, out and rejected and the seconds spent, summed over workers."""
+
+    run_id: str
+    run_date: str
+    created_at: str  # UTC, the moment of publishing
+    nightrank_version: str
+    config: dict[str, Any]
+    source: dict[str, Any]
+    window: tuple[str, str] | None  # [start, end), UTC; None for a log without times
+    previous_run_id: str | None
+    model_fingerprint: str
+    tagger_fingerprint: str | None
+    stages: dict[str, dict[str, float]]
+    balance: Balance
+    mining: dict[str, dict[str, int]]  # kept and rejected, by rule
+    degraded: dict[
+        str, int | str
+    ]  # what was done less well than asked: truncated pairs, reuse not possible ...
+    rejected: dict[str, int]  # dead letters by stage and reason
+    metrics: dict[str, dict[str, float]]  # before and after, over the judgements; empty without
+    tables: dict[str, TableInfo]
+    seconds: float  # wall time of the run
+    format: int = FORMAT
+
+
+def to_json(manifest: Manifest) -> str:
+    """The manifest as readable JSON."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, *, name: str = "manifest") -> Manifest:
+    """Read a manifest back.
+
+    Raises:
+        ManifestError: not JSON, another format, or fields missing.
+    """
+    try:
+        raw = json.loads(text)
+        if raw["format"] != FORMAT:
+            raise ManifestError(f"{name} has format {raw['format']!r}; this version reads format {FORMAT}")
+        raw["balance"] = Balance(**raw["balance"])
+        raw["tables"] = {table: TableInfo(**info) for table, info in raw["tables"].items()}
+        raw["window"] = tuple(raw["window"]) if raw["window"] else None
+        return Manifest(**raw)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ManifestError(f"{name} is damaged ({error}); the run it belongs to cannot be trusted") from None

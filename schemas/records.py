@@ -1,0 +1,120 @@
+"""The records that travel from the index to Parquet.
+
+NamedTuples, because Beam pickles them compactly and they cannot be changed by a stage that only reads them.
+Scores are logits of one cross-encoder; sigmoid and calibration come when a table is written.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+HOP_UNREACHABLE = -1
+"""`Tags.hop` of a candidate that no chain of shared entities joins to the query."""
+
+
+class LogEvent(NamedTuple):
+    """One search of one user, as the query log holds it, fields named but nothing normalised."""
+
+    record: str  # where it was read, "queries.jsonl:17": what a dead letter names
+    timestamp: str  # ISO-8601, or "" where the log has no times
+    query: str
+    user: str  # a hash; "" where the log has none
+    clicks: tuple[str, ...]  # doc ids clicked
+    impressions: tuple[str, ...]  # doc ids shown, in order; () where the log has none
+
+
+class Query(NamedTuple):
+    """One distinct normalised query of the window, with what its users did."""
+
+    query_id: str
+    text: str
+    count: int  # type: ignore[assignment]  # events in the window; tuple.count is not missed here
+    users: int  # distinct users; 0 where the log names none
+    clicks: tuple[tuple[str, int], ...]  # (doc_id, clicks), sorted by doc_id
+
+
+class Document(NamedTuple):
+    """One document that BM25 found for a query, whole."""
+
+    doc_id: str
+    title: str
+    text: str
+    sentences: tuple[str, ...]  # of the text, where the index holds them; else ()
+    bm25_score: float
+    bm25_rank: int  # from 1
+
+
+class Candidate(NamedTuple):
+    """One unit (passage, sentence or window) of a document that BM25 found for a query."""
+
+    doc_id: str
+    passage_id: str  # doc_id for a whole passage, "doc_id#3" for its fourth unit
+    title: str
+    text: str
+    bm25_score: float  # of the document
+    bm25_rank: int  # of the document, from 1
+
+
+class Tags(NamedTuple):
+    """What the tagger says of one candidate of one query. Never derived from labels."""
+
+    hop: int  # distance from the query's entities; HOP_UNREACHABLE
+    role: str  # rhetorical function, one of `rerank_core.features.role.ROLES`
+    entities: tuple[str, ...]  # the most telling first
+    causal: bool
+    reasoning: bool
+
+
+class ScoredCandidate(NamedTuple):
+    """A candidate on its way through scoring; `logit` is None until a score is found or computed."""
+
+    candidate: Candidate
+    tags: Tags | None  # None in plain mode
+    fingerprint: str  # of the exact model input and the model: see rerank_core.scoring.reuse
+    logit: float | None
+    reused: bool  # the logit comes from an earlier run
+    overflow: int  # tokens of the input beyond max_length, which the model did not see
+
+
+class RankedCandidate(NamedTuple):
+    """A scored candidate with its places; `rank` orders units, `doc_rank` documents by their best unit."""
+
+    scored: ScoredCandidate
+    rank: int  # from 1
+    doc_rank: int  # from 1
+    rank_before: int  # place of the unit in BM25's order, from 1
+
+
+class QueryGroup(NamedTuple):
+    """One query and all its candidates: the element that pure functions take and return."""
+
+    query: Query
+    candidates: tuple[ScoredCandidate, ...]
+
+
+class RankedGroup(NamedTuple):
+    """A query group in its final order."""
+
+    query: Query
+    candidates: tuple[RankedCandidate, ...]
+
+
+class HardNegative(NamedTuple):
+    """One (query, positive, negative) with the rule that kept it."""
+
+    query: Query
+    positive: RankedCandidate
+    negative: RankedCandidate
+    label_source: str  # clicks | qrels | answers
+    kept_by: str  # top | random | easy
+    margin: float  # positive's score minus negative's, sigmoid scale
+
+
+class Rejected(NamedTuple):
+    """A record that a stage could not handle: nothing leaves the job without one of these."""
+
+    stage: str
+    unit: str  # what one such record is: event | query | pair
+    record: str  # its id: "queries.jsonl:17", a query_id, "query_id/passage_id"
+    reason: str  # a stable slug: empty_query, no_candidates, nan_logit ...
+    detail: str  # for a person: the value and the remedy; never a user's identity

@@ -1,0 +1,124 @@
+"""One pyarrow schema per published table, each with a version, and a doc for every column.
+
+A change that a reader could notice raises the table's version and gets a line in CHANGELOG.md; the golden
+files in tests/golden show what is published.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+STR, F32, I32, BOOL = pa.string(), pa.float32(), pa.int32(), pa.bool_()
+STRINGS = pa.list_(pa.field("element", STR))
+
+
+def _table(name: str, version: int, columns: list[tuple[str, pa.DataType, bool, str]]) -> pa.Schema:
+    fields = [pa.field(n, t, nullable=null, metadata={"doc": doc}) for n, t, null, doc in columns]
+    return pa.schema(fields, metadata={"table": name, "schema_version": str(version)})
+
+
+RERANKED = _table(
+    "reranked",
+    1,
+    [
+        ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
+        ("query", STR, False, "The normalised query text."),
+        ("doc_id", STR, False, "Id of the document in the source index."),
+        ("passage_id", STR, False, "Id of the scored unit: doc_id, or doc_id#n for its n-th unit from 0."),
+        ("title", STR, True, "Title of the document; null where output.store_text is false."),
+        ("text", STR, True, "Text of the unit; null where output.store_text is false: join on passage_id."),
+        ("rank", I32, False, "Place of the unit after reranking, from 1."),
+        ("rank_before", I32, False, "Place of the unit in BM25's order, from 1."),
+        ("doc_rank", I32, False, "Place of the document after reranking, by its best unit (MaxP), from 1."),
+        ("doc_rank_before", I32, False, "Place of the document in BM25's order, from 1."),
+        ("bm25_score", F32, False, "BM25 score of the document, as the index gave it."),
+        ("logit", F32, False, "The cross-encoder's raw output; compare logits only under one model."),
+        ("score", F32, False, "Sigmoid of the logit, 0 to 1; not calibrated."),
+        ("hop", I32, True, "Tag: entity distance from the query, -1 unreachable; null without tags."),
+        ("role", STR, True, "Tag: rhetorical role; null without tags."),
+        ("entities", STRINGS, True, "Tag: named entities, most telling first; null without tags."),
+        ("causal", BOOL, True, "Tag: holds causal language; null without tags."),
+        ("reasoning", BOOL, True, "Tag: dense in entities; null without tags."),
+        ("overflow_tokens", I32, False, "Tokens beyond max_length that the model did not see; 0 for most."),
+        ("reused", BOOL, False, "The logit was carried over from an earlier run with the same fingerprints."),
+        ("input_fingerprint", STR, False, "Hash of the exact model input and of the model: key of reuse."),
+        ("model_fingerprint", STR, False, "Hash of the model's files, tokenizer, max_length and precision."),
+        ("run_id", STR, False, "The run that published this row."),
+    ],
+)
+
+HARD_NEGATIVES = _table(
+    "hard_negatives",
+    1,
+    [
+        ("query_id", STR, False, "Id of the normalised query."),
+        ("query", STR, False, "The normalised query text."),
+        ("positive_id", STR, False, "passage_id of the positive."),
+        ("positive", STR, False, "Title and text of the positive."),
+        ("positive_logit", F32, False, "The model's logit of the positive."),
+        ("negative_id", STR, False, "passage_id of the negative."),
+        ("negative", STR, False, "Title and text of the negative."),
+        ("negative_logit", F32, False, "The model's logit of the negative."),
+        ("negative_rank", I32, False, "Place of the negative after reranking, from 1."),
+        ("negative_rank_before", I32, False, "Place of the negative in BM25's order, from 1."),
+        ("margin", F32, False, "Sigmoid score of the positive minus the negative's; below 0: ranked wrong."),
+        ("label_source", STR, False, "Where the positive's label comes from: clicks, qrels or answers."),
+        ("kept_by", STR, False, "The rule that chose the negative: top, random or easy."),
+        (
+            "positive_tags",
+            STR,
+            False,
+            "The positive's rendered tags, as the model saw them; empty without tags.",
+        ),
+        (
+            "negative_tags",
+            STR,
+            False,
+            "The negative's rendered tags, as the model saw them; empty without tags.",
+        ),
+        ("model_fingerprint", STR, False, "The model whose scores chose the negative."),
+        ("run_id", STR, False, "The run that published this row."),
+    ],
+)
+
+TRAINING_PAIRS = _table(
+    "training_pairs",
+    1,
+    [
+        ("query", STR, False, "The query side of the model input, tags included where the night used them."),
+        ("passage", STR, False, "The passage side of the model input."),
+        ("label", F32, False, "1 for a positive, 0 for a mined negative."),
+    ],
+)
+
+DEAD_LETTERS = _table(
+    "dead_letters",
+    1,
+    [
+        ("stage", STR, False, "Stage that could not handle the record."),
+        ("unit", STR, False, "What one record of that stage is: event, query or pair."),
+        ("record", STR, False, "Id of the record: file:line, query_id, or query_id/passage_id."),
+        ("reason", STR, False, "Stable slug, to group by."),
+        ("detail", STR, False, "The value, shortened, and the remedy."),
+        ("run_id", STR, False, "The run that published this row."),
+    ],
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "reranked": RERANKED,
+    "hard_negatives": HARD_NEGATIVES,
+    "training_pairs": TRAINING_PAIRS,
+    "dead_letters": DEAD_LETTERS,
+}
+
+
+def schema_version(schema: pa.Schema) -> int:
+    """Version that a schema (or a published file's schema) carries.
+
+    Raises:
+        ValueError: the schema carries none, so it was not written by this project.
+    """
+    raw = (schema.metadata or {}).get(b"schema_version")
+    if raw is None:
+        raise ValueError("schema carries no 'schema_version' metadata: not a table published by Nightrank")
+    return int(raw)
