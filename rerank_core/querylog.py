@@ -1,0 +1,220 @@
+"""From raw records of a query log to the distinct queries of a window, as pure functions.
+
+`parse_event` names and checks one record; `screen` says what becomes of its event; `accumulate`, `merge` and
+`finish` fold the events of one query into one Query, in any order and any grouping, with one outcome.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from rerank_core.config import LogFields
+from rerank_core.text import normalise_query, query_id, shorten
+from schemas.records import LogEvent, Query
+
+Window = tuple[datetime.datetime, datetime.datetime]
+"""[start, end) in UTC: an event at `start` is inside, one at `end` is not."""
+
+_MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138, as milliseconds 1973
+_SHOWN = 80
+
+
+class EventError(ValueError):
+    """An event that cannot be used: `reason` is a stable slug, `detail` says why, and names no user."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Accepted(NamedTuple):
+    """What aggregation needs of one event."""
+
+    query_id: str
+    text: str  # normalised
+    user: str  # "" where unknown
+    clicks: tuple[str, ...]
+
+
+def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
+    """Check one record of the log, decoded from JSON or Parquet.
+
+    Optional columns (user, clicks, impressions) may be absent or null. The query stays as it is; all else
+    loses lone surrogates, which no UTF-8 writer takes.
+
+    Raises:
+        EventError: not_an_object, missing_query, query_not_text, bad_timestamp, bad_user, bad_clicks,
+            bad_impressions. Details quote plain values only: a nested one may hold who asked.
+    """
+    if not isinstance(raw, Mapping):
+        hint = "; one event a line: jq -c '.[]' turns an array into lines" if isinstance(raw, list) else ""
+        raise EventError("not_an_object", f"expected an object, found {_shown(raw)}{hint}")
+    query = raw.get(fields.query)
+    if query is None:
+        raise EventError(
+            "missing_query", f"no value in '{fields.query}', the column that log.fields.query names"
+        )
+    if not isinstance(query, str):
+        raise EventError("query_not_text", f"'{fields.query}' is {_shown(query)}; it must be a string")
+    return LogEvent(
+        record=record,
+        timestamp=_timestamp(raw.get(fields.timestamp), fields.timestamp) if fields.timestamp else "",
+        query=query,
+        user=_user(raw.get(fields.user), fields.user) if fields.user else "",
+        clicks=_ids(raw.get(fields.clicks), fields.clicks, reason="bad_clicks") if fields.clicks else (),
+        impressions=_ids(raw.get(fields.impressions), fields.impressions, reason="bad_impressions")
+        if fields.impressions
+        else (),
+    )
+
+
+def wanted(raw: Any, log_filter: Mapping[str, str]) -> bool:
+    """Whether a record passes `log.filter`: every field named there has that value as a string."""
+    if not isinstance(raw, Mapping):
+        return True  # nothing to filter by: parse_event says what is wrong with it
+    return all(str(raw.get(name)) == value for name, value in log_filter.items())
+
+
+def utc_timestamp(value: Any) -> str:
+    """A time as ISO-8601 in UTC, "2026-03-02T10:00:00+00:00".
+
+    Args:
+        value: an ISO-8601 string or a datetime (without an offset: UTC), or epoch seconds or milliseconds
+            (numbers from 1e11 on: what they would mean as seconds lies after the year 5000).
+
+    Raises:
+        ValueError: it is none of these, or no time between the years 1 and 9999.
+    """
+    try:
+        if isinstance(value, str):
+            value = datetime.datetime.fromisoformat(value.strip())
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            seconds = value / 1000 if abs(value) >= _MILLISECONDS_FROM else value
+            value = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        if not isinstance(value, datetime.datetime):
+            raise ValueError(f"{type(value).__name__} is no time")
+        time = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
+        utc: str = time.astimezone(datetime.UTC).isoformat()
+        return utc
+    except (OverflowError, OSError) as error:
+        raise ValueError(str(error)) from None
+
+
+def screen(event: LogEvent, *, window: Window | None, max_query_chars: int) -> Accepted | None:
+    """What aggregation takes of `event`; None if it lies outside the window.
+
+    Raises:
+        EventError: bad_timestamp, empty_query (nothing left after normalisation), query_too_long.
+    """
+    if window is not None and not window[0] <= _time(event.timestamp) < window[1]:
+        return None
+    text = normalise_query(event.query)
+    if not text:
+        found = f"{len(event.query)} characters, all white space, punctuation or invisible"
+        raise EventError("empty_query", f"nothing is left of the query after normalisation: {found}")
+    if len(text) > max_query_chars:
+        limit = f"the limit is {max_query_chars}: raise log.max_query_chars to keep such queries"
+        start = repr(text[:_SHOWN])
+        raise EventError(
+            "query_too_long", f"the query has {len(text)} characters, {limit}; it starts {start}"
+        )
+    return Accepted(query_id(text), text, event.user, event.clicks)
+
+
+class Tally(NamedTuple):
+    """The events of one query, folded. `accumulate` changes it in place: never share one."""
+
+    spellings: dict[str, int]
+    users: set[str]  # exact: about 100 bytes a distinct user of this query
+    clicks: dict[str, int]
+
+
+def empty_tally() -> Tally:
+    return Tally({}, set(), {})
+
+
+def accumulate(tally: Tally, event: Accepted) -> Tally:
+    """`tally` with one more event, changed in place."""
+    tally.spellings[event.text] = tally.spellings.get(event.text, 0) + 1
+    if event.user:
+        tally.users.add(event.user)
+    for doc_id in event.clicks:
+        tally.clicks[doc_id] = tally.clicks.get(doc_id, 0) + 1
+    return tally
+
+
+def merge(tallies: Iterable[Tally]) -> Tally:
+    """One new tally of all events; associative and commutative in what `finish` makes of it."""
+    spellings: Counter[str] = Counter()
+    clicks: Counter[str] = Counter()
+    users: set[str] = set()
+    for tally in tallies:
+        spellings.update(tally.spellings)
+        clicks.update(tally.clicks)
+        users |= tally.users
+    return Tally(dict(spellings), users, dict(clicks))
+
+
+def finish(tally: Tally) -> Query:
+    """The query of a tally that is not empty; its text is the most frequent spelling, then the smallest."""
+    text = min(tally.spellings, key=lambda spelling: (-tally.spellings[spelling], spelling))
+    return Query(
+        query_id=query_id(text),
+        text=text,
+        count=sum(tally.spellings.values()),
+        users=len(tally.users),
+        clicks=tuple(sorted(tally.clicks.items())),
+    )
+
+
+def _time(timestamp: str) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromisoformat(utc_timestamp(timestamp))
+    except ValueError:
+        remedy = 'it must be ISO-8601, or log.fields.timestamp "" for a log without times'
+        raise EventError("bad_timestamp", f"the event's time is {_shown(timestamp)}; {remedy}") from None
+
+
+def _timestamp(value: Any, name: str) -> str:
+    try:
+        return utc_timestamp(value)
+    except ValueError:
+        expected = "it must be ISO-8601, or epoch seconds or milliseconds"
+        remedy = f'{expected}; for a log without times set log.fields.timestamp = ""'
+        raise EventError("bad_timestamp", f"'{name}' is {_shown(value)}; {remedy}") from None
+
+
+def _user(value: Any, name: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise EventError(
+            "bad_user", f"'{name}' is a {type(value).__name__}; it must be a string or an integer"
+        )
+    return _encodable(str(value))
+
+
+def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise EventError(reason, f"'{name}' is {_shown(value)}; it must be a list of doc ids")
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            raise EventError(reason, f"'{name}' holds {_shown(item)}; doc ids are strings or integers")
+    return tuple(_encodable(str(item)) for item in value)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "ignore").decode()
+
+
+def _shown(value: Any) -> str:
+    """A plain value, shortened; of a nested one its type alone."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return shorten(repr(value), limit=_SHOWN)
+    return f"a {type(value).__name__}"
