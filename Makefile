@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Both set up the virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DATE := 2026-03-08
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed-cpu
+	@test -e demo_index/nightrank_index.json || $(BIN)/nightrank index sample_data --to demo_index
+	@$(BIN)/nightrank nightly --config examples/demo.toml --run-date $(DEMO_DATE)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nightrank needs Python 3.11 or newer")'
+	@echo "Making the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-cpu: setup.py | $(VENV)/bin/python
+	@echo "Installing Nightrank for scoring on CPU (no torch); about a minute ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-cpu
+	@echo "Installing what the tests and checks need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo_output demo_index build *.egg-info

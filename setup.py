@@ -1,0 +1,41 @@
+"""Nightrank's packages, dependencies and command. Why each dependency is here stands in DECISIONS.md."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CPU = ["onnxruntime>=1.22,<2", "tokenizers>=0.21,<1"]
+GPU = ["onnxruntime-gpu>=1.22,<2", "tokenizers>=0.21,<1"]  # cannot be installed beside onnxruntime
+TRAIN = [
+    "torch>=2.6,<3",
+    "transformers>=5,<6",
+    "sentence-transformers>=5.2,<7",
+    "onnx>=1.17,<2",
+    "onnxscript>=0.5",
+]
+TEST = ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.120,<7", "onnx>=1.17,<2"]
+DEV = [*TEST, "ruff==0.17.5", "mypy>=2,<3", "import-linter>=2.3,<3"]
+
+setup(
+    name="nightrank",
+    version="0.1.0",
+    description="Reranks a search index overnight: query log and BM25 candidates in, versioned Parquet out.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pipelines*", "rerank_core*", "schemas*"]),
+    package_data={"rerank_core": ["models/default/*", "models/default/onnx/*"]},
+    install_requires=[
+        "apache-beam>=2.70,<3",
+        "ir-measures>=0.4,<0.5",
+        "numpy>=1.26,<3",
+        "pyarrow>=18,<26",
+        "pydantic>=2.10,<3",
+        "rich>=13.9,<16",
+        "tantivy>=0.24,<0.28",
+        "typer>=0.15,<1",
+    ],
+    extras_require={"cpu": CPU, "gpu": GPU, "train": TRAIN, "test": TEST, "dev": DEV},
+    entry_points={"console_scripts": ["nightrank = pipelines.cli:main"]},
+)
