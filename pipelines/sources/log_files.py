@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.sources import SourceError
 from rerank_core.config import LogFields
 from rerank_core.querylog import EventError, parse_event, wanted
-from rerank_core.text import utf8
+from rerank_core.text import fingerprint, utf8
 from schemas.records import LogEvent, Rejected
 
 _LOG_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
