@@ -1,0 +1,86 @@
+"""What the job costs beside its model: pairs a second of whole nights, and of the bare scorer on the same pairs.
+
+    python -m benchmarks.pipeline_overhead [--quick] [--json FILE]
+
+A night is everything from reading the log to the swapped pointer, start-up and loading the model included; the
+bare scorer is handed all of that night's inputs at once, already loaded and rendered. The two take turns, so that
+a machine that slows down slows both; the figures are medians. Then a second night over unchanged input. With
+`--quick` start-up weighs more: the share of a real night is the long run's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.common import SAMPLE, median, parser, report, sample_config
+from pipelines import store
+from pipelines.nightly import run
+from rerank_core.config import Config
+from rerank_core.features.render import passage_text, render
+from rerank_core.scoring import load_scorer
+from schemas.manifest import Manifest
+from schemas.records import Tags
+
+RUN_DATE = datetime.date(2026, 3, 8)
+
+
+def model_inputs(config: Config, manifest: Manifest) -> list[tuple[str, str]]:
+    """The distinct inputs that the night scored, rendered again from what it published."""
+    inputs: dict[str, tuple[str, str]] = {}
+    for path in store.table_files(config.output.path, manifest, "reranked"):
+        for row in pq.read_table(path).to_pylist():
+            tags = Tags(*(row[name] for name in Tags._fields))
+            passage = passage_text(row["title"], row["text"])
+            inputs[row["input_fingerprint"]] = tuple(render(row["query"], passage, tags))
+    return list(inputs.values())
+
+
+def main() -> None:
+    args = parser(__doc__ or "").parse_args()
+    top_k, rounds = (10, 1) if args.quick else (50, 3)
+    scorer = load_scorer()
+    job, bare, second = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(rounds):
+            config = sample_config(
+                Path(folder),
+                log=SAMPLE / "query_log.jsonl",
+                output=f"night{turn}",
+                candidates={"top_k": top_k},
+            )
+            start = time.perf_counter()
+            manifest = run(config, run_date=RUN_DATE)
+            night_seconds = time.perf_counter() - start
+            inputs = model_inputs(config, manifest)
+            start = time.perf_counter()
+            scorer.score(inputs)
+            bare_seconds = time.perf_counter() - start
+            start = time.perf_counter()
+            again = run(config, run_date=RUN_DATE)
+            second.append(night_seconds / (time.perf_counter() - start))
+            if again.balance.pairs["reused"] != manifest.balance.pairs["read"]:
+                raise SystemExit(f"the second night reused {again.balance.pairs}, not all of the first")
+            job.append(len(inputs) / night_seconds)
+            bare.append(len(inputs) / bare_seconds)
+            print(
+                f"round {turn + 1}: {len(inputs):,} inputs, job {job[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s, "
+                f"second night {second[-1]:.1f} times faster"
+            )
+    report(
+        {
+            "job_pairs_per_second": median(job),
+            "bare_scorer_pairs_per_second": median(bare),
+            "job_share_of_bare_scorer": median([a / b for a, b in zip(job, bare, strict=True)]),
+            "second_night_speedup": median(second),
+        },
+        args.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The command line: `nightrank index`, `nightrank nightly`, `nightrank show`.
+
+Exit codes: 0 done; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
+judgements, a published run); 4 another run holds the output folder; 5 the night ran but may not be published;
+1 anything else, which is a defect: the traceback is printed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pipelines
+from pipelines import report
+from rerank_core.config import ConfigError, load_config
+
+BEAM_HELP = (
+    "Flags for Apache Beam, after `--`: e.g. -- --direct_num_workers=2 --direct_running_mode=multi_processing, "
+    "or -- --runner=DataflowRunner ..."
+)
+EXIT_USAGE, EXIT_INPUT, EXIT_LOCKED, EXIT_UNPUBLISHED = 2, 3, 4, 5
+
+app = typer.Typer(
+    name="nightrank",
+    help="Reranks a search index overnight: query log and BM25 candidates in, versioned Parquet out.",
+    epilog="Start with `nightrank index CORPUS --to DIR`, then `nightrank nightly --config FILE`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nightrank {pipelines.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Reranks a search index overnight: query log and BM25 candidates in, versioned Parquet out."""
+
+
+@app.command()
+def index(
+    corpus: Annotated[Path, typer.Argument(help="A JSONL file of {_id, title, text}, or a BEIR folder.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder of the index; an older index there is replaced.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Build the embedded BM25 index over a corpus."""
+    from pipelines.sources.bm25_index import build_index
+
+    with _errors(), report.counter("Indexing", unit="passages", show=not (quiet or as_json)) as count:
+        built = build_index(corpus, to, on_progress=count)
+    if as_json:
+        typer.echo(json.dumps({**built._asdict(), "path": str(built.path)}))
+    elif not quiet:
+        report.print_index(built)
+
+
+@app.command()
+def nightly(
+    config: Annotated[Path, typer.Option("--config", help="The night's TOML; see examples/nightly.toml.")],
+    run_date: Annotated[
+        datetime.datetime | None,
+        typer.Option(
+            "--run-date", formats=["%Y-%m-%d"], help="Last day of the log's window; default: yesterday (UTC)."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
+) -> None:
+    """Run one night: rerank the log's queries, mine hard negatives, publish both."""
+    day = (
+        run_date.date()
+        if run_date
+        else datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
+    )
+    with _errors():
+        from pipelines.nightly import run
+
+        night = load_config(config)
+        with report.night_progress(show=not (quiet or as_json)) as progress:
+            manifest = run(night, run_date=day, beam_flags=beam_flags or (), show=progress)
+    if as_json:
+        typer.echo(report.manifest_json(manifest))
+    elif not quiet:
+        report.print_night(manifest, night.output.path)
+
+
+@app.command()
+def show(
+    query: Annotated[
+        str, typer.Argument(help="The query, as typed; case and closing punctuation do not matter.")
+    ],
+    run: Annotated[Path, typer.Option("--run", help="Output folder of the nightly job.")],
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", help="A published run; default: the newest.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many rows to show.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Print a query's list before and after, with scores and tags."""
+    from pipelines.published import read_query
+
+    with _errors():
+        found = read_query(str(run), query, run_id=run_id)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"query": found.query, "run_id": found.run_id, "rows": found.rows[:top]}, ensure_ascii=False
+            )
+        )
+    else:
+        report.print_query(found, top=top)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn errors that a user can act on into a message and an exit code; let defects show their traceback."""
+    from pipelines.published import QueryNotFound
+    from pipelines.sources import SourceError
+    from pipelines.store import Locked, OutputError
+    from pipelines.verify import NightError
+    from rerank_core.judgements import JudgementError
+    from rerank_core.scoring.scorer import ModelError, ScoringFailed
+    from schemas.manifest import ManifestError
+
+    codes: list[tuple[type[Exception], int]] = [
+        (Locked, EXIT_LOCKED),
+        (OutputError, EXIT_USAGE),
+        (ConfigError, EXIT_USAGE),
+        (NightError, EXIT_UNPUBLISHED),
+        (ScoringFailed, EXIT_UNPUBLISHED),
+        (SourceError, EXIT_INPUT),
+        (ModelError, EXIT_INPUT),
+        (ManifestError, EXIT_INPUT),
+        (JudgementError, EXIT_INPUT),
+        (QueryNotFound, EXIT_INPUT),
+    ]
+    try:
+        yield
+    except tuple(kind for kind, _ in codes) as error:
+        report.print_error(str(error))
+        raise typer.Exit(next(code for kind, code in codes if isinstance(error, kind))) from None
+
+
+def main() -> None:
+    """Entry point of the `nightrank` command."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("pipelines").setLevel(logging.INFO)
+    # Beam says this at every import, of a Google client library that only BigQuery users need.
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
+    app()
+
+
+if __name__ == "__main__":
+    main()

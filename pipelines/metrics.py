@@ -1,0 +1,64 @@
+"""A night's ranking quality over judgements, read back from the rows it wrote."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+
+from pipelines.store import files, join, open_text, read_table
+from rerank_core.config import Evaluation
+from rerank_core.evaluation import Level, compare, runs_from_rows
+from rerank_core.judgements import Qrels, by_query_id, read_qrels, read_queries, read_sentence_qrels
+
+COLUMNS = ["query_id", "doc_id", "passage_id", "rank", "rank_before", "doc_rank", "doc_rank_before"]
+
+
+def read_judgements(config: Evaluation) -> dict[Level, Qrels]:
+    """Judgements by level, keyed by Nightrank's query ids; empty where none are configured.
+
+    Raises:
+        JudgementError: a configured file cannot be used.
+    """
+    if not config.queries:
+        return {}
+    queries = read_queries(config.queries, opener=open_text)
+    judged: dict[Level, Qrels] = {}
+    if config.qrels:
+        judged["document"] = by_query_id(queries, read_qrels(config.qrels, opener=open_text))
+    if config.sentence_qrels:
+        judged["unit"] = by_query_id(queries, read_sentence_qrels(config.sentence_qrels, opener=open_text))
+    return judged
+
+
+def before_and_after(staging: str, judged: dict[Level, Qrels]) -> dict[str, dict[str, float]]:
+    """Measures before (BM25) and after reranking by level, over the judged queries that were asked.
+
+    A judged query that was asked but could not be reranked counts as zero on both sides.
+    """
+    metrics: dict[str, dict[str, float]] = {}
+    for level, qrels in judged.items():
+        rows, asked = _read_rows(staging, set(qrels))
+        relevant = {query: qrels[query] for query in sorted(asked)}
+        has_units = level == "document" or any(row["passage_id"] != row["doc_id"] for row in rows)
+        if not relevant or not has_units:  # sentence judgements say nothing of whole passages
+            continue
+        runs = runs_from_rows(rows, level=level)
+        found = compare(runs.before, runs.after, qrels=relevant)
+        metrics[level] = {
+            "queries": float(found.queries),
+            **{f"before {name}": value for name, value in found.before.items()},
+            **{f"after {name}": value for name, value in found.after.items()},
+        }
+    return metrics
+
+
+def _read_rows(staging: str, wanted: set[str]) -> tuple[list[dict[str, object]], set[str]]:
+    """Rows of the wanted queries, and which of those were asked: published or in the dead letters."""
+    rows: list[dict[str, object]] = []
+    for path in files(join(staging, "reranked"), "part-*.parquet"):
+        judged = pc.field("query_id").isin(sorted(wanted))
+        rows += read_table(path, COLUMNS).filter(judged).to_pylist()
+    asked = {str(row["query_id"]) for row in rows}
+    for path in files(join(staging, "dead_letters"), "part-*.parquet"):
+        letters = read_table(path, ["unit", "record"]).filter(pc.field("unit") == "query")
+        asked |= wanted & set(letters["record"].to_pylist())
+    return rows, asked

@@ -1,0 +1,253 @@
+"""The nightly job: query log -> candidates -> tags -> scores -> ranking -> reranked results and hard negatives.
+
+`build` is the whole graph. `run` prepares a night, runs the graph on any Beam runner, counts what was written and
+only then publishes it. From the shell: `nightrank nightly --config FILE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+import pipelines
+from pipelines import progress, store
+from pipelines.metrics import before_and_after, read_judgements
+from pipelines.options import beam_options, is_local_run, threads_per_worker
+from pipelines.previous import Previous, ReadPreviousScores, find_previous
+from pipelines.read_log import ReadQueryLog
+from pipelines.sinks import WriteDeadLetters, WriteHardNegatives, WriteReranked, WriteTallies
+from pipelines.sources import Source
+from pipelines.sources.local import LocalSource
+from pipelines.transforms import (
+    FetchCandidates,
+    MakeShards,
+    MineHardNegatives,
+    RankCandidates,
+    ReuseScores,
+    ScoreCandidates,
+    TagFeatures,
+)
+from pipelines.verify import NightError, Verified, verify
+from rerank_core.config import PATHS, Config, ConfigError, to_dict, window
+from rerank_core.evaluation import Level
+from rerank_core.features import tagger_fingerprint
+from rerank_core.judgements import Qrels
+from rerank_core.labels import load_judgements
+from rerank_core.scoring import load_scorer
+from rerank_core.scoring.scorer import Scorer
+from rerank_core.text import fingerprint
+from schemas.manifest import Manifest
+
+Window = tuple[datetime.datetime, datetime.datetime]
+Loader = Callable[[], Scorer]
+
+
+@dataclasses.dataclass(frozen=True)
+class Night:
+    """All that the graph of one night is built from."""
+
+    config: Config
+    run_id: str
+    run_date: str
+    window: Window | None
+    source: Source
+    described: dict[str, Any]  # the source, as the manifest tells it
+    load: Loader
+    model_fingerprint: str
+    previous: Previous
+    judged: dict[Level, Qrels]
+    staging: str
+    progress: str | None = None  # folder of progress files; None where workers cannot reach it
+
+
+def build(pipeline: beam.Pipeline, night: Night) -> None:
+    """The graph of a night."""
+    config, model = night.config, night.model_fingerprint
+    log = pipeline | ReadQueryLog(night.source, night.window, config)
+    previous = pipeline | ReadPreviousScores(night.previous.files)
+    shards = (log.queries, previous) | MakeShards(config.output.queries_per_shard)
+    fetched = shards | FetchCandidates(night.source, config)
+    tagged = fetched.main | TagFeatures(config)
+    reused = tagged.main | ReuseScores(model)
+    scored = reused.main | ScoreCandidates(night.load, model, night.progress)
+    ranked = scored.main | RankCandidates()
+    published = ranked.main | WriteReranked(
+        night.staging, config, run_id=night.run_id, model_fingerprint=model
+    )
+    mined = ranked.main | MineHardNegatives(config)
+    negatives = mined.main | WriteHardNegatives(night.staging, run_id=night.run_id, model_fingerprint=model)
+
+    stages = [fetched, tagged, reused, scored, ranked, published, mined, negatives]
+    rejected = [log.rejected, *(stage.rejected for stage in stages)]
+    letters = rejected | "Rejected" >> beam.Flatten() | WriteDeadLetters(night.staging, run_id=night.run_id)
+    tallies = [log.tallies, letters, *(stage.tallies for stage in stages)]
+    _ = tallies | "Tallies" >> beam.Flatten() | WriteTallies(night.staging)
+
+
+def run(
+    config: Config,
+    *,
+    run_date: datetime.date,
+    beam_flags: Sequence[str] = (),
+    load: Loader | None = None,
+    show: Callable[[progress.Progress], None] | None = None,
+) -> Manifest:
+    """Run one night and publish it.
+
+    Args:
+        config: the night's configuration.
+        run_date: last day of the log's window.
+        beam_flags: flags for Beam; without --runner the job runs in this process.
+        load: makes the scorer, in place of the configured model; must be picklable.
+        show: called with the progress twice a second, where the workers are on this machine.
+
+    Returns:
+        The manifest of the published run.
+
+    Raises:
+        ConfigError, SourceError, ModelError, OutputError: the night could not start.
+        NightError, ScoringFailed: it could not be published; the previous run stays in service.
+    """
+    started = time.monotonic()
+    options = beam_options(beam_flags)
+    night = prepare(config, run_date=run_date, options=options, load=load)
+    with store.lock(config.output.path, night.run_id):
+        _run_graph(night, options, show)
+        verified = verify(night.staging, config, run_date=night.run_date, run_id=night.run_id)
+        manifest = _manifest(night, verified, seconds=time.monotonic() - started)
+        store.publish(config.output.path, manifest)
+    return manifest
+
+
+def prepare(
+    config: Config, *, run_date: datetime.date, options: PipelineOptions, load: Loader | None = None
+) -> Night:
+    """Check all that a night needs before it starts, and name the run.
+
+    The run's id is a function of what determines its rows: configuration, log, index, model and the run whose
+    scores it reuses. So a night that was killed and is started again writes the same bytes under the same id.
+    """
+    for key, value in (("source.log", config.source.log), ("source.index", config.source.index),
+                       ("output.path", config.output.path)):  # fmt: skip
+        if not value:
+            raise ConfigError(f"'{key}' is not set; see examples/nightly.toml")
+    judged = read_judgements(config.evaluation)
+    load_judgements(config.labels, opener=store.open_text)  # a bad label file stops the night here
+    source = open_source(config)
+    described = source.describe()
+    load = load or _loader(config, options)
+    model = load().fingerprint  # loads the model once here: a bad one stops the night before it starts
+    previous = find_previous(config, model)
+    identity = [f"{key}={value}" for key, value in sorted(described.items()) if key.endswith("_fingerprint")]
+    run_id = f"{run_date:%Y%m%d}-" + fingerprint(
+        pipelines.__version__, repr(_without_paths(config)), model, previous.run_id or "", *identity, *_labels(config)
+    )[:12]  # fmt: skip
+    staging = store.staging(config.output.path, run_id)
+    local = is_local_run(options) and store.is_local(config.output.path)
+    return Night(
+        config=config,
+        run_id=run_id,
+        run_date=run_date.isoformat(),
+        window=window(run_date, config.log.window_days) if config.log.fields.timestamp else None,
+        source=source,
+        described=described,
+        load=load,
+        model_fingerprint=model,
+        previous=previous,
+        judged=judged,
+        staging=staging,
+        progress=store.join(staging, "_progress") if local else None,
+    )
+
+
+def open_source(config: Config) -> Source:
+    """The source that the configuration names."""
+    sources: dict[str, Callable[[Config], Source]] = {"local": LocalSource}
+    return sources[config.source.kind](config)
+
+
+def _loader(config: Config, options: PipelineOptions) -> Loader:
+    scoring = config.scoring
+    return functools.partial(
+        load_scorer,
+        scoring.model or None,
+        backend=scoring.backend,
+        onnx_file=scoring.onnx_file,
+        max_length=scoring.max_length,
+        max_tokens=scoring.max_tokens,
+        threads=threads_per_worker(options, scoring.threads),
+    )
+
+
+def _without_paths(config: Config) -> Config:
+    """The configuration without locations: the same night in another folder is the same night."""
+    blank = {
+        section: dataclasses.replace(getattr(config, section), **dict.fromkeys(keys, ""))
+        for section, keys in PATHS.items()
+    }
+    return dataclasses.replace(config, **blank)
+
+
+def _labels(config: Config) -> list[str]:
+    """Contents of the label files, which decide what is mined."""
+    paths = [path for path in (config.labels.queries, config.labels.qrels) if path]
+    return [fingerprint(Path(path).read_text(encoding="utf-8")) for path in paths if Path(path).is_file()]
+
+
+def _run_graph(
+    night: Night, options: PipelineOptions, show: Callable[[progress.Progress], None] | None
+) -> None:
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, night)
+    if night.progress is None:
+        pipeline.run().wait_until_finish()
+        return
+    with progress.watch(Path(night.progress), show or (lambda _: None)):
+        pipeline.run().wait_until_finish()
+
+
+def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
+    mined = verified.stages.get("MineHardNegatives", {})
+    rules: dict[str, dict[str, int]] = {"kept": {}, "rejected": {}}
+    for what, count in mined.items():
+        side, _, rule = what.partition(":")
+        if rule:
+            rules[side][rule] = int(count)
+    truncated = int(verified.stages.get("ScoreCandidates", {}).get("overflow_pairs", 0))
+    degraded: dict[str, int | str] = {"truncated_pairs": truncated}
+    if night.previous.problem:
+        degraded["reuse"] = night.previous.problem
+    return Manifest(
+        run_id=night.run_id,
+        run_date=night.run_date,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        nightrank_version=pipelines.__version__,
+        config=to_dict(night.config),
+        source=night.described,
+        window=(night.window[0].isoformat(), night.window[1].isoformat()) if night.window else None,
+        previous_run_id=night.previous.run_id,
+        model_fingerprint=night.model_fingerprint,
+        tagger_fingerprint=tagger_fingerprint(night.config.tags) if night.config.tags.enabled else None,
+        stages={
+            stage: {what: amount for what, amount in tally.items() if ":" not in what}
+            for stage, tally in verified.stages.items()
+        },
+        balance=verified.balance,
+        mining=rules,
+        degraded=degraded,
+        rejected=verified.rejected,
+        metrics=before_and_after(night.staging, night.judged),
+        tables=verified.tables,
+        seconds=round(seconds, 3),
+    )
+
+
+__all__ = ["Manifest", "Night", "NightError", "build", "prepare", "run"]

@@ -1,0 +1,88 @@
+"""How far a night is: workers on this machine write it to small files, the driver reads them and draws.
+
+Files, because a worker may be another process; a worker on another machine writes none, and then the driver shows
+the stages alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+EVERY_SECONDS = 0.5
+
+
+class ProgressFile:
+    """One shard's progress in scoring. With `folder` None it does nothing."""
+
+    def __init__(self, folder: str | None, number: int, total: int, *, pairs: int):
+        self._path = Path(folder, f"{number}.json") if folder else None
+        self._state: dict[str, float | bool] = {
+            "total": total,
+            "pairs": pairs,
+            "scored": 0,
+            "finished": False,
+        }
+        self._written = 0.0
+        self._write()
+
+    def add(self, scored: int) -> None:
+        """Note that so many more inputs were scored; written at most twice a second."""
+        self._state["scored"] += scored
+        if time.monotonic() - self._written > EVERY_SECONDS:
+            self._write()
+
+    def finish(self) -> None:
+        """Note that the shard is scored."""
+        self._state["finished"] = True
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self._state))
+        temporary.replace(self._path)
+        self._written = time.monotonic()
+
+
+class Progress(NamedTuple):
+    """What the files say together."""
+
+    share: float  # of the night's shards, 0 to 1
+    scored: int
+
+
+def read(folder: Path) -> Progress:
+    """Sum up the progress files of a run."""
+    states = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    if not states:
+        return Progress(0.0, 0)
+    done = sum(1.0 if s["finished"] else s["scored"] / max(1, s["pairs"]) for s in states)
+    return Progress(min(1.0, done / states[0]["total"]), sum(int(s["scored"]) for s in states))
+
+
+@contextmanager
+def watch(folder: Path, show: Callable[[Progress], None]) -> Iterator[None]:
+    """While the body runs, call `show` with the progress every half second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.wait(EVERY_SECONDS):
+            show(read(folder))
+
+    thread = threading.Thread(target=loop, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        show(read(folder))

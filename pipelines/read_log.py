@@ -1,0 +1,52 @@
+"""ReadQueryLog: the log of any source -> the night's distinct queries, with every event accounted for."""
+
+from __future__ import annotations
+
+import datetime
+from typing import NamedTuple
+
+import apache_beam as beam
+
+from pipelines.aggregate import AggregateQueries
+from pipelines.sources import Source
+from rerank_core.config import Config
+from schemas.records import Rejected
+
+
+class LogOutputs(NamedTuple):
+    """The three outputs of the stage."""
+
+    queries: beam.PCollection
+    rejected: beam.PCollection
+    tallies: beam.PCollection
+
+
+class ReadQueryLog(beam.PTransform):
+    """PBegin -> queries, rejected events and tallies."""
+
+    def __init__(
+        self, source: Source, window: tuple[datetime.datetime, datetime.datetime] | None, config: Config
+    ):
+        self._source, self._window, self._log = source, window, config.log
+
+    def expand(self, begin: beam.Pipeline) -> LogOutputs:
+        read = begin | "ReadEvents" >> self._source.events()
+        unreadable, events = read | "Readable" >> beam.Partition(
+            lambda record, _: int(not isinstance(record, Rejected)), 2
+        )
+        log = events | AggregateQueries(self._log, window=self._window)
+        queries = log.queries
+        tallies = (
+            (
+                log.tallies,
+                unreadable | "CountUnreadable" >> beam.Map(lambda _: ("events_read", 1)),
+                read | "CountIn" >> beam.combiners.Count.Globally() | "In" >> beam.Map(lambda n: ("in", n)),
+                queries
+                | "CountOut" >> beam.combiners.Count.Globally()
+                | "Out" >> beam.Map(lambda n: ("out", n)),
+            )
+            | beam.Flatten()
+            | "OfThisStage" >> beam.MapTuple(lambda what, amount: (("ReadQueryLog", what), amount))
+        )
+        rejected = (unreadable, log.rejected) | "RejectedEvents" >> beam.Flatten()
+        return LogOutputs(queries, rejected, tallies)

@@ -1,0 +1,247 @@
+"""What a person sees on the terminal: progress while a night runs, a summary when it is done, a query's list.
+
+On a terminal, bars with an estimate of the time left; anywhere else, plain log lines. Results go to stdout,
+everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from schemas.manifest import Manifest
+
+if TYPE_CHECKING:
+    from pipelines.progress import Progress as NightProgress
+    from pipelines.published import QueryList
+    from pipelines.sources.bm25_index import IndexReport
+
+logger = logging.getLogger(__name__)
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+LOG_EVERY_SECONDS = 10.0
+STAGE_ORDER = (
+    "ReadQueryLog",
+    "FetchCandidates",
+    "TagFeatures",
+    "ReuseScores",
+    "ScoreCandidates",
+    "RankCandidates",
+    "WriteReranked",
+    "MineHardNegatives",
+    "WriteHardNegatives",
+)
+RECORDS = {
+    "ReadQueryLog": "events -> queries",
+    "FetchCandidates": "queries -> pairs",
+    "MineHardNegatives": "pairs -> negatives",
+    "WriteHardNegatives": "negatives -> rows",
+    "WriteReranked": "pairs -> rows",
+}
+
+
+def print_error(message: str) -> None:
+    """An error that the user can act on."""
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+
+
+@contextmanager
+def counter(what: str, *, unit: str, show: bool) -> Iterator[Callable[[int], None]]:
+    """Give a callback that is told how many more were done; without a known end there is no estimate."""
+    done = 0
+    told = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, disable=not (show and err.is_terminal), transient=True) as bar:
+        task = bar.add_task(f"{what} ({unit})", total=None)
+
+        def count(more: int) -> None:
+            nonlocal done, told
+            done += more
+            bar.update(task, completed=done)
+            if show and not err.is_terminal and time.monotonic() - told > LOG_EVERY_SECONDS:
+                told = time.monotonic()
+                logger.info("%s: %s %s", what, f"{done:,}", unit)
+
+        yield count
+
+
+@contextmanager
+def night_progress(*, show: bool) -> Iterator[Callable[[NightProgress], None]]:
+    """Give a callback that draws a night's progress, or logs it every ten seconds."""
+    started = told = time.monotonic()
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[scored]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not (show and err.is_terminal), transient=True) as bar:
+        task = bar.add_task("Reranking", total=1.0, scored="")
+
+        def draw(progress: NightProgress) -> None:
+            nonlocal told
+            now = time.monotonic()
+            rate = progress.scored / max(1e-9, now - started)
+            bar.update(task, completed=progress.share, scored=f"{progress.scored:,} pairs, {rate:,.0f}/s")
+            if show and not err.is_terminal and now - told > LOG_EVERY_SECONDS:
+                told = now
+                left = (now - started) * (1 / progress.share - 1) if progress.share else float("nan")
+                logger.info(
+                    "reranking: %.0f %%, %s pairs scored, %.0f pairs/s, about %.0f s left",
+                    100 * progress.share, f"{progress.scored:,}", rate, left,
+                )  # fmt: skip
+
+        yield draw
+
+
+def print_index(report: IndexReport) -> None:
+    """What an index holds now."""
+    out.print(f"[bold green]Indexed[/] {report.documents:,} passages in {escape(str(report.path))}")
+    if report.rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
+        out.print(
+            f"[yellow]Rejected[/] {sum(report.rejected.values()):,}: {reasons}; see rejected.jsonl there"
+        )
+
+
+def manifest_json(manifest: Manifest) -> str:
+    """A run's manifest on one line."""
+    return json.dumps(dataclasses.asdict(manifest), sort_keys=True, ensure_ascii=False)
+
+
+def print_night(manifest: Manifest, output: str) -> None:
+    """The summary of a published night."""
+    window = f"{manifest.window[0][:10]} to {manifest.run_date}" if manifest.window else "the whole log"
+    out.print(
+        f"\n[bold]Night of {manifest.run_date}[/]  run {manifest.run_id}, log of {window}\n", soft_wrap=True
+    )
+    out.print(_stage_table(manifest), "")
+    if manifest.metrics:
+        out.print(_metric_table(manifest), "")
+    _print_accounts(manifest)
+    out.print("\n[bold]Published[/] to " + escape(output), soft_wrap=True)
+    for name, info in manifest.tables.items():
+        out.print(
+            f"  {name:<15}{info.rows:>9,} rows {_size(info.bytes):>9}  {escape(info.path)}/", soft_wrap=True
+        )
+    out.print(f"  latest.json names run {manifest.run_id}")
+
+
+def _stage_table(manifest: Manifest) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("stage", "records", "in", "out", "rejected", "seconds"):
+        table.add_column(name, justify="left" if name in ("stage", "records") else "right", no_wrap=True)
+    for name in STAGE_ORDER:
+        tally = manifest.stages.get(name)
+        if tally is None:
+            continue
+        rejected = int(tally.get("rejected", 0))
+        table.add_row(
+            name,
+            RECORDS.get(name, "pairs") + _note(name, tally),
+            f"{int(tally.get('in', 0)):,}",
+            f"{int(tally.get('out', 0)):,}",
+            f"[yellow]{rejected:,}[/]" if rejected else "0",
+            f"{tally['seconds']:.2f}" if "seconds" in tally else "",
+        )
+    return table
+
+
+def _note(stage: str, tally: dict[str, float]) -> str:
+    if stage == "ScoreCandidates" and tally.get("in"):
+        return f", [bold]{tally['in'] / max(1e-9, tally['seconds']):,.0f} a second[/]"
+    if stage == "ReuseScores":
+        return f", {int(tally.get('reused', 0)):,} reused"
+    return ""
+
+
+def _metric_table(manifest: Manifest) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("ranking quality", "BM25", "reranked", "change"):
+        table.add_column(name, justify="left" if name == "ranking quality" else "right")
+    for level, values in manifest.metrics.items():
+        table.add_section()
+        table.add_row(f"[bold]{level}[/] ({int(values['queries']):,} judged queries)", "", "", "")
+        for name in (key.removeprefix("before ") for key in values if key.startswith("before ")):
+            before, after = 100 * values[f"before {name}"], 100 * values[f"after {name}"]
+            colour = "green" if after >= before else "red"
+            table.add_row(f"  {name}", f"{before:.1f}", f"{after:.1f}", f"[{colour}]{after - before:+.1f}[/]")
+    return table
+
+
+def _print_accounts(manifest: Manifest) -> None:
+    for unit in ("events", "queries", "pairs"):
+        counts: dict[str, int] = getattr(manifest.balance, unit)
+        shown = {what: count for what, count in counts.items() if what != "read" and count}
+        parts = " + ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in shown.items()) or "0"
+        out.print(f"{unit:<8}{counts['read']:>9,} read = {parts}")
+    for reason, count in sorted(manifest.rejected.items()):
+        out.print(f"[yellow]rejected[/] {count:,} {reason}")
+    truncated = manifest.degraded.get("truncated_pairs", 0)
+    if truncated:
+        limit = manifest.config["scoring"]["max_length"]
+        out.print(
+            f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; their column says how many"
+        )
+    for what, text in manifest.degraded.items():
+        if isinstance(text, str):
+            out.print(f"[yellow]{what}[/] {escape(text)}", soft_wrap=True)
+    pairs = manifest.balance.pairs
+    rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
+    out.print(f"{manifest.seconds:.1f} s in all, {rate:,.0f} pairs a second, reused ones counted")
+
+
+def print_query(found: QueryList, *, top: int) -> None:
+    """One query's list, before and after."""
+    out.print(f"[bold]{escape(found.query)}[/]  run {found.run_id}, night of {found.run_date}")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("rank", "before", "score", "BM25", "passage", "tags"):
+        table.add_column(name, justify="left" if name in ("passage", "tags") else "right")
+    for row in found.rows[:top]:
+        moved = row["rank_before"] - row["rank"]
+        arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
+        text = row["title"] or (row["text"] or "")[:60]
+        passage = f"{escape(text)} [dim]{escape(row['passage_id'])}[/]" if text else escape(row["passage_id"])
+        table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", f"{row['score']:.3f}",
+                      f"{row['bm25_score']:.1f}", passage, escape(_tags(row)))  # fmt: skip
+    out.print(table)
+    if len(found.rows) > top:
+        out.print(f"[dim]{len(found.rows) - top} more; --top {len(found.rows)} shows all[/]")
+
+
+def _tags(row: dict[str, object]) -> str:
+    from rerank_core.features.render import render_tags
+    from schemas.records import Tags
+
+    if row["hop"] is None:
+        return ""
+    return render_tags(Tags(*(row[name] for name in Tags._fields)))  # type: ignore[arg-type]
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -1,0 +1,289 @@
+"""The stages of `pipelines/nightly.py` as Beam transforms: thin shells around rerank_core/stages.py.
+
+The element between stages is a Shard: some hundred queries, chosen by the hash of their ids, with all that is
+known of their candidates. A shard is what the scorer batches over and what becomes one file of each table, so
+neither batches nor files depend on the runner, its bundles or the number of workers. No candidate ever crosses a
+shuffle, which is why memory stays flat on the local runner too.
+
+Every stage gives three outputs: its shards, what it rejected, and its tally. Tallies are data, not Beam metrics:
+metrics count attempts, and a retried bundle would count twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import pvalue
+from apache_beam.utils.shared import Shared
+
+from pipelines.progress import ProgressFile
+from pipelines.sources import Source
+from pipelines.store import open_text
+from rerank_core import ranking, stages
+from rerank_core.config import Config
+from rerank_core.labels import load_judgements, positives
+from rerank_core.mining import mine
+from rerank_core.scoring.reuse import unpack
+from rerank_core.scoring.scorer import Scorer, ScoringFailed
+from schemas.records import HardNegative, Query, QueryGroup, RankedGroup, Rejected
+
+Tally = tuple[tuple[str, str], float]
+"""((stage, what), amount): what is in, out, rejected, seconds, or a count of the stage's own."""
+
+
+class Shard(NamedTuple):
+    """Some queries of the night on their way; `number` of `total`, groups sorted by query_id."""
+
+    number: int
+    total: int
+    groups: tuple[QueryGroup, ...]
+    previous: tuple[bytes, ...]  # packed scores of the last run, one blob a group
+
+
+class RankedShard(NamedTuple):
+    """A shard in its final order."""
+
+    number: int
+    total: int
+    groups: tuple[RankedGroup, ...]
+
+
+class MinedShard(NamedTuple):
+    """What was mined from a shard."""
+
+    number: int
+    total: int
+    negatives: tuple[HardNegative, ...]
+
+
+class Handled(NamedTuple):
+    """What a stage made of one shard."""
+
+    shard: Any
+    rejected: list[Rejected]
+    tally: Mapping[str, float]
+
+
+class StageOutputs(NamedTuple):
+    """The three outputs of a stage."""
+
+    main: beam.PCollection
+    rejected: beam.PCollection
+    tallies: beam.PCollection
+
+
+class _Handle(beam.DoFn):
+    """Runs one stage's `handle` on a shard and sends its three results their ways."""
+
+    def __init__(self, stage: Stage):
+        self._stage = stage
+
+    def setup(self) -> None:
+        self._stage.open()
+
+    def process(self, shard: Any) -> Iterator[Any]:
+        start = time.perf_counter()
+        handled = self._stage.handle(shard)
+        tally = {**handled.tally, "rejected": len(handled.rejected), "seconds": time.perf_counter() - start}
+        yield handled.shard
+        for record in handled.rejected:
+            yield pvalue.TaggedOutput("rejected", record)
+        for what, amount in tally.items():
+            yield pvalue.TaggedOutput("tallies", ((self._stage.name, what), amount))
+
+
+class Stage(beam.PTransform):
+    """A stage over shards; subclasses give `handle`, and `open` for what a worker loads once."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def open(self) -> None:
+        """Called once a worker, before the first shard."""
+
+    def handle(self, shard: Any) -> Handled:
+        raise NotImplementedError(f"{self.name} must define handle")
+
+    def expand(self, shards: beam.PCollection) -> StageOutputs:
+        outputs = shards | beam.ParDo(_Handle(self)).with_outputs("rejected", "tallies", main="main")
+        return StageOutputs(outputs.main, outputs.rejected, outputs.tallies)
+
+
+def shard_of(query_id: str, total: int) -> int:
+    """Shard of a query: its id is a hash already."""
+    return int(query_id, 16) % total
+
+
+def shard_count(queries: int, queries_per_shard: int) -> int:
+    """Number of shards for so many queries, at least one."""
+    return max(1, -(-queries // queries_per_shard))
+
+
+class MakeShards(beam.PTransform):
+    """PCollections of queries and of (query_id, packed earlier scores) -> PCollection[Shard].
+
+    The join is a CoGroupByKey on query_id: only query texts and 24 bytes a known pair are shuffled.
+    """
+
+    def __init__(self, queries_per_shard: int):
+        self._size = queries_per_shard
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        queries, previous = inputs
+        total = queries | "CountQueries" >> beam.combiners.Count.Globally()
+        keyed = queries | "KeyByQueryId" >> beam.Map(lambda query: (query.query_id, query))
+        return (
+            {"query": keyed, "previous": previous}
+            | "JoinPreviousScores" >> beam.CoGroupByKey()
+            | "AssignShards" >> beam.FlatMap(_assign, pvalue.AsSingleton(total), self._size)
+            | "GroupShards" >> beam.GroupByKey()
+            | "SortShards" >> beam.Map(_make_shard)
+        )
+
+
+def _assign(
+    joined: tuple[str, dict[str, Iterable[Any]]], queries: int, size: int
+) -> Iterator[tuple[Any, Any]]:
+    query_id, found = joined
+    total = shard_count(queries, size)
+    for query in found["query"]:  # none where the earlier run's query was not asked again
+        yield (shard_of(query_id, total), total), (query, b"".join(sorted(found["previous"])))
+
+
+def _make_shard(grouped: tuple[tuple[int, int], Iterable[tuple[Query, bytes]]]) -> Shard:
+    (number, total), asked = grouped
+    ordered = sorted(asked, key=lambda pair: pair[0].query_id)
+    groups = tuple(QueryGroup(query, ()) for query, _ in ordered)
+    return Shard(number, total, groups, tuple(blob for _, blob in ordered))
+
+
+def _pairs(groups: Iterable[QueryGroup | RankedGroup]) -> int:
+    return sum(len(group.candidates) for group in groups)
+
+
+def _drop_empty(shard: Shard, groups: Iterable[QueryGroup]) -> Shard:
+    """The shard without the groups that have no candidate left; their queries stand in the rejects."""
+    kept = [(g, blob) for g, blob in zip(groups, shard.previous, strict=True) if g.candidates]
+    return shard._replace(groups=tuple(g for g, _ in kept), previous=tuple(blob for _, blob in kept))
+
+
+class FetchCandidates(Stage):
+    """Queries -> queries with their candidate units."""
+
+    def __init__(self, source: Source, config: Config):
+        self._source, self._config = source, config
+
+    def handle(self, shard: Shard) -> Handled:
+        queries = [group.query for group in shard.groups]
+        found = self._source.candidates(queries, top_k=self._config.candidates.top_k)
+        made = [
+            stages.make_group(query, documents, config=self._config.candidates)
+            for query, documents in zip(queries, found, strict=True)
+        ]
+        groups = [group for group, _ in made]
+        rejected = [record for _, records in made for record in records]
+        tally = {"in": len(queries), "out": _pairs(groups)}
+        return Handled(_drop_empty(shard, groups), rejected, tally)
+
+
+class TagFeatures(Stage):
+    """Tags every candidate from its query and the query's other candidates."""
+
+    def __init__(self, config: Config):
+        self._config = config.tags
+
+    def handle(self, shard: Shard) -> Handled:
+        groups = tuple(stages.tag_group(group, config=self._config) for group in shard.groups)
+        pairs = _pairs(groups)
+        return Handled(shard._replace(groups=groups), [], {"in": pairs, "out": pairs})
+
+
+class ReuseScores(Stage):
+    """Carries over the logits of inputs that the last run scored with the same model."""
+
+    def __init__(self, model_fingerprint: str):
+        self._model = model_fingerprint
+
+    def handle(self, shard: Shard) -> Handled:
+        groups = tuple(
+            stages.reuse_scores(group, unpack(blob), model_fingerprint=self._model)
+            for group, blob in zip(shard.groups, shard.previous, strict=True)
+        )
+        reused = sum(candidate.reused for group in groups for candidate in group.candidates)
+        pairs = _pairs(groups)
+        return Handled(shard._replace(groups=groups), [], {"in": pairs, "out": pairs, "reused": reused})
+
+
+class ScoreCandidates(Stage):
+    """Scores what is not reused, a whole shard's pairs together; one model a process."""
+
+    def __init__(self, load: Callable[[], Scorer], model_fingerprint: str, progress: str | None):
+        self._load, self._model, self._progress = load, model_fingerprint, progress
+        self._shared = Shared()
+
+    def _scorer(self) -> Scorer:
+        scorer: Scorer = self._shared.acquire(self._load)
+        if scorer.fingerprint != self._model:
+            raise ScoringFailed(
+                f"this worker's model has fingerprint {scorer.fingerprint}, the job was started with {self._model}: "
+                "give every worker the same model files"
+            )
+        return scorer
+
+    def handle(self, shard: Shard) -> Handled:
+        missing = sum(c.logit is None for group in shard.groups for c in group.candidates)
+        progress = ProgressFile(self._progress, shard.number, shard.total, pairs=missing)
+        groups: list[QueryGroup] = list(shard.groups)
+        rejected: list[Rejected] = []
+        if missing:  # a night without news needs no model
+            groups, rejected = stages.score_groups(shard.groups, self._scorer(), on_scored=progress.add)
+        progress.finish()
+        fresh = [c for group in groups for c in group.candidates if not c.reused]
+        tally = {
+            "in": missing,
+            "out": len(fresh),
+            "overflow_pairs": sum(c.overflow > 0 for group in groups for c in group.candidates),
+        }
+        return Handled(_drop_empty(shard, groups), rejected, tally)
+
+
+class RankCandidates(Stage):
+    """Orders each query's candidates; top_n is cut when they are written, since mining needs the rest too."""
+
+    def handle(self, shard: Shard) -> Handled:
+        groups = tuple(ranking.rank(group) for group in shard.groups)
+        return Handled(
+            RankedShard(shard.number, shard.total, groups),
+            [],
+            {"in": _pairs(shard.groups), "out": _pairs(groups)},
+        )
+
+
+class MineHardNegatives(Stage):
+    """Chooses hard negatives from the ranked candidates of queries that have a positive."""
+
+    def __init__(self, config: Config):
+        self._config = config
+
+    def open(self) -> None:
+        self._judgements = load_judgements(self._config.labels, opener=open_text)
+
+    def handle(self, shard: RankedShard) -> Handled:
+        if not self._config.mining.enabled:
+            return Handled(MinedShard(shard.number, shard.total, ()), [], {"in": 0, "out": 0})
+        labels = self._config.labels
+        negatives: list[HardNegative] = []
+        rules: Counter[str] = Counter()
+        for group in shard.groups:
+            positive_ids = positives(group, config=labels, judgements=self._judgements)
+            mined = mine(group, positive_ids, config=self._config.mining, label_source=labels.source)
+            negatives += mined.negatives
+            rules.update({f"kept:{rule}": count for rule, count in mined.kept.items()})
+            rules.update({f"rejected:{rule}": count for rule, count in mined.rejected.items()})
+        tally = {"in": _pairs(shard.groups), "out": len(negatives), **rules}
+        return Handled(MinedShard(shard.number, shard.total, tuple(negatives)), [], tally)

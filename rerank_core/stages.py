@@ -1,0 +1,131 @@
+"""The stages of a night as pure functions on query groups; pipelines/transforms.py carries them on Beam.
+
+Each takes groups and gives back groups and the records that it could not handle: together they account for
+every record that went in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rerank_core import features, units
+from rerank_core.config import Candidates, Tagging
+from rerank_core.features.render import Rendered, passage_text, render
+from rerank_core.scoring.reuse import PreviousScore, input_fingerprint
+from rerank_core.scoring.scorer import MeasuresOverflow, Scorer, score_checked
+from rerank_core.text import shorten
+from schemas.records import Candidate, Document, Query, QueryGroup, Rejected, ScoredCandidate, Tags
+
+Rejects = list[Rejected]
+
+
+def make_group(
+    query: Query, found: list[Document] | Rejected, *, config: Candidates
+) -> tuple[QueryGroup, Rejects]:
+    """Split a query's documents into units; a group without candidates says why in its rejects."""
+    if isinstance(found, Rejected):
+        return QueryGroup(query, ()), [found]
+    rejected: Rejects = []
+    candidates: list[Candidate] = []
+    seen: set[str] = set()
+    for document in found:
+        record = f"{query.query_id}/{document.doc_id}"
+        split = units.split(document, config=config)
+        if document.doc_id in seen:
+            detail = "the index returned this document twice; index each document once"
+            rejected.append(_reject("FetchCandidates", "pair", record, "duplicate_doc_id", detail))
+        elif not split:
+            detail = f"document {document.doc_id!r} has neither title nor text; fix it in the index"
+            rejected.append(_reject("FetchCandidates", "pair", record, "no_text", detail))
+        else:
+            candidates.extend(split)
+        seen.add(document.doc_id)
+    group = QueryGroup(query, tuple(ScoredCandidate(c, None, "", None, False, 0) for c in candidates))
+    return group, rejected + ([] if candidates else [_left_empty("FetchCandidates", query)])
+
+
+def tag_group(group: QueryGroup, *, config: Tagging) -> QueryGroup:
+    """Tag every candidate; in plain mode (tags not enabled) they keep None."""
+    if not config.enabled:
+        return group
+    passages = [(c.candidate.title, c.candidate.text) for c in group.candidates]
+    tags: list[Tags] = features.tag(group.query.text, passages, config=config)
+    tagged = tuple(c._replace(tags=t) for c, t in zip(group.candidates, tags, strict=True))
+    return group._replace(candidates=tagged)
+
+
+def rendered(group: QueryGroup, candidate: ScoredCandidate) -> Rendered:
+    """The model's input for one candidate of a group."""
+    passage = passage_text(candidate.candidate.title, candidate.candidate.text)
+    return render(group.query.text, passage, candidate.tags)
+
+
+def reuse_scores(
+    group: QueryGroup, previous: dict[str, PreviousScore], *, model_fingerprint: str
+) -> QueryGroup:
+    """Fingerprint every input, and carry over the score of those that an earlier run scored alike."""
+
+    def look_up(candidate: ScoredCandidate) -> ScoredCandidate:
+        query, passage = rendered(group, candidate)
+        key = input_fingerprint(query, passage, model_fingerprint=model_fingerprint)
+        known = previous.get(key)
+        if known is None:
+            return candidate._replace(fingerprint=key)
+        return candidate._replace(fingerprint=key, logit=known.logit, reused=True, overflow=known.overflow)
+
+    return group._replace(candidates=tuple(look_up(c) for c in group.candidates))
+
+
+def score_groups(
+    groups: Sequence[QueryGroup],
+    scorer: Scorer,
+    *,
+    on_scored: Callable[[int], None] | None = None,
+) -> tuple[list[QueryGroup], Rejects]:
+    """Score what has no logit yet, all groups' pairs together; equal inputs are scored once.
+
+    Args:
+        groups: groups whose candidates carry fingerprints.
+        scorer: the model.
+        on_scored: told how many inputs were scored since it was last called.
+    """
+    pending: dict[str, tuple[str, str]] = {}
+    for group in groups:
+        for candidate in group.candidates:
+            if candidate.logit is None:
+                pending.setdefault(candidate.fingerprint, tuple(rendered(group, candidate)))  # type: ignore[arg-type]
+    pairs = list(pending.values())
+    outcome = score_checked(scorer, pairs, on_scored=on_scored)
+    overflow = (
+        scorer.overflow(pairs).tolist()
+        if isinstance(scorer, MeasuresOverflow) and pairs
+        else [0] * len(pairs)
+    )
+    index = {fingerprint: i for i, fingerprint in enumerate(pending)}
+
+    scored_groups: list[QueryGroup] = []
+    rejected: Rejects = []
+    for group in groups:
+        kept = []
+        for candidate in group.candidates:
+            if candidate.logit is not None:
+                kept.append(candidate)
+            elif (i := index[candidate.fingerprint]) in outcome.errors:
+                reason, detail = outcome.errors[i]
+                record = f"{group.query.query_id}/{candidate.candidate.passage_id}"
+                rejected.append(_reject("ScoreCandidates", "pair", record, reason, detail))
+            else:
+                kept.append(candidate._replace(logit=outcome.logits[i], overflow=overflow[i]))
+        if not kept and group.candidates:
+            rejected.append(_left_empty("ScoreCandidates", group.query))
+        scored_groups.append(group._replace(candidates=tuple(kept)))
+    return scored_groups, rejected
+
+
+def _reject(stage: str, unit: str, record: str, reason: str, detail: str) -> Rejected:
+    return Rejected(stage, unit, record, reason, detail)
+
+
+def _left_empty(stage: str, query: Query) -> Rejected:
+    detail = f"no candidate of {shorten(query.text, limit=80)!r} was left; see its pairs' dead letters"
+    return _reject(stage, "query", query.query_id, "all_candidates_rejected", detail)
