@@ -5,13 +5,12 @@ For use without a night's job:
     import rerank_core
 
     for passage in rerank_core.rank("who wrote Dune?", ["Dune is a novel by Frank Herbert.", "Dunes move."]):
-        print(passage.score, passage.index)
+        print(passage.score, passage.passage)
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +28,7 @@ class RankedPassage(NamedTuple):
     """One passage in its place."""
 
     index: int  # type: ignore[assignment]  # into the passages as given; hides tuple.index
+    passage: str | tuple[str, str]  # as given
     logit: float
     score: float  # sigmoid of the logit, 0 to 1; not a calibrated probability
     tags: Tags | None  # None with tags=False
@@ -66,6 +66,7 @@ def rank(
     # Imported here so that `import rerank_core.text` on a small machine stays light.
     from rerank_core.features import tag
     from rerank_core.features.render import passage_text, render
+    from rerank_core.ranking import sigmoid
     from rerank_core.scoring.scorer import ScoringFailed, score_checked
 
     asked = _checked_query(query)
@@ -82,15 +83,10 @@ def rank(
         raise ScoringFailed(f"passage {index} cannot be scored: {error.reason}: {error.detail}")
     logits = [logit for logit in outcome.logits if logit is not None]
     ranked = [
-        RankedPassage(index, logit, sigmoid(logit), held)
+        RankedPassage(index, passages[index], logit, sigmoid(logit), held)
         for index, (logit, held) in enumerate(zip(logits, found, strict=True))
     ]
     return sorted(ranked, key=lambda passage: -passage.logit)[:top_n]
-
-
-def sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)), for any finite logit."""
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 @functools.lru_cache(maxsize=4)

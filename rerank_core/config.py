@@ -96,7 +96,7 @@ class Scoring:
     onnx_file: str = ""  # "" is onnx/model.onnx, or the only ONNX file there
     backend: Literal["onnx"] = "onnx"
     max_length: Annotated[int, Field(ge=8)] = 256
-    max_tokens: Annotated[int, Field(ge=64)] = 4096
+    max_tokens: Annotated[int, Field(ge=1)] = 512
     threads: NonNegative = 0
 
 

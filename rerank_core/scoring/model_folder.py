@@ -1,0 +1,99 @@
+"""What a Hugging Face model folder says of itself, for backends that read it without transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rerank_core.scoring.scorer import ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
+_OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+
+
+def find_onnx(folder: Path, onnx_file: str = "") -> Path:
+    """The ONNX file of a model's folder.
+
+    Raises:
+        ModelError: no folder, no such file, or several to choose from.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"no model folder at {folder}; scoring.model is a local folder, not a name on a hub")
+    found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    names = ", ".join(str(path.relative_to(folder)) for path in found)
+    for name in (onnx_file,) if onnx_file else ("onnx/model.onnx", "model.onnx"):
+        if (folder / name).is_file():
+            return folder / name
+    if not found:
+        raise ModelError(
+            f"no {onnx_file or 'ONNX file'} in {folder} or its onnx folder; export the model to "
+            f"{folder / 'onnx' / 'model.onnx'}"
+        )
+    if onnx_file:
+        raise ModelError(f"no {onnx_file} in {folder}; set scoring.onnx_file to one of: {names}")
+    if len(found) > 1:
+        raise ModelError(f"{folder} holds several ONNX files; set scoring.onnx_file to one of: {names}")
+    return found[0]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no file."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
+    if not isinstance(held, dict):
+        raise ModelError(f"{path} holds a {type(held).__name__}, not an object; copy the folder again")
+    return held
+
+
+def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> int:
+    """Id of the padding token, by tokenizer_config.json, config.json or the vocabulary."""
+    token = read_json(folder / "tokenizer_config.json").get("pad_token")
+    if isinstance(token, dict):  # an AddedToken as older transformers wrote it
+        token = token.get("content")
+    for candidate in (token, "[PAD]", "<pad>"):
+        found = tokenizer.token_to_id(candidate) if isinstance(candidate, str) else None
+        if found is not None:
+            return int(found)
+        if candidate is token and isinstance(config.get("pad_token_id"), int):
+            return int(config["pad_token_id"])
+    raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
+
+
+def check_max_length(max_length: int, config: dict[str, Any], *, pad_id: int, folder: Path) -> None:
+    """Refuse a max_length beyond the model's positions; one that config.json does not name is unchecked.
+
+    It is not lowered silently: max_length is part of a score's identity, and says how much a night reads.
+
+    Raises:
+        ModelError: naming the highest max_length that works.
+    """
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < 1:
+        return
+    limit = positions - (pad_id + 1 if config.get("model_type") in _OFFSET_POSITIONS else 0)
+    if max_length > limit:
+        raise ModelError(
+            f"scoring.max_length is {max_length}, but the model in {folder} takes at most {limit} tokens "
+            f"(max_position_embeddings of its config.json); set scoring.max_length = {limit} or lower"
+        )

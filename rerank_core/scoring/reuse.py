@@ -1,0 +1,83 @@
+"""Last night's output is tonight's cache: a score is kept where the model's exact input is the same.
+
+The fingerprint covers both rendered sides (tags and text) and the model's own fingerprint (weights,
+tokenizer, max_length), so a changed model, tag or text can never read a stale score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_LENGTHS = struct.Struct("<QQ")
+_ROW = struct.Struct("<16sfi")
+
+
+def input_fingerprint(query_side: str, passage_side: str, *, model_fingerprint: str) -> str:
+    """Identity of one model input: 32 hex digits.
+
+    Args:
+        query_side: first side as `rerank_core.features.render` writes it, tags included.
+        passage_side: second side.
+        model_fingerprint: `Scorer.fingerprint`.
+
+    Returns:
+        BLAKE2b-128 over the three texts. Their lengths are hashed first, so that moving a character from one
+        side to the other changes the result.
+    """
+    model = model_fingerprint.encode()
+    query = query_side.encode("utf-8", "surrogatepass")
+    passage = passage_side.encode("utf-8", "surrogatepass")
+    head = _LENGTHS.pack(len(model), len(query))
+    return hashlib.blake2b(b"".join((head, model, query, passage)), digest_size=16).hexdigest()
+
+
+class PreviousScore(NamedTuple):
+    """What an earlier run knows of one input."""
+
+    logit: float
+    overflow: int  # tokens beyond max_length: a carried score stays marked as of a truncated input
+
+
+def pack(rows: Iterable[tuple[str, PreviousScore]]) -> bytes:
+    """Pack the scores of one query, 24 bytes a row, so that a join shuffles little.
+
+    A row is the 16-byte input fingerprint, the logit as a little-endian float32, which is the precision that is
+    published (the round trip is exact), and the overflow. Packed blobs may be concatenated.
+
+    Raises:
+        ValueError: a fingerprint that is not 32 hex digits, or a logit that is not finite in float32.
+    """
+    packed = []
+    for fingerprint, (logit, overflow) in rows:
+        try:
+            digest = bytes.fromhex(fingerprint)
+        except ValueError:
+            digest = b""
+        if len(digest) != 16:
+            raise ValueError(f"fingerprint {fingerprint!r} is not 32 hex digits; use input_fingerprint")
+        if not math.isfinite(logit):
+            raise ValueError(f"logit {logit!r} of input {fingerprint} is not finite; it may not be reused")
+        try:
+            packed.append(_ROW.pack(digest, logit, overflow))
+        except OverflowError:
+            raise ValueError(f"logit {logit!r} of input {fingerprint} does not fit float32") from None
+    return b"".join(packed)
+
+
+def unpack(blob: bytes) -> dict[str, PreviousScore]:
+    """The score of each input fingerprint.
+
+    Equal inputs have equal scores, so it does not matter which of two rows of one fingerprint stays.
+
+    Raises:
+        ValueError: `blob` is not whole rows of 24 bytes.
+    """
+    if len(blob) % _ROW.size:
+        raise ValueError(f"{len(blob)} bytes are not whole rows of {_ROW.size}; the packed scores were cut")
+    return {
+        digest.hex(): PreviousScore(logit, overflow) for digest, logit, overflow in _ROW.iter_unpack(blob)
+    }
