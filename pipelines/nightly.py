@@ -6,6 +6,7 @@ only then publishes it. From the shell: `nightrank nightly --config FILE`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -36,6 +37,7 @@ from pipelines.transforms import (
     TagFeatures,
 )
 from pipelines.verify import NightError, Verified, verify
+from pipelines.worker_errors import worker_errors
 from rerank_core.config import PATHS, Config, ConfigError, to_dict, window
 from rerank_core.evaluation import Level
 from rerank_core.features import tagger_fingerprint
@@ -207,10 +209,12 @@ def _run_graph(
 ) -> None:
     pipeline = beam.Pipeline(options=options)
     build(pipeline, night)
-    if night.progress is None:
-        pipeline.run().wait_until_finish()
-        return
-    with progress.watch(Path(night.progress), show or (lambda _: None)):
+    watching = (
+        progress.watch(Path(night.progress), show or (lambda _: None))
+        if night.progress
+        else contextlib.nullcontext()
+    )
+    with watching, worker_errors():
         pipeline.run().wait_until_finish()
 
 

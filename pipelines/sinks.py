@@ -28,9 +28,9 @@ def file_name(number: int, total: int) -> str:
 
 
 def write_table(path: str, table: pa.Table) -> None:
-    """Write one Parquet file, zstd compressed, with the schema's version and docs in it."""
+    """Write one Parquet file, zstd compressed, with checksums, and the schema's version and docs in it."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

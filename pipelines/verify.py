@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.sinks import TALLIES
 from pipelines.store import files, join, open_parquet, read_bytes, read_table, table_path
 from rerank_core.config import Config
-from schemas.manifest import Balance, TableInfo
+from schemas.manifest import Balance, ManifestError, TableInfo
 from schemas.tables import TABLES, schema_version
 
 Stages = dict[str, dict[str, float]]
@@ -55,8 +55,11 @@ def verify(staging: str, config: Config, *, run_date: str, run_id: str) -> Verif
     if not FileSystems.exists(path):
         raise NightError("the pipeline ended without its tallies: it did not run to its end")
     stages: Stages = json.loads(read_bytes(path))
-    tables = {name: _table_info(staging, name, run_date=run_date, run_id=run_id) for name in TABLES}
-    found = _count(staging)
+    try:
+        tables = {name: _table_info(staging, name, run_date=run_date, run_id=run_id) for name in TABLES}
+        found = _count(staging)
+    except ManifestError as error:
+        raise NightError(f"{error}; start the night again") from None
     _check_rows(stages, tables)
     balance = _balance(stages, found)
     _check_balance(balance)

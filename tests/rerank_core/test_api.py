@@ -62,7 +62,9 @@ def test_no_passages_load_no_model() -> None:
 
 
 def test_a_passage_that_cannot_be_scored_is_named() -> None:
-    with pytest.raises(ScoringFailed, match=r"passage 2 cannot be scored: model_error: RuntimeError: cannot take it"):
+    with pytest.raises(
+        ScoringFailed, match=r"passage 2 cannot be scored: model_error: RuntimeError: cannot take it"
+    ):
         rerank_core.rank(QUERY, ["a", "b", "poison"], model=Overlap(bad="poison"))
 
 
@@ -97,6 +99,8 @@ def test_a_folder_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("q", ["a"], {"top_n": 0}, ValueError, "top_n is 0"),
     ],
 )
-def test_bad_input_is_named(query: Any, passages: Any, options: Any, error: type[Exception], said: str) -> None:
+def test_bad_input_is_named(
+    query: Any, passages: Any, options: Any, error: type[Exception], said: str
+) -> None:
     with pytest.raises(error, match=said):
         rerank_core.rank(query, passages, model=Overlap(), **options)
