@@ -16,6 +16,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,13 +81,26 @@ def make_folder(path: str) -> None:
 
 def files(folder: str, pattern: str = "*") -> list[str]:
     """Paths of the files of a folder that match, sorted; none where the folder is missing."""
+    if is_local(folder):  # Beam takes the folder for a pattern too, and cannot quote "[" or "*" in it
+        return sorted(str(path) for path in Path(folder).glob(pattern))
     matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
     return sorted(found.path for found in matched)
 
 
+def size(path: str) -> int:
+    """Bytes of a file."""
+    return int(FileSystems.get_filesystem(path).size(path))
+
+
 def remove(path: str) -> None:
     """Remove a file or a whole folder, if it is there."""
-    if FileSystems.exists(path) or files(path):
+    if is_local(path):
+        local = Path(path)
+        if local.is_dir():
+            shutil.rmtree(local)
+        else:
+            local.unlink(missing_ok=True)
+    elif FileSystems.exists(path) or files(path):
         FileSystems.delete([path])
 
 
@@ -129,7 +143,8 @@ def find_run(output: str, run_id: str) -> Manifest:
     Raises:
         ManifestError: no such run, or its manifest is damaged.
     """
-    found = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json")
+    named = run_id.replace("-", "").isalnum()  # and no pattern
+    found = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json") if named else []
     if not found:
         raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, 'manifests')}")
     return read_manifest(found[0])

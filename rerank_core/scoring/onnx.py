@@ -30,14 +30,14 @@ import numpy as np
 
 from rerank_core.scoring.batching import plan_batches
 from rerank_core.scoring.model_folder import check_max_length, find_onnx, padding_id, read_json
-from rerank_core.scoring.scorer import ModelError
+from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 
 try:
     import onnxruntime
     from tokenizers import Encoding, Tokenizer
 except ImportError as error:
-    raise ImportError(
+    raise MissingEngine(
         f"the onnx backend needs onnxruntime and tokenizers ({error}): pip install 'nightrank[cpu]'"
     ) from error
 

@@ -48,6 +48,10 @@ class ModelError(ValueError):
     """A model folder that cannot be used; the message names the file and the remedy."""
 
 
+class MissingEngine(ImportError):
+    """A backend's inference engine is not installed; the message names the extra that brings it."""
+
+
 class ScoringFailed(RuntimeError):
     """The scorer is broken, not a pair: the job must stop."""
 

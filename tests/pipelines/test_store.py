@@ -227,3 +227,21 @@ def test_pointer_names_run_and_manifest(night: Night) -> None:
     pointer = json.loads((night.output / "latest.json").read_text())
     assert pointer["run_id"] == night.manifest.run_id
     assert (night.output / pointer["manifest"]).is_file()
+
+
+def test_a_folder_name_is_no_pattern(night: Night, tmp_path: Path) -> None:
+    output = tmp_path / "nights [1] a*b?"
+    shutil.copytree(night.output, output)
+    shutil.copytree(night.output, tmp_path / "nights 1 ab")  # what the name would match as a pattern
+    assert (
+        len(store.table_files(str(output), night.manifest, "reranked"))
+        == night.manifest.tables["reranked"].files
+    )
+    store.remove(str(output))
+    assert not output.exists()
+    assert (tmp_path / "nights 1 ab").exists()
+
+
+def test_a_run_id_is_no_pattern(output: Path) -> None:
+    with pytest.raises(ManifestError, match="no run"):
+        store.find_run(str(output), "*")
