@@ -44,7 +44,7 @@ from rerank_core.features import tagger_fingerprint
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
 from rerank_core.scoring import load_scorer
-from rerank_core.scoring.scorer import Scorer
+from rerank_core.scoring.scorer import Scorer, reads_tags
 from rerank_core.text import fingerprint
 from schemas.manifest import Manifest
 
@@ -64,6 +64,7 @@ class Night:
     described: dict[str, Any]  # the source, as the manifest tells it
     load: Loader
     model_fingerprint: str
+    tagged: bool  # the model reads the tags
     previous: Previous
     judged: dict[Level, Qrels]
     staging: str
@@ -78,14 +79,16 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
     shards = (log.queries, previous) | MakeShards(config.output.queries_per_shard)
     fetched = shards | FetchCandidates(night.source, config)
     tagged = fetched.main | TagFeatures(config)
-    reused = tagged.main | ReuseScores(model)
-    scored = reused.main | ScoreCandidates(night.load, model, night.progress)
+    reused = tagged.main | ReuseScores(model, tagged=night.tagged)
+    scored = reused.main | ScoreCandidates(night.load, model, tagged=night.tagged, progress=night.progress)
     ranked = scored.main | RankCandidates()
     published = ranked.main | WriteReranked(
         night.staging, config, run_id=night.run_id, model_fingerprint=model
     )
     mined = ranked.main | MineHardNegatives(config)
-    negatives = mined.main | WriteHardNegatives(night.staging, run_id=night.run_id, model_fingerprint=model)
+    negatives = mined.main | WriteHardNegatives(
+        night.staging, run_id=night.run_id, model_fingerprint=model, tagged=night.tagged
+    )
 
     stages = [fetched, tagged, reused, scored, ranked, published, mined, negatives]
     rejected = [log.rejected, *(stage.rejected for stage in stages)]
@@ -146,7 +149,8 @@ def prepare(
     source = open_source(config)
     described = source.describe()
     load = load or _loader(config, options)
-    model = load().fingerprint  # loads the model once here: a bad one stops the night before it starts
+    scorer = load()  # once here: a bad model stops the night before it starts
+    model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)
     previous = find_previous(config, model)
     identity = [f"{key}={value}" for key, value in sorted(described.items()) if key.endswith("_fingerprint")]
     run_id = f"{run_date:%Y%m%d}-" + fingerprint(
@@ -163,6 +167,7 @@ def prepare(
         described=described,
         load=load,
         model_fingerprint=model,
+        tagged=tagged,
         previous=previous,
         judged=judged,
         staging=staging,

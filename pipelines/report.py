@@ -110,7 +110,11 @@ def night_progress(*, show: bool) -> Iterator[Callable[[NightProgress], None]]:
             bar.update(task, completed=progress.share, scored=f"{progress.scored:,} pairs, {rate:,.0f}/s")
             if show and not err.is_terminal and now - told > LOG_EVERY_SECONDS:
                 told = now
-                left = f", about {(now - started) * (1 / progress.share - 1):.0f} s left" if progress.share else ""
+                left = (
+                    f", about {(now - started) * (1 / progress.share - 1):.0f} s left"
+                    if progress.share
+                    else ""
+                )
                 done = f"{100 * progress.share:.0f} %, {progress.scored:,} pairs scored, {rate:.0f} pairs/s"
                 logger.info("reranking: %s%s", done, left)
 

@@ -76,7 +76,9 @@ def _table_info(staging: str, name: str, *, run_date: str, run_id: str) -> Table
         if not parquet.schema_arrow.equals(TABLES[name], check_metadata=False):
             raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
         total += size(path)
-    return TableInfo(table_path(name, run_date, run_id), schema_version(TABLES[name]), len(paths), rows, total)
+    return TableInfo(
+        table_path(name, run_date, run_id), schema_version(TABLES[name]), len(paths), rows, total
+    )
 
 
 def _count(staging: str) -> _Found:

@@ -40,6 +40,8 @@ class FakeScorer:
         self._name, self._nan_for, self._fails_for = name, nan_for, fails_for
         self._broken, self._seen, self._seconds = broken, seen, seconds
 
+    reads_tags = True
+
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(self._name.encode()).hexdigest()[:16]

@@ -90,6 +90,7 @@ class OnnxScorer:
         self._cutting = Tokenizer.from_str(self._whole.to_str())
         self._cutting.enable_truncation(max_length, strategy="longest_first")
         self._max_length = max_length
+        self.reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
         self._session = _open_session(path)
         self._max_tokens = 1 if _holds(path, _DYNAMIC) else max_tokens
         self._pool = ThreadPoolExecutor(threads or _cores())

@@ -310,6 +310,22 @@ def test_windows_in_plain_mode(make_config: MakeConfig, tmp_path: Path) -> None:
     assert {row["positive_tags"] for row in rows(tmp_path / "output", manifest, "hard_negatives")} == {""}
 
 
+def test_a_model_that_reads_no_tags_gets_plain_input_and_the_tables_keep_them(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    manifest = run(make_config(tags={"model_input": "plain"}), run_date=DAY, load=fake())
+    assert_balanced(manifest)
+    for row in rows(tmp_path / "output", manifest):
+        plain = render(row["query"], passage_text(row["title"], row["text"]))
+        assert row["role"] is not None
+        assert row["input_fingerprint"] == input_fingerprint(
+            *plain, model_fingerprint=FakeScorer().fingerprint
+        )
+    pairs = rows(tmp_path / "output", manifest, "training_pairs")
+    assert pairs
+    assert not any("[HOP" in row["query"] for row in pairs)
+
+
 # --- one night is one set of bytes
 
 

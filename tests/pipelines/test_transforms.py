@@ -78,7 +78,7 @@ def test_a_query_that_is_not_asked_again_is_no_query_of_the_night() -> None:
 
 def test_a_stage_is_named_after_its_class() -> None:
     config = Config()
-    stages: list[Stage] = [TagFeatures(config), ReuseScores("m"), RankCandidates()]
+    stages: list[Stage] = [TagFeatures(config), ReuseScores("m", tagged=True), RankCandidates()]
     assert [stage.name for stage in stages] == ["TagFeatures", "ReuseScores", "RankCandidates"]
     assert MakeShards(2).label == "MakeShards"
 
@@ -126,9 +126,9 @@ def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
     source = FixedSource([document("1", "bad")], [document("2", "bad"), document("3", "good")])
     shard = _make_shard(((0, 1), [(one, b"") for one in queries]))
     fetched = FetchCandidates(source, Config()).handle(shard).shard  # type: ignore[arg-type]
-    reused = ReuseScores(FakeScorer().fingerprint).handle(fetched)
+    reused = ReuseScores(FakeScorer().fingerprint, tagged=True).handle(fetched)
     assert reused.tally == {"in": 3, "out": 3, "reused": 0}
-    stage = ScoreCandidates(fake(nan_for="bad"), FakeScorer().fingerprint, None)
+    stage = ScoreCandidates(fake(nan_for="bad"), FakeScorer().fingerprint, tagged=True, progress=None)
     handled = stage.handle(reused.shard)
     assert handled.tally == {"in": 3, "out": 1, "overflow_pairs": 0}
     (group,) = handled.shard.groups
@@ -138,7 +138,9 @@ def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
         ("pair", "nan_logit"),
         ("query", "all_candidates_rejected"),
     ]
-    again = ScoreCandidates(forbidden(), FakeScorer().fingerprint, None).handle(handled.shard)
+    again = ScoreCandidates(forbidden(), FakeScorer().fingerprint, tagged=True, progress=None).handle(
+        handled.shard
+    )
     assert again.shard.groups == handled.shard.groups
 
 
@@ -151,4 +153,4 @@ def test_a_worker_with_another_model_stops_the_night() -> None:
     source = FixedSource([document("1")])
     fetched = FetchCandidates(source, Config()).handle(shard).shard  # type: ignore[arg-type]
     with pytest.raises(ScoringFailed, match="give every worker the same model files"):
-        ScoreCandidates(fake("another"), "fingerprint-of-the-job", None).handle(fetched)
+        ScoreCandidates(fake("another"), "fingerprint-of-the-job", tagged=True, progress=None).handle(fetched)

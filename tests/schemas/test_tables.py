@@ -98,7 +98,7 @@ def test_builders_fill_exactly_the_columns(built: dict[str, list[dict[str, Any]]
             [RankedGroup(query, pair)], run_id="r", model_fingerprint="m", store_text=True
         ),
         "hard_negatives": rows.hard_negatives(negatives, run_id="r", model_fingerprint="m"),
-        "training_pairs": rows.training_table(negatives),
+        "training_pairs": rows.training_table(negatives, tagged=True),
         "dead_letters": rows.dead_letters([Rejected("S", "pair", "id", "reason", "detail")], run_id="r"),
     }
     assert set(made) == set(TABLES) == set(built)
