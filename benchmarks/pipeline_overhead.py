@@ -23,18 +23,19 @@ from pipelines.nightly import run
 from rerank_core.config import Config
 from rerank_core.features.render import passage_text, render
 from rerank_core.scoring import load_scorer
+from rerank_core.scoring.scorer import reads_tags
 from schemas.manifest import Manifest
 from schemas.records import Tags
 
 RUN_DATE = datetime.date(2026, 3, 8)
 
 
-def model_inputs(config: Config, manifest: Manifest) -> list[tuple[str, str]]:
+def model_inputs(config: Config, manifest: Manifest, *, tagged: bool) -> list[tuple[str, str]]:
     """The distinct inputs that the night scored, rendered again from what it published."""
     inputs: dict[str, tuple[str, str]] = {}
     for path in store.table_files(config.output.path, manifest, "reranked"):
         for row in pq.read_table(path).to_pylist():
-            tags = Tags(*(row[name] for name in Tags._fields))
+            tags = Tags(*(row[name] for name in Tags._fields)) if tagged else None
             passage = passage_text(row["title"], row["text"])
             inputs[row["input_fingerprint"]] = tuple(render(row["query"], passage, tags))
     return list(inputs.values())
@@ -42,7 +43,7 @@ def model_inputs(config: Config, manifest: Manifest) -> list[tuple[str, str]]:
 
 def main() -> None:
     args = parser(__doc__ or "").parse_args()
-    top_k, rounds = (10, 1) if args.quick else (50, 3)
+    top_k, rounds = (5, 1) if args.quick else (50, 2)
     scorer = load_scorer()
     job, bare, second = [], [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,7 @@ def main() -> None:
             start = time.perf_counter()
             manifest = run(config, run_date=RUN_DATE)
             night_seconds = time.perf_counter() - start
-            inputs = model_inputs(config, manifest)
+            inputs = model_inputs(config, manifest, tagged=reads_tags(scorer, config.tags))
             start = time.perf_counter()
             scorer.score(inputs)
             bare_seconds = time.perf_counter() - start

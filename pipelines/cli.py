@@ -214,7 +214,7 @@ def _errors() -> Iterator[None]:
     from pipelines.store import Locked, OutputError
     from pipelines.verify import NightError
     from rerank_core.judgements import JudgementError
-    from rerank_core.scoring.scorer import ModelError, ScoringFailed
+    from rerank_core.scoring.scorer import MissingEngine, ModelError, ScoringFailed
     from schemas.manifest import ManifestError
 
     codes: list[tuple[type[Exception], int]] = [
@@ -225,6 +225,7 @@ def _errors() -> Iterator[None]:
         (ScoringFailed, EXIT_UNPUBLISHED),
         (SourceError, EXIT_INPUT),
         (ModelError, EXIT_INPUT),
+        (MissingEngine, EXIT_INPUT),
         (ManifestError, EXIT_INPUT),
         (JudgementError, EXIT_INPUT),
         (QueryNotFound, EXIT_INPUT),

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow.compute as pc
 
 from pipelines.store import files, join, open_text, read_table
-from rerank_core.config import Evaluation
+from rerank_core.config import ConfigError, Evaluation
 from rerank_core.evaluation import Level, compare, runs_from_rows
-from rerank_core.judgements import Qrels, by_query_id, read_qrels, read_queries, read_sentence_qrels
+from rerank_core.judgements import (
+    JudgementError,
+    Qrels,
+    by_query_id,
+    read_qrels,
+    read_queries,
+    read_sentence_qrels,
+)
 
 COLUMNS = ["query_id", "doc_id", "passage_id", "rank", "rank_before", "doc_rank", "doc_rank_before"]
 
@@ -16,16 +25,28 @@ def read_judgements(config: Evaluation) -> dict[Level, Qrels]:
     """Judgements by level, keyed by Nightrank's query ids; empty where none are configured.
 
     Raises:
-        JudgementError: a configured file cannot be used.
+        ConfigError: judgements are configured without the queries that they are of.
+        JudgementError: a configured file cannot be used, or judges none of the configured queries.
     """
     if not config.queries:
+        if config.qrels or config.sentence_qrels:
+            raise ConfigError(
+                "judgements need evaluation.queries, a BEIR queries.jsonl, to know what they judge"
+            )
         return {}
     queries = read_queries(config.queries, opener=open_text)
+    levels: tuple[tuple[Level, str, Callable[..., Qrels]], ...] = (
+        ("document", config.qrels, read_qrels),
+        ("unit", config.sentence_qrels, read_sentence_qrels),
+    )
     judged: dict[Level, Qrels] = {}
-    if config.qrels:
-        judged["document"] = by_query_id(queries, read_qrels(config.qrels, opener=open_text))
-    if config.sentence_qrels:
-        judged["unit"] = by_query_id(queries, read_sentence_qrels(config.sentence_qrels, opener=open_text))
+    for level, path, read in levels:
+        if path:
+            judged[level] = by_query_id(queries, read(path, opener=open_text))
+            if not judged[level]:
+                raise JudgementError(
+                    f"{path} judges no query of {config.queries}; are they of one set and split?"
+                )
     return judged
 
 

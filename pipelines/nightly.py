@@ -6,6 +6,7 @@ only then publishes it. From the shell: `nightrank nightly --config FILE`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -36,13 +37,14 @@ from pipelines.transforms import (
     TagFeatures,
 )
 from pipelines.verify import NightError, Verified, verify
+from pipelines.worker_errors import worker_errors
 from rerank_core.config import Config, ConfigError, change_paths, to_dict, window
 from rerank_core.evaluation import Level
 from rerank_core.features import tagger_fingerprint
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
 from rerank_core.scoring import load_scorer
-from rerank_core.scoring.scorer import Scorer
+from rerank_core.scoring.scorer import Scorer, reads_tags
 from rerank_core.text import fingerprint
 from schemas.manifest import Manifest
 
@@ -62,6 +64,7 @@ class Night:
     described: dict[str, Any]  # the source, as the manifest tells it
     load: Loader
     model_fingerprint: str
+    tagged: bool  # the model reads the tags
     previous: Previous
     judged: dict[Level, Qrels]
     staging: str
@@ -76,14 +79,16 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
     shards = (log.queries, previous) | MakeShards(config.output.queries_per_shard)
     fetched = shards | FetchCandidates(night.source, config)
     tagged = fetched.main | TagFeatures(config)
-    reused = tagged.main | ReuseScores(model)
-    scored = reused.main | ScoreCandidates(night.load, model, night.progress)
+    reused = tagged.main | ReuseScores(model, tagged=night.tagged)
+    scored = reused.main | ScoreCandidates(night.load, model, tagged=night.tagged, progress=night.progress)
     ranked = scored.main | RankCandidates()
     published = ranked.main | WriteReranked(
         night.staging, config, run_id=night.run_id, model_fingerprint=model
     )
     mined = ranked.main | MineHardNegatives(config)
-    negatives = mined.main | WriteHardNegatives(night.staging, run_id=night.run_id, model_fingerprint=model)
+    negatives = mined.main | WriteHardNegatives(
+        night.staging, run_id=night.run_id, model_fingerprint=model, tagged=night.tagged
+    )
 
     stages = [fetched, tagged, reused, scored, ranked, published, mined, negatives]
     rejected = [log.rejected, *(stage.rejected for stage in stages)]
@@ -147,7 +152,8 @@ def prepare(
     source = open_source(config, span)
     described = source.describe()
     load = load or _loader(config, options)
-    model = load().fingerprint  # loads the model once here: a bad one stops the night before it starts
+    scorer = load()  # once here: a bad model stops the night before it starts
+    model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)
     previous = find_previous(config, model)
     identity = [f"{key}={value}" for key, value in sorted(described.items()) if key.endswith("_fingerprint")]
     run_id = f"{run_date:%Y%m%d}-" + fingerprint(
@@ -164,6 +170,7 @@ def prepare(
         described=described,
         load=load,
         model_fingerprint=model,
+        tagged=tagged,
         previous=previous,
         judged=judged,
         staging=staging,
@@ -174,11 +181,8 @@ def prepare(
 def open_source(config: Config, window: Window | None = None) -> Source:
     """The source that the configuration names; one that can reads no events outside the window."""
     if config.source.kind == "elasticsearch":
-        try:
-            from pipelines.sources.elasticsearch import ElasticsearchSource
-        except ImportError as missing:
-            remedy = "pip install 'nightrank[elasticsearch]'"
-            raise ConfigError(f"source.kind 'elasticsearch' needs the client ({missing}): {remedy}") from None
+        from pipelines.sources.elasticsearch import ElasticsearchSource
+
         return ElasticsearchSource(config, window=window)
     return LocalSource(config)
 
@@ -212,10 +216,12 @@ def _run_graph(
 ) -> None:
     pipeline = beam.Pipeline(options=options)
     build(pipeline, night)
-    if night.progress is None:
-        pipeline.run().wait_until_finish()
-        return
-    with progress.watch(Path(night.progress), show or (lambda _: None)):
+    watching = (
+        progress.watch(Path(night.progress), show or (lambda _: None))
+        if night.progress
+        else contextlib.nullcontext()
+    )
+    with watching, worker_errors():
         pipeline.run().wait_until_finish()
 
 

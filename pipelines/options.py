@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from typing import NoReturn
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -27,7 +28,8 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     Without `--runner`, and for DirectRunner, it is Beam's FnApiRunner in this process.
 
     Raises:
-        ConfigError: a flag that no installed runner knows; Beam itself would drop it with a warning.
+        ConfigError: a flag that no installed runner knows (Beam itself would drop it with a warning), or a value
+            that does not fit it.
     """
     unknown = _unknown(flags)
     if unknown:
@@ -59,8 +61,13 @@ def threads_per_worker(options: PipelineOptions, threads: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:  # argparse prints a page of usage and exits
+        raise ConfigError(f"a flag for Beam cannot be used: {message}")
+
+
 def _unknown(flags: Sequence[str]) -> list[str]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in [PipelineOptions, *_all_subclasses(PipelineOptions)]:
         add = options.__dict__.get("_add_argparse_args")
         if add is not None:

@@ -58,9 +58,19 @@ class ReadPreviousScores(beam.PTransform):
 
 
 def read_scores(path: str) -> Iterator[tuple[str, bytes]]:
-    """One (query_id, packed scores) for each run of rows of one query; a published file is sorted by query."""
-    for batch in store.open_parquet(path).iter_batches(columns=COLUMNS, batch_size=50_000, use_threads=False):
-        yield from _by_query(batch)
+    """One (query_id, packed scores) for each run of rows of one query; a published file is sorted by query.
+
+    Raises:
+        ManifestError: the file's pages are not what was written. Its footer was whole when the night started.
+    """
+    file = store.open_parquet(path)
+    try:
+        for batch in file.iter_batches(columns=COLUMNS, batch_size=50_000, use_threads=False):
+            yield from _by_query(batch)
+    except (OSError, ValueError, KeyError) as error:
+        raise ManifestError(
+            f"{path} of the run to reuse is damaged: {error}; set reuse.enabled = false for one night"
+        ) from None
 
 
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:

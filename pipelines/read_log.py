@@ -36,10 +36,13 @@ class ReadQueryLog(beam.PTransform):
         )
         log = events | AggregateQueries(self._config.log, window=self._window, privacy=self._config.privacy)
         queries = log.queries
+        rejected = (unreadable, log.rejected) | "RejectedEvents" >> beam.Flatten()
         tallies = (
             (
                 log.tallies,
-                unreadable | "CountUnreadable" >> beam.Map(lambda _: ("events_read", 1)),
+                unreadable
+                | "CountUnreadable" >> beam.FlatMap(lambda _: [("events_read", 1), ("events_rejected", 1)]),
+                rejected | "CountRejected" >> beam.Map(lambda _: ("rejected", 1)),
                 read | "CountIn" >> beam.combiners.Count.Globally() | "In" >> beam.Map(lambda n: ("in", n)),
                 queries
                 | "CountOut" >> beam.combiners.Count.Globally()
@@ -48,5 +51,4 @@ class ReadQueryLog(beam.PTransform):
             | beam.Flatten()
             | "OfThisStage" >> beam.MapTuple(lambda what, amount: (("ReadQueryLog", what), amount))
         )
-        rejected = (unreadable, log.rejected) | "RejectedEvents" >> beam.Flatten()
         return LogOutputs(queries, rejected, tallies)

@@ -59,7 +59,7 @@ RECORDS = {
 
 def print_error(message: str) -> None:
     """An error that the user can act on."""
-    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
 
 
 @contextmanager
@@ -110,18 +110,20 @@ def night_progress(*, show: bool) -> Iterator[Callable[[NightProgress], None]]:
             bar.update(task, completed=progress.share, scored=f"{progress.scored:,} pairs, {rate:,.0f}/s")
             if show and not err.is_terminal and now - told > LOG_EVERY_SECONDS:
                 told = now
-                left = (now - started) * (1 / progress.share - 1) if progress.share else float("nan")
-                logger.info(
-                    "reranking: %.0f %%, %s pairs scored, %.0f pairs/s, about %.0f s left",
-                    100 * progress.share, f"{progress.scored:,}", rate, left,
-                )  # fmt: skip
+                left = (
+                    f", about {(now - started) * (1 / progress.share - 1):.0f} s left"
+                    if progress.share
+                    else ""
+                )
+                done = f"{100 * progress.share:.0f} %, {progress.scored:,} pairs scored, {rate:.0f} pairs/s"
+                logger.info("reranking: %s%s", done, left)
 
         yield draw
 
 
 def print_index(report: IndexReport) -> None:
     """What an index holds now."""
-    out.print(f"[bold green]Indexed[/] {report.documents:,} passages in {escape(str(report.path))}")
+    out.print(f"[bold green]Indexed[/] {report.documents:,} passages in {_plain(str(report.path))}")
     if report.rejected:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
         out.print(
@@ -144,10 +146,10 @@ def print_night(manifest: Manifest, output: str) -> None:
     if manifest.metrics:
         out.print(_metric_table(manifest), "")
     _print_accounts(manifest)
-    out.print("\n[bold]Published[/] to " + escape(output), soft_wrap=True)
+    out.print("\n[bold]Published[/] to " + _plain(output), soft_wrap=True)
     for name, info in manifest.tables.items():
         out.print(
-            f"  {name:<15}{info.rows:>9,} rows {_size(info.bytes):>9}  {escape(info.path)}/", soft_wrap=True
+            f"  {name:<15}{info.rows:>9,} rows {_size(info.bytes):>9}  {_plain(info.path)}/", soft_wrap=True
         )
     out.print(f"  latest.json names run {manifest.run_id}")
 
@@ -155,7 +157,9 @@ def print_night(manifest: Manifest, output: str) -> None:
 def _stage_table(manifest: Manifest) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("stage", "records", "in", "out", "rejected", "seconds"):
-        table.add_column(name, justify="left" if name in ("stage", "records") else "right", no_wrap=True)
+        # A number is never cut: the records' names give way.
+        left, wrap = name in ("stage", "records"), name == "records"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not wrap)
     for name in STAGE_ORDER:
         tally = manifest.stages.get(name)
         if tally is None:
@@ -210,15 +214,20 @@ def _print_accounts(manifest: Manifest) -> None:
         )
     for what, text in manifest.degraded.items():
         if isinstance(text, str):
-            out.print(f"[yellow]{what}[/] {escape(text)}", soft_wrap=True)
+            out.print(f"[yellow]{what}[/] {_plain(text)}", soft_wrap=True)
     pairs = manifest.balance.pairs
     rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
     out.print(f"{manifest.seconds:.1f} s in all, {rate:,.0f} pairs a second, reused ones counted")
 
 
+def _plain(text: str) -> str:
+    """Text of others as it stands: no markup of ours in it, and no control sequence of the terminal."""
+    return escape("".join(c for c in text if c.isprintable() or c == "\n"))
+
+
 def print_query(found: QueryList, *, top: int) -> None:
     """One query's list, before and after."""
-    out.print(f"[bold]{escape(found.query)}[/]  run {found.run_id}, night of {found.run_date}")
+    out.print(f"[bold]{_plain(found.query)}[/]  run {found.run_id}, night of {found.run_date}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("rank", "before", "score", "BM25", "passage", "tags"):
         table.add_column(name, justify="left" if name in ("passage", "tags") else "right")
@@ -226,9 +235,9 @@ def print_query(found: QueryList, *, top: int) -> None:
         moved = row["rank_before"] - row["rank"]
         arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
         text = row["title"] or (row["text"] or "")[:60]
-        passage = f"{escape(text)} [dim]{escape(row['passage_id'])}[/]" if text else escape(row["passage_id"])
+        passage = f"{_plain(text)} [dim]{_plain(row['passage_id'])}[/]" if text else _plain(row["passage_id"])
         table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", f"{row['score']:.3f}",
-                      f"{row['bm25_score']:.1f}", passage, escape(_tags(row)))  # fmt: skip
+                      f"{row['bm25_score']:.1f}", passage, _plain(_tags(row)))  # fmt: skip
     out.print(table)
     if len(found.rows) > top:
         out.print(f"[dim]{len(found.rows) - top} more; --top {len(found.rows)} shows all[/]")

@@ -28,9 +28,9 @@ def file_name(number: int, total: int) -> str:
 
 
 def write_table(path: str, table: pa.Table) -> None:
-    """Write one Parquet file, zstd compressed, with the schema's version and docs in it."""
+    """Write one Parquet file, zstd compressed, with checksums, and the schema's version and docs in it."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
@@ -58,13 +58,13 @@ class WriteReranked(Stage):
 class WriteHardNegatives(Stage):
     """A mined shard -> its files of `hard_negatives` and of the lean `training_pairs`."""
 
-    def __init__(self, folder: str, *, run_id: str, model_fingerprint: str):
-        self._folder, self._run_id, self._model = folder, run_id, model_fingerprint
+    def __init__(self, folder: str, *, run_id: str, model_fingerprint: str, tagged: bool):
+        self._folder, self._run_id, self._model, self._tagged = folder, run_id, model_fingerprint, tagged
 
     def handle(self, shard: MinedShard) -> Handled:
         name = file_name(shard.number, shard.total)
         rich = rows.hard_negatives(shard.negatives, run_id=self._run_id, model_fingerprint=self._model)
-        lean = rows.training_table(shard.negatives)
+        lean = rows.training_table(shard.negatives, tagged=self._tagged)
         write_table(join(self._folder, "hard_negatives", name), rich)
         write_table(join(self._folder, "training_pairs", name), lean)
         return Handled(

@@ -16,6 +16,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,9 +50,13 @@ def is_local(path: str) -> bool:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a file so that no reader ever sees half of it: a temporary name first, then a rename."""
-    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
-    make_folder(path.rpartition("/")[0])
+    """Write a file so that no reader ever sees half of it: a temporary name first, then a rename.
+
+    Arrow and Spark pass over names that begin with "_", should a worker be killed in between.
+    """
+    folder, slash, name = path.rpartition("/")
+    temporary = f"{folder}{slash}_{name}.tmp-{uuid.uuid4().hex}"
+    make_folder(folder)
     with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(data)
     FileSystems.rename([temporary], [path])
@@ -76,13 +81,26 @@ def make_folder(path: str) -> None:
 
 def files(folder: str, pattern: str = "*") -> list[str]:
     """Paths of the files of a folder that match, sorted; none where the folder is missing."""
+    if is_local(folder):  # Beam takes the folder for a pattern too, and cannot quote "[" or "*" in it
+        return sorted(str(path) for path in Path(folder).glob(pattern))
     matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
     return sorted(found.path for found in matched)
 
 
+def size(path: str) -> int:
+    """Bytes of a file."""
+    return int(FileSystems.get_filesystem(path).size(path))
+
+
 def remove(path: str) -> None:
     """Remove a file or a whole folder, if it is there."""
-    if FileSystems.exists(path) or files(path):
+    if is_local(path):
+        local = Path(path)
+        if local.is_dir():
+            shutil.rmtree(local)
+        else:
+            local.unlink(missing_ok=True)
+    elif FileSystems.exists(path) or files(path):
         FileSystems.delete([path])
 
 
@@ -111,12 +129,12 @@ def latest(output: str) -> Manifest | None:
     if not FileSystems.exists(pointer):
         return None
     try:
-        named = json.loads(read_bytes(pointer))["manifest"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        named = join(output, json.loads(read_bytes(pointer))["manifest"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{pointer} is damaged ({error}); point it at a manifest under manifests/"
         ) from None
-    return read_manifest(join(output, named))
+    return read_manifest(named)
 
 
 def find_run(output: str, run_id: str) -> Manifest:
@@ -125,7 +143,8 @@ def find_run(output: str, run_id: str) -> Manifest:
     Raises:
         ManifestError: no such run, or its manifest is damaged.
     """
-    found = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json")
+    named = run_id.replace("-", "").isalnum()  # and no pattern
+    found = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json") if named else []
     if not found:
         raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, 'manifests')}")
     return read_manifest(found[0])
@@ -135,7 +154,7 @@ def read_manifest(path: str) -> Manifest:
     """Read a manifest by its path."""
     try:
         return from_json(read_bytes(path).decode("utf-8"), name=path)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"cannot read {path}: {error}") from None
 
 
@@ -145,7 +164,9 @@ def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
     Raises:
         ManifestError: files are missing or hold another number of rows.
     """
-    info = manifest.tables[table]
+    info = manifest.tables.get(table)
+    if info is None:
+        raise ManifestError(f"the manifest of run {manifest.run_id} names no table {table!r}")
     found = files(join(output, info.path), "part-*.parquet")
     rows = sum(count_rows(path) for path in found)
     if (len(found), rows) != (info.files, info.rows):
@@ -176,28 +197,48 @@ def open_parquet(path: str) -> pq.ParquetFile:
         ManifestError: not a whole Parquet file.
     """
     try:
-        return pq.ParquetFile(pa.BufferReader(read_bytes(path)), pre_buffer=False)
+        data = pa.BufferReader(read_bytes(path))
+        return pq.ParquetFile(data, pre_buffer=False, page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
 
 
 def publish(output: str, manifest: Manifest) -> None:
-    """Move a verified run from staging to its place, write its manifest, then swap the pointer."""
+    """Move a verified run from staging to its place, write its manifest, then swap the pointer.
+
+    A run of this id that stands there whole keeps its files, which a reader may have open: a night that reuses
+    nothing has the same id, and so the same rows, whenever it is started again.
+    """
     base = staging(output, manifest.run_id)
-    for table in TABLES:
-        source, target = join(base, table), join(output, manifest.tables[table].path)
-        remove(target)  # left by a run of the same id that was killed between its first move and its pointer
-        if is_local(output):
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(source, target)
-        else:
-            parts = files(source, "part-*.parquet")
-            FileSystems.rename(parts, [join(target, part.rpartition("/")[2]) for part in parts])
     place = manifest_path(manifest.run_date, manifest.run_id)
+    if not _is_whole(output, place):
+        for table in TABLES:
+            _move(output, join(base, table), join(output, manifest.tables[table].path))
     write_bytes(join(output, place), to_json(manifest).encode("utf-8"))
     pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": place}
     write_bytes(join(output, "latest.json"), (json.dumps(pointer, indent=2) + "\n").encode("utf-8"))
     remove(base)
+
+
+def _is_whole(output: str, place: str) -> bool:
+    """Whether a run has a manifest at this place, and all the files that it names."""
+    try:
+        earlier = read_manifest(join(output, place))
+        for table in TABLES:
+            table_files(output, earlier, table)
+    except ManifestError:
+        return False
+    return True
+
+
+def _move(output: str, source: str, target: str) -> None:
+    remove(target)  # left by a run of the same id that was killed between its first move and its manifest
+    if is_local(output):
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, target)
+    else:
+        parts = files(source, "part-*.parquet")
+        FileSystems.rename(parts, [join(target, part.rpartition("/")[2]) for part in parts])
 
 
 @contextlib.contextmanager

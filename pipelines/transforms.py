@@ -206,12 +206,12 @@ class TagFeatures(Stage):
 class ReuseScores(Stage):
     """Carries over the logits of inputs that the last run scored with the same model."""
 
-    def __init__(self, model_fingerprint: str):
-        self._model = model_fingerprint
+    def __init__(self, model_fingerprint: str, *, tagged: bool):
+        self._model, self._tagged = model_fingerprint, tagged
 
     def handle(self, shard: Shard) -> Handled:
         groups = tuple(
-            stages.reuse_scores(group, unpack(blob), model_fingerprint=self._model)
+            stages.reuse_scores(group, unpack(blob), model_fingerprint=self._model, tagged=self._tagged)
             for group, blob in zip(shard.groups, shard.previous, strict=True)
         )
         reused = sum(candidate.reused for group in groups for candidate in group.candidates)
@@ -222,8 +222,10 @@ class ReuseScores(Stage):
 class ScoreCandidates(Stage):
     """Scores what is not reused, a whole shard's pairs together; one model a process."""
 
-    def __init__(self, load: Callable[[], Scorer], model_fingerprint: str, progress: str | None):
-        self._load, self._model, self._progress = load, model_fingerprint, progress
+    def __init__(
+        self, load: Callable[[], Scorer], model_fingerprint: str, *, tagged: bool, progress: str | None
+    ):
+        self._load, self._model, self._tagged, self._progress = load, model_fingerprint, tagged, progress
         self._shared = Shared()
 
     def _scorer(self) -> Scorer:
@@ -241,7 +243,9 @@ class ScoreCandidates(Stage):
         groups: list[QueryGroup] = list(shard.groups)
         rejected: list[Rejected] = []
         if missing:  # a night without news needs no model
-            groups, rejected = stages.score_groups(shard.groups, self._scorer(), on_scored=progress.add)
+            groups, rejected = stages.score_groups(
+                shard.groups, self._scorer(), tagged=self._tagged, on_scored=progress.add
+            )
         progress.finish()
         fresh = [c for group in groups for c in group.candidates if not c.reused]
         tally = {

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.sinks import TALLIES
-from pipelines.store import files, join, open_parquet, read_bytes, read_table, table_path
+from pipelines.store import files, join, open_parquet, read_bytes, read_table, size, table_path
 from rerank_core.config import Config
-from schemas.manifest import Balance, TableInfo
+from schemas.manifest import Balance, ManifestError, TableInfo
 from schemas.tables import TABLES, schema_version
 
 Stages = dict[str, dict[str, float]]
@@ -55,8 +55,11 @@ def verify(staging: str, config: Config, *, run_date: str, run_id: str) -> Verif
     if not FileSystems.exists(path):
         raise NightError("the pipeline ended without its tallies: it did not run to its end")
     stages: Stages = json.loads(read_bytes(path))
-    tables = {name: _table_info(staging, name, run_date=run_date, run_id=run_id) for name in TABLES}
-    found = _count(staging)
+    try:
+        tables = {name: _table_info(staging, name, run_date=run_date, run_id=run_id) for name in TABLES}
+        found = _count(staging)
+    except ManifestError as error:
+        raise NightError(f"{error}; start the night again") from None
     _check_rows(stages, tables)
     balance = _balance(stages, found)
     _check_balance(balance)
@@ -66,14 +69,16 @@ def verify(staging: str, config: Config, *, run_date: str, run_id: str) -> Verif
 
 def _table_info(staging: str, name: str, *, run_date: str, run_id: str) -> TableInfo:
     paths = files(join(staging, name), "part-*.parquet")
-    rows = size = 0
+    rows = total = 0
     for path in paths:
         parquet = open_parquet(path)
         rows += parquet.metadata.num_rows
         if not parquet.schema_arrow.equals(TABLES[name], check_metadata=False):
             raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
-        size += FileSystems.match([path])[0].metadata_list[0].size_in_bytes
-    return TableInfo(table_path(name, run_date, run_id), schema_version(TABLES[name]), len(paths), rows, size)
+        total += size(path)
+    return TableInfo(
+        table_path(name, run_date, run_id), schema_version(TABLES[name]), len(paths), rows, total
+    )
 
 
 def _count(staging: str) -> _Found:

@@ -44,15 +44,16 @@ def rank(
 ) -> list[RankedPassage]:
     """Order passages by their relevance to a query, by the same functions as a night's job.
 
-    The passages are tagged together (how far each is from the query's entities depends on the others), so the
-    same passage can score differently in other company; with `tags=False` it cannot.
+    The passages are tagged together: how far each is from the query's entities depends on the others. The model
+    reads the tags only if it was trained to (its folder's nightrank.json says so), and then the same passage can
+    score differently in other company; with `tags=False` it cannot.
 
     Args:
         query: a question or search.
         passages: texts, or (title, text).
         model: a model's folder, a scorer, or None for the model that ships with Nightrank. A folder is loaded
             once a process.
-        tags: write the tags into the model's input; False for a model that was not trained with tags.
+        tags: tag the passages.
         top_n: how many to return; None for all.
 
     Returns:
@@ -64,10 +65,11 @@ def rank(
         ScoringFailed: a passage that the model cannot score; the message gives its index.
     """
     # Imported here so that `import rerank_core.text` on a small machine stays light.
+    from rerank_core.config import Tagging
     from rerank_core.features import tag
     from rerank_core.features.render import passage_text, render
     from rerank_core.ranking import sigmoid
-    from rerank_core.scoring.scorer import ScoringFailed, score_checked
+    from rerank_core.scoring.scorer import ScoringFailed, reads_tags, score_checked
 
     asked = _checked_query(query)
     titled = _checked_passages(passages)
@@ -77,7 +79,10 @@ def rank(
         return []
     scorer = _cached_scorer(str(model or "")) if model is None or isinstance(model, str | Path) else model
     found: Sequence[Tags | None] = tag(asked, titled) if tags else [None] * len(titled)
-    rendered = [render(asked, passage_text(*p), t) for p, t in zip(titled, found, strict=True)]
+    tagged = tags and reads_tags(scorer, Tagging())
+    rendered = [
+        render(asked, passage_text(*p), t if tagged else None) for p, t in zip(titled, found, strict=True)
+    ]
     outcome = score_checked(scorer, [(side.query, side.passage) for side in rendered])
     for index, error in outcome.errors.items():
         raise ScoringFailed(f"passage {index} cannot be scored: {error.reason}: {error.detail}")

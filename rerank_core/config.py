@@ -122,6 +122,7 @@ class Tagging:
     """Whether and how candidates are tagged."""
 
     enabled: bool = True
+    model_input: Literal["auto", "tagged", "plain"] = "auto"
     max_hop: Positive = 3
     max_entities: Positive = 4
     max_entity_share: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -72,8 +72,8 @@ def mine(group: RankedGroup, positive_ids: frozenset[str], *, config: Mining, la
     return Mined(negatives, kept, rejected)
 
 
-def training_pairs(negatives: Sequence[HardNegative]) -> list[tuple[str, str, float]]:
-    """(query side, passage side, label) of the model's input, tags included where the candidates have them.
+def training_pairs(negatives: Sequence[HardNegative], *, tagged: bool) -> list[tuple[str, str, float]]:
+    """(query side, passage side, label) of the model's input, tags included if `tagged`.
 
     Each positive once with label 1, then its negatives with label 0. The order is by query_id, rank of the
     positive and rank of the negative, however `negatives` are ordered. A negative of two positives stands
@@ -83,9 +83,9 @@ def training_pairs(negatives: Sequence[HardNegative]) -> list[tuple[str, str, fl
     previous = None
     for one in sorted(negatives, key=lambda n: (n.query.query_id, n.positive.rank, n.negative.rank)):
         if previous != (key := (one.query.query_id, _id(one.positive))):
-            pairs.append((*_sides(one, one.positive), 1.0))
+            pairs.append((*_sides(one, one.positive, tagged=tagged), 1.0))
             previous = key
-        pairs.append((*_sides(one, one.negative), 0.0))
+        pairs.append((*_sides(one, one.negative, tagged=tagged), 0.0))
     return pairs
 
 
@@ -128,9 +128,10 @@ def _rule(one: RankedCandidate, positive: RankedCandidate, config: Mining) -> st
     return next((name for name, broken in checks if broken), "")
 
 
-def _sides(one: HardNegative, side: RankedCandidate) -> tuple[str, str]:
+def _sides(one: HardNegative, side: RankedCandidate, *, tagged: bool) -> tuple[str, str]:
     candidate = side.scored.candidate
-    rendered = render(one.query.text, passage_text(candidate.title, candidate.text), side.scored.tags)
+    tags = side.scored.tags if tagged else None
+    rendered = render(one.query.text, passage_text(candidate.title, candidate.text), tags)
     return rendered.query, rendered.passage
 
 

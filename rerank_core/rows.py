@@ -54,9 +54,11 @@ def hard_negatives(negatives: Sequence[HardNegative], *, run_id: str, model_fing
     return pa.Table.from_pylist(rows, schema=HARD_NEGATIVES)
 
 
-def training_table(negatives: Sequence[HardNegative]) -> pa.Table:
+def training_table(negatives: Sequence[HardNegative], *, tagged: bool) -> pa.Table:
     """The lean `training_pairs` view: three columns in the order that sentence-transformers expects."""
-    rows = [{"query": q, "passage": p, "label": label} for q, p, label in training_pairs(negatives)]
+    rows = [
+        {"query": q, "passage": p, "label": label} for q, p, label in training_pairs(negatives, tagged=tagged)
+    ]
     return pa.Table.from_pylist(rows, schema=TRAINING_PAIRS)
 
 

@@ -54,19 +54,19 @@ def tag_group(group: QueryGroup, *, config: Tagging) -> QueryGroup:
     return group._replace(candidates=tagged)
 
 
-def rendered(group: QueryGroup, candidate: ScoredCandidate) -> Rendered:
-    """The model's input for one candidate of a group."""
+def rendered(group: QueryGroup, candidate: ScoredCandidate, *, tagged: bool) -> Rendered:
+    """The model's input for one candidate of a group, its tags in it or not."""
     passage = passage_text(candidate.candidate.title, candidate.candidate.text)
-    return render(group.query.text, passage, candidate.tags)
+    return render(group.query.text, passage, candidate.tags if tagged else None)
 
 
 def reuse_scores(
-    group: QueryGroup, previous: dict[str, PreviousScore], *, model_fingerprint: str
+    group: QueryGroup, previous: dict[str, PreviousScore], *, model_fingerprint: str, tagged: bool
 ) -> QueryGroup:
     """Fingerprint every input, and carry over the score of those that an earlier run scored alike."""
 
     def look_up(candidate: ScoredCandidate) -> ScoredCandidate:
-        query, passage = rendered(group, candidate)
+        query, passage = rendered(group, candidate, tagged=tagged)
         key = input_fingerprint(query, passage, model_fingerprint=model_fingerprint)
         known = previous.get(key)
         if known is None:
@@ -80,6 +80,7 @@ def score_groups(
     groups: Sequence[QueryGroup],
     scorer: Scorer,
     *,
+    tagged: bool,
     on_scored: Callable[[int], None] | None = None,
 ) -> tuple[list[QueryGroup], Rejects]:
     """Score what has no logit yet, all groups' pairs together; equal inputs are scored once.
@@ -87,13 +88,14 @@ def score_groups(
     Args:
         groups: groups whose candidates carry fingerprints.
         scorer: the model.
+        tagged: whether it reads the tags.
         on_scored: told how many inputs were scored since it was last called.
     """
     pending: dict[str, tuple[str, str]] = {}
     for group in groups:
         for candidate in group.candidates:
             if candidate.logit is None:
-                pending.setdefault(candidate.fingerprint, tuple(rendered(group, candidate)))  # type: ignore[arg-type]
+                pending.setdefault(candidate.fingerprint, tuple(rendered(group, candidate, tagged=tagged)))  # type: ignore[arg-type]
     pairs = list(pending.values())
     outcome = score_checked(scorer, pairs, on_scored=on_scored)
     overflow = (

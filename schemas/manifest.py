@@ -80,5 +80,5 @@ def from_json(text: str, *, name: str = "manifest") -> Manifest:
         raw["tables"] = {table: TableInfo(**info) for table, info in raw["tables"].items()}
         raw["window"] = tuple(raw["window"]) if raw["window"] else None
         return Manifest(**raw)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ManifestError(f"{name} is damaged ({error}); the run it belongs to cannot be trusted") from None

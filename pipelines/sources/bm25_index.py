@@ -71,12 +71,15 @@ def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | 
         on_progress: called now and then, and at the end, with how many more lines were read.
 
     Raises:
-        SourceError: no such corpus, no document in it can be used, or `to` holds something else.
+        SourceError: no such corpus, no document in it can be used, `to` holds something else or cannot be written.
     """
     corpus, to = _corpus_file(Path(corpus)), Path(to).absolute()
     _check_target(to)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".building", dir=to.parent))
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".building", dir=to.parent))
+    except OSError as error:
+        raise SourceError(f"cannot write the index to {to}: {error.strerror}; give another folder") from None
     try:
         building.chmod(0o755)  # mkdtemp's folders are private
         report = _fill(corpus, building, on_progress=on_progress or (lambda lines: None))

@@ -91,12 +91,12 @@ def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
 def _decode(line: bytes) -> Any:
     """A line's JSON value, or the EventError that it is. Details quote nothing: a line may name its user."""
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig").rstrip())
     except UnicodeDecodeError as error:
         where = f"byte {error.object[error.start]:#04x} at place {error.start + 1}"
         return EventError("bad_utf8", f"{where} is not UTF-8 ({error.reason}); convert the log with iconv")
     except json.JSONDecodeError as error:
-        where = f"{error.msg} at character {error.pos + 1} of {len(error.doc.rstrip())}"
+        where = f"{error.msg.removesuffix(' at')} at character {error.pos + 1} of {len(error.doc)}"
         return EventError("bad_json", f"{where}; each line must hold one JSON object")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
         return EventError("bad_json", f"the line's JSON cannot be decoded: {type(error).__name__}")

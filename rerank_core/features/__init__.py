@@ -6,6 +6,7 @@ candidates' order either, and so neither does the model's input.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,8 +22,9 @@ TAGGER_VERSION = "1"
 
 
 def tagger_fingerprint(config: Tagging) -> str:
-    """Identity of the tagger: its version and its parameters."""
-    return fingerprint("rules", TAGGER_VERSION, repr(config))[:16]
+    """Identity of the tagger: its version and the parameters that decide a tag."""
+    deciding = dataclasses.replace(config, enabled=True, model_input="auto")
+    return fingerprint("rules", TAGGER_VERSION, repr(deciding))[:16]
 
 
 class _Passage(NamedTuple):

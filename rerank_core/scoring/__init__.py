@@ -51,7 +51,7 @@ def load_scorer(
     Raises:
         ModelError: the folder cannot be used; the message names the file and the remedy.
         ValueError: an unknown backend.
-        ImportError: the backend's engine is not installed; the message names the extra.
+        MissingEngine: the backend's engine is not installed; the message names the extra.
     """
     try:
         factory = BACKENDS[backend]

@@ -30,14 +30,14 @@ import numpy as np
 
 from rerank_core.scoring.batching import plan_batches
 from rerank_core.scoring.model_folder import check_max_length, find_onnx, padding_id, read_json
-from rerank_core.scoring.scorer import ModelError
+from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 
 try:
     import onnxruntime
     from tokenizers import Encoding, Tokenizer
 except ImportError as error:
-    raise ImportError(
+    raise MissingEngine(
         f"the onnx backend needs onnxruntime and tokenizers ({error}): pip install 'nightrank[cpu]'"
     ) from error
 
@@ -90,6 +90,7 @@ class OnnxScorer:
         self._cutting = Tokenizer.from_str(self._whole.to_str())
         self._cutting.enable_truncation(max_length, strategy="longest_first")
         self._max_length = max_length
+        self.reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
         self._session = _open_session(path)
         self._max_tokens = 1 if _holds(path, _DYNAMIC) else max_tokens
         self._pool = ThreadPoolExecutor(threads or _cores())

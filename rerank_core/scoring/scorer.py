@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from rerank_core.config import Tagging
 from rerank_core.text import shorten
 
 Pair = tuple[str, str]
@@ -44,8 +45,29 @@ class MeasuresOverflow(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTags(Protocol):
+    """A scorer that says whether its model was trained to read tags; one that does not say reads none."""
+
+    @property
+    def reads_tags(self) -> bool:
+        """Whether the query side should carry the tags."""
+        ...
+
+
+def reads_tags(scorer: Scorer, config: Tagging) -> bool:
+    """Whether the model's input carries tags: as configured, or as the model says of itself."""
+    if not config.enabled or config.model_input == "plain":
+        return False
+    return config.model_input == "tagged" or (isinstance(scorer, ReadsTags) and scorer.reads_tags)
+
+
 class ModelError(ValueError):
     """A model folder that cannot be used; the message names the file and the remedy."""
+
+
+class MissingEngine(ImportError):
+    """A backend's inference engine is not installed; the message names the extra that brings it."""
 
 
 class ScoringFailed(RuntimeError):

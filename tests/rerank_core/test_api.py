@@ -17,6 +17,7 @@ class Overlap:
     """Counts the words that both sides share."""
 
     fingerprint = "overlap"
+    reads_tags = False
 
     def __init__(self, *, bad: str = "never") -> None:
         self.bad = bad
@@ -41,13 +42,17 @@ def test_passages_come_by_falling_logit() -> None:
     assert all(passage.tags is None for passage in ranked)
 
 
-def test_the_input_is_the_nights() -> None:
+@pytest.mark.parametrize("reads_tags", [True, False])
+def test_the_input_is_the_nights(reads_tags: bool) -> None:
     scorer = Overlap()
+    scorer.reads_tags = reads_tags
     ranked = rerank_core.rank(f"  {QUERY} ", PASSAGES, model=scorer)
     titled = [("", "Sand moves."), *PASSAGES[1:]]
     query = QUERY.removesuffix("?")  # normalised as the log's queries are
     tags = tag(query, titled)
-    rendered = [render(query, passage_text(*p), t) for p, t in zip(titled, tags, strict=True)]
+    rendered = [
+        render(query, passage_text(*p), t if reads_tags else None) for p, t in zip(titled, tags, strict=True)
+    ]
     assert set(scorer.seen) == {(side.query, side.passage) for side in rendered}
     assert {passage.index: passage.tags for passage in ranked} == dict(enumerate(tags))
 
@@ -62,7 +67,9 @@ def test_no_passages_load_no_model() -> None:
 
 
 def test_a_passage_that_cannot_be_scored_is_named() -> None:
-    with pytest.raises(ScoringFailed, match=r"passage 2 cannot be scored: model_error: RuntimeError: cannot take it"):
+    with pytest.raises(
+        ScoringFailed, match=r"passage 2 cannot be scored: model_error: RuntimeError: cannot take it"
+    ):
         rerank_core.rank(QUERY, ["a", "b", "poison"], model=Overlap(bad="poison"))
 
 
@@ -97,6 +104,8 @@ def test_a_folder_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("q", ["a"], {"top_n": 0}, ValueError, "top_n is 0"),
     ],
 )
-def test_bad_input_is_named(query: Any, passages: Any, options: Any, error: type[Exception], said: str) -> None:
+def test_bad_input_is_named(
+    query: Any, passages: Any, options: Any, error: type[Exception], said: str
+) -> None:
     with pytest.raises(error, match=said):
         rerank_core.rank(query, passages, model=Overlap(), **options)

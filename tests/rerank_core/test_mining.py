@@ -223,7 +223,7 @@ def test_training_pairs_state_each_positive_once() -> None:
         mined.negatives + mine(other, frozenset("x"), config=Mining(), label_source="clicks").negatives
     )
 
-    pairs = training_pairs(negatives)
+    pairs = training_pairs(negatives, tagged=True)
 
     head = "[HOP:0] [ROLE:Main_Claim] [ENT:Ann] a query"
     assert pairs == [
@@ -236,5 +236,5 @@ def test_training_pairs_state_each_positive_once() -> None:
         (head, "Tn1 text n1", 0.0),
         (head, "Tn2 text n2", 0.0),
     ]
-    assert training_pairs(negatives[::-1]) == pairs
-    assert training_pairs([]) == []
+    assert training_pairs(negatives[::-1], tagged=True) == pairs
+    assert training_pairs([], tagged=True) == []

@@ -105,12 +105,13 @@ def test_the_tagger_cannot_see_labels_or_scores() -> None:
     assert list(inspect.signature(tag).parameters) == ["query", "passages", "config", "recogniser"]
 
 
-def test_the_fingerprint_follows_every_parameter() -> None:
+def test_the_fingerprint_follows_every_parameter_that_decides_a_tag() -> None:
     prints = {tagger_fingerprint(Tagging())}
-    for field in dataclasses.fields(Tagging):
+    deciding = [f for f in dataclasses.fields(Tagging) if f.name not in ("enabled", "model_input")]
+    for field in deciding:
         value = getattr(Tagging(), field.name)
-        other = (not value) if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2
+        other = value + 1 if isinstance(value, int) else value / 2
         prints.add(tagger_fingerprint(dataclasses.replace(Tagging(), **{field.name: other})))
 
-    assert len(prints) == len(dataclasses.fields(Tagging)) + 1
-    assert tagger_fingerprint(Tagging()) == tagger_fingerprint(Tagging())
+    assert len(prints) == len(deciding) + 1
+    assert tagger_fingerprint(Tagging()) == tagger_fingerprint(Tagging(enabled=False, model_input="plain"))

@@ -28,9 +28,13 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("options", [{}, {"token_types": True}, {"labels": 2}, {"integer": TensorProto.INT32}])
+@pytest.mark.parametrize(
+    "options", [{}, {"token_types": True}, {"labels": 2}, {"integer": TensorProto.INT32}]
+)
 @pytest.mark.parametrize("max_tokens", [1, 40, 4096])
-def test_a_row_alone_scores_as_it_does_in_a_batch(make_model: MakeModel, options: Any, max_tokens: int) -> None:
+def test_a_row_alone_scores_as_it_does_in_a_batch(
+    make_model: MakeModel, options: Any, max_tokens: int
+) -> None:
     scorer = OnnxScorer(make_model(**options), max_tokens=max_tokens)
     together = scorer.score(PAIRS)
     assert together.dtype == np.float32
@@ -152,7 +156,9 @@ def test_overflow_skips_no_text_that_is_too_long(make_model: MakeModel) -> None:
 def test_max_length_beyond_the_models_positions(make_model: MakeModel, config: Any, limit: int) -> None:
     folder = make_model(config=config)
     assert len(OnnxScorer(folder, max_length=limit).score(PAIRS)) == len(PAIRS)
-    with pytest.raises(ModelError, match=f"takes at most {limit} tokens .*set scoring.max_length = {limit} or"):
+    with pytest.raises(
+        ModelError, match=f"takes at most {limit} tokens .*set scoring.max_length = {limit} or"
+    ):
         OnnxScorer(folder, max_length=limit + 1)
 
 
@@ -241,7 +247,10 @@ def no_padding(folder: Path) -> None:
         (cut, r"model.onnx \(1,500 bytes\) cannot be loaded: cut or no model, copy or export it again"),
         (write("onnx/model.onnx", ""), r"model.onnx \(0 bytes\) cannot be loaded"),
         (write("onnx/model.onnx", "PK not a model"), r"model.onnx \(14 bytes\) cannot be loaded"),
-        (write("onnx/model.onnx", "version https://git-lfs.github.com/spec/v1\n"), r"a Git LFS pointer, git lfs pull"),
+        (
+            write("onnx/model.onnx", "version https://git-lfs.github.com/spec/v1\n"),
+            r"a Git LFS pointer, git lfs pull",
+        ),
         (no_padding, r"names no padding token; add pad_token_id to its config.json"),
     ],
 )
@@ -257,7 +266,10 @@ def test_a_damaged_folder_is_refused(make_model: MakeModel, damage: Callable[[Pa
     [
         ({"pooled": False}, r"shape \[2, \d+, 1\], not \[rows, 1\] or \[rows, 2\]: an embedding model"),
         ({"labels": 3}, r"shape \[2, 3\], not .* a classifier of more labels"),
-        ({"extra_input": "position_ids"}, r"its inputs are .*position_ids.*needed are input_ids and attention_mask"),
+        (
+            {"extra_input": "position_ids"},
+            r"its inputs are .*position_ids.*needed are input_ids and attention_mask",
+        ),
         ({"integer": TensorProto.FLOAT}, r"cannot be loaded|its inputs are input_ids: tensor\(float\)"),
         ({"batch": 1}, r"export it with dynamic batch and sequence axes"),
     ],
@@ -272,7 +284,9 @@ def test_a_tokenizer_of_another_model_is_refused(make_model: MakeModel) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["foreign"] = 30_000
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ModelError, match=r"the model whose tokenizer.json this is \(its ids go up to 30000\)"):
+    with pytest.raises(
+        ModelError, match=r"the model whose tokenizer.json this is \(its ids go up to 30000\)"
+    ):
         OnnxScorer(folder)
 
 
@@ -300,7 +314,9 @@ def test_rank_by_a_folder(make_model: MakeModel) -> None:
 def test_parity_with_sentence_transformers(make_model: MakeModel) -> None:
     torch = pytest.importorskip("torch", reason="parity needs torch: pip install 'nightrank[train]'")
     pytest.importorskip("onnxscript", reason="the export of the parity test needs onnxscript")
-    sentence_transformers = pytest.importorskip("sentence_transformers", reason="parity needs sentence-transformers")
+    sentence_transformers = pytest.importorskip(
+        "sentence_transformers", reason="parity needs sentence-transformers"
+    )
     transformers = pytest.importorskip("transformers")
     folder = make_model(token_types=True)
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -310,7 +326,9 @@ def test_parity_with_sentence_transformers(make_model: MakeModel) -> None:
     )
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, num_labels=1, **sizes)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=64, num_labels=1, **sizes
+    )
     model = transformers.BertForSequenceClassification(config).eval()
     torch.nn.init.normal_(model.classifier.weight)
     tokenizer.save_pretrained(folder)

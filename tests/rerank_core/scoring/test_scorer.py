@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_core.config import Tagging
 from rerank_core.scoring.scorer import (
     MeasuresOverflow,
     Outcome,
     PairError,
     Scorer,
     ScoringFailed,
+    reads_tags,
     score_checked,
 )
 
@@ -207,3 +209,32 @@ def test_a_chunk_of_none_is_refused() -> None:
 def test_overflow_is_optional() -> None:
     scorer: Scorer = Fake()
     assert not isinstance(scorer, MeasuresOverflow)
+
+
+class _Silent:
+    """Says nothing of tags."""
+
+    fingerprint = "silent"
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        return np.zeros(len(pairs), np.float32)
+
+
+class _Trained(_Silent):
+    reads_tags = True
+
+
+@pytest.mark.parametrize(
+    ("scorer", "tags", "expected"),
+    [
+        (_Silent(), Tagging(), False),
+        (_Trained(), Tagging(), True),
+        (_Silent(), Tagging(model_input="tagged"), True),
+        (_Trained(), Tagging(model_input="plain"), False),
+        (_Trained(), Tagging(enabled=False, model_input="tagged"), False),
+    ],
+)
+def test_a_model_reads_tags_if_it_says_so_or_is_told_to(
+    scorer: Scorer, tags: Tagging, expected: bool
+) -> None:
+    assert reads_tags(scorer, tags) is expected

@@ -1,0 +1,252 @@
+"""Trains, exports and measures the model that ships with Nightrank.
+
+    python -m pipelines.train_default --data DIR --base WEIGHTS_DIR --out DIR [--minutes 45] [--seed 7] [--json FILE]
+
+DATA holds the sets in BEIR's layout (hotpotqa, musique, nq, squad, policyqa to train; their dev splits, nfcorpus
+and trec_dl19 to measure, never to train or choose by). WEIGHTS_DIR holds all-MiniLM-L6-v2. OUT gets model/ (the
+folder to ship), checkpoints/ (safetensors), an index a set, and log.jsonl. `--quick` runs everything on a few
+queries. Traded: one short run on two CPU cores, so breadth comes from the weights it starts from (see
+rerank_core/training/model.py), not from the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BertConfig
+
+from pipelines.default_sets import dev_sets, prepare
+from rerank_core.features.render import passage_text, special_tokens
+from rerank_core.scoring.onnx import OnnxScorer
+from rerank_core.training import data, evaluate, export, trainer
+from rerank_core.training.data import TrainingGroup
+from rerank_core.training.evaluate import EvaluationSet, Quality
+from rerank_core.training.model import ModelSpec, PairModel, load_model
+
+MAX_LENGTH = 256  # tokens a pair, outside training
+BLENDS = (0.7, 1.0)
+TAGGED_QUERIES = 40  # of each dev set, for tags and fp32: enough for a gap, and affordable
+
+
+def log(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
+
+
+class Vectors(dict[str, np.ndarray]):
+    """The bi-encoder's unit vector of each text, computed when first asked for (`add`); `model` is never trained."""
+
+    def __init__(self, model: PairModel, tokenizer: Any, *, max_length: int) -> None:
+        super().__init__()
+        self._embed = partial(trainer.embed, model, tokenizer=tokenizer, max_length=max_length)
+
+    def add(self, texts: Iterable[str]) -> None:
+        missing = [t for t in dict.fromkeys(texts) if t not in self]
+        if missing:
+            self.update(zip(missing, self._embed(missing), strict=True))
+
+
+def batch_stream(
+    groups: list[TrainingGroup], vectors: Vectors, *, spec: trainer.TrainSpec
+) -> Iterator[trainer.Batch]:
+    """Batches without end, each epoch with its tags shown anew."""
+    epoch = 0
+    while True:
+        made = data.batches(groups, size=spec.groups, epoch=epoch, seed=spec.seed, length=_length)
+        for chosen in made:
+            batch = trainer.Batch([], [], [], [])
+            vectors.add(texts_in(chosen))
+            for group in chosen:
+                mode = data.tag_mode(group.group_id, epoch=epoch, seed=spec.seed)
+                tags = data.shown_tags(
+                    group.query, group.passages, mode=mode, key=f"{epoch}/{group.group_id}"
+                )
+                batch.pairs.extend(data.rendered(group.query, group.passages, tags))
+                batch.sizes.append(len(group.passages))
+                cosines = evaluate.cosine_scores(vectors)(group.query, group.passages)
+                batch.teacher.append((20 * cosines).astype(np.float32))
+                batch.gold.append(
+                    spec.pseudo_gold_weight if group.kind.startswith("pseudo:") else spec.gold_weight
+                )
+            yield batch
+        epoch += 1
+
+
+def _length(group: TrainingGroup) -> int:
+    return max(len(p.text) for p in group.passages)
+
+
+def texts_in(groups: Sequence[TrainingGroup]) -> set[str]:
+    return {g.query for g in groups} | {passage_text(p.title, p.text) for g in groups for p in g.passages}
+
+
+def scorer(folder: Path) -> evaluate.PairScores:
+    """A written model as a night runs it."""
+    loaded = OnnxScorer(folder, max_length=MAX_LENGTH)
+    return lambda pairs: loaded.score([(p.query, p.passage) for p in pairs])
+
+
+def held_out_quality(scores: evaluate.PairScores, held: Sequence[EvaluationSet]) -> dict[str, float]:
+    """nDCG@10 of each held-out slice, without tags, and their mean under "mean"."""
+    row = {s.name: evaluate.measure(evaluate.model_scores(scores, mode="plain"), s).ndcg_10 for s in held}
+    return row | {"mean": round(sum(row.values()) / len(row), 4)}
+
+
+def choose_blend(
+    model: PairModel,
+    write: Callable[[str], Path],
+    *,
+    start: dict[str, torch.Tensor],
+    held: Sequence[EvaluationSet],
+) -> dict[str, Any]:
+    """Leave `model` at the best of BLENDS between its start and its trained weights, by the held-out mean.
+
+    Each is measured as it would be shipped: `write` writes the model under a name and returns the folder.
+    """
+    end = {name: value.clone() for name, value in model.state_dict().items()}
+    found = {}
+    for share in BLENDS:
+        model.load_state_dict(trainer.blend(start, end, share))
+        found[share] = held_out_quality(scorer(write(f"blend_{share}")), held)
+        log(f"blend {share}: {found[share]}")
+    best = max(found, key=lambda share: (found[share]["mean"], share))
+    model.load_state_dict(trainer.blend(start, end, best))
+    return {"chosen_share": best, "ndcg_10": {str(share): row for share, row in found.items()}}
+
+
+Figures = dict[str, dict[str, Quality]]
+
+
+def dev_figures(
+    sets: Sequence[EvaluationSet], int8: Path, fp32: Path, *, vectors: Vectors
+) -> tuple[Figures, Figures]:
+    """(all queries: BM25, bi-encoder, int8 without tags; the first few: int8 in each tag mode, fp32)."""
+    quantised, full = scorer(int8), scorer(fp32)
+    systems = {
+        "BM25": evaluate.bm25_scores,
+        "bi-encoder": evaluate.cosine_scores(vectors),
+        "int8 plain": evaluate.remembered(evaluate.model_scores(quantised, mode="plain")),
+    }
+    few = {
+        "bi-encoder": systems["bi-encoder"],
+        "fp32 plain": evaluate.model_scores(full, mode="plain"),
+        "int8 plain": systems["int8 plain"],
+        "int8 true tags": evaluate.model_scores(quantised, mode="true"),
+        "int8 shuffled tags": evaluate.model_scores(quantised, mode="shuffled"),
+    }
+    main: Figures = {}
+    gaps: Figures = {}
+    for judged in sets:
+        main[judged.name] = {name: evaluate.measure(scores, judged) for name, scores in systems.items()}
+        log(f"{judged.name}, {len(judged.queries)} queries: {main[judged.name]}")
+        small = judged._replace(queries=judged.queries[:TAGGED_QUERIES])
+        gaps[judged.name] = {name: evaluate.measure(scores, small) for name, scores in few.items()}
+        log(f"{judged.name}, first {len(small.queries)}: {gaps[judged.name]}")
+    return main, gaps
+
+
+def fit(
+    args: argparse.Namespace,
+    model: PairModel,
+    *,
+    groups: list[TrainingGroup],
+    vectors: Vectors,
+    tokenizer: Any,
+    write: Callable[[str], Path],
+) -> dict[str, Any]:
+    """Train `model` in place, with a checkpoint that could be shipped every quarter of an hour."""
+    log(f"{len(groups)} groups, {sum(len(g.passages) for g in groups)} pairs an epoch")
+    spec = trainer.TrainSpec(minutes=args.minutes, seed=args.seed)
+
+    def on_step(facts: dict[str, float]) -> None:
+        if facts["step"] % 10 == 0:
+            log(json.dumps({name: round(value, 6) for name, value in facts.items()}))
+
+    def on_checkpoint(model: PairModel, minutes: float) -> None:
+        trainer.save_weights(model, args.out / "checkpoints" / f"{minutes:.0f}min.safetensors")
+        write(f"model_{minutes:.0f}min")
+        log(f"checkpoint: gates {model.gates.mean(1).tolist()} scale {model.scale.tolist()}")
+
+    stream = batch_stream(groups, vectors, spec=spec)
+    facts = trainer.train(
+        model, stream, tokenizer=tokenizer, spec=spec, on_step=on_step, on_checkpoint=on_checkpoint
+    )
+    trainer.save_weights(model, args.out / "checkpoints" / "last.safetensors")
+    log(f"trained: {facts}; gates {model.gates.mean(1).tolist()} scale {model.scale.tolist()}")
+    return {"train": facts, "spec": spec._asdict(), "groups": len(groups)}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.train_default", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--base", type=Path, required=True, help="folder of all-MiniLM-L6-v2's weights")
+    parser.add_argument("--out", type=Path, required=True, help="where everything is written")
+    parser.add_argument("--minutes", type=float, default=45.0, help="of training steps")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--quick", action="store_true", help="a few queries of each set, half a minute of training"
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], help="a set to leave out of training, to choose by"
+    )
+    parser.add_argument(
+        "--ordinary", action="store_true", help="start as an ordinary BERT classifier, to compare"
+    )
+    parser.add_argument("--no-dev", action="store_true", help="stop before the dev sets")
+    parser.add_argument("--weights", type=Path, help="safetensors to export and measure, instead of training")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    args = parser.parse_args(argv)
+    args.minutes = min(args.minutes, 0.5) if args.quick else args.minutes
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer, pieces = trainer.extend_tokenizer(args.base, special_tokens())
+    spec = ModelSpec(closed_layers=0, biencoder_start=False) if args.ordinary else ModelSpec()
+    model = load_model(args.base, spec=spec, new_tokens=pieces)
+    teacher = load_model(args.base, spec=ModelSpec(), new_tokens=pieces)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    config = BertConfig.from_pretrained(args.base)
+
+    def write(name: str) -> Path:
+        folder: Path = args.out / name
+        export.write_model(model, folder, tokenizer=tokenizer, config=config)
+        return folder
+
+    report: dict[str, Any] = {"model": spec._asdict()}
+    groups, held = prepare(args.data, args.out, without=set(args.without), quick=args.quick, seed=args.seed)
+    if args.weights:
+        trainer.load_weights(model, args.weights)
+    else:
+        vectors = Vectors(teacher, tokenizer, max_length=trainer.TrainSpec().max_length)
+        report |= fit(args, model, groups=groups, vectors=vectors, tokenizer=tokenizer, write=write)
+    report["held_out"] = choose_blend(model, write, start=start, held=held)
+    trainer.save_weights(model, args.out / "checkpoints" / "chosen.safetensors")
+    log(f"exported {write('model')}")
+    if not args.no_dev:
+        sets = dev_sets(args.data, args.out, quick=args.quick)
+        vectors = Vectors(teacher, tokenizer, max_length=MAX_LENGTH)
+        vectors.add(evaluate.texts_of(sets))
+        whole, few = dev_figures(sets, args.out / "model", args.out / "model_fp32", vectors=vectors)
+        report |= {"dev": whole, "dev_first_queries": few}
+        print(evaluate.as_markdown(whole), evaluate.as_markdown(few), sep="\n\n", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

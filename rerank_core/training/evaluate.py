@@ -1,0 +1,117 @@
+"""Ranking quality of scorers over fixed candidates: BM25, a bi-encoder, and a cross-encoder with and without tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, nDCG
+
+from rerank_core.features.render import Rendered, passage_text
+from rerank_core.training.data import Passage, rendered, shown_tags
+
+Scores = Callable[[str, Sequence[Passage]], np.ndarray]
+"""(query, passages) -> one score each, higher is better."""
+PairScores = Callable[[Sequence[Rendered]], np.ndarray]
+
+
+class Judged(NamedTuple):
+    """One query with the passages to rank, in BM25's order, and its judgements."""
+
+    query_id: str
+    text: str
+    candidates: tuple[Passage, ...]
+    qrels: dict[str, int]  # doc id -> grade; every judged document, so that misses of BM25 count
+
+
+class EvaluationSet(NamedTuple):
+    """What is ranked and measured under one name."""
+
+    name: str
+    queries: tuple[Judged, ...]
+    relevant: int  # lowest grade that MAP and MRR count
+
+
+class Quality(NamedTuple):
+    """Means over the queries, between 0 and 1."""
+
+    ndcg_10: float
+    map: float
+    mrr_10: float
+
+
+def measure(scores: Scores, judged: EvaluationSet) -> Quality:
+    """Rank every query's candidates by `scores` (equal ones by doc id) and average the measures.
+
+    nDCG takes the grades as gains; documents that were judged but are not among the candidates count as missed.
+    """
+    run = {
+        query.query_id: dict(
+            zip(
+                (p.doc_id for p in query.candidates),
+                map(float, scores(query.text, query.candidates)),
+                strict=True,
+            )
+        )
+        for query in judged.queries
+    }
+    qrels = {query.query_id: query.qrels for query in judged.queries}
+    wanted = (nDCG @ 10, ir_measures.AP(rel=judged.relevant), RR(rel=judged.relevant) @ 10)
+    found = ir_measures.calc_aggregate(wanted, qrels, run)
+    return Quality(*(round(float(found[m]), 6) for m in wanted))
+
+
+def bm25_scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+    """The order in which the candidates came."""
+    return -np.arange(len(passages), dtype=np.float32)
+
+
+def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
+    """Cosine of unit `vectors`, text -> float32 [hidden], of the query and of title and text together."""
+
+    def scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+        found: np.ndarray = (
+            np.stack([vectors[passage_text(p.title, p.text)] for p in passages]) @ vectors[query]
+        )
+        return found
+
+    return scores
+
+
+def model_scores(score: PairScores, *, mode: str) -> Scores:
+    """Logits of a cross-encoder that sees tags in `mode` ("plain", "true" or "shuffled")."""
+
+    def scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+        return score(rendered(query, passages, shown_tags(query, passages, mode=mode, key=query)))
+
+    return scores
+
+
+def remembered(scores: Scores) -> Scores:
+    """`scores`, computed once for each query; for repeated measurement over the same candidates."""
+    known: dict[str, np.ndarray] = {}
+
+    def looked_up(query: str, passages: Sequence[Passage]) -> np.ndarray:
+        if query not in known:
+            known[query] = scores(query, passages)
+        return known[query]
+
+    return looked_up
+
+
+def texts_of(sets: Sequence[EvaluationSet]) -> set[str]:
+    """Every text whose vector `cosine_scores` will ask for."""
+    queries = {q.text for s in sets for q in s.queries}
+    return queries | {passage_text(p.title, p.text) for s in sets for q in s.queries for p in q.candidates}
+
+
+def as_markdown(figures: Mapping[str, Mapping[str, Quality]]) -> str:
+    """A table of set x system, each cell nDCG@10 / MAP / MRR@10 in percent."""
+    systems = list(dict.fromkeys(system for row in figures.values() for system in row))
+    lines = ["| | " + " | ".join(systems) + " |", "|---" * (len(systems) + 1) + "|"]
+    for name, row in figures.items():
+        cells = (" / ".join(f"{100 * v:.1f}" for v in row[s]) if s in row else "-" for s in systems)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

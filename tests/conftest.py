@@ -1,0 +1,59 @@
+"""What tests of whole nights share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from pipelines.nightly import run
+from rerank_core.config import Config
+from schemas.manifest import Manifest
+from tests import tiny as tiny_night
+from tests.fakes import fake
+from tests.tiny import DAY, Tiny, make_tiny
+
+SECRET = "hunter2-7c1f"
+MakeConfig = Callable[..., Config]
+
+
+class Night(NamedTuple):
+    """A published run."""
+
+    config: Config
+    output: Path
+    manifest: Manifest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="write the files of tests/golden anew")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Corpus, index and logs of a tiny night. Read only."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def make_config(tiny: Tiny, tmp_path: Path) -> MakeConfig:
+    """`make_config(output={...}, ...)`: a tiny night of good events, published under tmp_path/output."""
+
+    def make(**sections: dict[str, Any]) -> Config:
+        return tiny_night.make_config(tiny, tmp_path / "output", **sections)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def night(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """The whole log's night by the fake scorer. Read only: copy its folder to go on from it."""
+    output = tmp_path_factory.mktemp("night") / "output"
+    config = tiny_night.make_config(
+        tiny, output, source={"log": str(tiny.log)}, output={"max_rejected_share": 0.5}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTRANK_TEST_SECRET", SECRET)
+        return Night(config, output, run(config, run_date=DAY, load=fake()))

@@ -1,0 +1,122 @@
+"""Nights that are killed, for real: the last run stays in service, and the next start makes up for everything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines import store
+from pipelines.nightly import run
+from tests.conftest import Night
+from tests.fakes import fake
+from tests.tiny import DAY, Tiny, make_config, published_bytes, rows
+
+ROOT = Path(__file__).parents[2]
+
+# A night of its own process. `moves`: how many tables are moved before the process ends without a word; -1: all.
+DRIVER = """
+import os, sys
+from pathlib import Path
+from pipelines import store
+from pipelines.nightly import run
+from tests.fakes import fake
+from tests.tiny import DAY, Tiny, make_config
+
+folder, output, seconds, moves = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+tiny = Tiny(folder, folder / "index", folder / "log.jsonl", folder / "good.jsonl")
+move = store._move
+
+def dying(*arguments):
+    global moves
+    if moves == 0:
+        os._exit(9)
+    moves -= 1
+    move(*arguments)
+
+store._move = dying
+config = make_config(tiny, output, candidates={"top_k": 5})
+manifest = run(config, run_date=DAY, load=fake("next", seconds=seconds))
+print(manifest.run_id)
+"""
+
+
+def start(tiny: Tiny, output: Path, *, seconds: float = 0.0, moves: int = -1) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tiny.folder), str(output), str(seconds), str(moves)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the night of DRIVER publishes when nothing happens to it."""
+    output = tmp_path_factory.mktemp("uninterrupted")
+    config = make_config(tiny, output, candidates={"top_k": 5})
+    return published_bytes(output, run(config, run_date=DAY, load=fake("next")))
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if list(path.glob(pattern)):
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError(f"no {pattern} in {path} after 30 s")
+
+
+def assert_made_up_for(tiny: Tiny, output: Path, served: str, uninterrupted: dict[str, bytes]) -> None:
+    """`served` is still served whole; the night, started again, publishes what it would have published."""
+    before = store.latest(str(output))
+    assert before is not None
+    assert before.run_id == served
+    assert len(rows(output, before)) == before.tables["reranked"].rows
+    again = run(make_config(tiny, output, candidates={"top_k": 5}), run_date=DAY, load=fake("next"))
+    assert published_bytes(output, again) == uninterrupted
+    assert store.latest(str(output)) == again
+    assert not (output / "_staging").exists() or not list((output / "_staging").iterdir())
+
+
+def test_killed_while_it_scores(
+    night: Night, tiny: Tiny, tmp_path: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(night.output, output)
+    slow = start(tiny, output, seconds=60)
+    try:
+        wait_for(output, "_staging/*/_progress/*.json", slow)  # it scores
+        # Meanwhile nobody else may write here: told at once, and the run goes on.
+        started = time.monotonic()
+        with pytest.raises(store.Locked, match=f"process {slow.pid}.* is writing to {output}"):
+            run(make_config(tiny, output), run_date=DAY, load=fake())
+        assert time.monotonic() - started < 2
+        assert slow.poll() is None
+    finally:
+        slow.send_signal(signal.SIGKILL)
+        slow.communicate()
+    assert slow.returncode == -signal.SIGKILL
+    assert_made_up_for(tiny, output, night.manifest.run_id, uninterrupted)
+
+
+def test_killed_between_two_tables(
+    night: Night, tiny: Tiny, tmp_path: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    # test_store.py ends publishing at every one of its steps; this is one of them in a real process.
+    output = tmp_path / "output"
+    shutil.copytree(night.output, output)
+    dying = start(tiny, output, moves=2)
+    _, told = dying.communicate(timeout=60)
+    assert dying.returncode == 9, told
+    moved = [table for table in ("reranked", "hard_negatives", "training_pairs", "dead_letters")
+             if len(list((output / table / "run_date=2026-03-08").iterdir())) == 2]  # fmt: skip
+    assert len(moved) == 2
+    assert_made_up_for(tiny, output, night.manifest.run_id, uninterrupted)

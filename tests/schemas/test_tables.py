@@ -1,0 +1,134 @@
+"""The published columns: documented, versioned, and just what the records and the row builders give."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+import pytest
+
+from rerank_core import rows
+from schemas.records import (
+    Candidate,
+    HardNegative,
+    Query,
+    RankedCandidate,
+    RankedGroup,
+    Rejected,
+    ScoredCandidate,
+    Tags,
+)
+from schemas.tables import DEAD_LETTERS, RERANKED, TABLES, schema_version
+
+ARROW = {str: pa.string(), int: pa.int32(), float: pa.float32(), bool: pa.bool_()}
+TAGS = Tags(1, "Background", ("Dune",), True, False)
+
+
+def arrow_type(hint: Any) -> pa.DataType:
+    """The column type of a record's field."""
+    if get_origin(hint) is tuple:
+        return pa.list_(pa.field("element", ARROW[get_args(hint)[0]]))
+    return ARROW[hint]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_says_what_it_holds(name: str) -> None:
+    schema = TABLES[name]
+    assert schema_version(schema) >= 1
+    assert schema.metadata[b"table"] == name.encode()
+    for field in schema:
+        doc = (field.metadata or {}).get(b"doc", b"").decode()
+        assert len(doc) > 20, field.name
+        assert doc.endswith("."), field.name
+        assert not field.nullable or "null" in doc, field.name
+    assert len(set(schema.names)) == len(schema.names)
+
+
+def test_a_schema_without_a_version_is_not_ours() -> None:
+    with pytest.raises(ValueError, match="not a table published by Nightrank"):
+        schema_version(pa.schema([("a", pa.string())]))
+
+
+def test_tags_are_columns() -> None:
+    for name, hint in get_type_hints(Tags).items():
+        assert RERANKED.field(name).type == arrow_type(hint), name
+        assert RERANKED.field(name).nullable, name  # plain mode has none
+
+
+def test_dead_letters_are_the_rejected_records() -> None:
+    assert DEAD_LETTERS.names == [*Rejected._fields, "run_id"]
+    for name, hint in get_type_hints(Rejected).items():
+        assert DEAD_LETTERS.field(name).type == arrow_type(hint), name
+    assert not any(field.nullable for field in DEAD_LETTERS)
+
+
+def test_the_training_view_is_in_the_order_that_trainers_read() -> None:
+    assert TABLES["training_pairs"].names == ["query", "passage", "label"]
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+    """Rows as the builders hand them to Arrow, which would drop what it does not know and fill what it misses."""
+    seen: dict[str, list[dict[str, Any]]] = {}
+
+    def from_pylist(made: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        seen[schema.metadata[b"table"].decode()] = made
+        return pa.Table.from_pylist(made, schema=schema)
+
+    table = types.SimpleNamespace(from_pylist=from_pylist)
+    monkeypatch.setattr(rows, "pa", types.SimpleNamespace(Table=table))
+    return seen
+
+
+@pytest.mark.parametrize("tags", [TAGS, None])
+def test_builders_fill_exactly_the_columns(built: dict[str, list[dict[str, Any]]], tags: Tags | None) -> None:
+    query = Query("0" * 16, "q", 1, 1, ())
+
+    def ranked(rank: int) -> RankedCandidate:
+        candidate = Candidate(f"d{rank}", f"d{rank}#0", "T", "text", 2.5, 3 - rank)
+        return RankedCandidate(
+            ScoredCandidate(candidate, tags, "f" * 32, 1.0 - rank, False, 7), rank, rank, 3 - rank
+        )
+
+    pair = (ranked(1), ranked(2))
+    negatives = [HardNegative(query, *pair, "clicks", "top", 0.25)]
+    made = {
+        "reranked": rows.reranked(
+            [RankedGroup(query, pair)], run_id="r", model_fingerprint="m", store_text=True
+        ),
+        "hard_negatives": rows.hard_negatives(negatives, run_id="r", model_fingerprint="m"),
+        "training_pairs": rows.training_table(negatives, tagged=True),
+        "dead_letters": rows.dead_letters([Rejected("S", "pair", "id", "reason", "detail")], run_id="r"),
+    }
+    assert set(made) == set(TABLES) == set(built)
+    for name, schema in TABLES.items():
+        assert made[name].schema.equals(schema, check_metadata=True)
+        for row in built[name]:
+            assert set(row) == set(schema.names), name
+            for field in schema:
+                assert field.nullable or row[field.name] is not None, (name, field.name)
+    first, second = made["reranked"].to_pylist()
+    assert (first["doc_rank_before"], second["doc_rank_before"]) == (2, 1)
+    assert (first["role"], first["entities"]) == (("Background", ["Dune"]) if tags else (None, None))
+    assert [row["label"] for row in made["training_pairs"].to_pylist()] == [1, 0]
+
+
+def test_a_row_without_a_logit_is_never_published() -> None:
+    candidate = Candidate("d", "d", "", "text", 1.0, 1)
+    unscored = RankedCandidate(ScoredCandidate(candidate, None, "f" * 32, None, False, 0), 1, 1, 1)
+    group = RankedGroup(Query("0" * 16, "q", 1, 1, ()), (unscored,))
+    with pytest.raises(ValueError, match="0000000000000000/d reached publishing without a logit"):
+        rows.reranked([group], run_id="r", model_fingerprint="m", store_text=True)
+
+
+def test_dead_letters_are_sorted() -> None:
+    records = [Rejected(stage, "pair", "b", "r", "d") for stage in ("Z", "A")] + [
+        Rejected("A", "pair", "a", "r", "d")
+    ]
+    table = rows.dead_letters(records, run_id="r")
+    assert [(row["stage"], row["record"]) for row in table.to_pylist()] == [
+        ("A", "a"),
+        ("A", "b"),
+        ("Z", "b"),
+    ]
