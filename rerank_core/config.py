@@ -267,7 +267,8 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain data, for the manifest. It holds no secrets by construction."""
-    return dataclasses.asdict(config)
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as lists, as read back
+    return plain
 
 
 def change_paths(config: Config, change: Callable[[Any], Any]) -> Config:
