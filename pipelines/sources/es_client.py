@@ -262,8 +262,10 @@ def reason(error: Any) -> str:
     """Elasticsearch's own words, the innermost first cause."""
     if not isinstance(error, dict):
         return shorten(str(error))
-    inner = error.get("root_cause") or error.get("failed_shards") or error.get("failures") or [error]
-    first: dict[str, Any] = inner[0]
+    inner = error.get("root_cause") or error.get("failed_shards") or error.get("failures")
+    if not inner and isinstance(error.get("caused_by"), dict):  # of the fetch phase, where no shard is named
+        return reason(error["caused_by"])
+    first: dict[str, Any] = inner[0] if inner else error
     first = first["reason"] if isinstance(first.get("reason"), dict) else first
     return shorten(f"{first.get('type', 'error')}: {first.get('reason', '')}", limit=400)
 

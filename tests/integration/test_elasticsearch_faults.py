@@ -213,16 +213,17 @@ def test_a_node_killed_in_mid_fetch_costs_no_query(
 
     def kill_in_the_middle(item: dict[str, Any], **known: Any) -> Any:
         nonlocal answers
-        answers += 1
-        if answers == 150:
+        outcome = read_item(item, **known)
+        answers += isinstance(outcome, es_retry.Answered)
+        if answers == 150 and not threads:
             es.kill9()
             threads.append(after(0.5, es.start))
-        return read_item(item, **known)
+        return outcome
 
     monkeypatch.setattr(es_candidates, "read_item", kill_in_the_middle)
     assert lists(reader.candidates(queries(400), top_k=20)) == calm
     threads[0].join()
-    assert answers == 400
+    assert answers == 400  # each query was answered once, however often it was asked
 
 
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -264,24 +265,35 @@ def test_what_a_full_queue_never_answers_becomes_dead_letters(narrow: Node) -> N
     assert all(len(one) == 20 for one in answered)
 
 
-def test_a_breaker_that_trips_is_waited_for_or_named(narrow: Node) -> None:
-    def limit(value: str | None) -> None:
-        narrow.request("PUT", "/_cluster/settings", {"persistent": {"indices.breaker.request.limit": value}})
+@pytest.mark.parametrize(
+    ("setting", "limit", "named"),
+    [
+        ("indices.breaker.request.limit", "1b", "[request]"),  # one search
+        ("network.breaker.inflight_requests.limit", "1kb", "[inflight_requests]"),  # the whole request
+    ],
+)
+def test_a_breaker_that_trips_is_waited_for_or_named(
+    narrow: Node, setting: str, limit: str, named: str
+) -> None:
+    if named == "[request]" and narrow.version.startswith("8."):
+        pytest.skip("Elasticsearch 8 does not account for plain searches in this breaker")
 
-    load_log(narrow, "narrow-few", events=10)
+    def set_to(value: str | None) -> None:
+        narrow.request("PUT", "/_cluster/settings", {"persistent": {setting: value}})
+
     wanted = queries(20)
     calm = source(narrow.url, **NARROW).candidates(wanted, top_k=20)
-    limit("1b")
+    set_to(limit)
     try:
         found = source(narrow.url, max_retries=1, **NARROW).candidates(wanted, top_k=20)
         rejected = [one for one in found if isinstance(one, Rejected)]
         assert len(rejected) == 20
-        assert all("circuit_breaking_exception: [request] Data too large" in one.detail for one in rejected)
-        lifted = after(1.5, lambda: limit(None))
+        assert all(f"circuit_breaking_exception: {named} Data too large" in one.detail for one in rejected)
+        lifted = after(1.5, lambda: set_to(None))
         assert source(narrow.url, **NARROW).candidates(wanted, top_k=20) == calm
         lifted.join()
     finally:
-        limit(None)
+        set_to(None)
 
 
 def test_an_index_deleted_or_replaced_in_mid_run_stops_the_night(es: Node, es_name: Name) -> None:

@@ -319,6 +319,13 @@ def test_errors_are_told_apart(status: int, cause: dict[str, Any], kind: str) ->
     assert str(cause["reason"]) in found.detail
 
 
+def test_the_fetch_phase_names_its_reason_elsewhere() -> None:
+    error = {"type": "search_phase_execution_exception", "reason": "", "phase": "fetch", "root_cause": [],
+             "failed_shards": [], "caused_by": REJECTED}  # fmt: skip
+    found = refusal(503, {"error": error, "status": 503}, settings=settings())
+    assert found == ("busy", f"{REJECTED['type']}: {REJECTED['reason']}", False)
+
+
 @pytest.mark.parametrize(
     ("status", "cause", "message"),
     [
