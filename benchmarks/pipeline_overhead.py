@@ -43,7 +43,7 @@ def model_inputs(config: Config, manifest: Manifest, *, tagged: bool) -> list[tu
 
 def main() -> None:
     args = parser(__doc__ or "").parse_args()
-    top_k, rounds = (5, 1) if args.quick else (50, 2)
+    top_k, rounds = (12, 1) if args.quick else (50, 2)
     scorer = load_scorer()
     job, bare, second = [], [], []
     with tempfile.TemporaryDirectory() as folder:

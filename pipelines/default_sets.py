@@ -27,6 +27,7 @@ class DevSet(NamedTuple):
     queries: int  # of the dev split, the first by hash; 0 is all
     depth: int  # candidates a query: its own, or BM25's best
     relevant: int = 1
+    same_title: bool = False  # candidates are the passages of the document that is asked about
 
 
 TRAIN = {
@@ -41,7 +42,7 @@ DEV = {
     "musique": DevSet(100, 50),
     "nq": DevSet(120, 30),
     "squad": DevSet(120, 30),
-    "policyqa": DevSet(120, 30),
+    "policyqa": DevSet(120, 30, same_title=True),
     "nfcorpus": DevSet(60, 100),
     "trec_dl19": DevSet(0, 100, relevant=2),
 }
@@ -113,7 +114,10 @@ def evaluation_set(
     relevant: int,
     qrels: dict[str, dict[str, int]],
 ) -> EvaluationSet:
-    """Questions with their candidates: BM25's best, or their own in BM25's order."""
+    """Questions with their candidates: BM25's best, or their own in BM25's order.
+
+    Judgements are those of `qrels`, or where it holds none the question's positives.
+    """
     judged = []
     for question in questions:
         if question.candidates:
@@ -129,6 +133,23 @@ def evaluation_set(
     return EvaluationSet(labelled.name, tuple(judged), relevant)
 
 
+def within_titles(labelled: LabelledSet) -> LabelledSet:
+    """Ask each question of one document: its candidates are all passages of that title, its positives theirs.
+
+    Of all documents that a question of the same words was asked of, the one with the lowest doc id is taken.
+    """
+    titles: dict[str, list[str]] = {}
+    for passage in labelled.corpus.values():
+        titles.setdefault(passage.title, []).append(passage.doc_id)
+    asked = {}
+    for question in data.share_positives(labelled.questions):
+        own = tuple(titles[labelled.corpus[min(question.positives)].title])
+        asked[question.positives] = question._replace(
+            candidates=own, positives=question.positives & frozenset(own)
+        )
+    return labelled._replace(questions=tuple(asked.values()))
+
+
 def read_grades(path: Path) -> dict[str, dict[str, int]]:
     grades: dict[str, dict[str, int]] = {}
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -142,9 +163,10 @@ def dev_sets(folder: Path, work: Path, *, quick: bool) -> list[EvaluationSet]:
     sets = []
     for name, spec in DEV.items():
         labelled = data.read_set(folder / name, split="dev")
+        labelled = within_titles(labelled) if spec.same_title else labelled
         questions = sorted(labelled.questions, key=lambda q: fingerprint(name, q.query_id))
         limit = 4 if quick else spec.queries or len(questions)
-        grades = read_grades(folder / name / "qrels" / "dev.tsv")
+        grades = {} if spec.same_title else read_grades(folder / name / "qrels" / "dev.tsv")
         index = open_index(folder / name, work)
         sets.append(
             evaluation_set(
@@ -167,6 +189,8 @@ def prepare(
         index = open_index(folder / name, work)
         kept, out = data.hold_out(labelled.questions, count=4 if quick else HELD_OUT, seed=seed)
         out = sorted(out, key=lambda q: fingerprint(q.query_id))[: 4 if quick else HELD_OUT]
+        if spec.same_title:
+            out = list(within_titles(labelled._replace(questions=tuple(out))).questions)
         held.append(evaluation_set(labelled, out, index, depth=HELD_OUT_DEPTH, relevant=1, qrels={}))
         if name in without:
             continue
