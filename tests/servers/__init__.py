@@ -1,1 +1,0 @@
-"""Real servers that the tests and benchmarks start for themselves, on this machine, without Docker."""
