@@ -11,6 +11,7 @@ metrics count attempts, and a retried bundle would count twice.
 
 from __future__ import annotations
 
+import abc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -96,7 +97,7 @@ class _Handle(beam.DoFn):
             yield pvalue.TaggedOutput("tallies", ((self._stage.name, what), amount))
 
 
-class Stage(beam.PTransform):
+class Stage(beam.PTransform, abc.ABC):
     """A stage over shards; subclasses give `handle`, and `open` for what a worker loads once."""
 
     @property
@@ -106,8 +107,9 @@ class Stage(beam.PTransform):
     def open(self) -> None:
         """Called once a worker, before the first shard."""
 
+    @abc.abstractmethod
     def handle(self, shard: Any) -> Handled:
-        raise NotImplementedError(f"{self.name} must define handle")
+        """What the stage makes of one shard; a retry must give the same."""
 
     def expand(self, shards: beam.PCollection) -> StageOutputs:
         outputs = shards | beam.ParDo(_Handle(self)).with_outputs("rejected", "tallies", main="main")
