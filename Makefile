@@ -4,14 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATE := 2026-03-08
 
-.PHONY: demo test check clean
+.PHONY: demo demo-elasticsearch test check clean
 
 demo: $(VENV)/.installed-cpu
 	@test -e demo_index/nightrank_index.json || $(BIN)/nightrank index sample_data --to demo_index
 	@$(BIN)/nightrank nightly --config examples/demo.toml --run-date $(DEMO_DATE)
 
-test: $(VENV)/.installed-dev
+demo-elasticsearch: $(VENV)/.installed-dev
+	@$(BIN)/python -m examples.demo_elasticsearch
+
+# The second run is against Elasticsearch 8, whose client goes before the installed one.
+test: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8
 	$(BIN)/python -m pytest
+	PYTHONPATH=$(abspath $(VENV))/elasticsearch-8 $(BIN)/python -m pytest tests/integration
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -32,6 +37,13 @@ $(VENV)/.installed-cpu: setup.py | $(VENV)/bin/python
 $(VENV)/.installed-dev: $(VENV)/.installed-cpu
 	@echo "Installing what the tests and checks need ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,dev]'
+	@touch $@
+
+# Two packages without their dependencies, which are the installed client's own.
+$(VENV)/.installed-elasticsearch-8: setup.py | $(VENV)/bin/python
+	@echo "Installing the client of Elasticsearch 8 beside the newer one ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps \
+		--target $(VENV)/elasticsearch-8 'elasticsearch>=8.19,<9' 'elastic-transport>=8.17,<9'
 	@touch $@
 
 clean:

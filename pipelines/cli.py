@@ -1,8 +1,8 @@
-"""The command line: `nightrank index`, `nightrank nightly`, `nightrank show`.
+"""The command line: `nightrank index`, `nightrank nightly`, `nightrank show`, `nightrank publish`, `nightrank load`.
 
 Exit codes: 0 done; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
-judgements, a published run); 4 another run holds the output folder; 5 the night ran but may not be published;
-1 anything else, which is a defect: the traceback is printed.
+judgements, a published run, a cluster); 4 another run holds the output folder; 5 the night ran but may not be
+published, or could not be published back; 1 anything else, which is a defect: the traceback is printed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import datetime
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,8 @@ BEAM_HELP = (
     "Flags for Apache Beam, after `--`: e.g. -- --direct_num_workers=2 --direct_running_mode=multi_processing, "
     "or -- --runner=DataflowRunner ..."
 )
+TO_HELP = "URL of the cluster; who asks stands in NIGHTRANK_ES_API_KEY, _USERNAME and _PASSWORD, or _BEARER."
+CA_HELP = "The certificate authority of the cluster, PEM; default: those that this machine trusts."
 EXIT_USAGE, EXIT_INPUT, EXIT_LOCKED, EXIT_UNPUBLISHED = 2, 3, 4, 5
 
 app = typer.Typer(
@@ -131,6 +133,77 @@ def show(
         )
     else:
         report.print_query(found, top=top)
+
+
+@app.command()
+def publish(
+    to: Annotated[str, typer.Option("--to", help=TO_HELP)],
+    run: Annotated[
+        str, typer.Argument(help="Output folder of the nightly job; not needed with --rollback.")
+    ] = "",
+    alias: Annotated[str, typer.Option("--alias", help="The alias that readers ask.")] = "nightrank",
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", help="A published run; default: the newest.")
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Point the alias back at the index that was served before.")
+    ] = False,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Older indices kept, to roll back to.")] = 2,
+    ca_file: Annotated[str, typer.Option("--ca-file", help=CA_HELP)] = "",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a run's reranked lists into Elasticsearch: a new index, verified, then an atomic alias swap."""
+    with _errors():
+        from pipelines import publish_elasticsearch, report_cluster, store
+        from pipelines.es_write import open_cluster
+        from schemas.manifest import ManifestError
+
+        if bool(run) == rollback:
+            raise ConfigError("give RUN, the output folder of the nightly job, or --rollback (and no RUN)")
+        cluster = open_cluster(to, ca_file=ca_file)
+        if rollback:
+            back = publish_elasticsearch.rollback(cluster, alias)
+            _print(back, report_cluster.print_rolled_back, quiet=quiet, as_json=as_json)
+            return
+        manifest = store.find_run(run, run_id) if run_id else store.latest(run)
+        if manifest is None:
+            raise ManifestError(f"no published run in {run}: {store.join(run, 'latest.json')} is not there")
+        with report.counter("Publishing", unit="queries", show=not (quiet or as_json)) as count:
+            done = publish_elasticsearch.publish(
+                cluster, run, manifest, alias=alias, keep=keep, on_progress=count
+            )
+    _print(done, report_cluster.print_published, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def load(
+    path: Annotated[
+        str, typer.Argument(help="A corpus (BEIR folder, JSONL) or a query log (JSONL, Parquet).")
+    ],
+    to: Annotated[str, typer.Option("--to", help=TO_HELP)],
+    index: Annotated[str, typer.Option("--index", help="Name of the index to make.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Remove an index of that name first.")] = False,
+    ca_file: Annotated[str, typer.Option("--ca-file", help=CA_HELP)] = "",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Put a corpus or a query log into Elasticsearch, for trying Nightrank out against a cluster."""
+    with _errors():
+        from pipelines import load_elasticsearch, report_cluster
+        from pipelines.es_write import open_cluster
+
+        cluster = open_cluster(to, ca_file=ca_file)
+        with report.counter("Loading", unit="documents", show=not (quiet or as_json)) as count:
+            done = load_elasticsearch.load(cluster, path, index=index, replace=replace, on_progress=count)
+    _print(done, report_cluster.print_loaded, quiet=quiet, as_json=as_json)
+
+
+def _print(done: Any, show: Callable[[Any], None], *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(done._asdict(), ensure_ascii=False))
+    elif not quiet:
+        show(done)
 
 
 @contextmanager

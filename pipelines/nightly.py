@@ -38,7 +38,7 @@ from pipelines.transforms import (
 )
 from pipelines.verify import NightError, Verified, verify
 from pipelines.worker_errors import worker_errors
-from rerank_core.config import PATHS, Config, ConfigError, to_dict, window
+from rerank_core.config import Config, ConfigError, change_paths, to_dict, window
 from rerank_core.evaluation import Level
 from rerank_core.features import tagger_fingerprint
 from rerank_core.judgements import Qrels
@@ -140,13 +140,16 @@ def prepare(
     The run's id is a function of what determines its rows: configuration, log, index, model and the run whose
     scores it reuses. So a night that was killed and is started again writes the same bytes under the same id.
     """
-    for key, value in (("source.log", config.source.log), ("source.index", config.source.index),
-                       ("output.path", config.output.path)):  # fmt: skip
+    required = {"output.path": config.output.path}
+    if config.source.kind == "local":
+        required |= {"source.log": config.source.log, "source.index": config.source.index}
+    for key, value in required.items():
         if not value:
             raise ConfigError(f"'{key}' is not set; see examples/nightly.toml")
     judged = read_judgements(config.evaluation)
     load_judgements(config.labels, opener=store.open_text)  # a bad label file stops the night here
-    source = open_source(config)
+    span = window(run_date, config.log.window_days) if config.log.fields.timestamp else None
+    source = open_source(config, span)
     described = source.describe()
     load = load or _loader(config, options)
     scorer = load()  # once here: a bad model stops the night before it starts
@@ -162,7 +165,7 @@ def prepare(
         config=config,
         run_id=run_id,
         run_date=run_date.isoformat(),
-        window=window(run_date, config.log.window_days) if config.log.fields.timestamp else None,
+        window=span,
         source=source,
         described=described,
         load=load,
@@ -175,10 +178,13 @@ def prepare(
     )
 
 
-def open_source(config: Config) -> Source:
-    """The source that the configuration names."""
-    sources: dict[str, Callable[[Config], Source]] = {"local": LocalSource}
-    return sources[config.source.kind](config)
+def open_source(config: Config, window: Window | None = None) -> Source:
+    """The source that the configuration names; one that can reads no events outside the window."""
+    if config.source.kind == "elasticsearch":
+        from pipelines.sources.elasticsearch import ElasticsearchSource
+
+        return ElasticsearchSource(config, window=window)
+    return LocalSource(config)
 
 
 def _loader(config: Config, options: PipelineOptions) -> Loader:
@@ -196,11 +202,7 @@ def _loader(config: Config, options: PipelineOptions) -> Loader:
 
 def _without_paths(config: Config) -> Config:
     """The configuration without locations: the same night in another folder is the same night."""
-    blank = {
-        section: dataclasses.replace(getattr(config, section), **dict.fromkeys(keys, ""))
-        for section, keys in PATHS.items()
-    }
-    return dataclasses.replace(config, **blank)
+    return change_paths(config, lambda _: "")
 
 
 def _labels(config: Config) -> list[str]:

@@ -27,14 +27,14 @@ class ReadQueryLog(beam.PTransform):
     def __init__(
         self, source: Source, window: tuple[datetime.datetime, datetime.datetime] | None, config: Config
     ):
-        self._source, self._window, self._log = source, window, config.log
+        self._source, self._window, self._config = source, window, config
 
     def expand(self, begin: beam.Pipeline) -> LogOutputs:
         read = begin | "ReadEvents" >> self._source.events()
         unreadable, events = read | "Readable" >> beam.Partition(
             lambda record, _: int(not isinstance(record, Rejected)), 2
         )
-        log = events | AggregateQueries(self._log, window=self._window)
+        log = events | AggregateQueries(self._config.log, window=self._window, privacy=self._config.privacy)
         queries = log.queries
         rejected = (unreadable, log.rejected) | "RejectedEvents" >> beam.Flatten()
         tallies = (

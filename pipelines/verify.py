@@ -124,6 +124,8 @@ def _balance(stages: Stages, found: _Found) -> Balance:
             "kept": log.get("events_kept", 0),
             "outside_window": log.get("events_outside_window", 0),
             "below_min_count": log.get("events_below_min_count", 0),
+            "below_min_users": log.get("events_below_min_users", 0),
+            "capped": log.get("events_capped", 0),
             "rejected": found.rejected_units["event"],
         },
         queries={
@@ -157,7 +159,8 @@ def _check_content(balance: Balance, found: _Found, config: Config) -> None:
     if not queries["read"]:
         raise NightError(
             f"the log gave no query: {events['read']} events read, {events['outside_window']} outside the window, "
-            f"{events['below_min_count']} below log.min_count, {events['rejected']} rejected"
+            f"{events['below_min_count']} below log.min_count, {events['below_min_users']} below "
+            f"privacy.min_users, {events['rejected']} rejected"
             f"{f' ({worst})' if worst else ''}; check source.log, --run-date and log.window_days"
         )
     if not queries["published"]:

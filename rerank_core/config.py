@@ -12,6 +12,7 @@ import datetime
 import difflib
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,12 +41,42 @@ class LogFields:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Elasticsearch:
+    """How a cluster is read. Who reads it stands in NIGHTRANK_ES_* environment variables, never here."""
+
+    url: str = ""
+    cloud_id: str = ""
+    log_index: str = ""
+    index: str = ""
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    verify_tls: bool = True
+    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    max_retries: NonNegative = 8
+    concurrency: Positive = 4
+    page_size: Annotated[int, Field(gt=0, le=10_000)] = 5000
+    slices: Annotated[int, Field(gt=0, le=1024)] = 4
+    slice_field: Annotated[str, Field(min_length=1)] = "_seq_no"
+    keep_alive: Annotated[str, Field(pattern=r"^[1-9]\d*[smh]$")] = "5m"
+    title_field: str = "title"
+    text_fields: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
+    sentences_field: str = ""
+    tiebreak_field: str = ""
+    query_template: str = ""
+    filter: str | dict[str, Any] = dataclasses.field(default_factory=dict)
+    msearch_size: Positive = 50
+    scores_only: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
 class Source:
     """Where queries and candidates come from."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "elasticsearch"] = "local"
     log: str = ""
     index: str = ""
+    elasticsearch: Elasticsearch = Elasticsearch()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -57,6 +88,15 @@ class Log:
     filter: dict[str, str] = dataclasses.field(default_factory=dict)
     max_query_chars: Positive = 1000
     min_count: Positive = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class Privacy:
+    """What of its users a night keeps; hashing them is not an option but always done."""
+
+    mask: bool = True
+    min_users: Positive = 1
+    max_events_per_user: Positive = 20
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -167,6 +207,7 @@ class Config:
 
     source: Source = Source()
     log: Log = Log()
+    privacy: Privacy = Privacy()
     candidates: Candidates = Candidates()
     tags: Tagging = Tagging()
     scoring: Scoring = Scoring()
@@ -180,6 +221,7 @@ class Config:
 
 PATHS = {
     "source": ("log", "index"),
+    "source.elasticsearch": ("ca_file", "client_cert", "client_key", "query_template", "filter"),
     "scoring": ("model",),
     "labels": ("queries", "qrels"),
     "output": ("path",),
@@ -215,27 +257,39 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
     except ValidationError as error:
         problems = "; ".join(_explain(dict(e)) for e in error.errors())
         raise ConfigError(f"{name}: {problems}") from None
+    if config.privacy.min_users > 1 and not config.log.fields.user:
+        raise ConfigError(
+            f"{name}: privacy.min_users = {config.privacy.min_users}, but log.fields.user = '' says that the log "
+            "names no users: every query would be dropped; name the column of users, or set min_users = 1"
+        )
     return _resolve(config, base)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain data, for the manifest. It holds no secrets by construction."""
-    return dataclasses.asdict(config)
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as lists, as read back
+    return plain
+
+
+def change_paths(config: Config, change: Callable[[Any], Any]) -> Config:
+    """`config` with `change` applied to every field of PATHS."""
+    for section, keys in PATHS.items():
+        config = _change(config, section.split("."), keys, change)
+    return config
+
+
+def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
+    if not names:
+        return dataclasses.replace(node, **{key: change(getattr(node, key)) for key in keys})
+    return dataclasses.replace(node, **{names[0]: _change(getattr(node, names[0]), names[1:], keys, change)})
 
 
 def _resolve(config: Config, base: Path) -> Config:
-    sections = {
-        section: dataclasses.replace(
-            getattr(config, section),
-            **{key: _absolute(getattr(getattr(config, section), key), base) for key in keys},
-        )
-        for section, keys in PATHS.items()
-    }
-    return dataclasses.replace(config, **sections)
+    return change_paths(config, lambda value: _absolute(value, base))
 
 
-def _absolute(value: str, base: Path) -> str:
-    if not value or "://" in value:
+def _absolute(value: Any, base: Path) -> Any:
+    if not isinstance(value, str) or not value or "://" in value:
         return value
     return str((base / Path(value).expanduser()).resolve())
 

@@ -1,7 +1,8 @@
 """From raw records of a query log to the distinct queries of a window, as pure functions.
 
-`parse_event` names and checks one record; `screen` says what becomes of its event; `accumulate`, `merge` and
-`finish` fold the events of one query into one Query, in any order and any grouping, with one outcome.
+`parse_event` names and checks one record; `screen` says what becomes of its event, and takes out who asked;
+`cap_user` bounds the weight of one user; `accumulate`, `merge` and `finish` fold the events of one query into one
+Query. Each gives one outcome in any order and any grouping.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rerank_core.config import LogFields
+from rerank_core.privacy import hash_user, mask
 from rerank_core.text import normalise_query, query_id, shorten
 from schemas.records import LogEvent, Query
 
@@ -35,9 +37,12 @@ class Accepted(NamedTuple):
     """What aggregation needs of one event."""
 
     query_id: str
-    text: str  # normalised
-    user: str  # "" where unknown
+    text: str  # normalised, and masked
+    user: str  # a hash; "" where unknown
     clicks: tuple[str, ...]
+    positions: tuple[int, ...] = ()  # place of each click among the documents shown, from 1; 0 where unknown
+    time: str = ""  # UTC; "" where the log has no times
+    masked: bool = False  # personal data was taken out of the text
 
 
 def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
@@ -59,7 +64,7 @@ def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
             "missing_query", f"no value in '{fields.query}', the column that log.fields.query names"
         )
     if not isinstance(query, str):
-        raise EventError("query_not_text", f"'{fields.query}' is {_shown(query)}; it must be a string")
+        raise EventError("query_not_text", f"'{fields.query}' is {mask(_shown(query))}; it must be a string")
     return LogEvent(
         record=record,
         timestamp=_timestamp(raw.get(fields.timestamp), fields.timestamp) if fields.timestamp else "",
@@ -104,70 +109,144 @@ def utc_timestamp(value: Any) -> str:
         raise ValueError(str(error)) from None
 
 
-def screen(event: LogEvent, *, window: Window | None, max_query_chars: int) -> Accepted | None:
+def screen(
+    event: LogEvent, *, window: Window | None, max_query_chars: int, salt: bytes = b"", masking: bool = True
+) -> Accepted | None:
     """What aggregation takes of `event`; None if it lies outside the window.
+
+    Args:
+        event: one event.
+        window: [start, end) in UTC; None for a log without times.
+        max_query_chars: longer queries are rejected.
+        salt: key of the users' hash.
+        masking: whether personal data is masked, before the query's id is made. Messages never quote it.
 
     Raises:
         EventError: bad_timestamp, empty_query (nothing left after normalisation), query_too_long.
     """
-    if window is not None and not window[0] <= _time(event.timestamp) < window[1]:
+    time = _time(event.timestamp) if window is not None else None
+    if window is not None and time is not None and not window[0] <= time < window[1]:
         return None
-    text = normalise_query(event.query)
-    if not text:
+    typed = normalise_query(event.query)
+    if not typed:
         found = f"{len(event.query)} characters, all white space, punctuation or invisible"
         raise EventError("empty_query", f"nothing is left of the query after normalisation: {found}")
-    if len(text) > max_query_chars:
+    if len(typed) > max_query_chars:
         limit = f"the limit is {max_query_chars}: raise log.max_query_chars to keep such queries"
-        start = repr(text[:_SHOWN])
+        start = repr(
+            mask(typed[: 3 * _SHOWN])[:_SHOWN]
+        )  # more than is shown: a number cut in two is not masked
         raise EventError(
-            "query_too_long", f"the query has {len(text)} characters, {limit}; it starts {start}"
+            "query_too_long", f"the query has {len(typed)} characters, {limit}; it starts {start}"
         )
-    return Accepted(query_id(text), text, event.user, event.clicks)
+    text = mask(typed) if masking else typed
+    return Accepted(
+        query_id=query_id(text),
+        text=text,
+        user=hash_user(event.user, salt),
+        clicks=event.clicks,
+        positions=_positions(event),
+        time=time.isoformat() if time else "",
+        masked=text != typed,
+    )
+
+
+def _positions(event: LogEvent) -> tuple[int, ...]:
+    shown: dict[str, int] = {}
+    for position, doc_id in enumerate(event.impressions, start=1):
+        shown.setdefault(doc_id, position)
+    return tuple(shown.get(doc_id, 0) for doc_id in event.clicks)
+
+
+class UserEvents(NamedTuple):
+    """The events of one user for one query that count, and how many do not."""
+
+    kept: tuple[Accepted, ...]
+    capped: int
+
+
+def cap_user(parts: Iterable[UserEvents], *, limit: int) -> UserEvents:
+    """All parts as one, of whose events the `limit` earliest count: a bot has no more weight than this.
+
+    Associative and commutative: among events of one time their text and clicks decide.
+    """
+    parts = list(parts)
+    kept = sorted((event for part in parts for event in part.kept), key=lambda event: (event.time, event))
+    return UserEvents(tuple(kept[:limit]), sum(part.capped for part in parts) + len(kept[limit:]))
 
 
 class Tally(NamedTuple):
-    """The events of one query, folded. `accumulate` changes it in place: never share one."""
+    """The events of one query, folded. `accumulate` and `accumulate_user` change it in place: never share one."""
 
     spellings: dict[str, int]
-    users: set[str]  # exact: about 100 bytes a distinct user of this query
-    clicks: dict[str, int]
+    clicks: dict[
+        str, tuple[int, int, int]
+    ]  # doc_id -> clicks, those with a known position, their positions' sum
+    users: int
+    first_seen: str  # "" where nothing is known
+    last_seen: str
 
 
 def empty_tally() -> Tally:
-    return Tally({}, set(), {})
+    return Tally({}, {}, 0, "", "")
 
 
-def accumulate(tally: Tally, event: Accepted) -> Tally:
-    """`tally` with one more event, changed in place."""
-    tally.spellings[event.text] = tally.spellings.get(event.text, 0) + 1
-    if event.user:
-        tally.users.add(event.user)
-    for doc_id in event.clicks:
-        tally.clicks[doc_id] = tally.clicks.get(doc_id, 0) + 1
-    return tally
+def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
+    """`tally` with the events of one user more, or with some of nobody known; `tally` itself is used up.
+
+    All of a user's events for the query must come in one call: they count as one user.
+    """
+    events = list(events)
+    for event in events:
+        tally.spellings[event.text] = tally.spellings.get(event.text, 0) + 1
+        positions = event.positions or (0,) * len(event.clicks)
+        for doc_id, position in zip(event.clicks, positions, strict=True):
+            clicks, placed, total = tally.clicks.get(doc_id, (0, 0, 0))
+            tally.clicks[doc_id] = (clicks + 1, placed + (position > 0), total + position)
+    times = [event.time for event in events if event.time]
+    return tally._replace(
+        users=tally.users + any(event.user for event in events),
+        first_seen=_earliest(tally.first_seen, *times),
+        last_seen=max(tally.last_seen, *times, ""),
+    )
 
 
 def merge(tallies: Iterable[Tally]) -> Tally:
     """One new tally of all events; associative and commutative in what `finish` makes of it."""
+    tallies = list(tallies)
     spellings: Counter[str] = Counter()
-    clicks: Counter[str] = Counter()
-    users: set[str] = set()
+    clicks: dict[str, tuple[int, int, int]] = {}
     for tally in tallies:
         spellings.update(tally.spellings)
-        clicks.update(tally.clicks)
-        users |= tally.users
-    return Tally(dict(spellings), users, dict(clicks))
+        for doc_id, (count, placed, total) in tally.clicks.items():
+            before = clicks.get(doc_id, (0, 0, 0))
+            clicks[doc_id] = (before[0] + count, before[1] + placed, before[2] + total)
+    return Tally(
+        dict(spellings),
+        clicks,
+        users=sum(tally.users for tally in tallies),
+        first_seen=_earliest(*(tally.first_seen for tally in tallies)),
+        last_seen=max((tally.last_seen for tally in tallies), default=""),
+    )
+
+
+def _earliest(*times: str) -> str:
+    return min(filter(None, times), default="")
 
 
 def finish(tally: Tally) -> Query:
     """The query of a tally that is not empty; its text is the most frequent spelling, then the smallest."""
     text = min(tally.spellings, key=lambda spelling: (-tally.spellings[spelling], spelling))
+    clicks = sorted(tally.clicks.items())
     return Query(
         query_id=query_id(text),
         text=text,
         count=sum(tally.spellings.values()),
-        users=len(tally.users),
-        clicks=tuple(sorted(tally.clicks.items())),
+        users=tally.users,
+        clicks=tuple((doc_id, count) for doc_id, (count, _, _) in clicks),
+        click_positions=tuple(total / placed if placed else 0.0 for _, (_, placed, total) in clicks),
+        first_seen=tally.first_seen,
+        last_seen=tally.last_seen,
     )
 
 

@@ -28,7 +28,8 @@ class TableInfo:
 class Balance:
     """Where every record went, by unit; the left side equals the sum of the right one, or nothing is published."""
 
-    events: dict[str, int]  # read = kept + outside_window + rejected + below_min_count
+    # read = kept + outside_window + rejected + below_min_count + below_min_users + capped (one user's many)
+    events: dict[str, int]
     queries: dict[str, int]  # read = published + rejected
     pairs: dict[str, int]  # read = published + reused + rejected + below_top_n
 

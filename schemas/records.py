@@ -18,7 +18,7 @@ class LogEvent(NamedTuple):
     record: str  # where it was read, "queries.jsonl:17": what a dead letter names
     timestamp: str  # ISO-8601, or "" where the log has no times
     query: str
-    user: str  # a hash; "" where the log has none
+    user: str  # as the log names it: hashed before anything is grouped or written; "" where the log has none
     clicks: tuple[str, ...]  # doc ids clicked
     impressions: tuple[str, ...]  # doc ids shown, in order; () where the log has none
 
@@ -31,6 +31,9 @@ class Query(NamedTuple):
     count: int  # type: ignore[assignment]  # events in the window; tuple.count is not missed here
     users: int  # distinct users; 0 where the log names none
     clicks: tuple[tuple[str, int], ...]  # (doc_id, clicks), sorted by doc_id
+    click_positions: tuple[float, ...] = ()  # mean place of each clicked one among those shown; 0: unknown
+    first_seen: str = ""  # ISO-8601, UTC; "" where the log has no times
+    last_seen: str = ""
 
 
 class Document(NamedTuple):

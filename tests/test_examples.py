@@ -22,7 +22,7 @@ def fields(node: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(value):
             yield from fields(value, name=f"{path}.")
         else:
-            yield path, value
+            yield path, list(value) if isinstance(value, tuple) else value  # TOML has lists
 
 
 def stated(raw: dict[str, Any], free: set[str], *, name: str = "") -> Iterator[tuple[str, Any]]:

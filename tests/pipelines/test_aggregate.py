@@ -10,7 +10,7 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipelines.aggregate import TALLIES, Aggregated, AggregateQueries
-from rerank_core.config import Log
+from rerank_core.config import Log, Privacy
 from rerank_core.querylog import Window
 from rerank_core.text import query_id
 from schemas.records import LogEvent, Query, Rejected
@@ -28,8 +28,9 @@ def event(
     at: str = "2026-03-02T10:00:00+00:00",
     user: str = "",
     clicks: tuple[str, ...] = (),
+    shown: tuple[str, ...] = (),
 ) -> LogEvent:
-    return LogEvent(f"log.jsonl:{number}", at, query, user, clicks, ())
+    return LogEvent(f"log.jsonl:{number}", at, query, user, clicks, shown)
 
 
 def runner() -> Any:
@@ -38,19 +39,24 @@ def runner() -> Any:
 
 
 def aggregate(
-    pipeline: Any, events: list[LogEvent], log: Log, *, window: Window | None = WINDOW
+    pipeline: Any,
+    events: list[LogEvent],
+    log: Log,
+    *,
+    window: Window | None = WINDOW,
+    privacy: Privacy | None = None,
 ) -> Aggregated:
     # Typed as Any, as sources do: Create would type it by its first element, and an empty one not at all.
     created = pipeline | beam.Create(events).with_output_types(Any)
-    out: Aggregated = created | AggregateQueries(log, window=window)
+    out: Aggregated = created | AggregateQueries(log, window=window, privacy=privacy)
     return out
 
 
 def test_events_become_queries_rejects_and_tallies() -> None:
     events = [
-        event(1, "Who sang it?", user="u1", clicks=("d2",)),
-        event(2, "who  sang it", user="u2", clicks=("d1", "d2")),
-        event(3, "who sang it", user="u1"),
+        event(1, "Who sang it?", user="u1", clicks=("d2",), shown=("d1", "d2")),
+        event(2, "who  sang it", user="u2", clicks=("d1", "d2"), shown=("d2",)),
+        event(3, "who sang it", user="u1", at="2026-03-02T09:00:00+00:00"),
         event(4, "مرحبا", at="2026-03-01T00:00:00+00:00"),
         event(5, "too early", at="2026-02-28T23:59:59+00:00"),
         event(6, "too late", at="2026-03-03T00:00:00+00:00"),
@@ -72,9 +78,31 @@ def test_events_become_queries_rejects_and_tallies() -> None:
                     (
                         Query,
                         tuple,
-                        Query(query_id("who sang it"), "who sang it", 3, 2, (("d1", 1), ("d2", 2))),
+                        Query(
+                            query_id("who sang it"),
+                            "who sang it",
+                            count=3,
+                            users=2,
+                            clicks=(("d1", 1), ("d2", 2)),
+                            click_positions=(0.0, 1.5),
+                            first_seen="2026-03-02T09:00:00+00:00",
+                            last_seen="2026-03-02T10:00:00+00:00",
+                        ),
                     ),
-                    (Query, tuple, Query(query_id("مرحبا"), "مرحبا", 1, 0, ())),
+                    (
+                        Query,
+                        tuple,
+                        Query(
+                            query_id("مرحبا"),
+                            "مرحبا",
+                            1,
+                            0,
+                            (),
+                            (),
+                            "2026-03-01T00:00:00+00:00",
+                            "2026-03-01T00:00:00+00:00",
+                        ),
+                    ),
                 ]
             ),
             label="queries",
@@ -98,8 +126,12 @@ def test_events_become_queries_rejects_and_tallies() -> None:
                     ("events_outside_window", 2),
                     ("events_rejected", 3),
                     ("events_below_min_count", 0),
+                    ("events_below_min_users", 0),
+                    ("events_capped", 0),
                     ("events_kept", 4),
+                    ("events_masked", 0),
                     ("queries_below_min_count", 0),
+                    ("queries_below_min_users", 0),
                 ]
             ),
             label="tallies",
@@ -150,3 +182,60 @@ def test_details_are_for_a_person() -> None:
     with runner() as pipeline:
         out = aggregate(pipeline, [event(1, "x" * 31)], Log(max_query_chars=30))
         assert_that(out.rejected, check)
+
+
+def test_privacy_takes_its_share_and_counts_it() -> None:
+    events = [
+        *(event(n, "bot food", user="bot", clicks=("d",), at=f"2026-03-02T10:00:0{n}Z") for n in range(5)),
+        event(10, "bot food", user="u1"),
+        event(11, "mail a@b.com", user="u1"),
+        event(12, "mail c@d.org", user="u2"),
+        event(13, "my secret", user="u1"),
+        event(14, "my secret", user="u1"),
+        event(15, "nobody known"),
+        event(16, "mail c@d.org", user="u2", at=""),
+    ]
+    with runner() as pipeline:
+        out = aggregate(
+            pipeline, events, Log(), privacy=Privacy(min_users=2, max_events_per_user=2)
+        )  # "bot food" keeps 2 events of the bot and 1 of u1
+        shown = out.queries | beam.Map(lambda q: (q.text, q.count, q.users, q.clicks, q.last_seen[11:19]))
+        assert_that(
+            shown,
+            equal_to(
+                [
+                    ("bot food", 3, 2, (("d", 2),), "10:00:01"),
+                    ("mail (email)", 2, 2, (), "10:00:00"),
+                ]
+            ),
+            label="queries",
+        )
+        tallies = out.tallies | beam.Filter(lambda tally: tally[1])
+        assert_that(
+            tallies,
+            equal_to(
+                [
+                    ("events_read", 12),
+                    ("events_rejected", 1),
+                    ("events_capped", 3),
+                    ("events_below_min_users", 3),
+                    ("events_kept", 5),
+                    ("events_masked", 2),
+                    ("queries_below_min_users", 2),
+                ]
+            ),
+            label="tallies",
+        )
+
+
+def test_users_leave_the_first_step_as_hashes_of_a_key_of_this_run() -> None:
+    from pipelines.aggregate import _Screen
+
+    def names() -> list[str]:
+        screen = _Screen(None, max_query_chars=99, masking=True)
+        return [key[1] for key, _ in screen.process(event(1, "q", user="alice"))]
+
+    (first,), (second,) = names(), names()
+    assert len(first) == 32
+    assert "alice" not in first
+    assert first != second

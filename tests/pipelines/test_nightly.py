@@ -76,7 +76,8 @@ def test_every_record_is_accounted_for(night: Night, tiny: Tiny) -> None:
     found = LocalIndex(tiny.index).search(QUERIES, top_k=100)
     pairs = sum(map(len, found))
     assert night.manifest.balance.events == {
-        "read": 14, "kept": 7, "outside_window": 2, "below_min_count": 0, "rejected": 5,
+        "read": 14, "kept": 7, "outside_window": 2, "below_min_count": 0, "below_min_users": 0, "capped": 0,
+        "rejected": 5,
     }  # fmt: skip
     assert night.manifest.balance.queries == {"read": 6, "published": 5, "rejected": 1}
     assert night.manifest.balance.pairs == {

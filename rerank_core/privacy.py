@@ -1,0 +1,121 @@
+"""What keeps people out of a night: personal data masked in query texts, users known by a hash alone.
+
+A query log is personal data, and people type into a search box what they would not publish. `mask` puts
+placeholders in the place of what identifies a person, before the query's id is made: two queries that differ in
+nothing but such a number are one query. It looks for shapes and checks sums, no names, and it leaves alone what
+only looks long: years, dates, versions, decimals, round numbers. `hash_user` is all that a user leaves behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+
+EMAIL, IBAN, CARD, PHONE, NUMBER = "(email)", "(iban)", "(card)", "(phone)", "(number)"
+"""Placeholders. Round brackets: square ones would read as a tag of the model's input."""
+
+_FEWEST_DIGITS = 9  # nothing but an e-mail address is masked in a text with fewer
+_GAP = r"[ .\-‐‑–/]"
+_EMAIL = re.compile(r"[^\s@＠<>()\[\],;:\"]{1,64}[@＠](?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}", re.UNICODE)
+_IBAN = re.compile(
+    rf"(?<![^\W_])[A-Za-z]{{2}}\d{{2}}{_GAP}?[A-Za-z0-9]{{4}}(?:{_GAP}?(?=[A-Za-z]{{0,3}}\d)[A-Za-z0-9]{{4}}){{1,6}}"
+    rf"(?:{_GAP}?(?=[A-Za-z]{{0,2}}\d)[A-Za-z0-9]{{1,3}})?(?![^\W_])"
+)
+_CARD = re.compile(
+    rf"(?<!\d)(?:\d{{13,19}}|\d{{4}}{_GAP}\d{{4}}{_GAP}\d{{4}}{_GAP}\d{{4}}(?:{_GAP}\d{{3}})?"
+    rf"|\d{{4}}{_GAP}\d{{6}}{_GAP}\d{{4,5}})(?!\d)"
+)
+_PHONES = (
+    re.compile(r"(?<![\w+])\+ ?\(?\d(?:[ .\-‐‑–/()]{0,3}\d){8,14}(?!\d)"),  # international
+    re.compile(
+        rf"(?<![\d.,:])(?:1{_GAP})?\(?[2-9]\d\d\)?{_GAP}{{1,2}}[2-9]\d\d{_GAP}\d{{4}}(?!\d)"
+    ),  # America
+    re.compile(
+        r"(?<![\d.,:])(?<!\d[/\-])\(?0\d(?:[ .\-‐‑–/()]{0,2}\d){7,13}(?!\d)"
+    ),  # a trunk prefix: most others
+)
+_HYPHENATED = re.compile(r"(?<![\w.,])(?<!\d[-‐‑–])\d+(?:[-‐‑–]\d+)+(?!\w)")
+_DIGITS = re.compile(rf"(?<!\d)(?<!\d[.,])\d{{{_FEWEST_DIGITS},}}(?!\d)")
+_DATE = re.compile(r"\d{1,2}([./\-])\d{1,2}\1\d{2,4}(?!\d)")
+
+
+def mask(text: str) -> str:
+    """`text` with e-mail addresses, IBANs, card and phone numbers and long numbers replaced by placeholders.
+
+    Masking twice changes nothing. Take the text through `rerank_core.text.clean` first: an invisible character
+    inside a number would hide it.
+    """
+    if "@" not in text and "＠" not in text and sum(map(str.isdigit, text)) < _FEWEST_DIGITS:
+        return text
+    while (masked := _mask_once(text)) != text:  # a placeholder can uncover what stood beside a number
+        text = masked
+    return text
+
+
+def hash_user(user: str, salt: bytes) -> str:
+    """The name under which a user is counted: a keyed hash, 32 hex digits; "" stays "", an unknown user."""
+    if not user:
+        return ""
+    return hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=16, key=salt).hexdigest()
+
+
+def _mask_once(text: str) -> str:
+    text = _EMAIL.sub(EMAIL, text)
+    text = _replace(text, _IBAN, placeholder=IBAN, is_one=_is_iban)
+    text = _replace(text, _CARD, placeholder=CARD, is_one=_is_card)
+    for pattern in _PHONES:
+        text = _replace(text, pattern, placeholder=PHONE, is_one=_is_phone)
+    text = _replace(text, _HYPHENATED, placeholder=NUMBER, is_one=_is_long)
+    return _replace(text, _DIGITS, placeholder=NUMBER, is_one=_is_long)
+
+
+def _replace(text: str, pattern: re.Pattern[str], *, placeholder: str, is_one: Callable[[str], bool]) -> str:
+    """Like `sub`, but a match that is none gives way to one that starts inside it."""
+    parts, done, at = [], 0, 0
+    while found := pattern.search(text, at):
+        if is_one(found.group()):
+            parts += [text[done : found.start()], placeholder]
+            done = at = found.end()
+        else:
+            at = found.start() + 1
+    return "".join([*parts, text[done:]])
+
+
+def _is_iban(shown: str) -> bool:
+    """Its check digits are right; or mistyped, but too many digits for anything else that looks so."""
+    plain = re.sub(_GAP, "", shown).upper()
+    if not 15 <= len(plain) <= 34:
+        return False
+    number = "".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])
+    return int(number) % 97 == 1 or sum(len(group) for group in _groups(shown) if not _is_year(group)) >= 12
+
+
+def _is_card(shown: str) -> bool:
+    """Luhn's check digit is right and the first digit is one that card networks have."""
+    digits = [int(sign) for sign in shown if sign.isdigit()]
+    doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]
+    years = all(_is_year(group) for group in _groups(shown))
+    return digits[0] in (2, 3, 4, 5, 6) and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 and not years
+
+
+def _is_phone(shown: str) -> bool:
+    """Neither starts with a date nor is a short number followed by years."""
+    return not _DATE.match(shown) and not all(_is_year(group) for group in _groups(shown)[1:] or [""])
+
+
+def _is_long(shown: str) -> bool:
+    """Enough digits to name a person or an account, and neither years, dates nor a round number."""
+    groups = _groups(shown)
+    digits = "".join(groups)
+    if len(digits) < _FEWEST_DIGITS or len(digits.strip("0")) <= 3:
+        return False
+    return not all(len(group) <= 2 or _is_year(group) for group in groups)
+
+
+def _groups(shown: str) -> list[str]:
+    return re.findall(r"\d+", shown)
+
+
+def _is_year(group: str) -> bool:
+    return len(group) == 4 and 1000 <= int(group) <= 2100
