@@ -267,7 +267,9 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain data, for the manifest. It holds no secrets by construction."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as lists, as read back
+    plain: dict[str, Any] = json.loads(
+        json.dumps(dataclasses.asdict(config))
+    )  # tuples as lists, as read back
     return plain
 
 
