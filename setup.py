@@ -35,7 +35,7 @@ setup(
     package_data={"rerank_core": ["models/default/*", "models/default/onnx/*"]},
     install_requires=[
         "apache-beam>=2.70,<3",
-        "elasticsearch>=8.19,<10",
+        "elasticsearch[orjson]>=8.19,<10",
         "ir-measures>=0.4,<0.5",
         "numpy>=1.26,<3",
         "pyarrow>=18,<26",

@@ -23,7 +23,8 @@ from pipelines.es_write import (
     has_analyzer,
     remove,
 )
-from pipelines.sources import SourceError, bm25_index
+from pipelines.sources import SourceError
+from pipelines.sources.corpus_files import LineError, parse_passage
 from pipelines.sources.log_files import log_files, read_events
 from rerank_core.config import ConfigError, LogFields
 from schemas.records import LogEvent, Rejected
@@ -122,8 +123,8 @@ def corpus_documents(path: str, rejected: Counter[str]) -> Iterator[Document]:
     with (corpus / "corpus.jsonl" if corpus.is_dir() else corpus).open("rb") as lines:
         for line in lines:
             try:
-                passage = bm25_index._parse_passage(line, seen=seen)
-            except bm25_index._LineError as problem:
+                passage = parse_passage(line, seen=seen)
+            except LineError as problem:
                 rejected[problem.args[0]] += 1
                 continue
             seen.add(passage.doc_id)

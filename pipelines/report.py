@@ -206,6 +206,8 @@ def _print_accounts(manifest: Manifest) -> None:
         out.print(f"{unit:<8}{counts['read']:>9,} read = {parts}")
     for reason, count in sorted(manifest.rejected.items()):
         out.print(f"[yellow]rejected[/] {count:,} {reason}")
+    if masked := int(manifest.stages["ReadQueryLog"].get("events_masked", 0)):
+        out.print(f"[yellow]masked[/] an e-mail address, phone, card or account number in {masked:,} events")
     truncated = manifest.degraded.get("truncated_pairs", 0)
     if truncated:
         limit = manifest.config["scoring"]["max_length"]

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import tantivy
 
 from pipelines.sources import SourceError
-from rerank_core.text import fingerprint, shorten, utf8
+from pipelines.sources.corpus_files import LineError, Passage, corpus_file, parse_passage
+from rerank_core.text import fingerprint, utf8
 from schemas.records import Document
 
 INDEX_FORMAT = 1
@@ -46,17 +47,6 @@ class IndexReport(NamedTuple):
     path: Path
 
 
-class _Passage(NamedTuple):
-    doc_id: str
-    title: str
-    text: str
-    sentences: tuple[str, ...]
-
-
-class _LineError(ValueError):
-    """A corpus line that cannot be indexed; `args` are the reason's slug and the detail."""
-
-
 def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | None = None) -> IndexReport:
     """Index a corpus for BM25.
 
@@ -73,7 +63,7 @@ def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | 
     Raises:
         SourceError: no such corpus, no document in it can be used, `to` holds something else or cannot be written.
     """
-    corpus, to = _corpus_file(Path(corpus)), Path(to).absolute()
+    corpus, to = corpus_file(Path(corpus)), Path(to).absolute()
     _check_target(to)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -87,14 +77,6 @@ def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | 
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return report._replace(path=to)
-
-
-def _corpus_file(corpus: Path) -> Path:
-    file = corpus / "corpus.jsonl" if corpus.is_dir() else corpus
-    if not file.is_file():
-        expected = "give a JSONL file of {_id, title, text}, or a folder that holds a corpus.jsonl"
-        raise SourceError(f"no corpus at {file}; {expected}")
-    return file
 
 
 def _check_target(to: Path) -> None:
@@ -139,8 +121,8 @@ def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> 
             if line_number % _PROGRESS_EVERY == 0:
                 on_progress(_PROGRESS_EVERY)
             try:
-                passage = _parse_passage(line, seen=seen)
-            except _LineError as problem:
+                passage = parse_passage(line, seen=seen)
+            except LineError as problem:
                 reason, detail = problem.args
                 rejected[reason] += 1
                 first_problem = first_problem or f"line {line_number}: {reason}: {detail}"
@@ -175,41 +157,7 @@ def _write_metadata(folder: Path, report: IndexReport) -> None:
         os.fsync(out.fileno())
 
 
-def _parse_passage(line: bytes, *, seen: set[str]) -> _Passage:
-    """One corpus line as a passage; raises _LineError."""
-
-    def shown(value: Any) -> str:
-        return shorten(repr(value), limit=80)
-
-    try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise _LineError(
-            "bad_json", f"{error}: {shorten(line.decode('utf-8', 'replace'), limit=80)}"
-        ) from None
-    if not isinstance(raw, dict):
-        raise _LineError("bad_json", f"expected an object, found {shown(raw)}")
-    doc_id = raw.get("_id")
-    if isinstance(doc_id, int) and not isinstance(doc_id, bool):
-        doc_id = str(doc_id)
-    if not isinstance(doc_id, str) or not utf8(doc_id).strip():
-        raise _LineError("no_id", f"'_id' is {shown(doc_id)}; it must be a non-empty string")
-    title, text = raw.get("title") or "", raw.get("text") or ""
-    sentences = raw.get("sentences") or []
-    for name, value in (("title", title), ("text", text)):
-        if not isinstance(value, str):
-            raise _LineError("bad_field", f"'{name}' is {shown(value)}; it must be a string")
-    if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
-        raise _LineError("bad_field", f"'sentences' is {shown(sentences)}; it must be a list of strings")
-    passage = _Passage(utf8(doc_id), utf8(title), utf8(text), tuple(utf8(part) for part in sentences))
-    if not passage.title.strip() and not passage.text.strip():
-        raise _LineError("empty", f"document {shown(doc_id)} has neither a text nor a title")
-    if passage.doc_id in seen:
-        raise _LineError("duplicate_id", f"'_id' {shown(doc_id)} stands on an earlier line, which is kept")
-    return passage
-
-
-def _to_tantivy(passage: _Passage) -> tantivy.Document:
+def _to_tantivy(passage: Passage) -> tantivy.Document:
     document = tantivy.Document()
     document.add_text("doc_id", passage.doc_id)
     document.add_text("title", passage.title)

@@ -40,6 +40,7 @@ def large(manifest: Manifest) -> Manifest:
     }
     stages["ScoreCandidates"] |= {"in": 98_765_432, "out": 98_765_432, "rejected": 1_234_567, "seconds": 1e4}
     stages["ReuseScores"]["reused"] = 198_765_432
+    stages["ReadQueryLog"]["events_masked"] = 1_234_567
     measures = {
         f"{side} {name}": 0.5 for side in ("before", "after") for name in ("nDCG@10", "MAP", "MRR@10", "R@10")
     }
@@ -63,7 +64,7 @@ def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
     assert "…" not in shown  # no number is cut
     for text in ("ReadQueryLog", "WriteHardNegatives", "98,765,432", "198,765,432 reused", "nDCG@10", "unit",
                  "14 read = 7 kept + 2 outside window + 5 rejected", "FetchCandidates/no_candidates",
-                 "123,456,789 pairs hold more than 256 tokens",
+                 "123,456,789 pairs hold more than 256 tokens", "account number in 1,234,567 events",
                  f"latest.json names run {night.manifest.run_id}"):  # fmt: skip
         assert text in " ".join(shown.split()), text
 
