@@ -118,6 +118,12 @@ def show(
         str | None, typer.Option("--run-id", help="A published run; default: the newest.")
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many rows to show.")] = 10,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show how HOP was found (query -> entity -> passage), and the evidence."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print a query's list before and after, with scores and tags."""
@@ -132,7 +138,7 @@ def show(
             )
         )
     else:
-        report.print_query(found, top=top)
+        report.print_query(found, top=top, explain=explain)
 
 
 @app.command()

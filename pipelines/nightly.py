@@ -24,23 +24,31 @@ from pipelines.metrics import before_and_after, read_judgements
 from pipelines.options import beam_options, is_local_run, threads_per_worker
 from pipelines.previous import Previous, ReadPreviousScores, find_previous
 from pipelines.read_log import ReadQueryLog
-from pipelines.sinks import WriteDeadLetters, WriteHardNegatives, WriteReranked, WriteTallies
+from pipelines.sinks import (
+    WriteDeadLetters,
+    WriteHardNegatives,
+    WritePassageTags,
+    WriteReranked,
+    WriteTallies,
+)
 from pipelines.sources import Source
 from pipelines.sources.local import LocalSource
 from pipelines.transforms import (
     FetchCandidates,
+    FindEvidence,
     MakeShards,
     MineHardNegatives,
     RankCandidates,
     ReuseScores,
     ScoreCandidates,
     TagFeatures,
+    WorkersModel,
 )
 from pipelines.verify import NightError, Verified, verify
 from pipelines.worker_errors import worker_errors
 from rerank_core.config import Config, ConfigError, change_paths, to_dict, window
 from rerank_core.evaluation import Level
-from rerank_core.features import tagger_fingerprint
+from rerank_core.features import default_recogniser, facts_fingerprint, tagger_fingerprint
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
 from rerank_core.scoring import load_scorer
@@ -65,24 +73,35 @@ class Night:
     load: Loader
     model_fingerprint: str
     tagged: bool  # the model reads the tags
+    tagger_fingerprint: str | None  # None: tags are not enabled
+    facts_fingerprint: str | None
     previous: Previous
     judged: dict[Level, Qrels]
     staging: str
+    threads: int  # of a recogniser that runs a model, in each process
     progress: str | None = None  # folder of progress files; None where workers cannot reach it
 
 
 def build(pipeline: beam.Pipeline, night: Night) -> None:
     """The graph of a night."""
     config, model = night.config, night.model_fingerprint
+    scorer = WorkersModel(night.load, model)
     log = pipeline | ReadQueryLog(night.source, night.window, config)
-    previous = pipeline | ReadPreviousScores(night.previous.files)
+    previous = pipeline | ReadPreviousScores(night.previous.files, evidence=night.previous.evidence)
     shards = (log.queries, previous) | MakeShards(config.output.queries_per_shard)
     fetched = shards | FetchCandidates(night.source, config)
-    tagged = fetched.main | TagFeatures(config)
+    tagged = fetched.main | TagFeatures(
+        config,
+        facts_fingerprint=night.facts_fingerprint,
+        previous=night.previous.facts_files,
+        threads=night.threads,
+    )
+    kept = tagged.main | WritePassageTags(night.staging, run_id=night.run_id)
     reused = tagged.main | ReuseScores(model, tagged=night.tagged)
-    scored = reused.main | ScoreCandidates(night.load, model, tagged=night.tagged, progress=night.progress)
+    scored = reused.main | ScoreCandidates(scorer, tagged=night.tagged, progress=night.progress)
     ranked = scored.main | RankCandidates()
-    published = ranked.main | WriteReranked(
+    shown = ranked.main | FindEvidence(scorer, config, tagged=night.tagged)
+    published = shown.main | WriteReranked(
         night.staging, config, run_id=night.run_id, model_fingerprint=model
     )
     mined = ranked.main | MineHardNegatives(config)
@@ -90,7 +109,7 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
         night.staging, run_id=night.run_id, model_fingerprint=model, tagged=night.tagged
     )
 
-    stages = [fetched, tagged, reused, scored, ranked, published, mined, negatives]
+    stages = [fetched, tagged, kept, reused, scored, ranked, shown, published, mined, negatives]
     rejected = [log.rejected, *(stage.rejected for stage in stages)]
     letters = rejected | "Rejected" >> beam.Flatten() | WriteDeadLetters(night.staging, run_id=night.run_id)
     tallies = [log.tallies, letters, *(stage.tallies for stage in stages)]
@@ -154,11 +173,12 @@ def prepare(
     load = load or _loader(config, options)
     scorer = load()  # once here: a bad model stops the night before it starts
     model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)
-    previous = find_previous(config, model)
+    tagger, facts = _tagger(config)
+    previous = find_previous(config, model, facts_fingerprint=facts)
     identity = [f"{key}={value}" for key, value in sorted(described.items()) if key.endswith("_fingerprint")]
-    run_id = f"{run_date:%Y%m%d}-" + fingerprint(
-        pipelines.__version__, repr(_without_paths(config)), model, previous.run_id or "", *identity, *_labels(config)
-    )[:12]  # fmt: skip
+    determining = [pipelines.__version__, repr(_without_paths(config)), model, tagger or "",
+                   previous.run_id or "", *identity, *_labels(config)]  # fmt: skip
+    run_id = f"{run_date:%Y%m%d}-{fingerprint(*determining)[:12]}"
     staging = store.staging(config.output.path, run_id)
     local = is_local_run(options) and store.is_local(config.output.path)
     return Night(
@@ -171,9 +191,12 @@ def prepare(
         load=load,
         model_fingerprint=model,
         tagged=tagged,
+        tagger_fingerprint=tagger,
+        facts_fingerprint=facts,
         previous=previous,
         judged=judged,
         staging=staging,
+        threads=threads_per_worker(options, config.scoring.threads),
         progress=store.join(staging, "_progress") if local else None,
     )
 
@@ -200,8 +223,17 @@ def _loader(config: Config, options: PipelineOptions) -> Loader:
     )
 
 
+def _tagger(config: Config) -> tuple[str | None, str | None]:
+    """Fingerprints of the tagger and of what reads the passages; a recogniser that cannot be used fails here."""
+    if not config.tags.enabled:
+        return None, None
+    recogniser = default_recogniser(config.tags)
+    return tagger_fingerprint(config.tags, recogniser), facts_fingerprint(recogniser)
+
+
 def _without_paths(config: Config) -> Config:
     """The configuration without locations: the same night in another folder is the same night."""
+    config = dataclasses.replace(config, tags=dataclasses.replace(config.tags, recogniser_model=""))
     return change_paths(config, lambda _: "")
 
 
@@ -234,6 +266,8 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
             rules[side][rule] = int(count)
     truncated = int(verified.stages.get("ScoreCandidates", {}).get("overflow_pairs", 0))
     degraded: dict[str, int | str] = {"truncated_pairs": truncated}
+    if failed := int(verified.stages.get("FindEvidence", {}).get("failed", 0)):
+        degraded["units_without_evidence"] = failed
     if night.previous.problem:
         degraded["reuse"] = night.previous.problem
     return Manifest(
@@ -246,7 +280,8 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
         window=(night.window[0].isoformat(), night.window[1].isoformat()) if night.window else None,
         previous_run_id=night.previous.run_id,
         model_fingerprint=night.model_fingerprint,
-        tagger_fingerprint=tagger_fingerprint(night.config.tags) if night.config.tags.enabled else None,
+        tagger_fingerprint=night.tagger_fingerprint,
+        facts_fingerprint=night.facts_fingerprint,
         stages={
             stage: {what: amount for what, amount in tally.items() if ":" not in what}
             for stage, tally in verified.stages.items()

@@ -1,20 +1,24 @@
-"""Last night's output as tonight's cache: which run to reuse, and its scores by query."""
+"""Last night's output as tonight's cache: which run to reuse, its scores by query, and its passages' facts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import store
+from rerank_core import rows
 from rerank_core.config import Config
 from rerank_core.scoring.reuse import PreviousScore, pack
 from schemas.manifest import ManifestError
+from schemas.records import Evidence, PassageFacts
 
 COLUMNS = ["query_id", "input_fingerprint", "logit", "overflow_tokens"]
+EVIDENCE = ["evidence_sentences", "evidence_logit"]
+FACTS = ["passage_key", "mentions", "words", "role", "causal"]
 
 
 class Previous(NamedTuple):
@@ -22,13 +26,15 @@ class Previous(NamedTuple):
 
     run_id: str | None  # None: nothing is reused
     files: tuple[str, ...] = ()
+    facts_files: tuple[str, ...] = ()  # of `passage_tags`, where the same recogniser read the passages
+    evidence: bool = False  # its evidence was chosen as tonight's is
     problem: str | None = None  # why a run that is there is not used; shown in the manifest
 
 
-def find_previous(config: Config, model_fingerprint: str) -> Previous:
-    """The run whose scores tonight may reuse: the newest one, if it is whole and of the same model.
+def find_previous(config: Config, model_fingerprint: str, *, facts_fingerprint: str | None) -> Previous:
+    """The run whose scores and facts tonight may reuse: the newest one, if it is whole and of the same models.
 
-    A damaged run costs time, not truth: the night scores afresh, and says so.
+    A damaged run costs time, not truth: the night works afresh, and says so.
     """
     if not config.reuse.enabled:
         return Previous(None)
@@ -36,28 +42,32 @@ def find_previous(config: Config, model_fingerprint: str) -> Previous:
         manifest = store.latest(config.output.path)
         if manifest is None:
             return Previous(None)
+        same_facts = facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint
+        facts = store.table_files(config.output.path, manifest, "passage_tags") if same_facts else []
         if manifest.model_fingerprint != model_fingerprint:
-            return Previous(
-                None, problem=f"run {manifest.run_id} was scored by another model: nothing to reuse"
-            )
+            problem = f"run {manifest.run_id} was scored by another model: nothing to reuse"
+            return Previous(None, facts_files=tuple(facts), problem=problem)
         files = store.table_files(config.output.path, manifest, "reranked")
     except ManifestError as error:
         return Previous(None, problem=str(error))
-    return Previous(manifest.run_id, tuple(files))
+    chosen: dict[str, Any] = manifest.config.get("evidence", {})
+    return Previous(
+        manifest.run_id, tuple(files), tuple(facts), chosen.get("keep_share") == config.evidence.keep_share
+    )
 
 
 class ReadPreviousScores(beam.PTransform):
     """PBegin -> PCollection[(query_id, packed scores)] of the files of a published `reranked` table."""
 
-    def __init__(self, files: tuple[str, ...]):
-        self._files = files
+    def __init__(self, files: tuple[str, ...], *, evidence: bool):
+        self._files, self._columns = files, COLUMNS + (EVIDENCE if evidence else [])
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         files = begin | beam.Create(self._files, reshuffle=False) | beam.Reshuffle()
-        return files | beam.FlatMap(read_scores)
+        return files | beam.FlatMap(read_scores, self._columns)
 
 
-def read_scores(path: str) -> Iterator[tuple[str, bytes]]:
+def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
     """One (query_id, packed scores) for each run of rows of one query; a published file is sorted by query.
 
     Raises:
@@ -65,7 +75,7 @@ def read_scores(path: str) -> Iterator[tuple[str, bytes]]:
     """
     file = store.open_parquet(path)
     try:
-        for batch in file.iter_batches(columns=COLUMNS, batch_size=50_000, use_threads=False):
+        for batch in file.iter_batches(columns=columns, batch_size=50_000, use_threads=False):
             yield from _by_query(batch)
     except (OSError, ValueError, KeyError) as error:
         raise ManifestError(
@@ -75,9 +85,42 @@ def read_scores(path: str) -> Iterator[tuple[str, bytes]]:
 
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
     runs = pc.run_end_encode(batch.column("query_id"))
-    columns = [batch.column(name).to_pylist() for name in COLUMNS[1:]]
+    columns = [batch.column(name).to_pylist() for name in batch.schema.names[1:]]
     start = 0
     for query_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        rows = zip(*(column[start:end] for column in columns), strict=True)
-        yield query_id, pack((key, PreviousScore(logit, overflow)) for key, logit, overflow in rows)
+        known = zip(*(column[start:end] for column in columns), strict=True)
+        yield query_id, pack((row[0], _previous_score(*row[1:])) for row in known)
         start = end
+
+
+def _previous_score(
+    logit: float, overflow: int, sentences: list[int] | None = None, evidence_logit: float | None = None
+) -> PreviousScore:
+    if not sentences or evidence_logit is None:
+        return PreviousScore(logit, overflow)
+    return PreviousScore(logit, overflow, Evidence(tuple(sentences), evidence_logit))
+
+
+def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts]:
+    """The facts of the wanted passages, as far as files of `passage_tags` hold them.
+
+    Read through for every shard, since a passage may stand in any of them: a million rows take a second and no
+    memory, and need no server that keeps them.
+
+    Raises:
+        ManifestError: a file's pages are not what was written.
+    """
+    keys = pa.array(sorted(wanted), pa.string())
+    found: dict[str, PassageFacts] = {}
+    for path in files:
+        file = store.open_parquet(path)
+        try:
+            for batch in file.iter_batches(columns=FACTS, batch_size=50_000, use_threads=False):
+                found.update(
+                    rows.read_passage_tags(batch.filter(pc.is_in(batch.column("passage_key"), keys)))
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise ManifestError(
+                f"{path} of the run to reuse is damaged: {error}; set reuse.enabled = false for one night"
+            ) from None
+    return found

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -41,9 +41,11 @@ STAGE_ORDER = (
     "ReadQueryLog",
     "FetchCandidates",
     "TagFeatures",
+    "WritePassageTags",
     "ReuseScores",
     "ScoreCandidates",
     "RankCandidates",
+    "FindEvidence",
     "WriteReranked",
     "MineHardNegatives",
     "WriteHardNegatives",
@@ -51,6 +53,8 @@ STAGE_ORDER = (
 RECORDS = {
     "ReadQueryLog": "events -> queries",
     "FetchCandidates": "queries -> pairs",
+    "WritePassageTags": "texts -> rows",
+    "FindEvidence": "units -> evidence",
     "MineHardNegatives": "pairs -> negatives",
     "WriteHardNegatives": "negatives -> rows",
     "WriteReranked": "pairs -> rows",
@@ -181,6 +185,10 @@ def _note(stage: str, tally: dict[str, float]) -> str:
         return f", [bold]{tally['in'] / max(1e-9, tally['seconds']):,.0f} a second[/]"
     if stage == "ReuseScores":
         return f", {int(tally.get('reused', 0)):,} reused"
+    if stage == "TagFeatures" and "passages" in tally:
+        return f", {int(tally['passages_read']):,} texts read"
+    if stage == "FindEvidence" and tally.get("in"):
+        return f", {int(tally['inputs']):,} inputs"
     return ""
 
 
@@ -227,8 +235,8 @@ def _plain(text: str) -> str:
     return escape("".join(c for c in text if c.isprintable() or c == "\n"))
 
 
-def print_query(found: QueryList, *, top: int) -> None:
-    """One query's list, before and after."""
+def print_query(found: QueryList, *, top: int, explain: bool = False) -> None:
+    """One query's list, before and after; with `explain` the chain behind each HOP, and the evidence."""
     out.print(f"[bold]{_plain(found.query)}[/]  run {found.run_id}, night of {found.run_date}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("rank", "before", "score", "BM25", "passage", "tags"):
@@ -241,8 +249,25 @@ def print_query(found: QueryList, *, top: int) -> None:
         table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", f"{row['score']:.3f}",
                       f"{row['bm25_score']:.1f}", passage, _plain(_tags(row)))  # fmt: skip
     out.print(table)
+    if explain:
+        for row in found.rows[:top]:
+            _print_reasons(row)
     if len(found.rows) > top:
         out.print(f"[dim]{len(found.rows) - top} more; --top {len(found.rows)} shows all[/]")
+
+
+def _print_reasons(row: dict[str, Any]) -> None:
+    """The chain from the query to the passage, and the sentences that speak for it."""
+    out.print(f"\n[bold]{row['rank']}[/] {_plain(row['title'] or row['passage_id'])}")
+    if row["hop"] is None:
+        out.print("  no tags in this run")
+    elif not row["hop_chain"]:
+        out.print("  query -> nothing: no chain of shared entities leads here")
+    else:
+        steps = ["query", *row["hop_chain"], row["passage_id"]]
+        out.print(f"  HOP {row['hop']}: {_plain(' -> '.join(steps))}")
+    if row["evidence"]:
+        out.print(f"  [italic]{_plain(row['evidence'])}[/] [dim]{row['evidence_score']:.3f}[/]")
 
 
 def _tags(row: dict[str, object]) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.store import join, write_bytes
-from pipelines.transforms import Handled, MinedShard, RankedShard, Stage, Tally
+from pipelines.transforms import Handled, MinedShard, RankedShard, Shard, Stage, Tally
 from rerank_core import ranking, rows
 from rerank_core.config import Config
 from schemas.records import Rejected
@@ -70,6 +70,18 @@ class WriteHardNegatives(Stage):
         return Handled(
             shard.number, [], {"in": rich.num_rows, "out": rich.num_rows, "training_pairs": lean.num_rows}
         )
+
+
+class WritePassageTags(Stage):
+    """A tagged shard -> its file of `passage_tags`; a passage of several shards stands in each one's file."""
+
+    def __init__(self, folder: str, *, run_id: str):
+        self._folder, self._run_id = folder, run_id
+
+    def handle(self, shard: Shard) -> Handled:
+        table = rows.passage_tags(dict(shard.facts), run_id=self._run_id)
+        write_table(join(self._folder, "passage_tags", file_name(shard.number, shard.total)), table)
+        return Handled(shard.number, [], {"in": len(shard.facts), "out": table.num_rows})
 
 
 class WriteDeadLetters(beam.PTransform):

@@ -12,6 +12,7 @@ metrics count attempts, and a retried bundle would count twice.
 from __future__ import annotations
 
 import abc
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,16 +22,19 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.utils.shared import Shared
 
+from pipelines.previous import read_facts
 from pipelines.progress import ProgressFile
 from pipelines.sources import Source
 from pipelines.store import open_text
-from rerank_core import ranking, stages
+from rerank_core import evidence, ranking, stages
 from rerank_core.config import Config
+from rerank_core.features import default_recogniser
+from rerank_core.features.reader import PassageReader
 from rerank_core.labels import load_judgements, positives
 from rerank_core.mining import mine
 from rerank_core.scoring.reuse import unpack
 from rerank_core.scoring.scorer import Scorer, ScoringFailed
-from schemas.records import HardNegative, Query, QueryGroup, RankedGroup, Rejected
+from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
 
 Tally = tuple[tuple[str, str], float]
 """((stage, what), amount): what is in, out, rejected, seconds, or a count of the stage's own."""
@@ -43,6 +47,7 @@ class Shard(NamedTuple):
     total: int
     groups: tuple[QueryGroup, ...]
     previous: tuple[bytes, ...]  # packed scores of the last run, one blob a group
+    facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key: only for WritePassageTags
 
 
 class RankedShard(NamedTuple):
@@ -194,15 +199,37 @@ class FetchCandidates(Stage):
 
 
 class TagFeatures(Stage):
-    """Tags every candidate from its query and the query's other candidates."""
+    """Tags every candidate from its query and the query's other candidates.
 
-    def __init__(self, config: Config):
-        self._config = config.tags
+    A passage is read once: what the last night read, or this process for an earlier shard, is looked up.
+    """
+
+    def __init__(
+        self, config: Config, *, facts_fingerprint: str | None, previous: tuple[str, ...], threads: int = 0
+    ):
+        self._config, self._fingerprint = config.tags, facts_fingerprint
+        self._previous, self._threads = previous, threads
+        self._shared = Shared()
 
     def handle(self, shard: Shard) -> Handled:
-        groups = tuple(stages.tag_group(group, config=self._config) for group in shard.groups)
-        pairs = _pairs(groups)
-        return Handled(shard._replace(groups=groups), [], {"in": pairs, "out": pairs})
+        pairs = _pairs(shard.groups)
+        if self._fingerprint is None:  # plain: no tags in the tables either
+            return Handled(shard, [], {"in": pairs, "out": pairs})
+        reader: PassageReader = self._shared.acquire(self._reader)
+        passages = stages.passages_to_read(shard.groups)
+        found = reader.read(passages)
+        facts = {passage: found.facts[key] for passage, key in zip(passages, found.keys, strict=True)}
+        groups = tuple(stages.tag_group(group, facts, config=self._config) for group in shard.groups)
+        kept = tuple(sorted(zip(found.keys, facts.values(), strict=True)))
+        tally = {"in": pairs, "out": pairs, "passages": len(passages), "passages_read": found.read}
+        return Handled(shard._replace(groups=groups, facts=kept), [], tally)
+
+    def _reader(self) -> PassageReader:
+        return PassageReader(
+            default_recogniser(self._config, threads=self._threads),
+            facts_fingerprint=self._fingerprint or "",
+            look_up=functools.partial(read_facts, self._previous),
+        )
 
 
 class ReuseScores(Stage):
@@ -218,26 +245,37 @@ class ReuseScores(Stage):
         )
         reused = sum(candidate.reused for group in groups for candidate in group.candidates)
         pairs = _pairs(groups)
-        return Handled(shard._replace(groups=groups), [], {"in": pairs, "out": pairs, "reused": reused})
+        return Handled(
+            shard._replace(groups=groups, facts=()), [], {"in": pairs, "out": pairs, "reused": reused}
+        )
+
+
+class WorkersModel:
+    """The model as the stages that score share it: one copy a process, loaded when it is first needed."""
+
+    def __init__(self, load: Callable[[], Scorer], fingerprint: str):
+        self._load, self._fingerprint, self._shared = load, fingerprint, Shared()
+
+    def get(self) -> Scorer:
+        """The model.
+
+        Raises:
+            ScoringFailed: it is not the one that the job was started with.
+        """
+        scorer: Scorer = self._shared.acquire(self._load)
+        if scorer.fingerprint != self._fingerprint:
+            raise ScoringFailed(
+                f"this worker's model has fingerprint {scorer.fingerprint}, the job was started with "
+                f"{self._fingerprint}: give every worker the same model files"
+            )
+        return scorer
 
 
 class ScoreCandidates(Stage):
-    """Scores what is not reused, a whole shard's pairs together; one model a process."""
+    """Scores what is not reused, a whole shard's pairs together."""
 
-    def __init__(
-        self, load: Callable[[], Scorer], model_fingerprint: str, *, tagged: bool, progress: str | None
-    ):
-        self._load, self._model, self._tagged, self._progress = load, model_fingerprint, tagged, progress
-        self._shared = Shared()
-
-    def _scorer(self) -> Scorer:
-        scorer: Scorer = self._shared.acquire(self._load)
-        if scorer.fingerprint != self._model:
-            raise ScoringFailed(
-                f"this worker's model has fingerprint {scorer.fingerprint}, the job was started with {self._model}: "
-                "give every worker the same model files"
-            )
-        return scorer
+    def __init__(self, model: WorkersModel, *, tagged: bool, progress: str | None):
+        self._model, self._tagged, self._progress = model, tagged, progress
 
     def handle(self, shard: Shard) -> Handled:
         missing = sum(c.logit is None for group in shard.groups for c in group.candidates)
@@ -246,7 +284,7 @@ class ScoreCandidates(Stage):
         rejected: list[Rejected] = []
         if missing:  # a night without news needs no model
             groups, rejected = stages.score_groups(
-                shard.groups, self._scorer(), tagged=self._tagged, on_scored=progress.add
+                shard.groups, self._model.get(), tagged=self._tagged, on_scored=progress.add
             )
         progress.finish()
         fresh = [c for group in groups for c in group.candidates if not c.reused]
@@ -268,6 +306,26 @@ class RankCandidates(Stage):
             [],
             {"in": _pairs(shard.groups), "out": _pairs(groups)},
         )
+
+
+class FindEvidence(Stage):
+    """Finds the sentences that speak for each query's best units."""
+
+    def __init__(self, model: WorkersModel, config: Config, *, tagged: bool):
+        self._model, self._options, self._tagged = model, config.evidence, tagged
+
+    def handle(self, shard: RankedShard) -> Handled:
+        needed = evidence.needs_model(shard.groups, options=self._options)
+        scorer = self._model.get() if needed else None
+        found = evidence.find(shard.groups, scorer, options=self._options, tagged=self._tagged)
+        tally = {
+            "in": found.wanted,
+            "out": found.wanted - found.failed,
+            "reused": found.reused,
+            "failed": found.failed,
+            "inputs": found.inputs,
+        }
+        return Handled(shard._replace(groups=found.groups), [], tally)
 
 
 class MineHardNegatives(Stage):

@@ -104,6 +104,7 @@ def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
         "reranked": stages.get("WriteReranked", {}).get("out", 0),
         "hard_negatives": negatives.get("out", 0),
         "training_pairs": negatives.get("training_pairs", 0),
+        "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),
         "dead_letters": stages.get("WriteDeadLetters", {}).get("out", 0),
     }
     for name, rows in told.items():

@@ -125,8 +125,10 @@ class Tagging:
     model_input: Literal["auto", "tagged", "plain"] = "auto"
     max_hop: Positive = 3
     max_entities: Positive = 4
-    max_entity_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    reasoning_density: Annotated[float, Field(gt=0)] = 0.2
+    recogniser: Literal["spacy", "rules", "transformers", "onnx"] = "spacy"
+    recogniser_model: str = ""  # "" is the pipeline that ships with Nightrank, for spacy
+    min_idf: Annotated[float, Field(ge=0)] = 2.3
+    reasoning_density: Annotated[float, Field(gt=0)] = 0.18
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -146,6 +148,14 @@ class Ranking:
     """How much of the order is published."""
 
     top_n: NonNegative = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvidenceOptions:
+    """Which units are published with the sentences that speak for them."""
+
+    top_n: NonNegative = 3
+    keep_share: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -212,6 +222,7 @@ class Config:
     tags: Tagging = Tagging()
     scoring: Scoring = Scoring()
     ranking: Ranking = Ranking()
+    evidence: EvidenceOptions = EvidenceOptions()
     labels: Labels = Labels()
     mining: Mining = Mining()
     reuse: Reuse = Reuse()
@@ -287,7 +298,12 @@ def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable
 
 
 def _resolve(config: Config, base: Path) -> Config:
-    return change_paths(config, lambda value: _absolute(value, base))
+    config = change_paths(config, lambda value: _absolute(value, base))
+    recogniser = config.tags.recogniser_model  # a folder, or the name of a pipeline or of a model of a hub
+    if recogniser and (base / recogniser).is_dir():
+        tags = dataclasses.replace(config.tags, recogniser_model=_absolute(recogniser, base))
+        config = dataclasses.replace(config, tags=tags)
+    return config
 
 
 def _absolute(value: Any, base: Path) -> Any:

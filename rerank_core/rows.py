@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from rerank_core.evidence import quote
 from rerank_core.features.render import passage_text, render_tags
 from rerank_core.mining import training_pairs
 from rerank_core.ranking import sigmoid
-from schemas.records import HardNegative, RankedCandidate, RankedGroup, Rejected
-from schemas.tables import DEAD_LETTERS, HARD_NEGATIVES, RERANKED, TRAINING_PAIRS
+from schemas.records import HardNegative, Mention, PassageFacts, RankedCandidate, RankedGroup, Rejected
+from schemas.tables import DEAD_LETTERS, HARD_NEGATIVES, MENTION, PASSAGE_TAGS, RERANKED, TRAINING_PAIRS
 
 
 def reranked(
@@ -62,6 +65,44 @@ def training_table(negatives: Sequence[HardNegative], *, tagged: bool) -> pa.Tab
     return pa.Table.from_pylist(rows, schema=TRAINING_PAIRS)
 
 
+def passage_tags(facts: Mapping[str, PassageFacts], *, run_id: str) -> pa.Table:
+    """The `passage_tags` table, sorted by key."""
+    ordered = sorted(facts.items())
+    mentions = [mention for _, held in ordered for mention in held.mentions]
+    offsets = [0, *itertools.accumulate(len(held.mentions) for _, held in ordered)]
+    fields = [pa.array([m[at] for m in mentions], field.type) for at, field in enumerate(MENTION)]
+    columns = {
+        "passage_key": [key for key, _ in ordered],
+        "mentions": pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32()),
+            pa.StructArray.from_arrays(fields, fields=list(MENTION)),
+            type=PASSAGE_TAGS.field("mentions").type,
+        ),
+        "words": [held.words for _, held in ordered],
+        "role": [held.role for _, held in ordered],
+        "causal": [held.causal for _, held in ordered],
+        "run_id": [run_id] * len(ordered),
+    }
+    return pa.Table.from_pydict(columns, schema=PASSAGE_TAGS)
+
+
+def read_passage_tags(batch: pa.RecordBatch | pa.Table) -> dict[str, PassageFacts]:
+    """The facts of rows of `passage_tags`, by key. Columns at a time: structs one by one take ten times longer."""
+    lists = batch.column("mentions")
+    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    spans = lists.flatten().flatten()
+    mentions = [Mention(*row) for row in zip(*(field.to_pylist() for field in spans), strict=True)]
+    ends = list(itertools.accumulate(pc.list_value_length(lists).to_pylist()))
+    rows = zip(
+        *(batch.column(name).to_pylist() for name in ("passage_key", "words", "role", "causal")), strict=True
+    )
+    facts, start = {}, 0
+    for (key, words, role, causal), end in zip(rows, ends, strict=True):
+        facts[key] = PassageFacts(tuple(mentions[start:end]), words, role, causal)
+        start = end
+    return facts
+
+
 def dead_letters(rejected: Iterable[Rejected], *, run_id: str) -> pa.Table:
     """The `dead_letters` table, sorted, so that equal runs give equal files."""
     rows = [record._asdict() | {"run_id": run_id} for record in sorted(rejected)]
@@ -79,7 +120,7 @@ def _reranked_row(
     group: RankedGroup, ranked: RankedCandidate, document_ranks: dict[str, int], store_text: bool
 ) -> dict[str, object]:
     candidate, tags = ranked.scored.candidate, ranked.scored.tags
-    logit = ranked.scored.logit
+    logit, evidence = ranked.scored.logit, ranked.scored.evidence
     if logit is None:
         raise ValueError(f"{group.query.query_id}/{candidate.passage_id} reached publishing without a logit")
     return {
@@ -97,10 +138,15 @@ def _reranked_row(
         "logit": logit,
         "score": sigmoid(logit),
         "hop": tags.hop if tags else None,
+        "hop_chain": list(tags.hop_chain) if tags else None,
         "role": tags.role if tags else None,
         "entities": list(tags.entities) if tags else None,
         "causal": tags.causal if tags else None,
         "reasoning": tags.reasoning if tags else None,
+        "evidence": quote(candidate.text, evidence) if evidence else None,
+        "evidence_sentences": list(evidence.sentences) if evidence else None,
+        "evidence_logit": evidence.logit if evidence else None,
+        "evidence_score": sigmoid(evidence.logit) if evidence else None,
         "overflow_tokens": ranked.scored.overflow,
         "reused": ranked.scored.reused,
         "input_fingerprint": ranked.scored.fingerprint,

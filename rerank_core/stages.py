@@ -6,7 +6,7 @@ every record that went in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rerank_core import features, units
 from rerank_core.config import Candidates, Tagging
@@ -14,7 +14,7 @@ from rerank_core.features.render import Rendered, passage_text, render
 from rerank_core.scoring.reuse import PreviousScore, input_fingerprint
 from rerank_core.scoring.scorer import MeasuresOverflow, Scorer, score_checked
 from rerank_core.text import shorten
-from schemas.records import Candidate, Document, Query, QueryGroup, Rejected, ScoredCandidate, Tags
+from schemas.records import Candidate, Document, PassageFacts, Query, QueryGroup, Rejected, ScoredCandidate
 
 Rejects = list[Rejected]
 
@@ -44,12 +44,28 @@ def make_group(
     return group, rejected + ([] if candidates else [_left_empty("FetchCandidates", query)])
 
 
-def tag_group(group: QueryGroup, *, config: Tagging) -> QueryGroup:
-    """Tag every candidate; in plain mode (tags not enabled) they keep None."""
-    if not config.enabled:
-        return group
+def passages_to_read(groups: Sequence[QueryGroup]) -> list[tuple[str, str]]:
+    """The distinct (title, text) that tagging needs the facts of: the candidates and, without title, the queries."""
+    found = dict.fromkeys(("", group.query.text) for group in groups)
+    found.update(
+        dict.fromkeys((c.candidate.title, c.candidate.text) for group in groups for c in group.candidates)
+    )
+    return list(found)
+
+
+def tag_group(
+    group: QueryGroup, facts: Mapping[tuple[str, str], PassageFacts], *, config: Tagging
+) -> QueryGroup:
+    """Tag every candidate, from the facts of its (title, text) and of the query's ("", text)."""
     passages = [(c.candidate.title, c.candidate.text) for c in group.candidates]
-    tags: list[Tags] = features.tag(group.query.text, passages, config=config)
+    tags = features.tag_facts(
+        group.query.text,
+        facts["", group.query.text],
+        [title for title, _ in passages],
+        [facts[passage] for passage in passages],
+        names=[c.candidate.passage_id for c in group.candidates],
+        config=config,
+    )
     tagged = tuple(c._replace(tags=t) for c, t in zip(group.candidates, tags, strict=True))
     return group._replace(candidates=tagged)
 
@@ -71,7 +87,9 @@ def reuse_scores(
         known = previous.get(key)
         if known is None:
             return candidate._replace(fingerprint=key)
-        return candidate._replace(fingerprint=key, logit=known.logit, reused=True, overflow=known.overflow)
+        return candidate._replace(
+            fingerprint=key, logit=known.logit, reused=True, overflow=known.overflow, evidence=known.evidence
+        )
 
     return group._replace(candidates=tuple(look_up(c) for c in group.candidates))
 

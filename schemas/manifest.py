@@ -58,6 +58,7 @@ class Manifest:
     metrics: dict[str, dict[str, float]]  # before and after, over the judgements; empty without
     tables: dict[str, TableInfo]
     seconds: float  # wall time of the run
+    facts_fingerprint: str | None = None  # of what read the passages: key of reuse; None without tags
     format: int = FORMAT
 
 

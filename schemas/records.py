@@ -58,6 +58,24 @@ class Candidate(NamedTuple):
     bm25_rank: int  # of the document, from 1
 
 
+class Mention(NamedTuple):
+    """One mention of a named entity in a text."""
+
+    text: str  # as it stands there: text_of_the_passage[start:end]
+    label: str  # PER, ORG, LOC or MISC
+    start: int  # in characters, from 0
+    end: int
+
+
+class PassageFacts(NamedTuple):
+    """What a passage says of itself, whatever was asked: kept from one night to the next."""
+
+    mentions: tuple[Mention, ...]
+    words: int
+    role: str
+    causal: bool
+
+
 class Tags(NamedTuple):
     """What the tagger says of one candidate of one query. Never derived from labels."""
 
@@ -66,6 +84,14 @@ class Tags(NamedTuple):
     entities: tuple[str, ...]  # the most telling first
     causal: bool
     reasoning: bool
+    hop_chain: tuple[str, ...] = ()  # query -> entity, passage_id, entity, ... -> this one; () if unreachable
+
+
+class Evidence(NamedTuple):
+    """The sentences that speak for a unit."""
+
+    sentences: tuple[int, ...]  # their numbers in the unit's text, from 0, rising
+    logit: float  # of these sentences alone
 
 
 class ScoredCandidate(NamedTuple):
@@ -77,6 +103,7 @@ class ScoredCandidate(NamedTuple):
     logit: float | None
     reused: bool  # the logit comes from an earlier run
     overflow: int  # tokens of the input beyond max_length, which the model did not see
+    evidence: Evidence | None = None  # of the best units only
 
 
 class RankedCandidate(NamedTuple):

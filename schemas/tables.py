@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 STR, F32, I32, BOOL = pa.string(), pa.float32(), pa.int32(), pa.bool_()
-STRINGS = pa.list_(pa.field("element", STR))
+STRINGS, INTS = pa.list_(pa.field("element", STR)), pa.list_(pa.field("element", I32))
 
 
 def _table(name: str, version: int, columns: list[tuple[str, pa.DataType, bool, str]]) -> pa.Schema:
@@ -17,9 +17,18 @@ def _table(name: str, version: int, columns: list[tuple[str, pa.DataType, bool, 
     return pa.schema(fields, metadata={"table": name, "schema_version": str(version)})
 
 
+MENTION = pa.struct(
+    [
+        pa.field("text", STR, nullable=False),
+        pa.field("label", STR, nullable=False),
+        pa.field("start", I32, nullable=False),
+        pa.field("end", I32, nullable=False),
+    ]
+)
+
 RERANKED = _table(
     "reranked",
-    1,
+    2,
     [
         ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
         ("query", STR, False, "The normalised query text."),
@@ -35,10 +44,25 @@ RERANKED = _table(
         ("logit", F32, False, "The cross-encoder's raw output; compare logits only under one model."),
         ("score", F32, False, "Sigmoid of the logit, 0 to 1; not calibrated."),
         ("hop", I32, True, "Tag: entity distance from the query, -1 unreachable; null without tags."),
+        (
+            "hop_chain",
+            STRINGS,
+            True,
+            "How the query leads here: entity, passage_id, entity, ...; null without tags.",
+        ),
         ("role", STR, True, "Tag: rhetorical role; null without tags."),
         ("entities", STRINGS, True, "Tag: named entities, most telling first; null without tags."),
         ("causal", BOOL, True, "Tag: holds causal language; null without tags."),
         ("reasoning", BOOL, True, "Tag: dense in entities; null without tags."),
+        (
+            "evidence",
+            STR,
+            True,
+            "Best sentence, or fewest that keep evidence.keep_share; null below top_n.",
+        ),
+        ("evidence_sentences", INTS, True, "Their numbers in the unit's text, from 0; null without evidence."),
+        ("evidence_logit", F32, True, "The model's raw output for these sentences alone; null without evidence."),
+        ("evidence_score", F32, True, "Sigmoid of evidence_logit; null without evidence."),
         ("overflow_tokens", I32, False, "Tokens beyond max_length that the model did not see; 0 for most."),
         ("reused", BOOL, False, "The logit was carried over from an earlier run with the same fingerprints."),
         ("input_fingerprint", STR, False, "Hash of the exact model input and of the model: key of reuse."),
@@ -91,6 +115,20 @@ TRAINING_PAIRS = _table(
     ],
 )
 
+PASSAGE_TAGS = _table(
+    "passage_tags",
+    1,
+    [
+        ("passage_key", STR, False, "Hash of the unit's title and text and of what read it: key of reuse."),
+        ("mentions", pa.list_(pa.field("element", MENTION, nullable=False)), False,
+         "Named entities in the text: as spelled, PER, ORG, LOC or MISC, first and last character + 1."),
+        ("words", I32, False, "Number of words in the text."),
+        ("role", STR, False, "Rhetorical role of the text, one of the tagger's."),
+        ("causal", BOOL, False, "Whether the text holds causal language."),
+        ("run_id", STR, False, "The run that published this row."),
+    ],
+)  # fmt: skip
+
 DEAD_LETTERS = _table(
     "dead_letters",
     1,
@@ -108,6 +146,7 @@ TABLES: dict[str, pa.Schema] = {
     "reranked": RERANKED,
     "hard_negatives": HARD_NEGATIVES,
     "training_pairs": TRAINING_PAIRS,
+    "passage_tags": PASSAGE_TAGS,
     "dead_letters": DEAD_LETTERS,
 }
 

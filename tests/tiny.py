@@ -103,6 +103,7 @@ def make_config(tiny: Tiny, output: Path, /, **sections: dict[str, Any]) -> Conf
     raw: dict[str, dict[str, Any]] = {
         "source": {"log": str(tiny.good_log), "index": str(tiny.index)},
         "output": {"path": str(output), "queries_per_shard": 2},
+        "tags": {"recogniser": "rules"},  # goldens do not change with the weights of a model
     }
     for name, values in sections.items():
         raw[name] = raw.get(name, {}) | values

@@ -1,27 +1,53 @@
-"""HOP: how many shared entities lie between the query and a candidate.
+"""HOP: how many shared entities lie between the query and a candidate, and by which chain.
 
 The graph joins two candidates that hold one entity. Breadth-first search starts from the query's own entities:
-a candidate that holds one has HOP 0, one that shares an entity with those HOP 1, and so on.
+a candidate that holds one has HOP 0, one that shares an entity with those HOP 1, and so on. An entity that many
+candidates hold says little of any of them, so it joins nothing but the query: its inverse document frequency among
+the candidates, ln(candidates / holders), must reach `min_idf`. "United States" is no bridge.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from rerank_core.features.entities import Linked, Named, normalise, stands_in
 from schemas.records import HOP_UNREACHABLE
 
+FEWEST_UBIQUITOUS = (
+    4  # holders below which an entity is never ubiquitous: few candidates say little of frequency
+)
 
-def core_entities(query: str, query_entities: Sequence[str], known: frozenset[str]) -> frozenset[str]:
-    """Entities of the query, all in normal form.
+
+class Hop(NamedTuple):
+    """Where the search reached a passage."""
+
+    hop: int
+    entity: str = ""  # by which it was reached: the query's own at HOP 0; "" where no chain leads
+    passage: int | None = None  # the one before it in the chain; None at HOP 0 and where no chain leads
+
+
+def core_entities(
+    query: str, asked: Linked, named: Sequence[Named], linked: Sequence[Linked]
+) -> frozenset[str]:
+    """The query's entities, in canonical form.
 
     Args:
-        query: the query as `entities.normalise_text` gives it.
-        query_entities: what the recogniser found in it.
-        known: entities of its candidates; those whose words stand in the query count too, since people type
-            queries without capitals.
+        query: its text.
+        asked: what the recogniser found in it, linked.
+        named, linked: its candidates. Their entities count too where their names stand in the query, as spelled in
+            the passage or in full, since people type queries without capitals.
     """
-    padded = f" {query} "
-    return frozenset(query_entities) | {entity for entity in known if f" {entity} " in padded}
+    spelled = {
+        (normalise(mention.text), canonical)
+        for passage, link in zip(named, linked, strict=True)
+        for mention, canonical in zip(passage.mentions, link.mentions, strict=True)
+    }
+    full = {canonical for link in linked for canonical in (link.title, *link.mentions)}
+    candidates = spelled | {(canonical, canonical) for canonical in full}
+    standing = {canonical for name, canonical in candidates if name and stands_in(name, query)}
+    return (frozenset(asked.mentions) | standing) - {""}
 
 
 def hops(
@@ -29,29 +55,74 @@ def hops(
     passages: Sequence[frozenset[str]],
     *,
     max_hop: int,
-    max_entity_share: float,
-) -> list[int]:
-    """HOP of each passage, given as its set of normalised entities; HOP_UNREACHABLE where no chain leads.
+    min_idf: float,
+    names: Sequence[str] | None = None,
+) -> list[Hop]:
+    """HOP of each passage, given as its set of canonical entities.
 
-    An entity that more than `max_entity_share` of the passages hold (and at least four) joins nothing but the
-    query: "United States" is no bridge. Chains longer than `max_hop` are reported as `max_hop`.
+    Args:
+        core: the query's entities.
+        passages: each candidate's, its title's among them.
+        max_hop: chains longer than this are reported as this.
+        min_idf: an entity joins candidates only from this inverse document frequency on.
+        names: an id of each passage, by which one of several equally short chains is chosen: through the rarest
+            entity, then by the alphabet. None: by the passages' order.
+
+    Returns:
+        One Hop a passage, HOP_UNREACHABLE where no chain leads.
     """
+    named = names or [f"{index:06d}" for index in range(len(passages))]
     holders: dict[str, list[int]] = {}
     for index, entities in enumerate(passages):
         for entity in entities:
             holders.setdefault(entity, []).append(index)
-    ubiquitous = max(3.0, max_entity_share * len(passages))
-    distance = [HOP_UNREACHABLE] * len(passages)
-    frontier, seen, depth = set(core), set(core), 0
+    found: list[Hop | None] = [None] * len(passages)
+    frontier: dict[str, int | None] = dict.fromkeys(core)  # entity -> the passage that it was taken from
+    seen, depth = set(core), 0
     while frontier:
-        reached = {
-            i for entity in frontier for i in holders.get(entity, ()) if distance[i] == HOP_UNREACHABLE
-        }
-        for i in reached:
-            distance[i] = min(depth, max_hop)
-        frontier = {
-            e for i in reached for e in passages[i] if e not in seen and len(holders[e]) <= ubiquitous
-        }
-        seen |= frontier
+        reached = _reach(frontier, holders, found, hop=min(depth, max_hop))
+        frontier = {}
+        for index in sorted(reached, key=lambda i: named[i]):
+            for entity in passages[index]:
+                if entity not in seen and _joins(len(holders[entity]), len(passages), min_idf=min_idf):
+                    frontier.setdefault(entity, index)
+        seen.update(frontier)
         depth += 1
-    return distance
+    return [hop or Hop(HOP_UNREACHABLE) for hop in found]
+
+
+def chain(found: Sequence[Hop], index: int, names: Sequence[str]) -> tuple[str, ...]:
+    """How the query leads to a passage: entity, passage, entity, ... and at last the entity that it holds itself.
+
+    () for a passage that no chain reaches. A chain may be longer than `max_hop` tells.
+    """
+    parts: list[str] = []
+    at: int | None = index
+    while at is not None and found[at].entity:
+        if at != index:
+            parts.append(names[at])
+        parts.append(found[at].entity)
+        at = found[at].passage
+    return tuple(reversed(parts))
+
+
+def _reach(
+    frontier: dict[str, int | None],
+    holders: dict[str, list[int]],
+    found: list[Hop | None],
+    *,
+    hop: int,
+) -> list[int]:
+    """Note what the frontier's entities lead to; the rarest entity first, so that it is the one in the chain."""
+    reached = []
+    by_rarity = sorted(frontier, key=lambda entity: (len(holders.get(entity, ())), entity))
+    for entity in by_rarity:
+        for index in holders.get(entity, ()):
+            if found[index] is None:
+                found[index] = Hop(hop, entity, frontier[entity])
+                reached.append(index)
+    return reached
+
+
+def _joins(holders: int, passages: int, *, min_idf: float) -> bool:
+    return holders < FEWEST_UBIQUITOUS or math.log(passages / holders) >= min_idf

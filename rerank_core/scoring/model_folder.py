@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
-_OFFSET_POSITIONS = frozenset(
+OFFSET_POSITIONS = frozenset(
     {
         "camembert",
         "data2vec-text",
@@ -91,7 +91,7 @@ def check_max_length(max_length: int, config: dict[str, Any], *, pad_id: int, fo
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < 1:
         return
-    limit = positions - (pad_id + 1 if config.get("model_type") in _OFFSET_POSITIONS else 0)
+    limit = positions - (pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0)
     if max_length > limit:
         raise ModelError(
             f"scoring.max_length is {max_length}, but the model in {folder} takes at most {limit} tokens "

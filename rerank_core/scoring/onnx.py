@@ -41,10 +41,10 @@ except ImportError as error:
         f"the onnx backend needs onnxruntime and tokenizers ({error}): pip install 'nightrank[cpu]'"
     ) from error
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_INTEGERS: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INTEGERS: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # TensorProto.external_data's entry {key: "location", value: NAME} as protobuf writes it, lengths first.
-_DYNAMIC = re.compile(rb"DynamicQuantize")
+DYNAMIC_QUANTISATION = re.compile(rb"DynamicQuantize")
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 
 
@@ -78,7 +78,7 @@ class OnnxScorer:
         path = find_onnx(folder, onnx_file)
         config = read_json(folder / "config.json")
         tokenizer_file = folder / "tokenizer.json"
-        self._whole = _load_tokenizer(tokenizer_file)
+        self._whole = load_tokenizer(tokenizer_file)
         self._special = self._whole.num_special_tokens_to_add(is_pair=True)
         self._pad_id = padding_id(self._whole, folder, config)
         if max_length < self._special + 2:
@@ -91,14 +91,14 @@ class OnnxScorer:
         self._cutting.enable_truncation(max_length, strategy="longest_first")
         self._max_length = max_length
         self.reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
-        self._session = _open_session(path)
-        self._max_tokens = 1 if _holds(path, _DYNAMIC) else max_tokens
-        self._pool = ThreadPoolExecutor(threads or _cores())
+        self._session = open_session(path)
+        self._max_tokens = 1 if model_holds(path, DYNAMIC_QUANTISATION) else max_tokens
+        self._pool = ThreadPoolExecutor(threads or cores())
         self._types = _input_types(self._session, path)
         outputs = [output.name for output in self._session.get_outputs()]
         self._output = "logits" if "logits" in outputs else outputs[0]
         self._probe(path)
-        files = [path, *_external_files(path), tokenizer_file]
+        files = [path, *external_files(path), tokenizer_file]
         settings = (str(max_length), str(self._pad_id))
         self._fingerprint = fingerprint("onnxruntime", *settings, *map(_file_digest, files))[:32]
 
@@ -162,7 +162,7 @@ class OnnxScorer:
             raise ModelError(f"{path} answers 2 inputs with {first.size} logits; export it with a batch axis")
 
 
-def _load_tokenizer(path: Path) -> Tokenizer:
+def load_tokenizer(path: Path) -> Tokenizer:
     if not path.is_file():
         raise ModelError(
             f"no {path}; make it once with transformers: "
@@ -177,7 +177,7 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _open_session(path: Path) -> onnxruntime.InferenceSession:
+def open_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = 1  # OnnxScorer's own threads run batches side by side
@@ -196,15 +196,15 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
 def _input_types(session: onnxruntime.InferenceSession, path: Path) -> dict[str, type[np.integer[Any]]]:
     """NumPy type of each of the model's inputs."""
     held = {node.name: node.type for node in session.get_inputs()}
-    missing = set(_INPUTS[:2]) - set(held)
-    foreign = [name for name, kind in held.items() if name not in _INPUTS or kind not in _INTEGERS]
+    missing = set(INPUTS[:2]) - set(held)
+    foreign = [name for name, kind in held.items() if name not in INPUTS or kind not in INTEGERS]
     if missing or foreign:
         listed = ", ".join(f"{name}: {kind}" for name, kind in held.items())
         raise ModelError(
             f"{path} is no text cross-encoder: its inputs are {listed}; needed are input_ids and "
             "attention_mask, and perhaps token_type_ids, of int64. Export a sequence classification model"
         )
-    return {name: _INTEGERS[kind] for name, kind in held.items()}
+    return {name: INTEGERS[kind] for name, kind in held.items()}
 
 
 def _one_logit(output: np.ndarray) -> np.ndarray:
@@ -220,7 +220,7 @@ def _one_logit(output: np.ndarray) -> np.ndarray:
     )
 
 
-def _external_files(path: Path) -> list[Path]:
+def external_files(path: Path) -> list[Path]:
     """Files beside the ONNX file that hold its weights, as its protobuf names them."""
     with _mapped(path) as view:
         raw = {view[match.end() : match.end() + match[1][0]] for match in _EXTERNAL.finditer(view)}
@@ -229,7 +229,7 @@ def _external_files(path: Path) -> list[Path]:
     return [path.parent / name for name in sorted(names) if name and (path.parent / name).is_file()]
 
 
-def _holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
+def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
     with _mapped(path) as view:
         return pattern.search(view) is not None
 
@@ -239,7 +239,7 @@ def _mapped(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -12,8 +12,11 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from schemas.records import Evidence
+
 _LENGTHS = struct.Struct("<QQ")
-_ROW = struct.Struct("<16sfi")
+_ROW = struct.Struct("<16sfiQf")
+_MOST_SENTENCES = 64  # numbers that the bits of a row's evidence can name; of longer texts it is found again
 
 
 def input_fingerprint(query_side: str, passage_side: str, *, model_fingerprint: str) -> str:
@@ -40,19 +43,21 @@ class PreviousScore(NamedTuple):
 
     logit: float
     overflow: int  # tokens beyond max_length: a carried score stays marked as of a truncated input
+    evidence: Evidence | None = None
 
 
 def pack(rows: Iterable[tuple[str, PreviousScore]]) -> bytes:
-    """Pack the scores of one query, 24 bytes a row, so that a join shuffles little.
+    """Pack the scores of one query, 36 bytes a row, so that a join shuffles little.
 
     A row is the 16-byte input fingerprint, the logit as a little-endian float32, which is the precision that is
-    published (the round trip is exact), and the overflow. Packed blobs may be concatenated.
+    published (the round trip is exact), the overflow, the evidence's sentences as bits (none: no evidence) and its
+    logit. Packed blobs may be concatenated.
 
     Raises:
         ValueError: a fingerprint that is not 32 hex digits, or a logit that is not finite in float32.
     """
     packed = []
-    for fingerprint, (logit, overflow) in rows:
+    for fingerprint, (logit, overflow, evidence) in rows:
         try:
             digest = bytes.fromhex(fingerprint)
         except ValueError:
@@ -62,7 +67,7 @@ def pack(rows: Iterable[tuple[str, PreviousScore]]) -> bytes:
         if not math.isfinite(logit):
             raise ValueError(f"logit {logit!r} of input {fingerprint} is not finite; it may not be reused")
         try:
-            packed.append(_ROW.pack(digest, logit, overflow))
+            packed.append(_ROW.pack(digest, logit, overflow, *_bits(evidence)))
         except OverflowError:
             raise ValueError(f"logit {logit!r} of input {fingerprint} does not fit float32") from None
     return b"".join(packed)
@@ -74,10 +79,21 @@ def unpack(blob: bytes) -> dict[str, PreviousScore]:
     Equal inputs have equal scores, so it does not matter which of two rows of one fingerprint stays.
 
     Raises:
-        ValueError: `blob` is not whole rows of 24 bytes.
+        ValueError: `blob` is not whole rows of 36 bytes.
     """
     if len(blob) % _ROW.size:
         raise ValueError(f"{len(blob)} bytes are not whole rows of {_ROW.size}; the packed scores were cut")
     return {
-        digest.hex(): PreviousScore(logit, overflow) for digest, logit, overflow in _ROW.iter_unpack(blob)
+        digest.hex(): PreviousScore(logit, overflow, _evidence(bits, of_evidence))
+        for digest, logit, overflow, bits, of_evidence in _ROW.iter_unpack(blob)
     }
+
+
+def _bits(evidence: Evidence | None) -> tuple[int, float]:
+    if evidence is None or evidence.sentences[-1] >= _MOST_SENTENCES:
+        return 0, 0.0
+    return sum(1 << number for number in evidence.sentences), evidence.logit
+
+
+def _evidence(bits: int, logit: float) -> Evidence | None:
+    return Evidence(tuple(n for n in range(bits.bit_length()) if bits >> n & 1), logit) if bits else None

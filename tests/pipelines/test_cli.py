@@ -44,6 +44,7 @@ def config(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         more: str = "",
     ) -> Path:
         text = f'[source]\nlog = "{log}"\nindex = "{index}"\n[output]\npath = "{output}"\n{more}'
+        text += '\n[tags]\nrecogniser = "rules"\n'
         (tmp_path / "night.toml").write_text(text)
         return tmp_path / "night.toml"
 
@@ -198,7 +199,7 @@ def test_the_real_command_with_a_real_model(tiny: Tiny, tmp_path: Path) -> None:
     onnx.save(cross_encoder(vocabulary), model / "onnx" / "model.onnx")
     (tmp_path / "night.toml").write_text(
         f'[source]\nlog = "{tiny.log}"\nindex = "{tiny.index}"\n[scoring]\nmodel = "model"\nmax_length = 64\n'
-        '[output]\npath = "output"\nmax_rejected_share = 0.5\n'
+        '[output]\npath = "output"\nmax_rejected_share = 0.5\n[tags]\nrecogniser = "rules"\n'
     )
     command = [sys.executable, "-m", "pipelines.cli", "nightly", "--config", "night.toml", "--json"]
     done = subprocess.run(

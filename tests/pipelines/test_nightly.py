@@ -206,7 +206,7 @@ def test_a_changed_document_is_scored_again_and_nothing_stale_is_read(
     ]
     build_index(write_lines(tmp_path / "corpus.jsonl", corpus), tmp_path / "index")
     seen = tmp_path / "seen.jsonl"
-    config = make_config(source={"index": str(tmp_path / "index")})
+    config = make_config(source={"index": str(tmp_path / "index")}, evidence={"top_n": 0})
     manifest = run(config, run_date=DAY, load=fake(seen=str(seen)))
     published = rows(started, manifest)
     assert_truthful(published, FakeScorer())

@@ -78,7 +78,8 @@ def test_what_was_not_reused_is_told(night: Night, screen: Screen) -> None:
 def row(**values: Any) -> dict[str, Any]:
     plain = {"title": "Dune", "text": "A novel.", "passage_id": "dune", "rank": 1, "rank_before": 3, "score": 0.987,
              "bm25_score": 12.3, "hop": 0, "role": "Background", "entities": ["Dune", "Frank Herbert"],
-             "causal": True, "reasoning": True}  # fmt: skip
+             "causal": True, "reasoning": True,
+             "hop_chain": ["dune"], "evidence": "A novel.", "evidence_score": 0.5}  # fmt: skip
     return plain | values
 
 
@@ -93,6 +94,17 @@ def test_a_query_fits_the_terminal(night: Night, screen: Screen) -> None:
     )
     assert all(len(line) <= 80 for line in screen().splitlines())
     assert "▲2" in screen()
+
+
+def test_a_list_is_explained(screen: Screen) -> None:
+    chained = row(hop=1, hop_chain=["ann lee", "d7", "tulsa"])
+    alone = row(rank=2, hop=-1, hop_chain=[], evidence=None, evidence_score=None)
+    plain = row(rank=3, hop=None, hop_chain=None)
+    report.print_query(QueryList("q", "run", "2026-03-08", [chained, alone, plain]), top=3, explain=True)
+    shown = " ".join(screen().split())
+    assert "HOP 1: query -> ann lee -> d7 -> tulsa -> dune A novel. 0.500" in shown
+    assert "no chain of shared entities leads here" in shown
+    assert "no tags in this run" in shown
 
 
 def test_texts_are_shown_and_not_obeyed(screen: Screen) -> None:

@@ -18,7 +18,7 @@ from schemas.tables import TABLES
 from tests.conftest import Night
 from tests.tiny import published_bytes
 
-STEPS = 13  # of publishing: two a table, two for the manifest, two for the pointer, one to clear staging
+STEPS = 15  # of publishing: two a table, two for the manifest, two for the pointer, one to clear staging
 
 
 class Killed(BaseException):

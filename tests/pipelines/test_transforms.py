@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from pipelines.transforms import (
     Shard,
     Stage,
     TagFeatures,
+    WorkersModel,
     _assign,
     _make_shard,
     shard_count,
@@ -78,9 +80,17 @@ def test_a_query_that_is_not_asked_again_is_no_query_of_the_night() -> None:
 
 def test_a_stage_is_named_after_its_class() -> None:
     config = Config()
-    stages: list[Stage] = [TagFeatures(config), ReuseScores("m", tagged=True), RankCandidates()]
+    stages: list[Stage] = [
+        TagFeatures(config, facts_fingerprint=None, previous=()),
+        ReuseScores("m", tagged=True),
+        RankCandidates(),
+    ]
     assert [stage.name for stage in stages] == ["TagFeatures", "ReuseScores", "RankCandidates"]
     assert MakeShards(2).label == "MakeShards"
+
+
+def model(load: Callable[[], FakeScorer]) -> WorkersModel:
+    return WorkersModel(load, FakeScorer().fingerprint)
 
 
 class FixedSource:
@@ -128,7 +138,7 @@ def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
     fetched = FetchCandidates(source, Config()).handle(shard).shard  # type: ignore[arg-type]
     reused = ReuseScores(FakeScorer().fingerprint, tagged=True).handle(fetched)
     assert reused.tally == {"in": 3, "out": 3, "reused": 0}
-    stage = ScoreCandidates(fake(nan_for="bad"), FakeScorer().fingerprint, tagged=True, progress=None)
+    stage = ScoreCandidates(model(fake(nan_for="bad")), tagged=True, progress=None)
     handled = stage.handle(reused.shard)
     assert handled.tally == {"in": 3, "out": 1, "overflow_pairs": 0}
     (group,) = handled.shard.groups
@@ -138,9 +148,7 @@ def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
         ("pair", "nan_logit"),
         ("query", "all_candidates_rejected"),
     ]
-    again = ScoreCandidates(forbidden(), FakeScorer().fingerprint, tagged=True, progress=None).handle(
-        handled.shard
-    )
+    again = ScoreCandidates(model(forbidden()), tagged=True, progress=None).handle(handled.shard)
     assert again.shard.groups == handled.shard.groups
 
 
@@ -152,5 +160,6 @@ def test_a_worker_with_another_model_stops_the_night() -> None:
     shard = _make_shard(((0, 1), [(query("a"), b"")]))
     source = FixedSource([document("1")])
     fetched = FetchCandidates(source, Config()).handle(shard).shard  # type: ignore[arg-type]
+    other = WorkersModel(fake("another"), "fingerprint-of-the-job")
     with pytest.raises(ScoringFailed, match="give every worker the same model files"):
-        ScoreCandidates(fake("another"), "fingerprint-of-the-job", tagged=True, progress=None).handle(fetched)
+        ScoreCandidates(other, tagged=True, progress=None).handle(fetched)

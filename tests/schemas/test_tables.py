@@ -11,7 +11,10 @@ import pytest
 from rerank_core import rows
 from schemas.records import (
     Candidate,
+    Evidence,
     HardNegative,
+    Mention,
+    PassageFacts,
     Query,
     RankedCandidate,
     RankedGroup,
@@ -76,8 +79,10 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
         seen[schema.metadata[b"table"].decode()] = made
         return pa.Table.from_pylist(made, schema=schema)
 
-    table = types.SimpleNamespace(from_pylist=from_pylist)
-    monkeypatch.setattr(rows, "pa", types.SimpleNamespace(Table=table))
+    class Spy(types.SimpleNamespace):
+        Table = types.SimpleNamespace(from_pylist=from_pylist)
+
+    monkeypatch.setattr(rows, "pa", Spy())
     return seen
 
 
@@ -87,9 +92,9 @@ def test_builders_fill_exactly_the_columns(built: dict[str, list[dict[str, Any]]
 
     def ranked(rank: int) -> RankedCandidate:
         candidate = Candidate(f"d{rank}", f"d{rank}#0", "T", "text", 2.5, 3 - rank)
-        return RankedCandidate(
-            ScoredCandidate(candidate, tags, "f" * 32, 1.0 - rank, False, 7), rank, rank, 3 - rank
-        )
+        evidence = Evidence((0,), 0.5) if rank == 1 else None
+        scored = ScoredCandidate(candidate, tags, "f" * 32, 1.0 - rank, False, 7, evidence)
+        return RankedCandidate(scored, rank, rank, 3 - rank)
 
     pair = (ranked(1), ranked(2))
     negatives = [HardNegative(query, *pair, "clicks", "top", 0.25)]
@@ -101,8 +106,9 @@ def test_builders_fill_exactly_the_columns(built: dict[str, list[dict[str, Any]]
         "training_pairs": rows.training_table(negatives, tagged=True),
         "dead_letters": rows.dead_letters([Rejected("S", "pair", "id", "reason", "detail")], run_id="r"),
     }
-    assert set(made) == set(TABLES) == set(built)
-    for name, schema in TABLES.items():
+    assert set(made) == set(TABLES) - {"passage_tags"} == set(built)
+    for name in made:
+        schema = TABLES[name]
         assert made[name].schema.equals(schema, check_metadata=True)
         for row in built[name]:
             assert set(row) == set(schema.names), name
@@ -111,7 +117,25 @@ def test_builders_fill_exactly_the_columns(built: dict[str, list[dict[str, Any]]
     first, second = made["reranked"].to_pylist()
     assert (first["doc_rank_before"], second["doc_rank_before"]) == (2, 1)
     assert (first["role"], first["entities"]) == (("Background", ["Dune"]) if tags else (None, None))
+    assert (first["evidence"], first["evidence_sentences"], second["evidence"]) == ("text", [0], None)
     assert [row["label"] for row in made["training_pairs"].to_pylist()] == [1, 0]
+
+
+def test_facts_survive_their_table() -> None:
+    mentions = (Mention("Ann Lee", "PER", 0, 7), Mention("Tulsa", "LOC", 20, 25))
+    facts = {
+        "b": PassageFacts(mentions, 12, "Background", True),
+        "a": PassageFacts((), 0, "Main_Claim", False),
+        "c": PassageFacts(mentions[:1], 3, "Definition", False),
+    }
+    table = rows.passage_tags(facts, run_id="r")
+    assert table.schema.equals(TABLES["passage_tags"], check_metadata=True)
+    assert table["passage_key"].to_pylist() == ["a", "b", "c"]
+    assert table["run_id"].to_pylist() == ["r"] * 3
+    assert rows.read_passage_tags(table) == facts
+    assert rows.read_passage_tags(table.slice(1)) == {key: facts[key] for key in "bc"}
+    assert rows.read_passage_tags(table.to_batches()[0].slice(2, 1)) == {"c": facts["c"]}
+    assert rows.read_passage_tags(rows.passage_tags({}, run_id="r")) == {}
 
 
 def test_a_row_without_a_logit_is_never_published() -> None:

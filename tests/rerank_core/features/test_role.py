@@ -1,4 +1,4 @@
-"""ROLE: each rule's example is its test."""
+"""ROLE: each rule's examples and traps are its tests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import time
 
 import pytest
 
-from rerank_core.features.role import DEFAULT_ROLE, ROLES, RULES, Rule, role
+from rerank_core.features.role import DEFAULT_ROLE, OPENING, ROLES, RULES, Rule, role
+
+EXAMPLES = [(rule, text) for rule in RULES for text in rule.examples]
+TRAPS = [(rule, text) for rule in RULES for text in rule.traps]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.role)
-def test_each_rule_catches_its_own_example(rule: Rule) -> None:
-    assert role(rule.example) == rule.role
+@pytest.mark.parametrize(("rule", "text"), EXAMPLES, ids=[text for _, text in EXAMPLES])
+def test_each_rule_takes_its_examples(rule: Rule, text: str) -> None:
+    assert rule.pattern.search(text)
+    assert role(text) == rule.role
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.role)
-def test_no_other_rule_would_have_caught_the_example(rule: Rule) -> None:
-    assert [other.role for other in RULES if other.pattern.search(rule.example)] == [rule.role]
+@pytest.mark.parametrize(("rule", "text"), TRAPS, ids=[text for _, text in TRAPS])
+def test_no_rule_takes_its_traps(rule: Rule, text: str) -> None:
+    assert not rule.pattern.search(text)
+    assert role(text) != rule.role
+
+
+def test_every_rule_has_examples_and_traps() -> None:
+    assert all(rule.examples and rule.traps for rule in RULES)
 
 
 def test_what_no_rule_matches_is_a_claim() -> None:
@@ -24,26 +33,29 @@ def test_what_no_rule_matches_is_a_claim() -> None:
 
 
 def test_roles_are_distinct_and_safe_inside_a_tag() -> None:
-    assert len(ROLES) == len(RULES) + 1
+    assert set(ROLES) == {rule.role for rule in RULES} | {DEFAULT_ROLE}
+    assert len(set(ROLES)) == len(ROLES)
     assert all(name.replace("_", "").isalpha() for name in ROLES)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("A quokka is a marsupial that weighs 4%.", "Definition"),  # the order of rules is the priority
+        ("A quokka is a marsupial that weighs 4%.", "Definition"),  # what it is goes before how much
         ("Thus it is larger than a cat.", "Conclusion"),
-        ("A thus placed comma.", "Main_Claim"),
-        ("It is bigger, more than that.", "Comparison"),
-        ("Sales rose 5 % last year.", "Supporting_Evidence"),
-        ("The studious boy was tired.", "Main_Claim"),
-        ("It opened in 1987.", "Background"),
-        ("Room 2187 is empty.", "Main_Claim"),
-        ("Drinks such as tea.", "Example"),
+        ("However, 5 % drowned.", "Counter_Argument"),
+        ("Ann Lee (born 1970) is taller than her brother.", "Biography"),
+        ("Unlike tea, coffee was taxed in 1820.", "Comparison"),
+        ("Why is it larger than a cat?", "Question"),
     ],
 )
-def test_by_example(text: str, expected: str) -> None:
+def test_the_order_of_the_rules_is_the_priority(text: str, expected: str) -> None:
     assert role(text) == expected
+
+
+def test_the_first_telling_sentence_decides() -> None:
+    assert role("Dogs bark. It opened in 1987. However, it closed.") == "Background"
+    assert role("Dogs bark. " * OPENING + "It opened in 1987.") == DEFAULT_ROLE  # past the opening
 
 
 def test_long_texts_take_linear_time() -> None:
@@ -51,5 +63,6 @@ def test_long_texts_take_linear_time() -> None:
 
     role("word " * 200_000)
     role("a" * 1_000_000)
+    role("Ab, " * 200_000)
 
     assert time.perf_counter() - started < 10  # seconds

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import random
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.config import Tagging
-from rerank_core.features import tag, tagger_fingerprint
+from rerank_core import features
+from rerank_core.features import facts_fingerprint, tag_facts, tagger_fingerprint
+from rerank_core.features.recognisers.rules import RulesRecogniser
 from rerank_core.features.role import ROLES
-from schemas.records import HOP_UNREACHABLE, Tags
+from schemas.records import HOP_UNREACHABLE, Mention, Tags
 
+tag = functools.partial(features.tag, recogniser=RulesRecogniser())
 QUERY = "Which city was Ann Lee's band from?"
 PASSAGES = [
     ("Ann Lee", "Ann Lee was born in 1970. She founded Tinted Glass with Bob Moss."),
@@ -27,7 +32,7 @@ def test_by_example() -> None:
     tags = tag(QUERY, PASSAGES)
 
     assert [one.hop for one in tags] == [0, 1, 2, HOP_UNREACHABLE]
-    assert [one.role for one in tags] == ["Background", "Definition", "Main_Claim", "Main_Claim"]
+    assert [one.role for one in tags] == ["Biography", "Description", "Main_Claim", "Main_Claim"]
     assert tags[0].entities == ("Ann Lee", "Tinted Glass", "Bob Moss")  # the query's own first
     assert [one.causal for one in tags] == [False, True, False, False]
     assert tags[1].reasoning
@@ -59,9 +64,11 @@ def test_permuting_the_candidates_permutes_the_tags_and_nothing_else(
     order = list(range(len(passages)))
     rng.shuffle(order)
 
-    tags = tag(query, passages)
+    names = [f"p{n}" for n in range(len(passages))]
+    tags = tag(query, passages, names=names)
 
-    assert tag(query, [passages[n] for n in order]) == [tags[n] for n in order]
+    shuffled = tag(query, [passages[n] for n in order], names=[names[n] for n in order])
+    assert shuffled == [tags[n] for n in order]
 
 
 @given(TEXTS, PAIRS, st.integers(1, 3), st.integers(1, 3))
@@ -95,23 +102,45 @@ def test_a_query_without_entities_reaches_only_what_it_spells_out() -> None:
     assert [one.hop for one in tag("which city was ann lee from", PASSAGES)] == [0, 1, 2, HOP_UNREACHABLE]
 
 
-def test_empty_mentions_of_a_recogniser_join_nothing() -> None:
-    tags = tag("", [("", "a"), ("", "b")], recogniser=lambda title, text: ("...",) if text else ())
+class Fixed:
+    """A recogniser that finds one span, whatever the text."""
+
+    fingerprint = "fixed"
+
+    def recognise(self, passages: Sequence[tuple[str, str]]) -> list[tuple[Mention, ...]]:
+        return [(Mention("...", "MISC", 0, 3),) for _ in passages]
+
+
+def test_mentions_that_name_nothing_join_nothing() -> None:
+    tags = tag("", [("", "... a"), ("", "... b")], recogniser=Fixed())
 
     assert [one.hop for one in tags] == [HOP_UNREACHABLE] * 2
 
 
 def test_the_tagger_cannot_see_labels_or_scores() -> None:
-    assert list(inspect.signature(tag).parameters) == ["query", "passages", "config", "recogniser"]
+    assert list(inspect.signature(features.tag).parameters) == [
+        "query",
+        "passages",
+        "config",
+        "recogniser",
+        "names",
+    ]
+    assert list(inspect.signature(tag_facts).parameters) == [
+        "query", "asked", "titles", "facts", "names", "config"
+    ]  # fmt: skip
 
 
 def test_the_fingerprint_follows_every_parameter_that_decides_a_tag() -> None:
-    prints = {tagger_fingerprint(Tagging())}
-    deciding = [f for f in dataclasses.fields(Tagging) if f.name not in ("enabled", "model_input")]
+    rules = RulesRecogniser()
+    prints = {tagger_fingerprint(Tagging(), rules), tagger_fingerprint(Tagging(), Fixed())}
+    named = ("enabled", "model_input", "recogniser", "recogniser_model")  # the last two: by their fingerprint
+    deciding = [f for f in dataclasses.fields(Tagging) if f.name not in named]
     for field in deciding:
         value = getattr(Tagging(), field.name)
         other = value + 1 if isinstance(value, int) else value / 2
-        prints.add(tagger_fingerprint(dataclasses.replace(Tagging(), **{field.name: other})))
+        prints.add(tagger_fingerprint(dataclasses.replace(Tagging(), **{field.name: other}), rules))
 
-    assert len(prints) == len(deciding) + 1
-    assert tagger_fingerprint(Tagging()) == tagger_fingerprint(Tagging(enabled=False, model_input="plain"))
+    assert len(prints) == len(deciding) + 2
+    plain = Tagging(enabled=False, model_input="plain")
+    assert tagger_fingerprint(Tagging(), rules) == tagger_fingerprint(plain, rules)
+    assert facts_fingerprint(rules) != facts_fingerprint(Fixed())

@@ -8,13 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core.scoring.reuse import PreviousScore, input_fingerprint, pack, unpack
+from schemas.records import Evidence
 
 TEXT = st.text(max_size=20)
+LOGITS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+EVIDENCE = st.builds(
+    Evidence,
+    sentences=st.sets(st.integers(0, 63), min_size=1).map(sorted).map(tuple),
+    logit=LOGITS,
+)
 ROWS = st.dictionaries(
     st.binary(min_size=16, max_size=16).map(bytes.hex),
     st.builds(
         PreviousScore,
-        logit=st.floats(width=32, allow_nan=False, allow_infinity=False),
+        logit=LOGITS,
+        evidence=st.none() | EVIDENCE,
         overflow=st.integers(0, 2**31 - 1),
     ),
     max_size=20,
@@ -55,8 +63,13 @@ def test_a_lone_surrogate_has_a_fingerprint() -> None:
 @given(ROWS)
 def test_packed_scores_come_back_exactly(rows: dict[str, PreviousScore]) -> None:
     blob = pack(rows.items())
-    assert len(blob) == 24 * len(rows)
+    assert len(blob) == 36 * len(rows)
     assert unpack(blob) == rows
+
+
+def test_evidence_beyond_the_bits_of_a_row_is_found_again() -> None:
+    rows = {"0" * 32: PreviousScore(1.0, 0, Evidence((3, 64), 0.5))}
+    assert unpack(pack(rows.items())) == {"0" * 32: PreviousScore(1.0, 0)}
 
 
 @given(ROWS, ROWS)
@@ -77,5 +90,5 @@ def test_a_logit_that_is_no_score_is_refused(logit: float) -> None:
 
 
 def test_a_cut_blob_is_refused() -> None:
-    with pytest.raises(ValueError, match="23 bytes are not whole rows of 24"):
+    with pytest.raises(ValueError, match="35 bytes are not whole rows of 36"):
         unpack(pack([("0" * 32, PreviousScore(1.0, 0))])[:-1])

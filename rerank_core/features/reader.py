@@ -1,0 +1,70 @@
+"""Reads passages, each once: what was read before is looked up, and only the rest goes to the recogniser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from rerank_core import features
+from rerank_core.features.recognisers import Recogniser
+from rerank_core.scoring.scorer import ModelError
+from rerank_core.text import fingerprint
+from schemas.records import PassageFacts
+
+REMEMBERED = 20_000
+"""Passages that a process remembers, some 2 kB each: a popular one is a candidate of many queries."""
+
+
+class Found(NamedTuple):
+    """The facts of some passages."""
+
+    keys: list[str]  # of each passage, in order
+    facts: dict[str, PassageFacts]  # by key
+    read: int  # passages that the recogniser saw
+
+
+class PassageReader:
+    """One process's way to the facts of passages; its threads share it.
+
+    Args:
+        recogniser: finds the entities.
+        facts_fingerprint: what the job was started with.
+        look_up: gives the facts that an earlier run kept of some keys, as far as it did.
+
+    Raises:
+        ModelError: this process has another recogniser than the job was started with.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        *,
+        facts_fingerprint: str,
+        look_up: Callable[[set[str]], Mapping[str, PassageFacts]],
+    ) -> None:
+        if (own := features.facts_fingerprint(recogniser)) != facts_fingerprint:
+            found = f"this worker reads passages as {own}, the job was started with {facts_fingerprint}"
+            raise ModelError(f"{found}: give every worker the same recogniser")
+        self._recogniser, self._fingerprint, self._look_up = recogniser, facts_fingerprint, look_up
+        self._known: dict[str, PassageFacts] = {}
+        self._lock = threading.Lock()
+
+    def read(self, passages: Sequence[tuple[str, str]]) -> Found:
+        """The facts of each distinct (title, text)."""
+        keys = [fingerprint(self._fingerprint, title, text)[:32] for title, text in passages]
+        by_key = dict(zip(keys, passages, strict=True))
+        with self._lock:
+            facts = {key: self._known[key] for key in by_key if key in self._known}
+        if missing := set(by_key) - set(facts):
+            facts |= self._look_up(missing)
+        new = sorted(set(by_key) - set(facts))
+        facts.update(zip(new, features.read([by_key[key] for key in new], self._recogniser), strict=True))
+        self._remember(facts)
+        return Found(keys, facts, len(new))
+
+    def _remember(self, facts: Mapping[str, PassageFacts]) -> None:
+        with self._lock:
+            self._known.update(facts)
+            for key in list(self._known)[: max(0, len(self._known) - REMEMBERED)]:
+                del self._known[key]  # the oldest: a dict keeps the order
