@@ -32,7 +32,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["pipelines*", "rerank_core*", "schemas*"]),
-    package_data={"rerank_core": ["models/default/*", "models/default/onnx/*"]},
+    package_data={"rerank_core": ["models/default/*", "models/default/onnx/*", "models/entities/**/*"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "elasticsearch[orjson]>=8.19,<10",
@@ -41,6 +41,7 @@ setup(
         "pyarrow>=18,<26",
         "pydantic>=2.10,<3",
         "rich>=13.9,<16",
+        "spacy>=3.8,<4",
         "tantivy>=0.24,<0.28",
         "typer>=0.15,<1",
     ],
