@@ -7,6 +7,7 @@ Query. Each gives one outcome in any order and any grouping.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rerank_core.config import LogFields
 from rerank_core.privacy import hash_user, mask
-from rerank_core.text import normalise_query, query_id, shorten
+from rerank_core.text import normalise_query, query_id, shorten, utf8
 from schemas.records import LogEvent, Query
 
 Window = tuple[datetime.datetime, datetime.datetime]
@@ -274,7 +275,7 @@ def _user(value: Any, name: str) -> str:
         raise EventError(
             "bad_user", f"'{name}' is a {type(value).__name__}; it must be a string or an integer"
         )
-    return _encodable(str(value))
+    return utf8(str(value))
 
 
 def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
@@ -282,14 +283,13 @@ def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list):
         raise EventError(reason, f"'{name}' is {_shown(value)}; it must be a list of doc ids")
+    with contextlib.suppress(TypeError):  # ids that are numbers, or no ids at all
+        if "".join(value).isascii():  # nearly always
+            return tuple(value)
     for item in value:
         if isinstance(item, bool) or not isinstance(item, (str, int)):
             raise EventError(reason, f"'{name}' holds {_shown(item)}; doc ids are strings or integers")
-    return tuple(_encodable(str(item)) for item in value)
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "ignore").decode()
+    return tuple(utf8(str(item)) for item in value)
 
 
 def _shown(value: Any) -> str:

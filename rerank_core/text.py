@@ -53,4 +53,4 @@ def shorten(text: str, *, limit: int = 200) -> str:
 
 def utf8(text: str) -> str:
     """`text` without lone surrogates: JSON can spell them ("\\ud800"), UTF-8 and so an index or a file cannot."""
-    return text.encode("utf-8", "ignore").decode()
+    return text if text.isascii() else text.encode("utf-8", "ignore").decode()

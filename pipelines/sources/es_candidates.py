@@ -152,7 +152,16 @@ def read_item(item: dict[str, Any], *, settings: Settings) -> Outcome:
     return Answered(item["hits"]["hits"])
 
 
-def document(hit: dict[str, Any], source: Mapping[str, Any], search: Search, *, rank: int) -> Document:
+def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
+    """The hits of one query, best first and equal scores by id."""
+    ordered = sorted(hits, key=lambda hit: (-hit["_score"], hit["_id"]))
+    return [
+        document(hit, hit.get("_source") or {}, search, rank=rank)
+        for rank, hit in enumerate(ordered, start=1)
+    ]
+
+
+def document(hit: Mapping[str, Any], source: Mapping[str, Any], search: Search, *, rank: int) -> Document:
     """A hit with its text."""
     sentences = lookup(source, search.sentences_field) if search.sentences_field else None
     texts = [_text(lookup(source, name)) for name in search.text_fields]
@@ -181,9 +190,11 @@ def lookup(source: Mapping[str, Any], name: str) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return utf8(value)
     if isinstance(value, list):
         return " ".join(filter(None, map(_text, value)))
-    return utf8(str(value)) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 
 class Fetcher:
@@ -206,7 +217,9 @@ class Fetcher:
             answer = self._connection.client.msearch(
                 searches=lines, max_concurrent_searches=at_once, max_concurrent_shard_requests=at_once
             )
-            return [read_item(item, settings=self._settings) for item in answer["responses"]]
+            found = [read_item(item, settings=self._settings) for item in answer["responses"]]
+            # Made here, so that the node works on the next batch meanwhile, and the raw hits are freed early.
+            return found if self._search.scores_only else [self._made(one) for one in found]
 
         found = self._ask(len(queries), send, batch_size=self._search.batch_size)
         texts = self._texts(found) if self._search.scores_only else {}
@@ -220,14 +233,18 @@ class Fetcher:
             return _reject(query, "search_failed", f"the search for {shown!r} failed: {found.detail}")
         if not found.value:
             return _reject(query, "no_candidates", f"no document of {self._search.target} matches {shown!r}")
-        documents = []
-        ordered = sorted(found.value, key=lambda hit: (-hit["_score"], hit["_id"]))
-        for rank, hit in enumerate(ordered, start=1):
-            text = texts.get(_key(hit), Answered(hit.get("_source") or {}))
+        if not self._search.scores_only:
+            made: list[Document] = found.value
+            return made
+        for hit in found.value:
+            text = texts[_key(hit)]
             if isinstance(text, Refused):
                 return _reject(query, "search_failed", f"the text of {hit['_id']!r} failed: {text.detail}")
-            documents.append(document(hit, text.value, self._search, rank=rank))
-        return documents
+            hit["_source"] = text.value
+        return documents(found.value, self._search)
+
+    def _made(self, found: Outcome) -> Outcome:
+        return Answered(documents(found.value, self._search)) if isinstance(found, Answered) else found
 
     def _texts(self, found: Sequence[Answered | Refused]) -> dict[tuple[str, str], Answered | Refused]:
         """The _source of every document that was found, each read once however many queries found it.
