@@ -30,7 +30,7 @@ def report(figures: dict[str, float], to: Path | None) -> None:
     """Print the figures, and write them where asked."""
     print(f"\n{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     for name, value in figures.items():
-        print(f"{name:<28}{value:>14,.3f}")
+        print(f"{name:<42}{value:>14,.3f}")
     if to:
         to.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

@@ -49,7 +49,7 @@ Contestant = Callable[[bool], Found]  # does the work once, and keeps of every r
 
 class Sizes(NamedTuple):
     documents: int
-    events: int  # of the large log; the small one has a tenth
+    events: int  # of the large log; the small one has a quarter
     page_size: int
     queries: int  # of one round
     top_k: int
@@ -94,7 +94,7 @@ def make_queries(count: int) -> list[Query]:
 def fill_node(node: Node, sizes: Sizes) -> None:
     """Load everything with the mappings of `nightrank load-elasticsearch`: one shard an index."""
     cluster = open_cluster(node.url)
-    logs = {"log-large": events(sizes.events), "log-small": events(sizes.events // 10)}
+    logs = {"log-large": events(sizes.events), "log-small": events(sizes.events // 4)}
     with tempfile.TemporaryDirectory() as folder:
         for index, records in {"docs": documents(sizes.documents), **logs}.items():
             path = Path(folder, f"{index}.jsonl")

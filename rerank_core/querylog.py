@@ -85,6 +85,9 @@ def wanted(raw: Any, log_filter: Mapping[str, str]) -> bool:
     return all(str(raw.get(name)) == value for name, value in log_filter.items())
 
 
+_UTC = (".000Z", "Z", "+00:00", ".000+00:00")
+
+
 def utc_timestamp(value: Any) -> str:
     """A time as ISO-8601 in UTC, "2026-03-02T10:00:00+00:00".
 
@@ -97,6 +100,9 @@ def utc_timestamp(value: Any) -> str:
     """
     try:
         if isinstance(value, str):
+            if value[19:] in _UTC and value[4] == value[7] == "-" and value[10] == "T":  # nearly always
+                datetime.datetime.fromisoformat(value)
+                return f"{value[:19]}+00:00"
             value = datetime.datetime.fromisoformat(value.strip())
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             seconds = value / 1000 if abs(value) >= _MILLISECONDS_FROM else value

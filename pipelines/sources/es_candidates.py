@@ -153,26 +153,35 @@ def read_item(item: dict[str, Any], *, settings: Settings) -> Outcome:
 
 
 def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
-    """The hits of one query, best first and equal scores by id."""
-    ordered = sorted(hits, key=lambda hit: (-hit["_score"], hit["_id"]))
-    return [
-        document(hit, hit.get("_source") or {}, search, rank=rank)
-        for rank, hit in enumerate(ordered, start=1)
-    ]
+    """The hits of one query with their texts, best first and equal scores by id."""
+    title, texts, sentences = search.title_field, search.text_fields, search.sentences_field
+    made = []
+    for rank, hit in enumerate(sorted(hits, key=_best_first), start=1):
+        source = hit.get("_source") or {}
+        made.append(
+            Document(
+                utf8(hit["_id"]),
+                _text(source, title) if title else "",
+                _text(source, texts[0]) if len(texts) == 1 else _paragraphs(source, texts),
+                _sentences(source, sentences) if sentences else (),
+                float(hit["_score"]),
+                rank,
+            )
+        )
+    return made
 
 
-def document(hit: Mapping[str, Any], source: Mapping[str, Any], search: Search, *, rank: int) -> Document:
-    """A hit with its text."""
-    sentences = lookup(source, search.sentences_field) if search.sentences_field else None
-    texts = [_text(lookup(source, name)) for name in search.text_fields]
-    return Document(
-        doc_id=utf8(hit["_id"]),
-        title=_text(lookup(source, search.title_field)) if search.title_field else "",
-        text="\n".join(text for text in texts if text),
-        sentences=tuple(_text(one) for one in sentences) if isinstance(sentences, list) else (),
-        bm25_score=float(hit["_score"]),
-        bm25_rank=rank,
-    )
+def _best_first(hit: Mapping[str, Any]) -> tuple[float, str]:
+    return -hit["_score"], hit["_id"]
+
+
+def _paragraphs(source: Mapping[str, Any], fields: Sequence[str]) -> str:
+    return "\n".join(text for name in fields if (text := _text(source, name)))
+
+
+def _sentences(source: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    found = lookup(source, field)
+    return tuple(map(_joined, found)) if isinstance(found, list) else ()
 
 
 def lookup(source: Mapping[str, Any], name: str) -> Any:
@@ -189,11 +198,16 @@ def lookup(source: Mapping[str, Any], name: str) -> Any:
     return None
 
 
-def _text(value: Any) -> str:
+def _text(source: Mapping[str, Any], name: str) -> str:
+    value = source.get(name)
+    return utf8(value) if isinstance(value, str) else _joined(lookup(source, name))
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(filter(None, map(_joined, value)))
     if isinstance(value, str):
         return utf8(value)
-    if isinstance(value, list):
-        return " ".join(filter(None, map(_text, value)))
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 

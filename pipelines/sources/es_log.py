@@ -76,10 +76,10 @@ def to_event(hit: dict[str, Any], log: LogQuery) -> LogEvent | Rejected:
             raise EventError(
                 "no_source", "the index stores no _source for this event; reindex the log with it"
             )
-        if any("." in name for name in log.source_fields):
+        if log.nested:
             source = {name: lookup(source, name) for name in log.source_fields}
         if log.dated:  # as Elasticsearch read it, whatever format the log writes times in
-            source = source | {log.fields.timestamp: hit["sort"][0]}
+            source[log.fields.timestamp] = hit["sort"][0]
         return parse_event(source, log.fields, record=record)
     except EventError as bad:
         return Rejected("ReadQueryLog", "event", record, bad.reason, bad.detail)

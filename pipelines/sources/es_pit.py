@@ -45,7 +45,12 @@ class LogQuery(NamedTuple):
     @property
     def dated(self) -> bool:
         """Whether times are dates, rather than numbers."""
-        return any(kind.startswith("date") for kind in self.time_types)
+        return "date" in self.time_types or "date_nanos" in self.time_types
+
+    @property
+    def nested(self) -> bool:
+        """Whether a field is the inner one of another."""
+        return "." in "".join(self.source_fields)
 
 
 class Slice(NamedTuple):
@@ -171,7 +176,8 @@ class SliceReader(PitReader):
             except LostContext as lost:
                 self._renew(lost)
                 continue
-            fresh = [hit for hit in hits if _place(hit) not in self._seen]
+            # One PIT gives nothing twice; a later one starts at the moment where the one before it was lost.
+            fresh = [hit for hit in hits if _place(hit) not in self._seen] if self._renewed else hits
             self._remember(fresh)
             if fresh:
                 return fresh

@@ -24,7 +24,7 @@ from pipelines.sources import SourceError, es_retry
 from pipelines.sources.elasticsearch import ElasticsearchSource
 from pipelines.sources.es_candidates import (
     check_template,
-    document,
+    documents,
     insert,
     lookup,
     read_item,
@@ -524,8 +524,14 @@ def test_fields_are_found_nested_or_spelled_out() -> None:
 def test_a_document_is_made_of_several_fields() -> None:
     search = search_of(config(title_field="", text_fields=["lead", "body.parts"], sentences_field="s"))
     source = {"lead": "One.", "body": {"parts": ["Two.", None, "Three \ud800."]}, "s": ["One.", "Two."]}
-    found = document({"_id": "d", "_score": 1}, source, search, rank=2)
-    assert found == ("d", "", "One.\nTwo. Three .", ("One.", "Two."), 1.0, 2)
+    found = documents([{"_id": "d", "_score": 1, "_source": source}, {"_id": "c", "_score": 1.5}], search)
+    assert found[1] == ("d", "", "One.\nTwo. Three .", ("One.", "Two."), 1.0, 2)
+    assert found[0] == ("c", "", "", (), 1.5, 1)  # a document without _source: its caller says so
+    assert [one.doc_id for one in documents([{"_id": i, "_score": 1} for i in "bca"], search)] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 # --- the log
