@@ -43,6 +43,7 @@ from pipelines.transforms import (
     ScoreCandidates,
     TagFeatures,
     WorkersModel,
+    WorkersReader,
 )
 from pipelines.verify import NightError, Verified, verify
 from pipelines.worker_errors import worker_errors
@@ -85,17 +86,12 @@ class Night:
 def build(pipeline: beam.Pipeline, night: Night) -> None:
     """The graph of a night."""
     config, model = night.config, night.model_fingerprint
-    scorer = WorkersModel(night.load, model)
+    scorer, reader = WorkersModel(night.load, model), _reader(night)
     log = pipeline | ReadQueryLog(night.source, night.window, config)
     previous = pipeline | ReadPreviousScores(night.previous.files, evidence=night.previous.evidence)
     shards = (log.queries, previous) | MakeShards(config.output.queries_per_shard)
-    fetched = shards | FetchCandidates(night.source, config)
-    tagged = fetched.main | TagFeatures(
-        config,
-        facts_fingerprint=night.facts_fingerprint,
-        previous=night.previous.facts_files,
-        threads=night.threads,
-    )
+    fetched = shards | FetchCandidates(night.source, config, reader)
+    tagged = fetched.main | TagFeatures(config, reader)
     kept = tagged.main | WritePassageTags(night.staging, run_id=night.run_id)
     reused = tagged.main | ReuseScores(model, tagged=night.tagged)
     scored = reused.main | ScoreCandidates(scorer, tagged=night.tagged, progress=night.progress)
@@ -114,6 +110,17 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
     letters = rejected | "Rejected" >> beam.Flatten() | WriteDeadLetters(night.staging, run_id=night.run_id)
     tallies = [log.tallies, letters, *(stage.tallies for stage in stages)]
     _ = tallies | "Tallies" >> beam.Flatten() | WriteTallies(night.staging)
+
+
+def _reader(night: Night) -> WorkersReader | None:
+    if night.facts_fingerprint is None:
+        return None
+    return WorkersReader(
+        night.config,
+        facts_fingerprint=night.facts_fingerprint,
+        previous=night.previous.facts_files,
+        threads=night.threads,
+    )
 
 
 def run(
@@ -226,6 +233,10 @@ def _loader(config: Config, options: PipelineOptions) -> Loader:
 def _tagger(config: Config) -> tuple[str | None, str | None]:
     """Fingerprints of the tagger and of what reads the passages; a recogniser that cannot be used fails here."""
     if not config.tags.enabled:
+        if config.candidates.second_search in ("names", "both"):
+            raise ConfigError(
+                "candidates.second_search by names needs tags.enabled = true, which finds the names"
+            )
         return None, None
     recogniser = default_recogniser(config.tags)
     return tagger_fingerprint(config.tags, recogniser), facts_fingerprint(recogniser)
@@ -268,6 +279,8 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
     degraded: dict[str, int | str] = {"truncated_pairs": truncated}
     if failed := int(verified.stages.get("FindEvidence", {}).get("failed", 0)):
         degraded["units_without_evidence"] = failed
+    if failed := int(verified.stages.get("FetchCandidates", {}).get("second_searches_failed", 0)):
+        degraded["second_searches_failed"] = failed
     if night.previous.problem:
         degraded["reuse"] = night.previous.problem
     return Manifest(

@@ -15,7 +15,7 @@ import abc
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -34,7 +34,9 @@ from rerank_core.labels import load_judgements, positives
 from rerank_core.mining import mine
 from rerank_core.scoring.reuse import unpack
 from rerank_core.scoring.scorer import Scorer, ScoringFailed
-from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
+from rerank_core.second_search import widen
+from rerank_core.text import clean, query_id
+from schemas.records import Document, HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
 
 Tally = tuple[tuple[str, str], float]
 """((stage, what), amount): what is in, out, rejected, seconds, or a count of the stage's own."""
@@ -179,23 +181,78 @@ def _drop_empty(shard: Shard, groups: Iterable[QueryGroup]) -> Shard:
     return shard._replace(groups=tuple(g for g, _ in kept), previous=tuple(blob for _, blob in kept))
 
 
+class WorkersReader:
+    """What reads passages, as the stages that need entities share it: one a process."""
+
+    def __init__(
+        self, config: Config, *, facts_fingerprint: str, previous: tuple[str, ...], threads: int = 0
+    ):
+        self._config, self._fingerprint = config.tags, facts_fingerprint
+        self._previous, self._threads, self._shared = previous, threads, Shared()
+
+    def get(self) -> PassageReader:
+        """The reader.
+
+        Raises:
+            ModelError: this process has another recogniser than the job was started with.
+        """
+        reader: PassageReader = self._shared.acquire(self._open)
+        return reader
+
+    def _open(self) -> PassageReader:
+        return PassageReader(
+            default_recogniser(self._config, threads=self._threads),
+            facts_fingerprint=self._fingerprint,
+            look_up=functools.partial(read_facts, self._previous),
+        )
+
+
 class FetchCandidates(Stage):
     """Queries -> queries with their candidate units."""
 
-    def __init__(self, source: Source, config: Config):
-        self._source, self._config = source, config
+    def __init__(self, source: Source, config: Config, reader: WorkersReader | None):
+        self._source, self._config, self._reader = source, config.candidates, reader
 
     def handle(self, shard: Shard) -> Handled:
         queries = [group.query for group in shard.groups]
-        found = self._source.candidates(queries, top_k=self._config.candidates.top_k)
+        found = self._source.candidates(queries, top_k=self._config.top_k)
+        searches = _MoreSearches(self._source, self._reader, top_k=self._config.top_k)
+        widened = widen(
+            queries,
+            found,
+            mode=self._config.second_search,
+            top_k=self._config.top_k,
+            search=searches.search,
+            names=searches.names,
+        )
         made = [
-            stages.make_group(query, documents, config=self._config.candidates)
-            for query, documents in zip(queries, found, strict=True)
+            stages.make_group(query, documents, config=self._config)
+            for query, documents in zip(queries, widened, strict=True)
         ]
         groups = [group for group, _ in made]
         rejected = [record for _, records in made for record in records]
         tally = {"in": len(queries), "out": _pairs(groups)}
-        return Handled(_drop_empty(shard, groups), rejected, tally)
+        return Handled(_drop_empty(shard, groups), rejected, tally | searches.tally)
+
+
+class _MoreSearches:
+    """Second searches of one shard; one that fails costs its query nothing but what it would have added."""
+
+    def __init__(self, source: Source, reader: WorkersReader | None, *, top_k: int):
+        self._source, self._reader, self._top_k = source, reader, top_k
+        self.tally: Counter[str] = Counter()
+
+    def search(self, texts: Sequence[str]) -> list[list[Document]]:
+        asked = [Query(query_id(text), text, 1, 0, ()) for text in texts]
+        found = self._source.candidates(asked, top_k=self._top_k)
+        failed = sum(isinstance(one, Rejected) and one.reason != "no_candidates" for one in found)
+        self.tally.update({"second_searches": len(texts), "second_searches_failed": failed})
+        return [[] if isinstance(one, Rejected) else one for one in found]
+
+    def names(self, documents: Sequence[Document]) -> list[list[str]]:
+        assert self._reader is not None, "prepare() refuses a search by names without tags"
+        read = self._reader.get().read([(clean(one.title), clean(one.text)) for one in documents])
+        return [[mention.text for mention in read.facts[key].mentions] for key in read.keys]
 
 
 class TagFeatures(Stage):
@@ -204,32 +261,20 @@ class TagFeatures(Stage):
     A passage is read once: what the last night read, or this process for an earlier shard, is looked up.
     """
 
-    def __init__(
-        self, config: Config, *, facts_fingerprint: str | None, previous: tuple[str, ...], threads: int = 0
-    ):
-        self._config, self._fingerprint = config.tags, facts_fingerprint
-        self._previous, self._threads = previous, threads
-        self._shared = Shared()
+    def __init__(self, config: Config, reader: WorkersReader | None):
+        self._config, self._reader = config.tags, reader
 
     def handle(self, shard: Shard) -> Handled:
         pairs = _pairs(shard.groups)
-        if self._fingerprint is None:  # plain: no tags in the tables either
+        if self._reader is None:  # plain: no tags in the tables either
             return Handled(shard, [], {"in": pairs, "out": pairs})
-        reader: PassageReader = self._shared.acquire(self._reader)
         passages = stages.passages_to_read(shard.groups)
-        found = reader.read(passages)
+        found = self._reader.get().read(passages)
         facts = {passage: found.facts[key] for passage, key in zip(passages, found.keys, strict=True)}
         groups = tuple(stages.tag_group(group, facts, config=self._config) for group in shard.groups)
         kept = tuple(sorted(zip(found.keys, facts.values(), strict=True)))
         tally = {"in": pairs, "out": pairs, "passages": len(passages), "passages_read": found.read}
         return Handled(shard._replace(groups=groups, facts=kept), [], tally)
-
-    def _reader(self) -> PassageReader:
-        return PassageReader(
-            default_recogniser(self._config, threads=self._threads),
-            facts_fingerprint=self._fingerprint or "",
-            look_up=functools.partial(read_facts, self._previous),
-        )
 
 
 class ReuseScores(Stage):

@@ -101,10 +101,12 @@ class Privacy:
 
 @dataclass(frozen=True, config=STRICT)
 class Candidates:
-    """How many candidates a query gets, and in which units they are scored."""
+    """How many candidates a query gets, by which searches, and in which units they are scored."""
 
     top_k: Positive = 100
     title_boost: Annotated[float, Field(gt=0)] = 1.5
+    second_search: Literal["off", "parts", "names", "both"] = "off"
+    score_parts: bool = False
     unit: Literal["passage", "sentence", "window"] = "passage"
     window_words: Positive = 150
     window_stride: Positive = 75

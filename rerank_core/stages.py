@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rerank_core import features, units
 from rerank_core.config import Candidates, Tagging
+from rerank_core.decomposition import decompose
 from rerank_core.features.render import Rendered, passage_text, render
 from rerank_core.scoring.reuse import PreviousScore, input_fingerprint
 from rerank_core.scoring.scorer import MeasuresOverflow, Scorer, score_checked
-from rerank_core.text import shorten
+from rerank_core.text import fingerprint, shorten
 from schemas.records import Candidate, Document, PassageFacts, Query, QueryGroup, Rejected, ScoredCandidate
 
+Pair = tuple[str, str]
 Rejects = list[Rejected]
 
 
@@ -40,7 +42,8 @@ def make_group(
         else:
             candidates.extend(split)
         seen.add(document.doc_id)
-    group = QueryGroup(query, tuple(ScoredCandidate(c, None, "", None, False, 0) for c in candidates))
+    parts = decompose(query.text) if config.score_parts else ()
+    group = QueryGroup(query, tuple(ScoredCandidate(c, None, "", None, False, 0) for c in candidates), parts)
     return group, rejected + ([] if candidates else [_left_empty("FetchCandidates", query)])
 
 
@@ -70,10 +73,11 @@ def tag_group(
     return group._replace(candidates=tagged)
 
 
-def rendered(group: QueryGroup, candidate: ScoredCandidate, *, tagged: bool) -> Rendered:
-    """The model's input for one candidate of a group, its tags in it or not."""
+def rendered(group: QueryGroup, candidate: ScoredCandidate, *, tagged: bool) -> tuple[Rendered, ...]:
+    """The model's inputs for one candidate of a group, its tags in them or not: for the query, and for its parts."""
     passage = passage_text(candidate.candidate.title, candidate.candidate.text)
-    return render(group.query.text, passage, candidate.tags if tagged else None)
+    tags = candidate.tags if tagged else None
+    return tuple(render(text, passage, tags) for text in (group.query.text, *group.parts))
 
 
 def reuse_scores(
@@ -82,8 +86,9 @@ def reuse_scores(
     """Fingerprint every input, and carry over the score of those that an earlier run scored alike."""
 
     def look_up(candidate: ScoredCandidate) -> ScoredCandidate:
-        query, passage = rendered(group, candidate, tagged=tagged)
-        key = input_fingerprint(query, passage, model_fingerprint=model_fingerprint)
+        sides = rendered(group, candidate, tagged=tagged)
+        keys = [input_fingerprint(*one, model_fingerprint=model_fingerprint) for one in sides]
+        key = keys[0] if len(keys) == 1 else fingerprint(*keys)[:32]
         known = previous.get(key)
         if known is None:
             return candidate._replace(fingerprint=key)
@@ -109,19 +114,16 @@ def score_groups(
         tagged: whether it reads the tags.
         on_scored: told how many inputs were scored since it was last called.
     """
-    pending: dict[str, tuple[str, str]] = {}
+    pending: dict[Pair, int] = {}
+    inputs: dict[str, list[int]] = {}  # by the candidate's fingerprint: its inputs' places in `pending`
     for group in groups:
         for candidate in group.candidates:
-            if candidate.logit is None:
-                pending.setdefault(candidate.fingerprint, tuple(rendered(group, candidate, tagged=tagged)))  # type: ignore[arg-type]
-    pairs = list(pending.values())
-    outcome = score_checked(scorer, pairs, on_scored=on_scored)
-    overflow = (
-        scorer.overflow(pairs).tolist()
-        if isinstance(scorer, MeasuresOverflow) and pairs
-        else [0] * len(pairs)
-    )
-    index = {fingerprint: i for i, fingerprint in enumerate(pending)}
+            if candidate.logit is None and candidate.fingerprint not in inputs:
+                pairs = [(one.query, one.passage) for one in rendered(group, candidate, tagged=tagged)]
+                inputs[candidate.fingerprint] = [pending.setdefault(pair, len(pending)) for pair in pairs]
+    outcome = score_checked(scorer, list(pending), on_scored=on_scored)
+    measures = isinstance(scorer, MeasuresOverflow) and pending
+    overflow = scorer.overflow(list(pending)).tolist() if measures else [0] * len(pending)  # type: ignore[attr-defined]
 
     scored_groups: list[QueryGroup] = []
     rejected: Rejects = []
@@ -130,12 +132,14 @@ def score_groups(
         for candidate in group.candidates:
             if candidate.logit is not None:
                 kept.append(candidate)
-            elif (i := index[candidate.fingerprint]) in outcome.errors:
-                reason, detail = outcome.errors[i]
+                continue
+            own = inputs[candidate.fingerprint]
+            if failed := [outcome.errors[i] for i in own if i in outcome.errors]:
                 record = f"{group.query.query_id}/{candidate.candidate.passage_id}"
-                rejected.append(_reject("ScoreCandidates", "pair", record, reason, detail))
+                rejected.append(_reject("ScoreCandidates", "pair", record, *failed[0]))
             else:
-                kept.append(candidate._replace(logit=outcome.logits[i], overflow=overflow[i]))
+                best = max(logit for i in own if (logit := outcome.logits[i]) is not None)
+                kept.append(candidate._replace(logit=best, overflow=max(overflow[i] for i in own)))
         if not kept and group.candidates:
             rejected.append(_left_empty("ScoreCandidates", group.query))
         scored_groups.append(group._replace(candidates=tuple(kept)))

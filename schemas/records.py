@@ -120,6 +120,7 @@ class QueryGroup(NamedTuple):
 
     query: Query
     candidates: tuple[ScoredCandidate, ...]
+    parts: tuple[str, ...] = ()  # sub-queries that candidates are scored for too
 
 
 class RankedGroup(NamedTuple):

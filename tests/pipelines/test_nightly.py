@@ -17,6 +17,7 @@ from pipelines.sources import SourceError
 from pipelines.sources.bm25_index import LocalIndex, build_index
 from pipelines.verify import NightError
 from rerank_core.config import ConfigError
+from rerank_core.decomposition import decompose
 from rerank_core.features.render import passage_text, render
 from rerank_core.judgements import JudgementError
 from rerank_core.scoring.reuse import input_fingerprint
@@ -43,8 +44,11 @@ from tests.tiny import (
 
 def model_input(row: dict[str, Any]) -> tuple[str, str]:
     """What the model must have been given for a published row."""
-    tags = None if row["hop"] is None else Tags(*(row[name] for name in Tags._fields))
-    return tuple(render(row["query"], passage_text(row["title"], row["text"]), tags))  # type: ignore[return-value]
+    return tuple(render(row["query"], passage_text(row["title"], row["text"]), tags_of(row)))  # type: ignore[return-value]
+
+
+def tags_of(row: dict[str, Any]) -> Tags | None:
+    return None if row["hop"] is None else Tags(*(row[name] for name in Tags._fields))
 
 
 def assert_truthful(published: list[dict[str, Any]], scorer: FakeScorer) -> None:
@@ -470,3 +474,39 @@ def test_the_run_id_is_of_what_decides_the_rows(
     ]
     assert len(set(ids)) == len(ids)
     assert run_id(output={"path": str(tmp_path / "elsewhere")}) == ids[0]
+
+
+def test_second_searches_and_parts_are_part_of_a_night(make_config: MakeConfig, tmp_path: Path) -> None:
+    asked = "Who wrote the novel that follows Dune?"
+    log = write_lines(tmp_path / "log.jsonl", [event(asked, "messiah"), event("seattle or tacoma")])
+    sections = {
+        "source": {"log": str(log)},
+        "candidates": {"top_k": 6, "second_search": "both", "score_parts": True},
+    }
+    first = run(make_config(**sections), run_date=DAY, load=fake())
+    stage = first.stages["FetchCandidates"]
+    assert stage["second_searches"] >= 2
+    assert stage["second_searches_failed"] == 0
+    assert "second_searches_failed" not in first.degraded
+    published = rows(tmp_path / "output", first)
+    parts = decompose(asked)
+    assert parts
+    scorer = FakeScorer()
+    for row in published:
+        texts = [row["query"], *decompose(row["query"])]
+        inputs = [
+            tuple(render(text, passage_text(row["title"], row["text"]), tags_of(row))) for text in texts
+        ]
+        assert row["logit"] == scorer.score(inputs).max()
+    assert max(Counter(row["query"] for row in published).values()) == 6
+
+    second = run(make_config(**sections), run_date=DAY, load=forbidden())
+    assert second.balance.pairs["reused"] == first.balance.pairs["published"]
+    plain = run(make_config(source={"log": str(log)}, candidates={"top_k": 6}), run_date=DAY, load=fake())
+    assert plain.balance.pairs["reused"] < first.balance.pairs["published"]  # other inputs for the split one
+
+
+def test_a_search_by_names_needs_tags(make_config: MakeConfig) -> None:
+    config = make_config(candidates={"second_search": "names"}, tags={"enabled": False})
+    with pytest.raises(ConfigError, match=r"needs tags.enabled = true"):
+        run(config, run_date=DAY, load=fake())

@@ -81,7 +81,7 @@ def test_a_query_that_is_not_asked_again_is_no_query_of_the_night() -> None:
 def test_a_stage_is_named_after_its_class() -> None:
     config = Config()
     stages: list[Stage] = [
-        TagFeatures(config, facts_fingerprint=None, previous=()),
+        TagFeatures(config, None),
         ReuseScores("m", tagged=True),
         RankCandidates(),
     ]
@@ -117,7 +117,7 @@ def test_fetching_accounts_for_every_query_and_document() -> None:
         missed,
     )
     shard = _make_shard(((0, 1), [(one, one.text.encode()) for one in queries]))
-    handled = FetchCandidates(source, Config()).handle(shard)  # type: ignore[arg-type]
+    handled = FetchCandidates(source, Config(), None).handle(shard)  # type: ignore[arg-type]
     kept: Shard = handled.shard
     assert [[c.candidate.doc_id for c in group.candidates] for group in kept.groups] == [["1"], ["4", "5"]]
     assert kept.previous == tuple(group.query.text.encode() for group in kept.groups)  # still side by side
@@ -135,7 +135,7 @@ def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
     queries = sorted((query(text) for text in ("a", "b")), key=lambda q: q.query_id)
     source = FixedSource([document("1", "bad")], [document("2", "bad"), document("3", "good")])
     shard = _make_shard(((0, 1), [(one, b"") for one in queries]))
-    fetched = FetchCandidates(source, Config()).handle(shard).shard  # type: ignore[arg-type]
+    fetched = FetchCandidates(source, Config(), None).handle(shard).shard  # type: ignore[arg-type]
     reused = ReuseScores(FakeScorer().fingerprint, tagged=True).handle(fetched)
     assert reused.tally == {"in": 3, "out": 3, "reused": 0}
     stage = ScoreCandidates(model(fake(nan_for="bad")), tagged=True, progress=None)
@@ -159,7 +159,7 @@ def test_a_worker_with_another_model_stops_the_night() -> None:
 
     shard = _make_shard(((0, 1), [(query("a"), b"")]))
     source = FixedSource([document("1")])
-    fetched = FetchCandidates(source, Config()).handle(shard).shard  # type: ignore[arg-type]
+    fetched = FetchCandidates(source, Config(), None).handle(shard).shard  # type: ignore[arg-type]
     other = WorkersModel(fake("another"), "fingerprint-of-the-job")
     with pytest.raises(ScoringFailed, match="give every worker the same model files"):
         ScoreCandidates(other, tagged=True, progress=None).handle(fetched)
