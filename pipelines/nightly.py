@@ -24,6 +24,7 @@ from pipelines.metrics import before_and_after, read_judgements
 from pipelines.options import beam_options, is_local_run, threads_per_worker
 from pipelines.previous import Previous, ReadPreviousScores, find_previous
 from pipelines.read_log import ReadQueryLog
+from pipelines.shards import MakeShards
 from pipelines.sinks import (
     WriteDeadLetters,
     WriteHardNegatives,
@@ -36,17 +37,15 @@ from pipelines.sources.local import LocalSource
 from pipelines.transforms import (
     FetchCandidates,
     FindEvidence,
-    MakeShards,
     MineHardNegatives,
     RankCandidates,
     ReuseScores,
     ScoreCandidates,
     TagFeatures,
-    WorkersModel,
-    WorkersReader,
 )
 from pipelines.verify import NightError, Verified, verify
 from pipelines.worker_errors import worker_errors
+from pipelines.workers import WorkersModel, WorkersReader
 from rerank_core.config import Config, ConfigError, change_paths, to_dict, window
 from rerank_core.evaluation import Level
 from rerank_core.features import default_recogniser, facts_fingerprint, tagger_fingerprint

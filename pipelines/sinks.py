@@ -13,8 +13,8 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.shards import Handled, MinedShard, RankedShard, Shard, Stage, Tally
 from pipelines.store import join, write_bytes
-from pipelines.transforms import Handled, MinedShard, RankedShard, Shard, Stage, Tally
 from rerank_core import ranking, rows
 from rerank_core.config import Config
 from schemas.records import Rejected

@@ -1,81 +1,20 @@
-"""Shards: which query goes where, and stages as seen from outside."""
+"""Stages as seen from outside."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from pipelines.transforms import (
-    FetchCandidates,
-    MakeShards,
-    RankCandidates,
-    ReuseScores,
-    ScoreCandidates,
-    Shard,
-    Stage,
-    TagFeatures,
-    WorkersModel,
-    _assign,
-    _make_shard,
-    shard_count,
-    shard_of,
-)
+from pipelines.shards import MakeShards, Shard, Stage, _make_shard
+from pipelines.transforms import FetchCandidates, RankCandidates, ReuseScores, ScoreCandidates, TagFeatures
+from pipelines.workers import WorkersModel
 from rerank_core.config import Config
 from rerank_core.text import query_id
 from schemas.records import Document, Query, Rejected
 from tests.fakes import FakeScorer, fake, forbidden
 
-TEXTS = st.lists(st.text("abcdefgh", min_size=1), unique_by=query_id, min_size=1, max_size=40)
-
 
 def query(text: str) -> Query:
     return Query(query_id(text), text, 1, 1, ())
-
-
-@given(queries=st.integers(0, 10**7), size=st.integers(1, 10**4))
-def test_there_are_just_enough_shards(queries: int, size: int) -> None:
-    total = shard_count(queries, size)
-    assert total >= 1
-    assert total * size >= queries
-    assert total == 1 or (total - 1) * size < queries
-
-
-@given(texts=TEXTS, size=st.integers(1, 10), seed=st.randoms(use_true_random=False))
-def test_every_query_is_in_one_shard_whatever_the_order(
-    texts: list[str], size: int, seed: random.Random
-) -> None:
-    def shards(ordered: list[str]) -> list[Shard]:
-        grouped: dict[tuple[int, int], list[tuple[Query, bytes]]] = {}
-        for text in ordered:
-            blobs = [b"b" * 24, b"a" * 24]
-            seed.shuffle(blobs)
-            joined = (query_id(text), {"query": [query(text)], "previous": blobs})
-            for key, value in _assign(joined, len(ordered), size):
-                grouped.setdefault(key, []).append(value)
-        return sorted(map(_make_shard, grouped.items()))
-
-    made = shards(texts)
-    shuffled = list(texts)
-    seed.shuffle(shuffled)
-    assert shards(shuffled) == made
-    asked = [group.query.text for shard in made for group in shard.groups]
-    assert sorted(asked) == sorted(texts)
-    for shard in made:
-        assert shard.total == shard_count(len(texts), size)
-        assert 0 <= shard.number < shard.total
-        ids = [group.query.query_id for group in shard.groups]
-        assert ids == sorted(ids)
-        assert {shard_of(one, shard.total) for one in ids} == {shard.number}
-        assert shard.previous == (b"a" * 24 + b"b" * 24,) * len(ids)
-
-
-def test_a_query_that_is_not_asked_again_is_no_query_of_the_night() -> None:
-    assert not list(_assign(("ff", {"query": [], "previous": [b"x" * 24]}), 3, 1))
-    ((_, value),) = _assign(("ff", {"query": [query("a")], "previous": []}), 3, 1)
-    assert value == (query("a"), b"")
 
 
 def test_a_stage_is_named_after_its_class() -> None:

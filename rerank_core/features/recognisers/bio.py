@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,51 +10,57 @@ from rerank_core.features.recognisers import LABELS
 
 TAGS = ("O", *(f"{place}-{label}" for label in LABELS for place in "BI"))
 
+ALLOWED = np.array([[0.0 if b[0] != "I" or a[2:] == b[2:] else -np.inf for b in TAGS] for a in TAGS])
+"""Log-odds [TAGS before, TAGS after] that say no more than what may follow what."""
 
-def best_sequences(answers: Sequence[Any]) -> list[Any]:
-    """Indices into TAGS: for each text's [tokens, TAGS] log-odds, its likeliest well-formed sequence (Viterbi).
+CERTAIN = float(np.log(1000))
+
+
+def best_sequences(answers: Sequence[np.ndarray], *, follows: np.ndarray = ALLOWED) -> list[np.ndarray]:
+    """For each text the likeliest well-formed sequence of tags (Viterbi), as int64 indices into TAGS.
 
     A token is O for certain where O is a thousand times as likely as any other tag; what stands between two such is
     searched, all stretches of a call at once.
+
+    Args:
+        answers: each text's log-odds, float [tokens, TAGS].
+        follows: log-odds of each tag after each other; -inf where none may. A text begins as if after an O.
     """
     if not sum(map(len, answers)):
         return [np.zeros(0, np.int64) for _ in answers]
-    scores = np.concatenate(answers)
-    open_ = scores[:, 1:].max(axis=1) > scores[:, 0] - np.log(1000)
+    scores = np.concatenate(answers).astype(np.float64)
+    ends = np.cumsum([len(answer) for answer in answers])  # of texts
+    open_ = scores[:, 1:].max(axis=1) > scores[:, 0] - CERTAIN
     begins = open_ & ~np.append(False, open_[:-1])
-    firsts = np.cumsum([0, *map(len, answers)])[:-1]
-    firsts = firsts[firsts < len(scores)]  # of texts; the last ones may be empty
-    begins[firsts] = open_[firsts]  # a stretch ends with its text
+    others = ends[ends < len(scores)]
+    begins[others] = open_[others]  # a stretch ends with its text
     starts = np.flatnonzero(begins)
-    number = np.cumsum(begins)[open_] - 1
-    lengths = np.bincount(number, minlength=len(starts))
-    tags = np.zeros(len(scores), np.int64)
+    lengths = np.bincount(np.cumsum(begins)[open_] - 1, minlength=len(starts))
     longest_first = np.argsort(-lengths, kind="stable")
-    _fill(tags, scores, starts[longest_first], lengths[longest_first])
-    return np.split(tags, np.cumsum([len(answer) for answer in answers])[:-1])
+    starts, lengths = starts[longest_first], lengths[longest_first]
+    last = starts + lengths - 1
+    inner = ~np.isin(last + 1, ends)  # these are followed by an O
+    scores[last[inner]] += follows[:, 0]
+    tags = np.zeros(len(scores), np.int64)
+    _fill(tags, scores, starts, lengths, follows)
+    return list(np.split(tags, ends[:-1]))
 
 
-def _fill(tags: Any, scores: Any, starts: Any, lengths: Any) -> None:
+def _fill(
+    tags: np.ndarray, scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, follows: np.ndarray
+) -> None:
     """Write the best sequence of each stretch into `tags`; the stretches come with the longest first."""
-    inside = np.arange(2, len(TAGS), 2)  # I- of each label; its B- stands before it
-    best = np.empty((len(starts), 0))
-    came_from: list[Any] = []
+    came_from: list[np.ndarray] = []
+    best = np.full((len(starts), len(TAGS)), -np.inf)
+    best[:, 0] = 0.0  # each stands after an O
     last = np.zeros(len(starts), np.int64)
     for step in range(lengths[0] if len(lengths) else 0):
         alive = int((lengths > step).sum())
-        here = scores[starts[:alive] + step].copy()
-        if step == 0:
-            here[:, inside] = -np.inf
-            source = np.zeros(here.shape, np.int64)
-        else:
-            last[alive:][: len(best) - alive] = best[alive:].argmax(axis=1)
-            best = best[:alive]
-            source = np.repeat(best.argmax(axis=1)[:, None], len(TAGS), axis=1)
-            source[:, inside] = inside - (best[:, inside - 1] > best[:, inside])
-            here += np.take_along_axis(best, source, axis=1)
-        best = here
-        came_from.append(source)
-    last[: len(best)] = best.argmax(axis=1) if best.size else 0
+        last[alive : len(best)] = best[alive:].argmax(axis=1)
+        ways = best[:alive, :, None] + follows
+        came_from.append(ways.argmax(axis=1))
+        best = ways.max(axis=1) + scores[starts[:alive] + step]
+    last[: len(best)] = best.argmax(axis=1)
     for step in range(len(came_from) - 1, -1, -1):
         alive = len(came_from[step])
         tags[starts[:alive] + step] = last[:alive]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_core.config import Tagging
 from rerank_core import features
+from rerank_core.config import Tagging
 from rerank_core.features import facts_fingerprint, tag_facts, tagger_fingerprint
 from rerank_core.features.recognisers.rules import RulesRecogniser
 from rerank_core.features.role import ROLES
