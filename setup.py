@@ -12,6 +12,7 @@ TRAIN = [
     "sentence-transformers>=5.2,<7",
     "onnx>=1.17,<2",
     "onnxscript>=0.5",
+    "safetensors>=0.4,<1",
 ]
 TEST = [
     "pytest>=8,<10",
@@ -32,7 +33,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["pipelines*", "rerank_core*", "schemas*"]),
-    package_data={"rerank_core": ["models/default/*", "models/default/onnx/*", "models/entities/**/*"]},
+    package_data={
+        "pipelines": ["*.cfg"],
+        "rerank_core": ["models/default/*", "models/default/onnx/*", "models/entities/*", "models/entities/*/*"],
+    },
     install_requires=[
         "apache-beam>=2.70,<3",
         "elasticsearch[orjson]>=8.19,<10",

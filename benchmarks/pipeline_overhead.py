@@ -53,6 +53,7 @@ def main() -> None:
                 log=SAMPLE / "query_log.jsonl",
                 output=f"night{turn}",
                 candidates={"top_k": top_k},
+                evidence={"top_n": 0},  # inputs of its own, which the bare scorer does not get
             )
             start = time.perf_counter()
             manifest = run(config, run_date=RUN_DATE)

@@ -45,7 +45,7 @@ from pipelines.transforms import (
 )
 from pipelines.verify import NightError, Verified, verify
 from pipelines.worker_errors import worker_errors
-from pipelines.workers import WorkersModel, WorkersReader
+from pipelines.workers import WorkersReader, workers_model, workers_reader
 from rerank_core.config import Config, ConfigError, change_paths, to_dict, window
 from rerank_core.evaluation import Level
 from rerank_core.features import default_recogniser, facts_fingerprint, tagger_fingerprint
@@ -85,7 +85,7 @@ class Night:
 def build(pipeline: beam.Pipeline, night: Night) -> None:
     """The graph of a night."""
     config, model = night.config, night.model_fingerprint
-    scorer, reader = WorkersModel(night.load, model), _reader(night)
+    scorer, reader = workers_model(night.load, model), _reader(night)
     log = pipeline | ReadQueryLog(night.source, night.window, config)
     previous = pipeline | ReadPreviousScores(night.previous.files, evidence=night.previous.evidence)
     shards = (log.queries, previous) | MakeShards(config.output.queries_per_shard)
@@ -114,7 +114,7 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
 def _reader(night: Night) -> WorkersReader | None:
     if night.facts_fingerprint is None:
         return None
-    return WorkersReader(
+    return workers_reader(
         night.config,
         facts_fingerprint=night.facts_fingerprint,
         previous=night.previous.facts_files,

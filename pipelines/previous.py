@@ -13,6 +13,7 @@ from pipelines import store
 from rerank_core import rows
 from rerank_core.config import Config
 from rerank_core.scoring.reuse import PreviousScore, pack
+from rerank_core.text import shorten
 from schemas.manifest import ManifestError
 from schemas.records import Evidence, PassageFacts
 
@@ -79,7 +80,7 @@ def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
             yield from _by_query(batch)
     except (OSError, ValueError, KeyError) as error:
         raise ManifestError(
-            f"{path} of the run to reuse is damaged: {error}; set reuse.enabled = false for one night"
+            f"{path} of the run to reuse is damaged: {shorten(str(error))}; set reuse.enabled = false for one night"
         ) from None
 
 
@@ -121,6 +122,6 @@ def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts
                 )
         except (OSError, ValueError, KeyError) as error:
             raise ManifestError(
-                f"{path} of the run to reuse is damaged: {error}; set reuse.enabled = false for one night"
+                f"{path} of the run to reuse is damaged: {shorten(str(error))}; set reuse.enabled = false for one night"
             ) from None
     return found

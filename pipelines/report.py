@@ -54,7 +54,7 @@ RECORDS = {
     "ReadQueryLog": "events -> queries",
     "FetchCandidates": "queries -> pairs",
     "WritePassageTags": "texts -> rows",
-    "FindEvidence": "units -> evidence",
+    "FindEvidence": "units",
     "MineHardNegatives": "pairs -> negatives",
     "WriteHardNegatives": "negatives -> rows",
     "WriteReranked": "pairs -> rows",
@@ -188,7 +188,7 @@ def _note(stage: str, tally: dict[str, float]) -> str:
     if stage == "TagFeatures" and "passages" in tally:
         return f", {int(tally['passages_read']):,} texts read"
     if stage == "FindEvidence" and tally.get("in"):
-        return f", {int(tally['inputs']):,} inputs"
+        return f", {int(tally['inputs']):,} inputs scored"
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from apache_beam.utils.shared import Shared
 
@@ -13,49 +14,61 @@ from rerank_core.features import default_recogniser
 from rerank_core.features.reader import PassageReader
 from rerank_core.scoring.scorer import Scorer, ScoringFailed
 
-
-class WorkersModel:
-    """The model as the stages that score share it: one copy a process, loaded when it is first needed."""
-
-    def __init__(self, load: Callable[[], Scorer], fingerprint: str):
-        self._load, self._fingerprint, self._shared = load, fingerprint, Shared()
-
-    def get(self) -> Scorer:
-        """The model.
-
-        Raises:
-            ScoringFailed: it is not the one that the job was started with.
-        """
-        scorer: Scorer = self._shared.acquire(self._load)
-        if scorer.fingerprint != self._fingerprint:
-            raise ScoringFailed(
-                f"this worker's model has fingerprint {scorer.fingerprint}, the job was started with "
-                f"{self._fingerprint}: give every worker the same model files"
-            )
-        return scorer
+Opened = TypeVar("Opened")
 
 
-class WorkersReader:
-    """What reads passages, as the stages that need entities share it: one a process."""
+class OncePerProcess(Generic[Opened]):
+    """Opens something when it is first needed; its copies in one process, however they got there, share it.
 
-    def __init__(
-        self, config: Config, *, facts_fingerprint: str, previous: tuple[str, ...], threads: int = 0
-    ):
-        self._config, self._fingerprint = config.tags, facts_fingerprint
-        self._previous, self._threads, self._shared = previous, threads, Shared()
+    Beam's Shared keeps only the last thing that anybody acquired: two of them would put each other out at every
+    shard. So every copy holds what it got.
+    """
 
-    def get(self) -> PassageReader:
-        """The reader.
+    def __init__(self, open_it: Callable[[], Opened]) -> None:
+        self._open, self._shared = open_it, Shared()
+        self._held: Opened | None = None
 
-        Raises:
-            ModelError: this process has another recogniser than the job was started with.
-        """
-        reader: PassageReader = self._shared.acquire(self._open)
-        return reader
+    def get(self) -> Opened:
+        """What `open_it` gives, or gave."""
+        if self._held is None:
+            self._held = self._shared.acquire(self._open)
+        return self._held
 
-    def _open(self) -> PassageReader:
-        return PassageReader(
-            default_recogniser(self._config, threads=self._threads),
-            facts_fingerprint=self._fingerprint,
-            look_up=functools.partial(read_facts, self._previous),
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": None}
+
+
+WorkersModel = OncePerProcess[Scorer]
+WorkersReader = OncePerProcess[PassageReader]
+
+
+def workers_model(load: Callable[[], Scorer], fingerprint: str) -> WorkersModel:
+    """The model of a job; `get` raises ScoringFailed where it is not the one that the job was started with."""
+    return OncePerProcess(functools.partial(_open_model, load, fingerprint))
+
+
+def workers_reader(
+    config: Config, *, facts_fingerprint: str, previous: tuple[str, ...], threads: int
+) -> WorkersReader:
+    """The reader of a job; `get` raises ModelError where its recogniser is not that of the job's start."""
+    return OncePerProcess(functools.partial(_open_reader, config, facts_fingerprint, previous, threads))
+
+
+def _open_model(load: Callable[[], Scorer], fingerprint: str) -> Scorer:
+    scorer = load()
+    if scorer.fingerprint != fingerprint:
+        raise ScoringFailed(
+            f"this worker's model has fingerprint {scorer.fingerprint}, the job was started with {fingerprint}: "
+            "give every worker the same model files"
         )
+    return scorer
+
+
+def _open_reader(
+    config: Config, facts_fingerprint: str, previous: tuple[str, ...], threads: int
+) -> PassageReader:
+    return PassageReader(
+        default_recogniser(config.tags, threads=threads),
+        facts_fingerprint=facts_fingerprint,
+        look_up=functools.partial(read_facts, previous),
+    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pipelines.shards import MakeShards, Shard, Stage, _make_shard
 from pipelines.transforms import FetchCandidates, RankCandidates, ReuseScores, ScoreCandidates, TagFeatures
-from pipelines.workers import WorkersModel
+from pipelines.workers import WorkersModel, workers_model
 from rerank_core.config import Config
 from rerank_core.text import query_id
 from schemas.records import Document, Query, Rejected
@@ -29,7 +29,7 @@ def test_a_stage_is_named_after_its_class() -> None:
 
 
 def model(load: Callable[[], FakeScorer]) -> WorkersModel:
-    return WorkersModel(load, FakeScorer().fingerprint)
+    return workers_model(load, FakeScorer().fingerprint)
 
 
 class FixedSource:
@@ -99,6 +99,6 @@ def test_a_worker_with_another_model_stops_the_night() -> None:
     shard = _make_shard(((0, 1), [(query("a"), b"")]))
     source = FixedSource([document("1")])
     fetched = FetchCandidates(source, Config(), None).handle(shard).shard  # type: ignore[arg-type]
-    other = WorkersModel(fake("another"), "fingerprint-of-the-job")
+    other = workers_model(fake("another"), "fingerprint-of-the-job")
     with pytest.raises(ScoringFailed, match="give every worker the same model files"):
         ScoreCandidates(other, tagged=True, progress=None).handle(fetched)

@@ -11,12 +11,12 @@ from rerank_core.features.recognisers import LABELS
 TAGS = ("O", *(f"{place}-{label}" for label in LABELS for place in "BI"))
 
 ALLOWED = np.array([[0.0 if b[0] != "I" or a[2:] == b[2:] else -np.inf for b in TAGS] for a in TAGS])
-"""Log-odds [TAGS before, TAGS after] that say no more than what may follow what."""
+"""Log-odds [TAGS before, TAGS after]: 0 where the one may follow the other. A text begins as if after an O."""
 
 CERTAIN = float(np.log(1000))
 
 
-def best_sequences(answers: Sequence[np.ndarray], *, follows: np.ndarray = ALLOWED) -> list[np.ndarray]:
+def best_sequences(answers: Sequence[np.ndarray]) -> list[np.ndarray]:
     """For each text the likeliest well-formed sequence of tags (Viterbi), as int64 indices into TAGS.
 
     A token is O for certain where O is a thousand times as likely as any other tag; what stands between two such is
@@ -24,7 +24,6 @@ def best_sequences(answers: Sequence[np.ndarray], *, follows: np.ndarray = ALLOW
 
     Args:
         answers: each text's log-odds, float [tokens, TAGS].
-        follows: log-odds of each tag after each other; -inf where none may. A text begins as if after an O.
     """
     if not sum(map(len, answers)):
         return [np.zeros(0, np.int64) for _ in answers]
@@ -38,17 +37,12 @@ def best_sequences(answers: Sequence[np.ndarray], *, follows: np.ndarray = ALLOW
     lengths = np.bincount(np.cumsum(begins)[open_] - 1, minlength=len(starts))
     longest_first = np.argsort(-lengths, kind="stable")
     starts, lengths = starts[longest_first], lengths[longest_first]
-    last = starts + lengths - 1
-    inner = ~np.isin(last + 1, ends)  # these are followed by an O
-    scores[last[inner]] += follows[:, 0]
     tags = np.zeros(len(scores), np.int64)
-    _fill(tags, scores, starts, lengths, follows)
+    _fill(tags, scores, starts, lengths)
     return list(np.split(tags, ends[:-1]))
 
 
-def _fill(
-    tags: np.ndarray, scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, follows: np.ndarray
-) -> None:
+def _fill(tags: np.ndarray, scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
     """Write the best sequence of each stretch into `tags`; the stretches come with the longest first."""
     came_from: list[np.ndarray] = []
     best = np.full((len(starts), len(TAGS)), -np.inf)
@@ -57,7 +51,7 @@ def _fill(
     for step in range(lengths[0] if len(lengths) else 0):
         alive = int((lengths > step).sum())
         last[alive : len(best)] = best[alive:].argmax(axis=1)
-        ways = best[:alive, :, None] + follows
+        ways = best[:alive, :, None] + ALLOWED
         came_from.append(ways.argmax(axis=1))
         best = ways.max(axis=1) + scores[starts[:alive] + step]
     last[: len(best)] = best.argmax(axis=1)
