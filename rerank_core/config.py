@@ -130,7 +130,7 @@ class Tagging:
     recogniser: Literal["spacy", "rules", "transformers", "onnx"] = "spacy"
     recogniser_model: str = ""  # "" is the pipeline that ships with Nightrank, for spacy
     min_idf: Annotated[float, Field(ge=0)] = 2.3
-    reasoning_density: Annotated[float, Field(gt=0)] = 0.18
+    reasoning_density: Annotated[float, Field(gt=0)] = 0.16
 
 
 @dataclass(frozen=True, config=STRICT)
