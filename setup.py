@@ -35,7 +35,12 @@ setup(
     packages=find_packages(include=["pipelines*", "rerank_core*", "schemas*"]),
     package_data={
         "pipelines": ["*.cfg"],
-        "rerank_core": ["models/default/*", "models/default/onnx/*", "models/entities/*", "models/entities/*/*"],
+        "rerank_core": [
+            "models/default/*",
+            "models/default/onnx/*",
+            "models/entities/*",
+            "models/entities/*/*",
+        ],
     },
     install_requires=[
         "apache-beam>=2.70,<3",

@@ -37,7 +37,15 @@ from schemas.manifest import Manifest
 
 OWNER = "nightrank"
 ABANDONED = datetime.timedelta(days=1)  # a half-made index older than this is nobody's work in progress
-COLUMNS = ["query_id", "query", "doc_id", "passage_id", "score", "rank"]
+COLUMNS = [
+    "query_id",
+    "query",
+    "doc_id",
+    "passage_id",
+    "score",
+    "rank",
+    "evidence",
+]  # the last: not in old runs
 PROPERTIES = {
     "query_id": {"type": "keyword"},
     "query": {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 2048}}},
@@ -157,15 +165,19 @@ def query_documents(files: Iterable[str], manifest: Manifest) -> Iterator[Docume
             lists.setdefault(row["query_id"], []).append(row)
         for query_id, rows in lists.items():
             rows.sort(key=lambda row: row["rank"])
-            shown = ("doc_id", "passage_id", "score", "rank")
             source = {
                 "query_id": query_id,
                 "query": rows[0]["query"],
                 "run_id": manifest.run_id,
                 "run_date": manifest.run_date,
-                "results": [{name: row[name] for name in shown} for row in rows],
+                "results": [_result(row) for row in rows],
             }
             yield Document(query_id, source)
+
+
+def _result(row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {name: row[name] for name in ("doc_id", "passage_id", "score", "rank")}
+    return shown | ({"evidence": row["evidence"]} if row.get("evidence") else {})
 
 
 def swap_actions(alias: str, current: str, target: str) -> list[dict[str, Any]]:

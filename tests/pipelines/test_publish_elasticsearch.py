@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import store
+from pipelines import publish_elasticsearch, store
 from pipelines.cli import app
 from pipelines.es_write import SAMPLED, Document, Sample, check_name, open_cluster
 from pipelines.load_elasticsearch import corpus_documents, kind_of, log_documents
@@ -43,6 +43,13 @@ def known(*publications: Publication) -> dict[str, Publication]:
 
 
 # --- documents
+
+
+def test_evidence_goes_along_where_there_is_some() -> None:
+    row = {"doc_id": "d", "passage_id": "d", "score": 0.5, "rank": 1}
+    assert publish_elasticsearch._result(row | {"evidence": "Two here."}) == row | {"evidence": "Two here."}
+    assert publish_elasticsearch._result(row | {"evidence": None}) == row
+    assert publish_elasticsearch._result(row) == row  # of a run before there was any
 
 
 def test_a_query_becomes_one_document_best_first(tmp_path: Path) -> None:
