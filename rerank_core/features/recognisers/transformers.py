@@ -116,8 +116,7 @@ class TransformersRecogniser:
         """Mentions in the text of each (title, text).
 
         Raises:
-            ModelError: see `load`.
-            RecognitionFailed: the model's logits of a passage are no numbers.
+            ModelError: see `load`; or the model's logits of a passage are no numbers, and the message names it.
         """
         return _reader(self._settings, self._fingerprint).recognise(passages)
 

@@ -35,10 +35,6 @@ CLOSE = 0.01
 _SURROGATE = re.compile("[\ud800-\udfff]")  # no tokenizer takes them
 
 
-class RecognitionFailed(RuntimeError):
-    """The model cannot read a passage; the message names it."""
-
-
 class Row(NamedTuple):
     """One input of the model."""
 
@@ -120,7 +116,7 @@ class Reader:
         """Mentions in the text of each (title, text); equal texts are read once.
 
         Raises:
-            RecognitionFailed: the model's logits of a passage are no numbers.
+            ModelError: the model's logits of a passage are no numbers.
         """
         texts = [text for text in dict.fromkeys(text for _, text in passages) if text.strip()]
         found = dict(zip(texts, self._read(texts), strict=True))
@@ -169,7 +165,7 @@ class Reader:
                 end = len(rows[i].ids) - len(self._frame.after.ids)
                 inner = logits[len(self._frame.before.ids) : end]
                 if not (inner < np.inf).all():  # NaN is not below infinity; a label masked by -inf is
-                    raise RecognitionFailed(
+                    raise ModelError(
                         f"the model's logits are NaN or infinite on the passage {shorten(names[i])!r}; the model "
                         "is broken, or its half-precision weights overflow: take a float32 model"
                     )

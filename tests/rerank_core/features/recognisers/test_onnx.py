@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from rerank_core.features.recognisers import Mention
 from rerank_core.features.recognisers import onnx as module
 from rerank_core.features.recognisers.onnx import OnnxRecogniser
-from rerank_core.features.recognisers.windows import RecognitionFailed
+from rerank_core.features.recognisers.windows import ModelError
 from rerank_core.scoring.scorer import ModelError
 
 MakeModel = Callable[..., Path]
@@ -194,7 +194,7 @@ def test_long_texts_are_read_in_windows(make_model: MakeModel) -> None:
 
 def test_a_passage_whose_logits_are_nan_is_named(make_model: MakeModel) -> None:
     recogniser = OnnxRecogniser(make_model())
-    with pytest.raises(RecognitionFailed, match=r"NaN or infinite on the passage 'this is broken'"):
+    with pytest.raises(ModelError, match=r"NaN or infinite on the passage 'this is broken'"):
         recogniser.recognise([("", "in Tacoma"), ("", "this is broken")])
 
 

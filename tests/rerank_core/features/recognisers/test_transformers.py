@@ -18,7 +18,7 @@ from rerank_core.features.recognisers import transformers as module  # noqa: E40
 from rerank_core.features.recognisers.onnx import OnnxRecogniser  # noqa: E402
 from rerank_core.features.recognisers.tokens import read_tag  # noqa: E402
 from rerank_core.features.recognisers.transformers import TransformersRecogniser  # noqa: E402
-from rerank_core.features.recognisers.windows import RecognitionFailed  # noqa: E402
+from rerank_core.features.recognisers.windows import ModelError  # noqa: E402
 from rerank_core.scoring.scorer import ModelError  # noqa: E402
 
 SCHEMES = {
@@ -164,7 +164,7 @@ def test_broken_weights_name_the_passage(tmp_path):
     with torch.no_grad():
         model.classifier.bias[0] = float("nan")
     model.save_pretrained(folder)
-    with pytest.raises(RecognitionFailed, match=r"on the passage 'Cad ab'"):
+    with pytest.raises(ModelError, match=r"on the passage 'Cad ab'"):
         TransformersRecogniser(folder).recognise([("", "Cad ab")])
 
 
