@@ -22,7 +22,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from rerank_core.features.recognisers import Mention
 from rerank_core.features.recognisers import onnx as module
 from rerank_core.features.recognisers.onnx import OnnxRecogniser
-from rerank_core.features.recognisers.windows import ModelError
 from rerank_core.scoring.scorer import ModelError
 
 MakeModel = Callable[..., Path]

@@ -18,7 +18,6 @@ from rerank_core.features.recognisers import transformers as module  # noqa: E40
 from rerank_core.features.recognisers.onnx import OnnxRecogniser  # noqa: E402
 from rerank_core.features.recognisers.tokens import read_tag  # noqa: E402
 from rerank_core.features.recognisers.transformers import TransformersRecogniser  # noqa: E402
-from rerank_core.features.recognisers.windows import ModelError  # noqa: E402
 from rerank_core.scoring.scorer import ModelError  # noqa: E402
 
 SCHEMES = {

@@ -13,7 +13,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from rerank_core.features.recognisers.tokens import read_tags
 from rerank_core.features.recognisers.windows import (
     CLOSE,
-    ModelError,
     Reader,
     Row,
     file_digest,
@@ -23,6 +22,7 @@ from rerank_core.features.recognisers.windows import (
     merge,
     plan_windows,
 )
+from rerank_core.scoring.scorer import ModelError
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "I-DATE"]
 TAGS = read_tags(dict(enumerate(NAMES)), source="test")
