@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -66,5 +67,5 @@ class PassageReader:
     def _remember(self, facts: Mapping[str, PassageFacts]) -> None:
         with self._lock:
             self._known.update(facts)
-            for key in list(self._known)[: max(0, len(self._known) - REMEMBERED)]:
+            for key in list(itertools.islice(self._known, max(0, len(self._known) - REMEMBERED))):
                 del self._known[key]  # the oldest: a dict keeps the order

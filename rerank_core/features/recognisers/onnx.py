@@ -9,7 +9,6 @@ each row alone, since its company would change what it finds.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rerank_core.features.recognisers import Mention
 from rerank_core.features.recognisers.tokens import TOKENS_VERSION, Tag, read_tags
-from rerank_core.features.recognisers.windows import Reader, Row, file_digest, longest_input
+from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, file_digest, longest_input
 from rerank_core.scoring.model_folder import find_onnx, padding_id, read_json
 from rerank_core.scoring.onnx import (
     DYNAMIC_QUANTISATION,
@@ -61,10 +59,10 @@ class _Model(NamedTuple):
     fingerprint: str
 
 
-class OnnxRecogniser:
+class OnnxRecogniser(TokenRecogniser):
     """A token-classification model in ONNX Runtime. Safe to share between threads.
 
-    It pickles as its settings and fingerprint. The model is loaded at the first passage, once a process.
+    Its fingerprint: 32 hex digits over the ONNX file, its external data, tokenizer.json, the labels and max_length.
 
     Args:
         folder: the model's folder.
@@ -96,26 +94,8 @@ class OnnxRecogniser:
         self._settings = _Settings(str(folder), onnx_file, max_length, max_tokens, threads)
         self._fingerprint = _describe(self._settings).fingerprint
 
-    @property
-    def fingerprint(self) -> str:
-        """32 hex digits over the ONNX file, its external data, tokenizer.json, the labels and max_length."""
-        return self._fingerprint
-
-    def load(self) -> None:
-        """Load the model now, to see what is wrong with it.
-
-        Raises:
-            ModelError: it is no token-classification model, or not the one that this was made with.
-        """
-        _reader(self._settings, self._fingerprint)
-
-    def recognise(self, passages: Sequence[tuple[str, str]]) -> list[tuple[Mention, ...]]:
-        """Mentions in the text of each (title, text).
-
-        Raises:
-            ModelError: see `load`; or the model's logits of a passage are no numbers, and the message names it.
-        """
-        return _reader(self._settings, self._fingerprint).recognise(passages)
+    def _open(self) -> Reader:
+        return _load(self._settings, self._fingerprint)
 
 
 class _Engine:
@@ -170,15 +150,6 @@ class _Engine:
                 f"{model.path} has {first.shape[1]} labels, id2label of its config.json {len(model.tags)}; copy "
                 "both from one model"
             )
-
-
-_LOCK = threading.Lock()
-
-
-def _reader(settings: _Settings, expected: str) -> Reader:
-    """The model, loaded once a process however many copies of a recogniser there are."""
-    with _LOCK:
-        return _load(settings, expected)
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,6 @@ The text goes through the model's fast tokenizer, exactly as in `onnx`, so that 
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rerank_core.features.recognisers import Mention
 from rerank_core.features.recognisers.tokens import TOKENS_VERSION, Tag, read_tags
-from rerank_core.features.recognisers.windows import Reader, Row, file_digest, longest_input
+from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, file_digest, longest_input
 from rerank_core.scoring.model_folder import read_json
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
@@ -63,10 +61,10 @@ class _Settings(NamedTuple):
     max_tokens: int
 
 
-class TransformersRecogniser:
+class TransformersRecogniser(TokenRecogniser):
     """A token-classification model in PyTorch. Safe to share between threads.
 
-    It pickles as its settings and fingerprint. The model is loaded at the first passage, once a process.
+    Its fingerprint: 32 hex digits over the weights, config.json, the tokenizer's files and max_length.
 
     Args:
         name_or_folder: a local folder, or a name on the Hugging Face Hub.
@@ -99,26 +97,8 @@ class TransformersRecogniser:
         self._settings = _Settings(name, revision, device, max_length, max_tokens)
         self._fingerprint = _identity(_fetch(name, revision), max_length)
 
-    @property
-    def fingerprint(self) -> str:
-        """32 hex digits over the weights, config.json, the tokenizer's files and max_length."""
-        return self._fingerprint
-
-    def load(self) -> None:
-        """Load the model now, to see what is wrong with it.
-
-        Raises:
-            ModelError: it is no token-classification model, or not the one that this was made with.
-        """
-        _reader(self._settings, self._fingerprint)
-
-    def recognise(self, passages: Sequence[tuple[str, str]]) -> list[tuple[Mention, ...]]:
-        """Mentions in the text of each (title, text).
-
-        Raises:
-            ModelError: see `load`; or the model's logits of a passage are no numbers, and the message names it.
-        """
-        return _reader(self._settings, self._fingerprint).recognise(passages)
+    def _open(self) -> Reader:
+        return _load(self._settings, self._fingerprint)
 
 
 class _Engine:
@@ -148,15 +128,6 @@ class _Engine:
             tensors = {name: torch.tensor(value, device=self._device) for name, value in inputs.items()}
             logits = self._model(**tensors).logits.float().cpu().numpy()
         return [logits[i, : len(row.ids)] for i, row in enumerate(rows)]
-
-
-_LOCK = threading.Lock()
-
-
-def _reader(settings: _Settings, expected: str) -> Reader:
-    """The model, loaded once a process however many copies of a recogniser there are."""
-    with _LOCK:
-        return _load(settings, expected)
 
 
 @lru_cache(maxsize=4)

@@ -9,8 +9,10 @@ only, but where two labels are that close to each other the row is read again, a
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import re
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -264,3 +266,41 @@ def file_digest(path: Path) -> str:
 def _digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_LOCK = threading.Lock()
+
+
+class TokenRecogniser(abc.ABC):
+    """A recogniser that pickles as its settings and fingerprint; its model is loaded at the first passage."""
+
+    _fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the model's files and of the parameters that decide a mention."""
+        return self._fingerprint
+
+    def load(self) -> None:
+        """Load the model now, to see what is wrong with it.
+
+        Raises:
+            ModelError: it is no token-classification model, or not the one that this was made with.
+        """
+        self._reader()
+
+    def recognise(self, passages: Sequence[tuple[str, str]]) -> list[tuple[Mention, ...]]:
+        """Mentions in the text of each (title, text).
+
+        Raises:
+            ModelError: see `load`; or the model's logits of a passage are no numbers, and the message names it.
+        """
+        return self._reader().recognise(passages)
+
+    def _reader(self) -> Reader:
+        with _LOCK:
+            return self._open()
+
+    @abc.abstractmethod
+    def _open(self) -> Reader:
+        """The model, loaded once a process however many copies of a recogniser there are."""
