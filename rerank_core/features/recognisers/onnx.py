@@ -19,14 +19,14 @@ import numpy as np
 
 from rerank_core.features.recognisers.tokens import TOKENS_VERSION, Tag, read_tags
 from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, file_digest, longest_input
+from rerank_core.scoring.batched import cores
+from rerank_core.scoring.encoding import load_tokenizer
 from rerank_core.scoring.model_folder import find_onnx, padding_id, read_json
 from rerank_core.scoring.onnx import (
     DYNAMIC_QUANTISATION,
     INPUTS,
     INTEGERS,
-    cores,
     external_files,
-    load_tokenizer,
     model_holds,
     open_session,
 )

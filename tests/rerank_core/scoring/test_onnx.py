@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnxruntime.quantization import quantize_dynamic
 
 import rerank_core
+from rerank_core.scoring.encoding import load_tokenizer
 from rerank_core.scoring.onnx import OnnxScorer
 from rerank_core.scoring.scorer import MeasuresOverflow, ModelError, score_checked
 
@@ -73,7 +74,7 @@ def test_two_labels_give_their_difference(make_model: MakeModel) -> None:
 
 
 def _inputs(scorer: OnnxScorer, pair: tuple[str, str]) -> dict[str, np.ndarray]:
-    ids = np.array([scorer._whole.encode(*pair).ids])
+    ids = scorer._encoder.encode([pair])[0].ids[None].astype(np.int64)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
@@ -136,12 +137,12 @@ def test_overflow_counts_the_tokens_that_were_not_seen(make_model: MakeModel) ->
 
 
 def test_overflow_skips_no_text_that_is_too_long(make_model: MakeModel) -> None:
-    """Short ASCII texts are not tokenised; whatever is skipped must be short in truth."""
-    scorer = OnnxScorer(make_model(), max_length=12)
+    folder = make_model()
+    scorer, tokenizer = OnnxScorer(folder, max_length=12), load_tokenizer(folder / "tokenizer.json")
     random = np.random.default_rng(0)
     texts = ["".join(random.choice(list("ab ,砂éﷺ"), size=random.integers(0, 14))) for _ in range(400)]
     pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    counted = [max(0, len(scorer._whole.encode(*pair).ids) - 12) for pair in pairs]
+    counted = [max(0, len(tokenizer.encode(*pair).ids) - 12) for pair in pairs]
     assert scorer.overflow(pairs).tolist() == counted
     assert 0 < counted.count(0) < len(pairs)
 
@@ -162,7 +163,7 @@ def test_max_length_beyond_the_models_positions(make_model: MakeModel, config: A
         OnnxScorer(folder, max_length=limit + 1)
 
 
-@pytest.mark.parametrize("options", [{"max_length": 4}, {"max_tokens": 0}, {"threads": -1}])
+@pytest.mark.parametrize("options", [{"max_length": 4}, {"max_tokens": -1}, {"threads": -1}])
 def test_senseless_settings(make_model: MakeModel, options: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         OnnxScorer(make_model(), **options)

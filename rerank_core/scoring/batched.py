@@ -1,0 +1,152 @@
+"""The part of a backend that all of them share: pairs to rows to batches to logits.
+
+A backend adds `run`, which takes the rows of one batch. Threads share out the batches (`streams` run at once), and a
+batch that does not fit into memory is halved, and with it the budget of all that follow. The rows of the next pairs are
+read while the model works on these.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from rerank_core.scoring.batching import plan_batches
+from rerank_core.scoring.encoding import Row
+from rerank_core.scoring.scorer import ModelError
+
+WINDOW = 2048
+"""Pairs whose rows are made, and sorted into batches, together."""
+
+
+class OutOfMemory(RuntimeError):
+    """A batch did not fit into the device's memory."""
+
+
+class Encoder(Protocol):
+    """Pairs to rows, as `rerank_core.scoring.encoding.PairEncoder`."""
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]: ...
+
+    def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray: ...
+
+
+class BatchedScorer(ABC):
+    """A scorer that works in batches. Safe to share between threads.
+
+    Args:
+        encoder: makes rows.
+        fingerprint: identity of all that changes a logit.
+        max_tokens: most tokens of one batch, padding counted.
+        streams: batches that run at once.
+        reads_tags: whether the model was trained to read tags.
+        chunk: pairs that one call of `score` should get (see `rerank_core.scoring.scorer.score_checked`).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        fingerprint: str,
+        max_tokens: int,
+        streams: int = 1,
+        reads_tags: bool = False,
+        chunk: int = 512,
+    ) -> None:
+        self._encoder, self._fingerprint, self._max_tokens = encoder, fingerprint, max_tokens
+        self.reads_tags, self.chunk, self.halvings = reads_tags, chunk, 0
+        self._pool = ThreadPoolExecutor(streams)
+        self._reader = ThreadPoolExecutor(1)
+
+    @abstractmethod
+    def run(self, rows: Sequence[Row]) -> np.ndarray:
+        """One float32 logit a row, shape [len(rows)].
+
+        Raises:
+            OutOfMemory: fewer rows may fit.
+        """
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over the weights, the tokenizer, max_length, the engine and its precision."""
+        return self._fingerprint
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a batch: as configured, or what memory has left of it."""
+        return self._max_tokens
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """One logit a pair: float32, shape [len(pairs)]; of two labels, label 1's logit minus label 0's."""
+        windows = [pairs[at : at + WINDOW] for at in range(0, len(pairs), WINDOW)]
+        parts = [self._score(rows) for rows in self._reader.map(self._encoder.encode, windows)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Tokens of each pair beyond max_length, which `score` does not see: int32, shape [len(pairs)]."""
+        return self._encoder.overflow(pairs)
+
+    def _score(self, rows: Sequence[Row]) -> np.ndarray:
+        logits = np.empty(len(rows), np.float32)
+        batches = plan_batches([len(row.ids) for row in rows], self._max_tokens)
+        answers = self._pool.map(self._run, ([rows[i] for i in batch] for batch in batches))
+        for batch, answer in zip(batches, answers, strict=True):
+            logits[batch] = answer
+        return logits
+
+    def _run(self, rows: Sequence[Row]) -> np.ndarray:
+        try:
+            return self.run(rows)
+        except OutOfMemory:
+            if len(rows) == 1:
+                raise
+            # Rows are sorted: the first is the longest. The smaller budget stays, or every batch would fail once.
+            self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids)) // 2)
+            self.halvings += 1
+        middle = len(rows) // 2
+        return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
+
+
+def padded(
+    rows: Sequence[Row], *, pad_id: int, dtypes: dict[str, type], width: int = 0
+) -> dict[str, np.ndarray]:
+    """The rows as arrays [rows, longest row]: input_ids, attention_mask and token_type_ids, as far as `dtypes` names them.
+
+    Args:
+        rows: at least one.
+        pad_id: fills input_ids behind each row.
+        dtypes: NumPy type of each array wanted.
+        width: least width.
+    """
+    shape = (len(rows), max(width, *(len(row.ids) for row in rows)))
+    arrays = {name: np.zeros(shape, dtype) for name, dtype in dtypes.items()}
+    arrays["input_ids"][:] = pad_id
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        arrays["input_ids"][i, :n] = row.ids
+        arrays["attention_mask"][i, :n] = 1
+        if "token_type_ids" in arrays:
+            arrays["token_type_ids"][i, :n] = row.types
+    return arrays
+
+
+def one_logit(output: np.ndarray) -> np.ndarray:
+    """float32 of shape [rows] from a model's output of shape [rows], [rows, 1] or [rows, 2]."""
+    if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
+        return output.reshape(-1).astype(np.float32)
+    if output.ndim == 2 and output.shape[1] == 2:
+        wide = output.astype(np.float32)
+        return wide[:, 1] - wide[:, 0]
+    raise ModelError(
+        f"the output has shape {list(output.shape)}, not [rows, 1] or [rows, 2]: an embedding model, a "
+        "generative one or a classifier of more labels. Export a cross-encoder"
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
