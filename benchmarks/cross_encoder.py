@@ -3,10 +3,10 @@
     python -m benchmarks.cross_encoder --data DIR --to DIR [--steps 900] [--base WEIGHTS_DIR]
 
 Every engine of `benchmarks.scoring` must run the same weights, so they have to be of a class that all of them know:
-BertForSequenceClassification, which the shipped model is not. all-MiniLM-L6-v2 is fine-tuned with a listwise loss on the
-train questions that the shipped model learns from. It ranks well enough for a loss of precision to show in nDCG; no
-more is asked of it. Some twenty minutes on two idle cores. TO gets model.safetensors, onnx/model.onnx in fp32, and what sentence-transformers needs.
-Needs the extra train.
+BertForSequenceClassification, which the shipped model is not. all-MiniLM-L6-v2 is fine-tuned with a listwise loss on
+the train questions that the shipped model learns from. It ranks well enough for a loss of precision to show in nDCG;
+no more is asked of it. Some twenty minutes on two idle cores. TO gets model.safetensors, onnx/model.onnx in fp32, and
+what sentence-transformers needs. Needs the extra train.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class BatchedScorer(ABC):
 def padded(
     rows: Sequence[Row], *, pad_id: int, dtypes: dict[str, type], width: int = 0
 ) -> dict[str, np.ndarray]:
-    """The rows as arrays [rows, longest row]: input_ids, attention_mask and token_type_ids, as far as `dtypes` names them.
+    """The rows as arrays [rows, longest row]: input_ids, attention_mask, token_type_ids, as far as `dtypes` names them.
 
     Args:
         rows: at least one.
@@ -123,7 +123,7 @@ def padded(
         width: least width.
     """
     shape = (len(rows), max(width, *(len(row.ids) for row in rows)))
-    arrays = {name: np.zeros(shape, dtype) for name, dtype in dtypes.items()}
+    arrays: dict[str, np.ndarray] = {name: np.zeros(shape, dtype) for name, dtype in dtypes.items()}
     arrays["input_ids"][:] = pad_id
     for i, row in enumerate(rows):
         n = len(row.ids)
