@@ -35,8 +35,8 @@ $(VENV)/.installed-cpu: setup.py | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-cpu
-	@echo "Installing what the tests and checks need ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,dev]'
+	@echo "Installing what the tests and checks need, every engine among it (torch is 5 GB); some minutes ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,openvino,train,dev]'
 	@touch $@
 
 # Two packages without their dependencies, which are the installed client's own.

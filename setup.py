@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 CPU = ["onnxruntime>=1.22,<2", "tokenizers>=0.21,<1"]
 GPU = ["onnxruntime-gpu>=1.22,<2", "tokenizers>=0.21,<1"]  # cannot be installed beside onnxruntime
+OPENVINO = ["openvino>=2025.4,<2027", "nncf>=2.19,<4", "tokenizers>=0.21,<1"]
 TRAIN = [
     "torch>=2.6,<3",
     "transformers>=5,<6",
@@ -54,6 +55,6 @@ setup(
         "tantivy>=0.24,<0.28",
         "typer>=0.15,<1",
     ],
-    extras_require={"cpu": CPU, "gpu": GPU, "train": TRAIN, "test": TEST, "dev": DEV},
+    extras_require={"cpu": CPU, "gpu": GPU, "openvino": OPENVINO, "train": TRAIN, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["nightrank = pipelines.cli:main"]},
 )

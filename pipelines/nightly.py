@@ -51,7 +51,7 @@ from rerank_core.evaluation import Level
 from rerank_core.features import default_recogniser, facts_fingerprint, tagger_fingerprint
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
-from rerank_core.scoring import load_scorer
+from rerank_core.scoring import Options, load_scorer
 from rerank_core.scoring.scorer import Scorer, reads_tags
 from rerank_core.text import fingerprint
 from schemas.manifest import Manifest
@@ -217,16 +217,10 @@ def open_source(config: Config, window: Window | None = None) -> Source:
 
 
 def _loader(config: Config, options: PipelineOptions) -> Loader:
-    scoring = config.scoring
-    return functools.partial(
-        load_scorer,
-        scoring.model or None,
-        backend=scoring.backend,
-        onnx_file=scoring.onnx_file,
-        max_length=scoring.max_length,
-        max_tokens=scoring.max_tokens,
-        threads=threads_per_worker(options, scoring.threads),
-    )
+    scoring = dataclasses.asdict(config.scoring)
+    fields = {name: scoring[name] for name in ("backend", *Options._fields)}
+    fields["threads"] = threads_per_worker(options, config.scoring.threads)
+    return functools.partial(load_scorer, config.scoring.model or None, **fields)
 
 
 def _tagger(config: Config) -> tuple[str | None, str | None]:

@@ -138,11 +138,18 @@ class Scoring:
     """The model and how it is run."""
 
     model: str = ""  # "" is the model that ships with Nightrank
+    backend: Literal["auto", "onnx", "openvino", "torch", "causal_lm", "bi_encoder"] = "onnx"
     onnx_file: str = ""  # "" is onnx/model.onnx, or the only ONNX file there
-    backend: Literal["onnx"] = "onnx"
+    precision: Literal["", "fp32", "bf16", "fp16", "int8"] = ""  # "" is the backend's own
+    device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    allow_fallback: bool = False
     max_length: Annotated[int, Field(ge=8)] = 256
-    max_tokens: Annotated[int, Field(ge=1)] = 512
+    max_tokens: NonNegative = 0
     threads: NonNegative = 0
+    instruction: str = ""
+    compile: bool = False
+    trust_remote_code: bool = False
+    tuning: str = ""  # "" is the user's cache folder
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -235,7 +242,7 @@ class Config:
 PATHS = {
     "source": ("log", "index"),
     "source.elasticsearch": ("ca_file", "client_cert", "client_key", "query_template", "filter"),
-    "scoring": ("model",),
+    "scoring": ("model", "tuning"),
     "labels": ("queries", "qrels"),
     "output": ("path",),
     "evaluation": ("queries", "qrels", "sentence_qrels"),
@@ -300,8 +307,13 @@ def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable
 
 
 def _resolve(config: Config, base: Path) -> Config:
+    given = config
     config = change_paths(config, lambda value: _absolute(value, base))
-    recogniser = config.tags.recogniser_model  # a folder, or the name of a pipeline or of a model of a hub
+    # These two name a folder, or a model of a hub ("owner/name") or an installed pipeline: a name stays as it is.
+    if not (base / Path(given.scoring.model).expanduser()).is_dir():
+        scoring = dataclasses.replace(config.scoring, model=given.scoring.model)
+        config = dataclasses.replace(config, scoring=scoring)
+    recogniser = given.tags.recogniser_model
     if recogniser and (base / recogniser).is_dir():
         tags = dataclasses.replace(config.tags, recogniser_model=_absolute(recogniser, base))
         config = dataclasses.replace(config, tags=tags)

@@ -1,13 +1,14 @@
-"""From a model's folder to a scorer. A backend is one module here, one line in BACKENDS and one test.
+"""From a model to a scorer. A backend is one module here, one line in BACKENDS and one test.
 
-Importing this package imports no backend: a machine that only tags or ranks installs no inference engine.
+Importing this package imports no backend: a machine that only tags or ranks installs no inference engine, and one that
+scores with ONNX Runtime no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rerank_core.scoring.scorer import Scorer
@@ -16,41 +17,55 @@ DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "default"
 """The cross-encoder that ships with Nightrank."""
 
 
-def _onnx(folder: Path, **options: Any) -> Scorer:
+class Options(NamedTuple):
+    """How a model is run; each field means what examples/nightly.toml says of it. A field at its default is unset."""
+
+    onnx_file: str = ""
+    precision: str = ""
+    device: str = "cpu"
+    max_length: int = 256
+    max_tokens: int = 0
+    threads: int = 0
+    instruction: str = ""
+    compile: bool = False
+    allow_fallback: bool = False
+    trust_remote_code: bool = False
+
+
+def _onnx(model: str, options: Options) -> Scorer:
     from rerank_core.scoring.onnx import OnnxScorer
 
-    return OnnxScorer(folder, **options)
+    taken = _taken(
+        "onnx", options, "onnx_file", "device", "max_length", "max_tokens", "threads", "allow_fallback"
+    )
+    return OnnxScorer(_folder(model), **taken)
 
 
-BACKENDS: dict[str, Callable[..., Scorer]] = {
+def _openvino(model: str, options: Options) -> Scorer:
+    from rerank_core.scoring.openvino import OpenVinoScorer
+
+    taken = _taken("openvino", options, "onnx_file", "precision", "max_length", "max_tokens", "threads")
+    return OpenVinoScorer(_folder(model), **taken)
+
+
+BACKENDS: dict[str, Callable[[str, Options], Scorer]] = {
     "onnx": _onnx,
+    "openvino": _openvino,
 }
 
 
-def load_scorer(
-    model: str | Path | None = None,
-    *,
-    backend: str = "onnx",
-    onnx_file: str = "",
-    max_length: int = 256,
-    max_tokens: int = 512,
-    threads: int = 0,
-) -> Scorer:
+def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **options: Any) -> Scorer:
     """Load a cross-encoder.
 
     Args:
-        model: folder of a Hugging Face or sentence-transformers cross-encoder; None or "" is the one that
-            ships with Nightrank. A folder, not a name on the Hugging Face Hub: a night downloads nothing.
+        model: folder of a Hugging Face or sentence-transformers cross-encoder, or its name on the Hugging Face Hub;
+            None or "" is the one that ships with Nightrank.
         backend: a key of `BACKENDS`.
-        onnx_file: the ONNX file inside the folder; "" finds it (see `rerank_core.scoring.onnx`).
-        max_length: longest input in tokens, special tokens included; the rest is cut off.
-        max_tokens: most tokens that one batch holds, padding counted. On a CPU larger batches are slower, and
-            need more memory.
-        threads: batches that run at once; 0 is one a core.
+        options: fields of `Options`, as far as the backend knows them.
 
     Raises:
-        ModelError: the folder cannot be used; the message names the file and the remedy.
-        ValueError: an unknown backend.
+        ModelError: the model cannot be used; the message names the file and the remedy.
+        ValueError: an unknown backend, or an option that the backend does not have.
         MissingEngine: the backend's engine is not installed; the message names the extra.
     """
     try:
@@ -58,5 +73,26 @@ def load_scorer(
     except KeyError:
         known = ", ".join(sorted(BACKENDS))
         raise ValueError(f"unknown scoring.backend {backend!r}; known: {known}") from None
-    folder = Path(model) if model else DEFAULT_MODEL
-    return factory(folder, onnx_file=onnx_file, max_length=max_length, max_tokens=max_tokens, threads=threads)
+    return factory(str(model or DEFAULT_MODEL), Options(**options))
+
+
+def _folder(model: str) -> Path:
+    from rerank_core.scoring.model_folder import local_folder
+
+    return local_folder(model)
+
+
+def _taken(backend: str, options: Options, *names: str) -> dict[str, Any]:
+    """The options that a backend has.
+
+    Raises:
+        ValueError: another one is set: what would be ignored is better refused.
+    """
+    given = options._asdict()
+    for name, default in Options._field_defaults.items():
+        if name not in names and given[name] != default:
+            raise ValueError(
+                f"scoring.{name} = {given[name]!r} has no meaning for the {backend} backend; remove it"
+            )
+    # An unset precision is the backend's own choice.
+    return {name: given[name] for name in names if name != "precision" or given[name]}

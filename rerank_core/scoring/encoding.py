@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rerank_core.scoring.model_folder import check_max_length, padding_id, read_json
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import shorten
 
@@ -227,6 +228,30 @@ def _template(encoding: Encoding) -> Template | None:
     of_part = tuple(types[start] if start < end else 0 for start, end in spans)
     before, _, between, _, after = (ids[start:end] for start, end in spans)
     return Template(before, between, after, of_part)  # type: ignore[arg-type]
+
+
+class FolderFacts(NamedTuple):
+    """What a backend needs to know of a model's folder beside the model."""
+
+    encoder: PairEncoder
+    pad_id: int
+    last_id: int  # of the vocabulary
+    reads_tags: bool
+
+
+def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
+    """Tokenizer and settings of a model's folder.
+
+    Raises:
+        ModelError: a file is missing or broken, or the model takes no input of max_length.
+    """
+    config = read_json(folder / "config.json")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    pad_id = padding_id(tokenizer, folder, config)
+    encoder = PairEncoder(tokenizer, max_length=max_length)
+    check_max_length(max_length, config, pad_id=pad_id, folder=folder)
+    reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
+    return FolderFacts(encoder, pad_id, max(tokenizer.get_vocab().values()), reads_tags)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

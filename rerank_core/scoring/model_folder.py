@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rerank_core.scoring.scorer import ModelError
+from rerank_core.text import shorten
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
 OFFSET_POSITIONS = frozenset(
     {
@@ -28,6 +31,30 @@ OFFSET_POSITIONS = frozenset(
 )
 
 
+def local_folder(model: str) -> Path:
+    """The folder of a model: its own, or where the Hugging Face Hub's cache keeps what `model` names there.
+
+    A name is downloaded when it is first used; with HF_HUB_OFFLINE=1 it must be in the cache already. Code and pickled
+    weights are not fetched.
+
+    Raises:
+        ModelError: neither a folder nor a model that can be had.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir() or not _HUB_NAME.fullmatch(model):
+        return folder
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml",
+                                                             "openvino/*.bin"]))  # fmt: skip
+    except Exception as error:  # whatever the network or the hub says
+        raise ModelError(
+            f"no folder {folder}, and no model {model!r} to be had from the Hugging Face Hub "
+            f"({type(error).__name__}: {shorten(str(error))}); name a folder, or download the model once"
+        ) from error
+
+
 def find_onnx(folder: Path, onnx_file: str = "") -> Path:
     """The ONNX file of a model's folder.
 
@@ -35,7 +62,9 @@ def find_onnx(folder: Path, onnx_file: str = "") -> Path:
         ModelError: no folder, no such file, or several to choose from.
     """
     if not folder.is_dir():
-        raise ModelError(f"no model folder at {folder}; scoring.model is a local folder, not a name on a hub")
+        raise ModelError(
+            f"no model folder at {folder}; name the folder of a model, or a model of a hub as owner/name"
+        )
     found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
     names = ", ".join(str(path.relative_to(folder)) for path in found)
     for name in (onnx_file,) if onnx_file else ("onnx/model.onnx", "model.onnx"):

@@ -16,8 +16,6 @@ error, unless `allow_fallback`.
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +24,15 @@ from typing import Any
 import numpy as np
 
 from rerank_core.scoring.batched import BatchedScorer, OutOfMemory, cores, one_logit, padded
-from rerank_core.scoring.encoding import PairEncoder, Row, load_tokenizer
-from rerank_core.scoring.model_folder import check_max_length, find_onnx, padding_id, read_json
+from rerank_core.scoring.encoding import PairEncoder, Row, read_folder
+from rerank_core.scoring.model_folder import find_onnx
+from rerank_core.scoring.onnx_file import (
+    DYNAMIC_QUANTISATION,
+    INPUTS,
+    external_files,
+    file_digest,
+    model_holds,
+)
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 
@@ -38,7 +43,6 @@ except ImportError as error:
         f"the onnx backend needs onnxruntime ({error}): pip install 'nightrank[cpu]'"
     ) from error
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 INTEGERS: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -48,9 +52,6 @@ PROVIDERS = {
 MAX_TOKENS = {"cpu": 512, "cuda": 65_536, "tensorrt": 65_536}
 GPU_STREAMS = 2  # one batch on its way to the device while another is on it
 GPU_CHUNK = 16_384
-# TensorProto.external_data's entry {key: "location", value: NAME} as protobuf writes it, lengths first.
-DYNAMIC_QUANTISATION = re.compile(rb"DynamicQuantize")
-_EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 _OUT_OF_MEMORY = re.compile(r"failed to allocate|out of memory|bad_alloc|BFCArena", re.IGNORECASE)
 
 
@@ -86,32 +87,28 @@ class OnnxScorer(BatchedScorer):
             raise ValueError(f"max_tokens is {max_tokens}, threads {threads}; at least 0 is needed")
         folder = Path(folder)
         path = find_onnx(folder, onnx_file)
-        config = read_json(folder / "config.json")
-        tokenizer_file = folder / "tokenizer.json"
-        tokenizer = load_tokenizer(tokenizer_file)
-        self._pad_id = padding_id(tokenizer, folder, config)
-        encoder = PairEncoder(tokenizer, max_length=max_length)
-        check_max_length(max_length, config, pad_id=self._pad_id, folder=folder)
+        read = read_folder(folder, max_length=max_length)
+        self._pad_id = read.pad_id
         self._session = open_session(path, device=device, allow_fallback=allow_fallback)
         self.device = device_of(self._session)
         self._types = _input_types(self._session, path)
         outputs = [output.name for output in self._session.get_outputs()]
         self._output = "logits" if "logits" in outputs else outputs[0]
-        files = [path, *external_files(path), tokenizer_file]
+        files = [path, *external_files(path), folder / "tokenizer.json"]
         # The same graph gives other digits on another device, so a kept score is not carried from one to another.
         engine = ("onnxruntime",) if self.device == "cpu" else ("onnxruntime", self.device)
         settings = (str(max_length), str(self._pad_id))
         super().__init__(
-            encoder,
+            read.encoder,
             fingerprint=fingerprint(*engine, *settings, *map(file_digest, files))[:32],
             max_tokens=1
             if model_holds(path, DYNAMIC_QUANTISATION)
             else max_tokens or MAX_TOKENS[self.device],
             streams=threads or (cores() if self.device == "cpu" else GPU_STREAMS),
-            reads_tags=read_json(folder / "nightrank.json").get("reads_tags") is True,
+            reads_tags=read.reads_tags,
             chunk=512 if self.device == "cpu" else GPU_CHUNK,
         )
-        self._probe(path, encoder, last=max(tokenizer.get_vocab().values()))
+        self._probe(path, read.encoder, last=read.last_id)
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
         return one_logit(self._call(padded(rows, pad_id=self._pad_id, dtypes=self._types)))
@@ -205,27 +202,3 @@ def _input_types(session: onnxruntime.InferenceSession, path: Path) -> dict[str,
             "attention_mask, and perhaps token_type_ids, of int64. Export a sequence classification model"
         )
     return {name: INTEGERS[kind] for name, kind in held.items()}
-
-
-def external_files(path: Path) -> list[Path]:
-    """Files beside the ONNX file that hold its weights, as its protobuf names them."""
-    with _mapped(path) as view:
-        raw = {view[match.end() : match.end() + match[1][0]] for match in _EXTERNAL.finditer(view)}
-    names = {name.decode("utf-8", "replace").replace("\0", "") for name in raw}
-    # A chance run of bytes in the weights can look like an entry; it names no file.
-    return [path.parent / name for name in sorted(names) if name and (path.parent / name).is_file()]
-
-
-def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
-    with _mapped(path) as view:
-        return pattern.search(view) is not None
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,14 +22,8 @@ from rerank_core.features.recognisers.windows import Reader, Row, TokenRecognise
 from rerank_core.scoring.batched import cores
 from rerank_core.scoring.encoding import load_tokenizer
 from rerank_core.scoring.model_folder import find_onnx, padding_id, read_json
-from rerank_core.scoring.onnx import (
-    DYNAMIC_QUANTISATION,
-    INPUTS,
-    INTEGERS,
-    external_files,
-    model_holds,
-    open_session,
-)
+from rerank_core.scoring.onnx import INTEGERS, open_session
+from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
 from rerank_core.scoring.scorer import ModelError
 from rerank_core.text import fingerprint, shorten
 

@@ -239,7 +239,7 @@ def no_padding(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (shutil.rmtree, r"no model folder at .*scoring.model is a local folder"),
+        (shutil.rmtree, r"no model folder at .*name the folder of a model"),
         (remove("onnx/model.onnx"), r"no ONNX file in .*export the model to .*model.onnx"),
         (remove("tokenizer.json"), r"no .*tokenizer.json; .*save_pretrained"),
         (write("tokenizer.json", "{}"), r"tokenizer.json is not a tokenizer"),

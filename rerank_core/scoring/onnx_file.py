@@ -1,0 +1,37 @@
+"""What an ONNX file says of itself, read without an inference engine."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from pathlib import Path
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+DYNAMIC_QUANTISATION = re.compile(rb"DynamicQuantize")
+# TensorProto.external_data's entry {key: "location", value: NAME} as protobuf writes it, lengths first.
+_EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
+
+
+def external_files(path: Path) -> list[Path]:
+    """Files beside the ONNX file that hold its weights, as its protobuf names them."""
+    with _mapped(path) as view:
+        raw = {view[match.end() : match.end() + match[1][0]] for match in _EXTERNAL.finditer(view)}
+    names = {name.decode("utf-8", "replace").replace("\0", "") for name in raw}
+    # A chance run of bytes in the weights can look like an entry; it names no file.
+    return [path.parent / name for name in sorted(names) if name and (path.parent / name).is_file()]
+
+
+def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    with _mapped(path) as view:
+        return pattern.search(view) is not None
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
