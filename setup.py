@@ -7,14 +7,8 @@ from setuptools import find_packages, setup
 CPU = ["onnxruntime>=1.22,<2", "tokenizers>=0.21,<1"]
 GPU = ["onnxruntime-gpu>=1.22,<2", "tokenizers>=0.21,<1"]  # cannot be installed beside onnxruntime
 OPENVINO = ["openvino>=2025.4,<2027", "nncf>=2.19,<4", "tokenizers>=0.21,<1"]
-TRAIN = [
-    "torch>=2.6,<3",
-    "transformers>=5,<6",
-    "sentence-transformers>=5.2,<7",
-    "onnx>=1.17,<2",
-    "onnxscript>=0.5",
-    "safetensors>=0.4,<1",
-]
+TORCH = ["torch>=2.6,<3", "transformers>=5,<6", "safetensors>=0.4,<1"]
+TRAIN = [*TORCH, "sentence-transformers>=5.2,<7", "onnx>=1.17,<2", "onnxscript>=0.5"]
 TEST = [
     "pytest>=8,<10",
     "pytest-xdist>=3.6,<4",
@@ -55,6 +49,14 @@ setup(
         "tantivy>=0.24,<0.28",
         "typer>=0.15,<1",
     ],
-    extras_require={"cpu": CPU, "gpu": GPU, "openvino": OPENVINO, "train": TRAIN, "test": TEST, "dev": DEV},
+    extras_require={
+        "cpu": CPU,
+        "gpu": GPU,
+        "openvino": OPENVINO,
+        "torch": TORCH,
+        "train": TRAIN,
+        "test": TEST,
+        "dev": DEV,
+    },
     entry_points={"console_scripts": ["nightrank = pipelines.cli:main"]},
 )

@@ -48,9 +48,55 @@ def _openvino(model: str, options: Options) -> Scorer:
     return OpenVinoScorer(_folder(model), **taken)
 
 
+def _torch(model: str, options: Options) -> Scorer:
+    from rerank_core.scoring.torch import TorchScorer
+
+    taken = _taken(
+        "torch", options, "precision", "device", "max_length", "max_tokens", "threads", "compile",
+        "allow_fallback", "trust_remote_code",
+    )  # fmt: skip
+    return TorchScorer(model, **taken)
+
+
+def _causal_lm(model: str, options: Options) -> Scorer:
+    from rerank_core.scoring.causal_lm import CausalLMScorer
+
+    taken = _taken(
+        "causal_lm", options, "precision", "device", "max_length", "max_tokens", "instruction", "allow_fallback",
+        "trust_remote_code",
+    )  # fmt: skip
+    return CausalLMScorer(model, **taken)
+
+
+def _bi_encoder(model: str, options: Options) -> Scorer:
+    from rerank_core.scoring.bi_encoder import BiEncoderScorer
+
+    taken = _taken(
+        "bi_encoder",
+        options,
+        "onnx_file",
+        "precision",
+        "device",
+        "max_length",
+        "max_tokens",
+        "allow_fallback",
+    )
+    return BiEncoderScorer(model, **taken)
+
+
 BACKENDS: dict[str, Callable[[str, Options], Scorer]] = {
     "onnx": _onnx,
     "openvino": _openvino,
+    "torch": _torch,
+    "causal_lm": _causal_lm,
+    "bi_encoder": _bi_encoder,
+}
+EXTRAS = {
+    "onnx": "cpu",
+    "openvino": "openvino",
+    "torch": "torch",
+    "causal_lm": "torch",
+    "bi_encoder": "torch",
 }
 
 
@@ -73,7 +119,16 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
     except KeyError:
         known = ", ".join(sorted(BACKENDS))
         raise ValueError(f"unknown scoring.backend {backend!r}; known: {known}") from None
-    return factory(str(model or DEFAULT_MODEL), Options(**options))
+    try:
+        return factory(str(model or DEFAULT_MODEL), Options(**options))
+    except ImportError as error:
+        from rerank_core.scoring.scorer import MissingEngine
+
+        if isinstance(error, MissingEngine):
+            raise
+        raise MissingEngine(
+            f"the {backend} backend needs {error.name or error}: pip install 'nightrank[{EXTRAS[backend]}]'"
+        ) from error
 
 
 def _folder(model: str) -> Path:
@@ -90,9 +145,10 @@ def _taken(backend: str, options: Options, *names: str) -> dict[str, Any]:
     """
     given = options._asdict()
     for name, default in Options._field_defaults.items():
-        if name not in names and given[name] != default:
+        # How many processors an engine may use says nothing of its answers: one that has no use for it may ignore it.
+        if name not in (*names, "threads") and given[name] != default:
             raise ValueError(
                 f"scoring.{name} = {given[name]!r} has no meaning for the {backend} backend; remove it"
             )
-    # An unset precision is the backend's own choice.
-    return {name: given[name] for name in names if name != "precision" or given[name]}
+    # An unset precision or instruction is the backend's own.
+    return {name: given[name] for name in names if given[name] != ""}

@@ -46,7 +46,7 @@ def keep_first_token(model: Model) -> int:
         if inner is None:
             for reader, known in zip(readers, axes, strict=True):
                 if known is not None:
-                    reader.replace_source_output(_slice(node, known))
+                    reader.replace_source_output(_slice(reader.get_source_output(), known))
             continue
         spared += node.get_type_name() == "MatMul"
         wanted |= {(node.get_name(), number): inner_axis for number, inner_axis in inner.items()}
@@ -110,9 +110,9 @@ def _shape(node: Any) -> Any:
     return ops.constant(np.array([0, 0, -1, last.get_length()] if split else [0, 0, -1], np.int64))
 
 
-def _slice(node: Any, axis: int) -> Any:
+def _slice(output: Any, axis: int) -> Any:
     parts = [ops.constant(np.array([value], np.int64)) for value in (0, 1, 1, axis)]
-    return ops.slice(node.output(0), *parts).output(0)
+    return ops.slice(output, *parts).output(0)
 
 
 def _constant(output: Any) -> np.ndarray | None:

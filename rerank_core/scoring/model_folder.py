@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,27 +32,32 @@ OFFSET_POSITIONS = frozenset(
 )
 
 
-def local_folder(model: str) -> Path:
+ONNX_FILES = ("*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml", "openvino/*.bin")
+
+
+def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES) -> Path:
     """The folder of a model: its own, or where the Hugging Face Hub's cache keeps what `model` names there.
 
-    A name is downloaded when it is first used; with HF_HUB_OFFLINE=1 it must be in the cache already. Code and pickled
-    weights are not fetched.
+    A name is downloaded when it is first used; with HF_HUB_OFFLINE=1 it must be in the cache already.
+
+    Args:
+        model: a folder, or owner/name.
+        patterns: files to fetch: by default those that an engine without torch reads, no code and no pickles.
 
     Raises:
         ModelError: neither a folder nor a model that can be had.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir() or not _HUB_NAME.fullmatch(model):
+    if folder.is_dir() or not _HUB_NAME.fullmatch(str(model)):
         return folder
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml",
-                                                             "openvino/*.bin"]))  # fmt: skip
-    except Exception as error:  # whatever the network or the hub says
+        return Path(snapshot_download(str(model), allow_patterns=list(patterns)))
+    except Exception as error:  # no network, no such name, a gated model: as many classes
         raise ModelError(
-            f"no folder {folder}, and no model {model!r} to be had from the Hugging Face Hub "
-            f"({type(error).__name__}: {shorten(str(error))}); name a folder, or download the model once"
+            f"no folder {model}, and the Hugging Face Hub gives no model of that name ({shorten(str(error))}); check "
+            "the name, or download the model once and name its folder"
         ) from error
 
 

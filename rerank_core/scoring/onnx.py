@@ -52,7 +52,7 @@ PROVIDERS = {
 MAX_TOKENS = {"cpu": 512, "cuda": 65_536, "tensorrt": 65_536}
 GPU_STREAMS = 2  # one batch on its way to the device while another is on it
 GPU_CHUNK = 16_384
-_OUT_OF_MEMORY = re.compile(r"failed to allocate|out of memory|bad_alloc|BFCArena", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(r"failed to allocate|out of memory|bad_alloc|BFCArena", re.IGNORECASE)
 
 
 class OnnxScorer(BatchedScorer):
@@ -124,7 +124,7 @@ class OnnxScorer(BatchedScorer):
             self._session.run_with_iobinding(binding)
             return np.asarray(binding.copy_outputs_to_cpu()[0])
         except Exception as error:  # onnxruntime's own classes share no base but Exception
-            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
                 raise OutOfMemory(shorten(str(error))) from error
             raise
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,8 @@ def test_a_passage_that_cannot_be_scored_is_named() -> None:
 def test_a_folder_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Any] = []
 
-    def load(folder: Any, **options: Any) -> Overlap:
-        loaded.append(folder)
+    def load(model: str, options: Any) -> Overlap:
+        loaded.append(Path(model))
         return Overlap()
 
     monkeypatch.setitem(BACKENDS, "onnx", load)

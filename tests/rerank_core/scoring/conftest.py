@@ -136,3 +136,51 @@ def make_model(tmp_path: Path) -> MakeModel:
         return folder
 
     return make
+
+
+KINDS = ("bert", "roberta", "xlm-roberta", "electra", "modernbert")
+
+
+@pytest.fixture
+def make_transformer(tmp_path: Path, make_model: MakeModel) -> Callable[..., Path]:
+    """`make_transformer(kind, labels=1, **config)`: a tiny random cross-encoder of that kind, with fp32 ONNX."""
+    torch = pytest.importorskip(
+        "torch", reason="needs torch to make the model: pip install 'nightrank[train]'"
+    )
+    transformers = pytest.importorskip("transformers")
+
+    def make(kind: str = "bert", *, labels: int = 1, seed: int = 0, **settings: Any) -> Path:
+        folder = make_model(kind)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        sizes: dict[str, Any] = {
+            "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 16, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 300, "num_labels": labels,
+            "pad_token_id": 0, "type_vocab_size": 2, "attn_implementation": "eager",
+        }  # fmt: skip
+        if kind == "electra":
+            sizes["embedding_size"] = 16
+        if kind == "modernbert":
+            sizes = {k: v for k, v in sizes.items() if k != "type_vocab_size"} | {"local_attention": 8}
+            sizes |= {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+        torch.manual_seed(seed)
+        config = transformers.AutoConfig.for_model(kind, **(sizes | settings))
+        model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+        for parameter in model.parameters():  # from so small numbers as they come, all logits would be alike
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(folder)
+        export(torch, model, folder / "onnx" / "model.onnx", types=kind != "modernbert")
+        return folder
+
+    return make
+
+
+def export(torch: Any, model: Any, path: Path, *, types: bool) -> None:
+    """Write the model as ONNX with dynamic batch and sequence."""
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    sample = {name: torch.ones(2, 12, dtype=torch.int64) for name in names}
+    axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
+    torch.onnx.export(
+        model, (), str(path), kwargs=sample, input_names=names, output_names=["logits"], dynamic_axes=axes,
+        opset_version=17, dynamo=False,
+    )  # fmt: skip
