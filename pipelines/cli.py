@@ -7,6 +7,7 @@ published, or could not be published back; 1 anything else, which is a defect: t
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import logging
@@ -20,7 +21,7 @@ import typer
 
 import pipelines
 from pipelines import report
-from rerank_core.config import ConfigError, load_config
+from rerank_core.config import Config, ConfigError, load_config
 
 BEAM_HELP = (
     "Flags for Apache Beam, after `--`: e.g. -- --direct_num_workers=2 --direct_running_mode=multi_processing, "
@@ -91,11 +92,7 @@ def nightly(
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
 ) -> None:
     """Run one night: rerank the log's queries, mine hard negatives, publish both."""
-    day = (
-        run_date.date()
-        if run_date
-        else datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
-    )
+    day = _day(run_date)
     with _errors():
         from pipelines.nightly import run
 
@@ -106,6 +103,47 @@ def nightly(
         typer.echo(report.manifest_json(manifest))
     elif not quiet:
         report.print_night(manifest, night.output.path)
+
+
+@app.command()
+def autotune(
+    model: Annotated[str, typer.Argument(help="A model, in place of the configured one.")] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The night's TOML; its log and index give the pairs.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help='Take the pairs from a JSONL of {"query", "passage"} instead.'),
+    ] = None,
+    run_date: Annotated[
+        datetime.datetime | None,
+        typer.Option(
+            "--run-date", formats=["%Y-%m-%d"], help="Last day of the log's window; default: yesterday."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure which engine runs a model fastest here without ranking otherwise; backend = "auto" takes it."""
+    from pipelines import report_tuning, tuning
+    from pipelines.nightly import open_source
+
+    with _errors():
+        held = load_config(config) if config else Config()
+        scoring = dataclasses.replace(held.scoring, model=model) if model else held.scoring
+        if pairs:
+            groups = tuning.read_pairs(pairs)
+        elif config:
+            groups = tuning.sample(held, open_source(held), run_date=_day(run_date))
+        else:
+            raise ConfigError("nothing to measure by: give --config FILE of the night, or --pairs FILE")
+        with report_tuning.trying(show=not (quiet or as_json)) as tell:
+            found = tuning.measure(scoring, groups, on_measured=tell)
+        tuning.keep(scoring, found)
+    if as_json:
+        typer.echo(json.dumps(tuning.plain(found)))
+    elif not quiet:
+        report_tuning.print_tuning(found)
 
 
 @app.command()
@@ -203,6 +241,13 @@ def load(
         with report.counter("Loading", unit="documents", show=not (quiet or as_json)) as count:
             done = load_elasticsearch.load(cluster, path, index=index, replace=replace, on_progress=count)
     _print(done, report_cluster.print_loaded, quiet=quiet, as_json=as_json)
+
+
+def _day(run_date: datetime.datetime | None) -> datetime.date:
+    """The day that was given, or yesterday."""
+    if run_date:
+        return run_date.date()
+    return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
 
 def _print(done: Any, show: Callable[[Any], None], *, quiet: bool, as_json: bool) -> None:

@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import pipelines
-from pipelines import progress, store
+from pipelines import progress, store, tuning
 from pipelines.metrics import before_and_after, read_judgements
 from pipelines.options import beam_options, is_local_run, threads_per_worker
 from pipelines.previous import Previous, ReadPreviousScores, find_previous
@@ -176,6 +176,8 @@ def prepare(
     span = window(run_date, config.log.window_days) if config.log.fields.timestamp else None
     source = open_source(config, span)
     described = source.describe()
+    if not load:
+        config = tuning.resolve(config, source, run_date=run_date, local=is_local_run(options))
     load = load or _loader(config, options)
     scorer = load()  # once here: a bad model stops the night before it starts
     model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)

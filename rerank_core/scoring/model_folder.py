@@ -14,6 +14,9 @@ from rerank_core.text import shorten
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+OPENVINO_INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
+"""Where a folder keeps its statically quantised model, as sentence-transformers names it."""
+
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
 OFFSET_POSITIONS = frozenset(

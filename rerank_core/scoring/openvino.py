@@ -22,7 +22,7 @@ import numpy as np
 
 from rerank_core.scoring.batched import BatchedScorer, OutOfMemory, cores, one_logit, padded
 from rerank_core.scoring.encoding import PairEncoder, Row, read_folder
-from rerank_core.scoring.model_folder import find_onnx
+from rerank_core.scoring.model_folder import OPENVINO_INT8, find_onnx
 from rerank_core.scoring.onnx_file import INPUTS, external_files, file_digest
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
@@ -38,7 +38,6 @@ except ImportError as error:
     ) from error
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": ""}
-INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
 MAX_TOKENS = 512
 ROUND = 8  # tokens
 
@@ -125,13 +124,13 @@ def quantised_file(folder: Path) -> Path:
     """The folder's statically quantised model."""
     if not folder.is_dir():
         raise ModelError(f"no model folder at {folder}; scoring.model is a local folder here")
-    for file in (folder / INT8, (folder / INT8).with_suffix(".bin")):
+    for file in (folder / OPENVINO_INT8, (folder / OPENVINO_INT8).with_suffix(".bin")):
         if not file.is_file():
             raise ModelError(
                 f"no {file}; write it with: nightrank autotune {folder} (it needs the folder's ONNX file in fp32), or "
                 "set another scoring.precision"
             )
-    return folder / INT8
+    return folder / OPENVINO_INT8
 
 
 def read_model(path: Path) -> openvino.Model:

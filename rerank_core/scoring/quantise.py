@@ -16,9 +16,9 @@ import numpy as np
 
 from rerank_core.scoring.batched import padded
 from rerank_core.scoring.encoding import read_folder
-from rerank_core.scoring.model_folder import find_onnx
+from rerank_core.scoring.model_folder import OPENVINO_INT8, find_onnx
 from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, model_holds
-from rerank_core.scoring.openvino import INT8, input_types, read_model
+from rerank_core.scoring.openvino import input_types, read_model
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 
 try:
@@ -67,7 +67,7 @@ def quantise(
     chosen = np.linspace(0, len(pairs) - 1, min(CALIBRATION_PAIRS, len(pairs))).astype(int)
     rows = read.encoder.encode([pairs[i] for i in chosen])
     sample = nncf.Dataset([padded([row], pad_id=read.pad_id, dtypes=types) for row in rows])
-    target = to or folder / INT8
+    target = to or folder / OPENVINO_INT8
     target.parent.mkdir(parents=True, exist_ok=True)
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars

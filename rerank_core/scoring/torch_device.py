@@ -22,6 +22,7 @@ from rerank_core.text import shorten
 
 try:
     import torch
+    import transformers
     from transformers import AutoTokenizer
 except ImportError as error:
     raise MissingEngine(
@@ -29,6 +30,8 @@ except ImportError as error:
     ) from error
 
 T = TypeVar("T")
+
+transformers.logging.disable_progress_bar()  # one for each loading of a model, in the middle of a night's own
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda")

@@ -15,8 +15,9 @@ from rerank_core.scoring.scorer import ModelError, score_checked
 openvino = pytest.importorskip("openvino", reason="needs pip install 'nightrank[openvino]'")
 
 from rerank_core.scoring.first_token import keep_first_token  # noqa: E402
+from rerank_core.scoring.model_folder import OPENVINO_INT8  # noqa: E402
 from rerank_core.scoring.onnx import OnnxScorer  # noqa: E402
-from rerank_core.scoring.openvino import INT8, OpenVinoScorer, read_model  # noqa: E402
+from rerank_core.scoring.openvino import OpenVinoScorer, read_model  # noqa: E402
 from rerank_core.scoring.quantise import quantise  # noqa: E402
 
 from .conftest import KINDS  # noqa: E402
@@ -86,7 +87,7 @@ def test_static_int8_ranks_as_fp32_and_knows_no_company(make_transformer: MakeMo
     folder = make_transformer()
     pairs = many(120)
     full = OpenVinoScorer(folder, max_length=60).score(pairs)
-    assert quantise(folder, pairs, max_length=60) == folder / INT8
+    assert quantise(folder, pairs, max_length=60) == folder / OPENVINO_INT8
     scorer = OpenVinoScorer(folder, precision="int8", max_length=60)
     small = scorer.score(pairs)
     assert np.corrcoef(full, small)[0, 1] > 0.98

@@ -1,0 +1,31 @@
+"""What a machine is, as far as it decides which engine is fastest on it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from rerank_core.scoring.batched import cores
+
+
+def machine_name() -> str:
+    """The processor, its features that decide an engine's speed, the cores this process may use, and the GPU."""
+    name, family, flags = platform.processor() or platform.machine(), "", ""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines()]
+        fields = {key.strip(): value.strip() for key, _, value in lines}
+        name = fields.get("model name", name)
+        family = "/".join(fields.get(key, "") for key in ("cpu family", "model", "stepping"))
+        known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
+        flags = " ".join(flag for flag in known if flag in fields.get("flags", "").split())
+    return ", ".join(part for part in (name, family, flags, f"{cores()} cores", gpu_name()) if part)
+
+
+def gpu_name() -> str:
+    """The first NVIDIA GPU by its driver, "" where there is none; asks no inference engine."""
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in file.read_text().splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return ""
