@@ -1,0 +1,378 @@
+"""Engines: pairs a second of each way to run one cross-encoder, beside the peers, on the same weights and pairs.
+
+    python -m benchmarks.scoring --model DIR [--peers PYTHON] [--quick] [--json FILE] [--plot FILE] [--data FOLDER]
+
+DIR is a MiniLM-L6 cross-encoder with safetensors and fp32 ONNX, as `python -m benchmarks.cross_encoder` makes it.
+PYTHON is the interpreter of an environment with benchmarks/peers.txt; without it only our own engines are measured. The
+pairs are dev questions of HotpotQA, MuSiQue, NQ and NFCorpus with their candidates, so lengths are real ones. Every
+round runs each engine once over all pairs, tokenising included; medians of the rounds count.
+
+- ratio_vs_st_default, ratio_vs_best_peer: our fastest engine whose ranking holds, by CrossEncoder.predict on torch, and
+  by the fastest of all peers.
+- ndcg_loss_max: points of nDCG@10 that it loses to fp32, on the worst of the four sets.
+- gemm_share: operations on real tokens (no padding, nothing that is spared) a second, by the best rate of a product of
+  2048 x 2048 matrices in the same precision.
+- padding_share: tokens fed that are padding. tokenise_share: of the time. texts_read_share: texts tokenised, by those fed.
+- rss_mb_*: peak memory of scoring pairs that never repeat, 20,000 and a million of them, with a tiny model.
+- gpu_*: on a machine with a CUDA device, MiniLM-L6, a base and a large model of random weights in bf16 beside
+  sentence-transformers in bf16, and the large one's share of the GPU's measured bf16 peak.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.common import parser, peak_rss_mb, report
+from pipelines.default_sets import dev_sets
+from rerank_core.features.render import passage_text
+from rerank_core.scoring import load_scorer
+from rerank_core.scoring.batched import cores
+from rerank_core.scoring.batching import padding_share, plan_batches
+from rerank_core.scoring.encoding import read_folder
+from rerank_core.scoring.model_folder import read_json
+from rerank_core.scoring.quantise import quantise
+from rerank_core.scoring.scorer import Scorer
+from rerank_core.training.evaluate import EvaluationSet, measure
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SETS = ("hotpotqa", "musique", "nq", "nfcorpus")
+PEERS = ("st_default", "st_onnx_int8", "st_openvino_int8", "flashrank", "rerankers")
+OURS = {
+    "onnx fp32": {"backend": "onnx", "onnx_file": "onnx/model.onnx"},
+    "onnx int8": {"backend": "onnx", "onnx_file": "onnx/model_int8.onnx"},
+    "openvino fp32": {"backend": "openvino", "onnx_file": "onnx/model.onnx"},
+    "openvino bf16": {"backend": "openvino", "precision": "bf16", "onnx_file": "onnx/model.onnx"},
+    "openvino int8": {"backend": "openvino", "precision": "int8"},
+}
+REFERENCE = "onnx fp32"
+MAX_LENGTH = 256
+MAX_LOSS = 0.3  # points of nDCG@10
+GEMM = 2048
+
+Groups = list[tuple[str, list[str]]]
+
+
+class Timed(NamedTuple):
+    """One engine's rounds."""
+
+    seconds: list[float]
+    scores: np.ndarray
+
+
+def sets(data: Path, work: Path, *, queries: int, depth: int) -> list[EvaluationSet]:
+    """The four sets, cut to so many queries and candidates."""
+    cut = []
+    for one in dev_sets(data, work, quick=False):
+        if one.name in SETS:
+            judged = [j._replace(passages=j.passages[:depth]) for j in one.queries[:queries]]
+            cut.append(one._replace(queries=tuple(judged)))
+    return cut
+
+
+def pairs_of(chosen: Sequence[EvaluationSet], *, queries: int) -> Groups:
+    return [
+        (judged.query, [passage_text(p.title, p.text) for p in judged.passages])
+        for one in chosen
+        for judged in one.queries[:queries]
+    ]
+
+
+class Peer:
+    """One of benchmarks/peers.py's engines in a process of its own."""
+
+    def __init__(
+        self, python: str, name: str, *, model: Path, work: Path, calibration: Sequence[Any]
+    ) -> None:
+        script = Path(__file__).with_name("peers.py")
+        self._process = subprocess.Popen(
+            [python, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._ask({"open": name, "model": str(model), "work": str(work), "calibration": list(calibration)})
+
+    def score(self, groups: Groups) -> tuple[float, np.ndarray]:
+        reply = self._ask({"score": groups})
+        return reply["seconds"], np.array(reply["scores"], np.float32)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                f"the peer failed at {next(iter(order))}: run benchmarks/peers.py by hand to see why"
+            )
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+
+class Ours:
+    """One of our engines."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    def score(self, groups: Groups) -> tuple[float, np.ndarray]:
+        pairs = [(query, passage) for query, passages in groups for passage in passages]
+        forget(self.scorer)
+        start = time.perf_counter()
+        scores = self.scorer.score(pairs)
+        return time.perf_counter() - start, scores
+
+    def close(self) -> None:
+        pass
+
+
+def forget(scorer: Scorer) -> None:
+    """Make the encoder read every text anew: what it remembers of the round before is no part of the work."""
+    encoder = getattr(scorer, "_encoder", None)
+    if encoder is not None:
+        encoder._kept.clear()
+        encoder._held = 0
+
+
+def timed(engines: dict[str, Any], groups: Groups, *, rounds: int) -> dict[str, Timed]:
+    """Every engine over all pairs, once a round, in turns."""
+    found = {}
+    for name, engine in engines.items():
+        engine.score(groups[: max(1, len(groups) // 8)])  # warm
+        found[name] = Timed([], np.zeros(0))
+    for number in range(rounds):
+        for name, engine in engines.items():
+            seconds, scores = engine.score(groups)
+            found[name].seconds.append(seconds)
+            found[name] = found[name]._replace(scores=scores)
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    return found
+
+
+def quality(scorer: Scorer, chosen: Sequence[EvaluationSet]) -> dict[str, float]:
+    """nDCG@10 in percent, by set."""
+
+    def scores(query: str, passages: Sequence[Any]) -> np.ndarray:
+        return scorer.score([(query, passage_text(p.title, p.text)) for p in passages])
+
+    return {one.name: 100 * measure(scores, one).ndcg_10 for one in chosen}
+
+
+# What the processor can do
+
+
+def best_rate(product: Callable[[], object], *, seconds: float) -> float:
+    """Operations a second of the fastest of many products of two GEMM x GEMM matrices."""
+    product()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        product()
+        best = min(best, time.perf_counter() - start)
+    return 2 * GEMM**3 / best
+
+
+def gemm_peak(precision: str, *, seconds: float) -> float:
+    """Operations a second of torch's own matrix product (oneDNN, MKL), all cores."""
+    import torch
+
+    torch.set_num_threads(cores())
+    if precision == "int8":
+        a = torch.randint(-127, 127, (GEMM, GEMM), dtype=torch.int8)
+        return best_rate(lambda: torch._int_mm(a, a), seconds=seconds)
+    b = torch.randn(GEMM, GEMM, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    return best_rate(lambda: b @ b, seconds=seconds)
+
+
+def operations(lengths: Sequence[int], config: dict[str, Any], *, spared: bool) -> float:
+    """Multiplications and additions that rows of these lengths need; `spared`: the last layer for one token alone."""
+    h, f, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    n = np.array(lengths, np.float64)
+    whole = 2 * (4 * h * h + 2 * h * f) * n + 4 * h * n * n
+    last = 2 * (2 * h * h) * n + 2 * (2 * h * h + 2 * h * f) + 4 * h * n
+    return float((whole * (layers - spared) + (last if spared else 0)).sum())
+
+
+# Memory
+
+
+def memory(count: int, folder: str) -> float:
+    """Peak memory in MB of scoring `count` pairs that never repeat."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_memory, (count, folder))
+
+
+def _memory(count: int, folder: str) -> float:
+    scorer = load_scorer(folder, backend="openvino", max_length=64)
+    random = np.random.default_rng(0)
+    words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdfgklmnprst"])
+    for start in range(0, count, 5000):
+        size = min(5000, count - start)
+        picked = random.choice(words, (size, 24))
+        lengths = random.integers(2, 20, size)
+        scorer.score(
+            [(" ".join(p[:4]), " ".join(p[4 : 4 + n])) for p, n in zip(picked, lengths, strict=True)]
+        )
+    return peak_rss_mb()
+
+
+def tiny_model(tokenizer_of: Path, to: Path) -> Path:
+    """A cross-encoder of one small layer with the tokenizer of another."""
+    import shutil
+
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from benchmarks.cross_encoder import export
+
+    to.mkdir(parents=True)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer_of / file, to / file)
+    vocabulary = read_json(tokenizer_of / "config.json")["vocab_size"]
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_labels=1, attn_implementation="eager",
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    model.config.save_pretrained(to)
+    export(model, to / "onnx" / "model.onnx")
+    return to
+
+
+@contextmanager
+def closing(engines: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--model", type=Path, required=True)
+    flags.add_argument("--peers", help="Python of the peers' environment")
+    flags.add_argument("--data", type=Path, default=DATA)
+    flags.add_argument("--plot", type=Path, help="write a bar chart here (needs matplotlib)")
+    args = flags.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures, rows = cpu(args, Path(folder))
+    from benchmarks import scoring_gpu
+
+    figures |= scoring_gpu.figures(quick=args.quick)
+    if args.plot:
+        plot(rows, args.plot)
+    report(figures, args.json)
+
+
+def cpu(args: Any, work: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """(all figures, pairs a second of each engine)."""
+    timing = 2 if args.quick else 12  # queries a set
+    chosen = sets(args.data, work, queries=5 if args.quick else 100, depth=20)
+    groups = pairs_of(chosen, queries=timing)
+    held_out = pairs_of(chosen, queries=100)[timing:]
+    calibration = [(q, p) for q, passages in held_out for p in passages[:5]][:300]
+    prepare(args.model, calibration)
+    ours = {name: Ours(load_scorer(args.model, max_length=MAX_LENGTH, **o)) for name, o in OURS.items()}
+    peers = {
+        name: Peer(args.peers, name, model=args.model, work=work / "peers", calibration=calibration)
+        for name in (PEERS if args.peers else ())
+    }
+    with closing(peers):
+        results = timed({**ours, **peers}, groups, rounds=1 if args.quick else 3)
+    count = sum(len(passages) for _, passages in groups)
+    rates = {name: count / statistics.median(t.seconds) for name, t in results.items()}
+    base = quality(ours[REFERENCE].scorer, chosen)
+    losses = {REFERENCE: 0.0}
+    for name in ("openvino int8", "openvino bf16", "onnx int8"):
+        found = quality(ours[name].scorer, chosen)
+        losses[name] = max(base[s] - found[s] for s in base)
+        print(name, {s: f"{base[s]:.2f} -> {found[s]:.2f}" for s in base}, flush=True)
+    best = max((n for n in losses if losses[n] <= MAX_LOSS), key=lambda n: rates[n])
+    figures = {
+        f"pairs_per_second {name}": rate for name, rate in sorted(rates.items(), key=lambda kv: -kv[1])
+    }
+    if args.peers:
+        figures["ratio_vs_st_default"] = rates[best] / rates["st_default"]
+        figures["ratio_vs_best_peer"] = rates[best] / max(rates[name] for name in PEERS)
+    figures |= {f"ndcg_loss {name}": loss for name, loss in losses.items()}
+    figures["ndcg_loss_max"] = losses[best]
+    figures |= shares(
+        args.model, groups, seconds=statistics.median(results[best].seconds), engine=best, quick=args.quick
+    )
+    print(f"fastest that ranks as fp32: {best}", flush=True)
+    tiny = str(tiny_model(args.model, work / "tiny"))
+    figures["rss_mb_small"] = memory(20_000, tiny)
+    figures["rss_mb_large"] = memory(60_000 if args.quick else 1_000_000, tiny)
+    return figures, rates
+
+
+def prepare(model: Path, calibration: Sequence[tuple[str, str]]) -> None:
+    """Write the quantised copies of the model that are missing."""
+    from rerank_core.training.export import quantise as dynamic
+
+    if not (model / "onnx" / "model_int8.onnx").exists():
+        dynamic(model / "onnx" / "model.onnx", model / "onnx" / "model_int8.onnx")
+    quantise(model, calibration, onnx_file="onnx/model.onnx", max_length=MAX_LENGTH)
+
+
+def shares(model: Path, groups: Groups, *, seconds: float, engine: str, quick: bool) -> dict[str, float]:
+    """Where the engine's time and tokens go."""
+    pairs = [(query, passage) for query, passages in groups for passage in passages]
+    encoder = read_folder(model, max_length=MAX_LENGTH).encoder
+    start = time.perf_counter()
+    lengths = [len(row.ids) for row in encoder.encode(pairs)]
+    tokenise = time.perf_counter() - start
+    rounded = [-(-n // 8) * 8 for n in lengths] if engine.startswith("openvino") else lengths
+    fed = sum(len(batch) * rounded[batch[0]] for batch in plan_batches(rounded, 512))
+    precision = engine.split()[-1]
+    done = operations(lengths, read_json(model / "config.json"), spared=engine.startswith("openvino"))
+    peak = gemm_peak(precision, seconds=1 if quick else 8)
+    return {
+        "gemm_peak_gops": peak / 1e9,
+        "gemm_share": done / seconds / peak,
+        "padding_share": 1 - sum(lengths) / fed,
+        "padding_share_unrounded": padding_share(lengths, plan_batches(lengths, 512)),
+        "tokenise_share": tokenise / seconds,
+        "texts_read_share": len({text for pair in pairs for text in pair}) / (2 * len(pairs)),
+        "mean_tokens": float(np.mean(lengths)),
+    }
+
+
+def plot(rates: dict[str, float], to: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    names = sorted(rates, key=lambda name: rates[name])
+    colours = ["#c65d21" if name in PEERS else "#1f6f8b" for name in names]
+    _, axes = pyplot.subplots(figsize=(7, 0.45 * len(names) + 1))
+    bars = axes.barh(names, [rates[name] for name in names], color=colours)
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set_xlabel("pairs a second (MiniLM-L6, real lengths, this machine)")
+    axes.spines[["top", "right"]].set_visible(False)
+    pyplot.tight_layout()
+    pyplot.savefig(to, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
