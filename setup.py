@@ -55,6 +55,7 @@ setup(
         "openvino": OPENVINO,
         "torch": TORCH,
         "train": TRAIN,
+        "bench": ["matplotlib>=3.9,<4"],
         "test": TEST,
         "dev": DEV,
     },

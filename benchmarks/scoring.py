@@ -12,7 +12,7 @@ round runs each engine once over all pairs, tokenising included; medians of the 
 - ndcg_loss_max: points of nDCG@10 that it loses to fp32, on the worst of the four sets.
 - gemm_share: operations on real tokens (no padding, nothing that is spared) a second, by the best rate of a product of
   2048 x 2048 matrices in the same precision.
-- padding_share: tokens fed that are padding. tokenise_share: of the time. texts_read_share: texts tokenised, by those fed.
+- padding_share: tokens fed that are padding. tokenise_share: of the time. texts_read_share: texts read, by those fed.
 - rss_mb_*: peak memory of scoring pairs that never repeat, 20,000 and a million of them, with a tiny model.
 - gpu_*: on a machine with a CUDA device, MiniLM-L6, a base and a large model of random weights in bf16 beside
   sentence-transformers in bf16, and the large one's share of the GPU's measured bf16 peak.
@@ -36,9 +36,9 @@ import numpy as np
 from benchmarks.common import parser, peak_rss_mb, report
 from pipelines.default_sets import dev_sets
 from rerank_core.features.render import passage_text
-from rerank_core.scoring import load_scorer
+from rerank_core.scoring import load_scorer, openvino
 from rerank_core.scoring.batched import cores
-from rerank_core.scoring.batching import padding_share, plan_batches
+from rerank_core.scoring.batching import plan_batches
 from rerank_core.scoring.encoding import read_folder
 from rerank_core.scoring.model_folder import read_json
 from rerank_core.scoring.quantise import quantise
@@ -75,14 +75,14 @@ def sets(data: Path, work: Path, *, queries: int, depth: int) -> list[Evaluation
     cut = []
     for one in dev_sets(data, work, quick=False):
         if one.name in SETS:
-            judged = [j._replace(passages=j.passages[:depth]) for j in one.queries[:queries]]
+            judged = [j._replace(candidates=j.candidates[:depth]) for j in one.queries[:queries]]
             cut.append(one._replace(queries=tuple(judged)))
     return cut
 
 
 def pairs_of(chosen: Sequence[EvaluationSet], *, queries: int) -> Groups:
     return [
-        (judged.query, [passage_text(p.title, p.text) for p in judged.passages])
+        (judged.text, [passage_text(p.title, p.text) for p in judged.candidates])
         for one in chosen
         for judged in one.queries[:queries]
     ]
@@ -341,8 +341,8 @@ def shares(model: Path, groups: Groups, *, seconds: float, engine: str, quick: b
     start = time.perf_counter()
     lengths = [len(row.ids) for row in encoder.encode(pairs)]
     tokenise = time.perf_counter() - start
-    rounded = [-(-n // 8) * 8 for n in lengths] if engine.startswith("openvino") else lengths
-    fed = sum(len(batch) * rounded[batch[0]] for batch in plan_batches(rounded, 512))
+    width, budget = (openvino.ROUND, openvino.MAX_TOKENS) if engine.startswith("openvino") else (1, 512)
+    fed = sum(len(b) * -(-lengths[b[0]] // width) * width for b in plan_batches(lengths, budget))
     precision = engine.split()[-1]
     done = operations(lengths, read_json(model / "config.json"), spared=engine.startswith("openvino"))
     peak = gemm_peak(precision, seconds=1 if quick else 8)
@@ -350,7 +350,6 @@ def shares(model: Path, groups: Groups, *, seconds: float, engine: str, quick: b
         "gemm_peak_gops": peak / 1e9,
         "gemm_share": done / seconds / peak,
         "padding_share": 1 - sum(lengths) / fed,
-        "padding_share_unrounded": padding_share(lengths, plan_batches(lengths, 512)),
         "tokenise_share": tokenise / seconds,
         "texts_read_share": len({text for pair in pairs for text in pair}) / (2 * len(pairs)),
         "mean_tokens": float(np.mean(lengths)),

@@ -272,6 +272,8 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
             rules[side][rule] = int(count)
     truncated = int(verified.stages.get("ScoreCandidates", {}).get("overflow_pairs", 0))
     degraded: dict[str, int | str] = {"truncated_pairs": truncated}
+    if halved := int(verified.stages.get("ScoreCandidates", {}).get("memory_halvings", 0)):
+        degraded["memory_halvings"] = halved
     if failed := int(verified.stages.get("FindEvidence", {}).get("failed", 0)):
         degraded["units_without_evidence"] = failed
     if failed := int(verified.stages.get("FetchCandidates", {}).get("second_searches_failed", 0)):

@@ -222,6 +222,10 @@ def _print_accounts(manifest: Manifest) -> None:
         out.print(
             f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; their column says how many"
         )
+    if halved := manifest.degraded.get("memory_halvings", 0):
+        out.print(
+            f"[yellow]memory[/] fell short {halved:,} times, and batches were halved; lower scoring.max_tokens"
+        )
     for what, text in manifest.degraded.items():
         if isinstance(text, str):
             out.print(f"[yellow]{what}[/] {_plain(text)}", soft_wrap=True)

@@ -15,6 +15,7 @@ from rerank_core.config import Config
 from rerank_core.labels import load_judgements, positives
 from rerank_core.mining import mine
 from rerank_core.scoring.reuse import unpack
+from rerank_core.scoring.scorer import Halves, Scorer
 from rerank_core.second_search import widen
 from rerank_core.text import clean, query_id
 from schemas.records import Document, HardNegative, Query, QueryGroup, RankedGroup, Rejected
@@ -129,18 +130,26 @@ class ScoreCandidates(Stage):
         progress = ProgressFile(self._progress, shard.number, shard.total, pairs=missing)
         groups: list[QueryGroup] = list(shard.groups)
         rejected: list[Rejected] = []
+        halvings = 0
         if missing:  # a night without news needs no model
+            scorer = self._model.get()
+            before = _halvings(scorer)
             groups, rejected = stages.score_groups(
-                shard.groups, self._model.get(), tagged=self._tagged, on_scored=progress.add
+                shard.groups, scorer, tagged=self._tagged, on_scored=progress.add
             )
+            halvings = _halvings(scorer) - before
         progress.finish()
         fresh = [c for group in groups for c in group.candidates if not c.reused]
         tally = {
             "in": missing,
             "out": len(fresh),
             "overflow_pairs": sum(c.overflow > 0 for group in groups for c in group.candidates),
-        }
+        } | ({"memory_halvings": halvings} if halvings else {})
         return Handled(_drop_empty(shard, groups), rejected, tally)
+
+
+def _halvings(scorer: Scorer) -> int:
+    return scorer.halvings if isinstance(scorer, Halves) else 0
 
 
 class RankCandidates(Stage):

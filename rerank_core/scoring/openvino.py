@@ -7,7 +7,7 @@
   company does not change its logit, as it would with dynamic quantisation.
 
 Batches are small and each runs on one thread, as in `rerank_core.scoring.onnx`. OpenVINO prepares its kernels anew for
-every shape that it has not seen, so widths are rounded up to the next multiple of 8.
+every shape that it has not seen, so widths are rounded up to the next multiple of 4.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ except ImportError as error:
     ) from error
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": ""}
-MAX_TOKENS = 512
-ROUND = 8  # tokens
+MAX_TOKENS = 1024
+ROUND = 4  # tokens
 
 
 class OpenVinoScorer(BatchedScorer):

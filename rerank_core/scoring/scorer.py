@@ -16,6 +16,9 @@ from rerank_core.text import shorten
 
 Pair = tuple[str, str]
 
+CHUNK = 512
+"""Pairs that a scorer gets at once if it does not say."""
+
 BROKEN_FROM = 8
 """Pairs that a chunk must have before "all of them failed" says something about the model."""
 
@@ -62,6 +65,26 @@ def reads_tags(scorer: Scorer, config: Tagging) -> bool:
     return config.model_input == "tagged" or (isinstance(scorer, ReadsTags) and scorer.reads_tags)
 
 
+@runtime_checkable
+class WantsChunks(Protocol):
+    """A scorer that says how many pairs it should get at once: a GPU wants more than a CPU."""
+
+    @property
+    def chunk(self) -> int:
+        """Pairs a call."""
+        ...
+
+
+@runtime_checkable
+class Halves(Protocol):
+    """A scorer that goes on with smaller batches when its memory is at its end, and counts how often it had to."""
+
+    @property
+    def halvings(self) -> int:
+        """Times so far."""
+        ...
+
+
 class ModelError(ValueError):
     """A model folder that cannot be used; the message names the file and the remedy."""
 
@@ -96,7 +119,7 @@ def score_checked(
     scorer: Scorer,
     pairs: Sequence[tuple[str, str]],
     *,
-    chunk: int = 512,
+    chunk: int = 0,
     on_scored: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Score pairs; a pair that cannot be scored costs only itself.
@@ -108,7 +131,7 @@ def score_checked(
         scorer: any backend.
         pairs: (query side, passage side).
         chunk: most pairs that one call of the scorer gets; the scorer makes its own batches of them. Pairs of
-            like length go into one chunk.
+            like length go into one chunk. 0: as many as the scorer wants, or CHUNK.
         on_scored: called after each chunk with the number of pairs (duplicates included) that it settled;
             over a whole call these add up to `len(pairs)`.
 
@@ -120,8 +143,9 @@ def score_checked(
         ScoringFailed: the scorer answers the wrong number, shape or type of logits, or fails every pair of a
             chunk of at least 8 (of a chunk larger than 32: 32 pairs spread over it, each by itself).
     """
-    if chunk < 1:
+    if chunk < 0:
         raise ValueError(f"chunk is {chunk}; a call needs at least 1 pair")
+    chunk = chunk or (scorer.chunk if isinstance(scorer, WantsChunks) else CHUNK)
     places: dict[Pair, list[int]] = {}
     for i, pair in enumerate(pairs):
         places.setdefault(pair, []).append(i)

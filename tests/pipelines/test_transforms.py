@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from pipelines.shards import MakeShards, Shard, Stage, _make_shard
 from pipelines.transforms import FetchCandidates, RankCandidates, ReuseScores, ScoreCandidates, TagFeatures
@@ -68,6 +70,24 @@ def test_fetching_accounts_for_every_query_and_document() -> None:
         ("query", "all_candidates_rejected"),
         ("query", "no_candidates"),
     ]
+
+
+class Cramped(FakeScorer):
+    """Halves its batches once a call, as a model on a small GPU may."""
+
+    halvings = 3  # before this shard
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        self.halvings += 1
+        return super().score(pairs)
+
+
+def test_halved_batches_are_counted() -> None:
+    shard = _make_shard(((0, 1), [(query("a"), b"")]))
+    fetched = FetchCandidates(FixedSource([document("1")]), Config(), None).handle(shard).shard  # type: ignore[arg-type]
+    reused = ReuseScores(FakeScorer().fingerprint, tagged=False).handle(fetched)
+    handled = ScoreCandidates(model(Cramped), tagged=False, progress=None).handle(reused.shard)
+    assert handled.tally == {"in": 1, "out": 1, "overflow_pairs": 0, "memory_halvings": 1}
 
 
 def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:

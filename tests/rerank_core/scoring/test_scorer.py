@@ -238,3 +238,20 @@ def test_a_model_reads_tags_if_it_says_so_or_is_told_to(
     scorer: Scorer, tags: Tagging, expected: bool
 ) -> None:
     assert reads_tags(scorer, tags) is expected
+
+
+def test_a_scorer_says_how_many_pairs_it_wants_at_once() -> None:
+    pairs = [("q", str(i)) for i in range(1200)]
+    scorer = Fake()
+    score_checked(scorer, pairs)
+    assert [len(call) for call in scorer.calls] == [512, 512, 176]
+
+    class Hungry(Fake):
+        chunk = 1000
+
+    hungry = Hungry()
+    score_checked(hungry, pairs)
+    assert [len(call) for call in hungry.calls] == [1000, 200]
+    hungry.calls.clear()
+    score_checked(hungry, pairs, chunk=600)
+    assert [len(call) for call in hungry.calls] == [600, 600]
