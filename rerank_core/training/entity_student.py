@@ -7,6 +7,7 @@ takes the teacher's doubts with its labels.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
@@ -17,7 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import spacy
 from spacy.language import Language
+from spacy.strings import StringStore
 from spacy.tokens import Doc
+from spacy.vectors import Vectors
 from thinc.api import Adam, NumpyOps, set_dropout_rate
 
 from rerank_core.features.recognisers import LABELS
@@ -45,7 +48,7 @@ class Lesson(NamedTuple):
 class StudentSpec(NamedTuple):
     """How a student is trained."""
 
-    epochs: int = 4
+    epochs: int = 2
     batch: int = 2000  # words
     rate: float = 2e-3
     end_rate: float = 1e-4
@@ -81,9 +84,15 @@ def targets(doc: Doc, lesson: Lesson) -> np.ndarray:
     return rows
 
 
-def blank_student(config: Path) -> Language:
-    """The untrained pipeline: the tagger, and the ruler that makes entities of its tags."""
+def blank_student(config: Path, vectors: Vectors | None = None) -> Language:
+    """The untrained pipeline: the tagger, and the ruler that makes entities of its tags.
+
+    `vectors`: of words, where the configuration includes static vectors.
+    """
     nlp = spacy.util.load_model_from_config(spacy.util.load_config(config), auto_fill=True)
+    if vectors is not None:
+        vectors.strings = StringStore()  # or all that another pipeline ever read would be taken over
+        nlp.vocab.vectors = vectors
     tagger: Any = nlp.get_pipe("tagger")
     for tag in TAGS:
         tagger.add_label(tag)
@@ -212,12 +221,15 @@ def entities(nlp: Language, texts: Sequence[str]) -> list[set[Span]]:
 
 def save(nlp: Language, config: Path, folder: Path) -> None:
     """Write the pipeline without the strings that training left in its vocabulary."""
-    clean = blank_student(config)
+    clean = blank_student(config, nlp.vocab.vectors)
     source: Any = nlp.get_pipe("tagger")
     target: Any = clean.get_pipe("tagger")
     target.model.from_bytes(source.model.to_bytes())
     clean.meta.update({k: nlp.meta[k] for k in DESCRIBED if k in nlp.meta})
     clean.to_disk(folder)
+    # By which attribute a word is looked up spaCy 3.8 reads for every table, but writes for floret's only.
+    settings = {"mode": "default", "attr": clean.vocab.vectors.attr}
+    (folder / "vocab" / "vectors.cfg").write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Language:

@@ -113,13 +113,18 @@ class Teacher(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits of TAGS, float32 [sentences, pieces, tags]."""
+        logits: torch.Tensor = self.head(self.drop(self.states(batch)))
+        return logits
+
+    def states(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The encoder's last states, float32 [sentences, pieces, width]."""
         vectors = self.encoder.embeddings.word_embeddings(batch["input_ids"])
         vectors = vectors + self.shape(batch["shapes"]) + self.kind(batch["kinds"])[:, None]
         mask = batch["attention_mask"]
         with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the processor knows it
             states = self.encoder(inputs_embeds=vectors, attention_mask=mask).last_hidden_state
-        logits: torch.Tensor = self.head(self.drop(states.float()))
-        return logits
+        result: torch.Tensor = states.float()
+        return result
 
 
 def encode(

@@ -39,6 +39,7 @@ MAPPED = {
 """What a pipeline's labels are called here. What is not in it (dates, times, numbers, money) is no entity."""
 
 _FOR_NER = {"tok2vec", "transformer", "curated_transformer", "ner", "beam_ner", "entity_ruler", "span_ruler"}
+_EMBEDDING = ["extract_features>>list2ragged>>with_array", "with_array", "ragged2list"]  # with word vectors
 _NO_CONTENT = {".pyc", ".md"}  # files that have no effect on what is found
 
 
@@ -144,7 +145,7 @@ def _load(folder: Path) -> Any:
     nlp.max_length = max(nlp.max_length, 2 * LONGEST)
     if _is_bio_tagger(nlp):
         tagger: Any = nlp.get_pipe("tagger")
-        _embed_once(tagger.model)
+        _embed_once(tagger.model, nlp.vocab.vectors)
     return nlp
 
 
@@ -190,35 +191,37 @@ def spans_of_tagger(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
     return found
 
 
-def _embed_once(model: Any) -> None:
+def _embed_once(model: Any, vectors: Any) -> None:
     """Make the network look each spelling of a batch up once: text repeats itself, and looking up is half the work.
 
     Changes no vector. Where a version of spaCy builds its embedding in another way, it stays as it is.
     """
     import numpy as np
-    from thinc.api import Model, chain
+    from thinc.api import Model
     from thinc.types import Ragged
 
     ragged: Any = Ragged  # numpy's arrays are not thinc's to mypy
     layers: list[Any] = model.get_ref("tok2vec").get_ref("embed").layers
-    if [layer.name.split("(")[0] for layer in layers[1:]] != [
-        "list2ragged",
-        "with_array",
-        "with_array",
-        "ragged2list",
-    ]:
+    if [layer.name.split("(")[0] for layer in layers] != _EMBEDDING:
         return
+    (features, _, hashes), static = layers[0].layers[0].layers, layers[0].layers[1]
+    columns = [*features.attrs["columns"], vectors.attr]
+    projected = static.ops.gemm(vectors.data, static.get_param("W"), trans2=True)
+    projected = np.vstack([projected, np.zeros_like(projected[:1])])  # row -1, of words without a vector
 
-    def forward(unique: Any, rows: Any, is_train: bool) -> tuple[Any, Any]:
-        features = rows.dataXd
-        keys = features[:, 0].copy()
-        for column in features.T[1:]:  # uint64, which wraps: a hash of each row
+    def forward(unique: Any, docs: Any, is_train: bool) -> tuple[Any, Any]:
+        rows = np.concatenate([doc.to_array(columns) for doc in docs])
+        keys = rows[:, 0].copy()
+        for column in rows.T[1:]:  # uint64, which wraps: a hash of each row
             keys = keys * np.uint64(0x9E3779B97F4A7C15) + column
         _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-        vectors, _ = unique.layers[0](ragged(features[first], np.array([len(first)], np.int32)), False)
-        return ragged(vectors.dataXd[place], rows.lengths), None
+        size = np.array([len(first)], np.int32)
+        hashed, _ = unique.layers[0](ragged(np.ascontiguousarray(rows[first, :-1]), size), False)
+        known = projected[vectors.find(keys=rows[first, -1])]
+        mixed, _ = unique.layers[1](ragged(np.hstack([hashed.dataXd, known]), size), False)
+        return ragged(mixed.dataXd[place], np.array([len(doc) for doc in docs], np.int32)), None
 
-    layers[2:4] = [Model("each_once", forward, layers=[chain(*layers[2:4])])]
+    layers[:2] = [Model("each_once", forward, layers=[hashes, layers[1]])]
 
 
 def _cut(text: str) -> Iterator[tuple[int, int]]:

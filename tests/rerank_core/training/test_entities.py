@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rerank_core.features.recognisers.bio import TAGS
 from rerank_core.training.entity_chain import marginals, spans, transitions, well_formed
 from rerank_core.training.entity_titles import label_of_title, title_spans
+
+CONFIG = Path(__file__).parents[3] / "pipelines" / "train_entities.cfg"
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,44 @@ def test_a_token_inside_a_word_goes_on_with_its_entity() -> None:
     lesson = student.Lesson(doc.text, np.array([0, 15], np.int32), p)
     wanted = {"Saxony": "B-LOC", "-": "I-LOC", "Anhalt": "I-LOC", " ": "O", "won": "O"}
     assert [TAGS[i] for i in student.targets(doc, lesson).argmax(axis=1)] == [wanted[t.text] for t in doc]
+
+
+def test_sentences_are_read_until_each_word_was() -> None:
+    vectors = pytest.importorskip("rerank_core.training.entity_vectors", exc_type=ImportError)
+    sentences = [["The", "Kuno", "rose"], ["the", "Kuno", "fell"], ["The", "kuno", "rose"], ["Once"]]
+    words = vectors.vocabulary(sentences, most=10)
+    assert words == {"the": "The", "kuno": "Kuno", "rose": "rose"}
+    chosen = vectors.covering(sentences, words, readings=1, seed=0)
+    assert {word.lower() for sentence in chosen for word in sentence} >= set(words)
+    assert len(vectors.covering(sentences, words, readings=3, seed=0)) == 3
+
+
+def test_vectors_are_found_by_lower_case_and_lie_around_zero() -> None:
+    vectors = pytest.importorskip("rerank_core.training.entity_vectors", exc_type=ImportError)
+    spacy = pytest.importorskip("spacy")
+    rows = vectors.reduced(np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32), 3)
+    assert rows.mean(axis=0) == pytest.approx(0, abs=1e-5)
+    assert rows.std() == pytest.approx(1, abs=1e-5)
+    nlp = spacy.blank("en")
+    nlp.vocab.vectors = vectors.as_vectors([f"word{i}" for i in range(50)], rows)
+    keys = nlp.make_doc("Word7 word8 other").to_array(nlp.vocab.vectors.attr)
+    assert nlp.vocab.vectors.find(keys=keys).tolist() == [7, 8, -1]
+
+
+def test_what_is_written_answers_alike_and_holds_no_word_that_was_read(tmp_path: Path) -> None:
+    student = pytest.importorskip("rerank_core.training.entity_student", exc_type=ImportError)
+    vectors = pytest.importorskip("rerank_core.training.entity_vectors", exc_type=ImportError)
+    table = vectors.as_vectors(["kuno", "river"], np.eye(2, 48, dtype=np.float32))
+    nlp = student.blank_student(CONFIG, table)
+    (output,) = (node for node in nlp.get_pipe("tagger").model.walk() if node.name == "softmax")
+    rng = np.random.default_rng(0)
+    output.set_param("W", rng.normal(size=output.get_param("W").shape).astype(np.float32))
+    text = "The Kuno is a Xylophonic river."
+    wanted = nlp.get_pipe("tagger").model.predict([nlp.make_doc(text)])[0]
+    student.save(nlp, CONFIG, tmp_path / "made")
+    written = student.load(tmp_path / "made")
+    doc = written.make_doc(text)
+    assert written.get_pipe("tagger").model.predict([doc])[0] == pytest.approx(wanted, abs=1e-5)
+    table = written.vocab.vectors
+    assert table.find(keys=doc.to_array(table.attr)).tolist() == [-1, 0, -1, -1, -1, 1, -1]
+    assert "Xylophonic" not in (tmp_path / "made" / "vocab" / "strings.json").read_text(encoding="utf-8")
