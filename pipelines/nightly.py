@@ -52,7 +52,7 @@ from rerank_core.features import default_recogniser, facts_fingerprint, tagger_f
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
 from rerank_core.scoring import Options, load_scorer
-from rerank_core.scoring.scorer import Scorer, reads_tags
+from rerank_core.scoring.scorer import ModelError, Scorer, reads_tags
 from rerank_core.text import fingerprint
 from schemas.manifest import Manifest
 
@@ -179,7 +179,7 @@ def prepare(
     if not load:
         config = tuning.resolve(config, source, run_date=run_date, local=is_local_run(options))
     load = load or _loader(config, options)
-    scorer = load()  # once here: a bad model stops the night before it starts
+    scorer = _checked(load)  # once here: a bad model stops the night before it starts
     model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)
     tagger, facts = _tagger(config)
     previous = find_previous(config, model, facts_fingerprint=facts)
@@ -223,6 +223,15 @@ def _loader(config: Config, options: PipelineOptions) -> Loader:
     fields = {name: scoring[name] for name in ("backend", *Options._fields)}
     fields["threads"] = threads_per_worker(options, config.scoring.threads)
     return functools.partial(load_scorer, config.scoring.model or None, **fields)
+
+
+def _checked(load: Loader) -> Scorer:
+    try:
+        return load()
+    except (ModelError, ConfigError):
+        raise
+    except ValueError as error:  # a setting that the backend does not have, or that makes no sense to it
+        raise ConfigError(str(error)) from error
 
 
 def _tagger(config: Config) -> tuple[str | None, str | None]:

@@ -21,7 +21,7 @@ from pipelines.read_log import ReadQueryLog
 from pipelines.sources import Source, SourceError
 from rerank_core import stages
 from rerank_core.config import Config, ConfigError, Scoring, window
-from rerank_core.scoring import DEFAULT_MODEL, autotune, load_scorer
+from rerank_core.scoring import DEFAULT_MODEL, Options, autotune, load_scorer
 from rerank_core.scoring.autotune import Choice, Tuning
 from rerank_core.scoring.machine import gpu_name, machine_name
 from rerank_core.scoring.model_folder import OPENVINO_INT8, local_folder
@@ -45,10 +45,18 @@ def resolve(
     """The configuration with its backend named, where it says "auto".
 
     Raises:
-        ConfigError: the workers are on other machines than this one.
+        ConfigError: the workers are on other machines than this one, or an option is set that "auto" chooses, or that
+            only some engines have.
     """
     if config.scoring.backend != "auto":
         return config
+    for name, default in Options._field_defaults.items():
+        value = getattr(config.scoring, name)
+        if name not in ("max_length", "max_tokens", "threads") and value != default:
+            raise ConfigError(
+                f"scoring.{name} = {value!r} has no meaning for the backend 'auto', which takes any engine; remove "
+                "it, or name the backend"
+            )
     if not local:
         raise ConfigError(
             "scoring.backend = 'auto' measures this machine, but the runner's workers are elsewhere: run nightrank "
@@ -79,6 +87,16 @@ def measure(
         ModelError: the model cannot be used at all.
     """
     folder = model_folder(scoring)
+    options = autotune.choices(folder, gpu=bool(gpu_name()))
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model folder at {folder}; set scoring.model to a model's folder, or its name on a hub"
+        )
+    if not options:
+        raise ModelError(
+            f"nothing that is installed runs the model in {folder}: an ONNX file needs pip install 'nightrank[cpu]' or "
+            "'nightrank[openvino]', *.safetensors need 'nightrank[torch]'"
+        )
 
     def load(choice: Choice) -> Scorer:
         if choice.backend == "openvino" and choice.precision == "int8":
@@ -89,7 +107,7 @@ def measure(
         folder,
         groups,
         load=load,
-        options=autotune.choices(folder, gpu=bool(gpu_name())),
+        options=options,
         max_length=scoring.max_length,
         on_measured=on_measured,
     )
@@ -203,7 +221,10 @@ def read_pairs(path: Path) -> Groups:
             for number, line in enumerate(lines, start=1):
                 try:
                     row = json.loads(line)
-                    groups.setdefault(row["query"], []).append((row["query"], row["passage"]))
+                    pair = (row["query"], row["passage"])
+                    if not all(isinstance(side, str) for side in pair):
+                        raise TypeError("both are texts")
+                    groups.setdefault(pair[0], []).append(pair)
                 except (ValueError, KeyError, TypeError) as error:
                     raise SourceError(
                         f'{path}, line {number}: not a {{"query": ..., "passage": ...}} ({error})'

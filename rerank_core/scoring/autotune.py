@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rerank_core.scoring.machine import machine_name
-from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, file_digest, model_holds
+from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, external_files, file_digest, model_holds
 from rerank_core.scoring.scorer import MissingEngine, ModelError, Pair, Scorer, ScoringFailed
 from rerank_core.text import fingerprint
 
@@ -34,6 +34,7 @@ WARM = 64
 """Pairs that an engine scores before it is timed."""
 
 VERSION = 1
+_FAILURES = (ModelError, MissingEngine, ScoringFailed, ValueError, RuntimeError)
 
 
 class Choice(NamedTuple):
@@ -87,7 +88,8 @@ def choices(folder: Path, *, gpu: bool = False) -> list[Choice]:
     """The ways to run a folder's model with what is installed here, full precision first."""
     found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
     exact = [path for path in found if not model_holds(path, DYNAMIC_QUANTISATION)]
-    names = [str(path.relative_to(folder)) for path in (*exact, *(p for p in found if p not in exact))]
+    small = [str(path.relative_to(folder)) for path in found if path not in exact]
+    names = [*(str(path.relative_to(folder)) for path in exact), *small]
     made = [Choice("onnx", onnx_file=name) for name in names] if _installed("onnxruntime") else []
     if exact and _installed("openvino"):
         source = str(exact[0].relative_to(folder))
@@ -98,7 +100,7 @@ def choices(folder: Path, *, gpu: bool = False) -> list[Choice]:
         made += [Choice("torch", precision, device="cuda") for precision in ("bf16", "fp16") if gpu]
     if gpu and exact:
         made += [Choice("onnx", onnx_file=str(path.relative_to(folder)), device="cuda") for path in exact]
-    return sorted(made, key=lambda choice: choice.precision not in ("", "fp32"))
+    return sorted(made, key=lambda one: one.precision not in ("", "fp32") or one.onnx_file in small)
 
 
 def tune(
@@ -143,15 +145,21 @@ def tune(
             opened[choice].score(pairs[:WARM])
             start = clock()
             logits[choice] = opened[choice].score(pairs)
-            seconds[choice] = [clock() - start]
-        except (ModelError, MissingEngine, ScoringFailed, ValueError, RuntimeError) as error:
+            taken = clock() - start
+            if bad := int((~np.isfinite(logits[choice])).sum()):
+                raise ScoringFailed(f"it answers {bad} of {len(pairs)} pairs with NaN or infinity")
+            seconds[choice] = [taken]
+        except _FAILURES as error:
             opened.pop(choice, None)
             failed[choice] = str(error)
-    close = [c for c in opened if seconds[c][0] <= CLOSE * min(taken[0] for taken in seconds.values())]
+    close = [c for c in opened if seconds[c][0] <= CLOSE * min(first for first, *_ in seconds.values())]
     for _ in range(rounds):
-        for choice in close:
+        for choice in [choice for choice in close if choice not in failed]:
             start = clock()
-            opened[choice].score(pairs)
+            try:
+                opened[choice].score(pairs)
+            except _FAILURES as error:
+                failed[choice] = str(error)
             seconds[choice].append(clock() - start)
     reference = next(iter(opened), Choice(""))
     measured = []
@@ -206,8 +214,9 @@ def _spearman(one: np.ndarray, two: np.ndarray) -> float:
 def model_key(folder: Path) -> str:
     """32 hex digits over the folder's own weights and tokenizer; what autotune adds to the folder does not count."""
     patterns = ("*.onnx", "onnx/*.onnx", "*.safetensors", "tokenizer.json", "config.json")
-    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return fingerprint(*(part for path in files for part in (path.name, file_digest(path))))[:32]
+    files = {path for pattern in patterns for path in folder.glob(pattern)}
+    files |= {held for path in files if path.suffix == ".onnx" for held in external_files(path)}
+    return fingerprint(*(part for path in sorted(files) for part in (path.name, file_digest(path))))[:32]
 
 
 def default_path() -> Path:
@@ -229,14 +238,25 @@ def find(path: Path, *, machine: str, model: str, max_length: int) -> Tuning | N
 
 
 def keep(path: Path, tuning: Tuning) -> None:
-    """Write a tuning to the file, in place of an older one of the same machine, model and length."""
+    """Write a tuning to the file, in place of an older one of the same machine, model and length.
+
+    Raises:
+        ModelError: the file is not one of ours, or cannot be written.
+    """
     same = (tuning.machine, tuning.model, tuning.max_length)
     rows = [row for row in _rows(path) if (row.machine, row.model, row.max_length) != same]
-    path.parent.mkdir(parents=True, exist_ok=True)
     held = [plain(row) for row in (*rows, tuning)]
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"version": VERSION, "tunings": held}, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(
+            json.dumps({"version": VERSION, "tunings": held}, indent=2) + "\n", encoding="utf-8"
+        )
+        temporary.replace(path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot keep what was measured in {path} ({error}); set scoring.tuning to a file that can be written"
+        ) from None
 
 
 def plain(tuning: Tuning) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class BatchedScorer(ABC):
             if len(rows) == 1:
                 raise
             # Rows are sorted: the first is the longest. The smaller budget stays, or every batch would fail once.
-            self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids)) // 2)
+            self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids) // 2))
             self.halvings += 1
         middle = len(rows) // 2
         return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])

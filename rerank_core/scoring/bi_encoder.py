@@ -199,7 +199,7 @@ class BiEncoderScorer:
         except OutOfMemory:
             if len(rows) == 1:
                 raise
-            self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids)) // 2)
+            self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids) // 2))
         middle = len(rows) // 2
         return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
 

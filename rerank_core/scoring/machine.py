@@ -7,6 +7,13 @@ from pathlib import Path
 
 from rerank_core.scoring.batched import cores
 
+# As x86 and ARM name them in /proc/cpuinfo.
+_FAMILY = ("cpu family", "model", "stepping", "CPU implementer", "CPU part")
+_FEATURES = (
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
+    "asimddp", "sve", "sve2", "i8mm", "bf16",
+)  # fmt: skip
+
 
 def machine_name() -> str:
     """The processor, its features that decide an engine's speed, the cores this process may use, and the GPU."""
@@ -16,9 +23,9 @@ def machine_name() -> str:
         lines = [line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines()]
         fields = {key.strip(): value.strip() for key, _, value in lines}
         name = fields.get("model name", name)
-        family = "/".join(fields.get(key, "") for key in ("cpu family", "model", "stepping"))
-        known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
-        flags = " ".join(flag for flag in known if flag in fields.get("flags", "").split())
+        family = "/".join(fields[key] for key in _FAMILY if key in fields)
+        held = (fields.get("flags") or fields.get("Features") or "").split()
+        flags = " ".join(flag for flag in _FEATURES if flag in held)
     return ", ".join(part for part in (name, family, flags, f"{cores()} cores", gpu_name()) if part)
 
 

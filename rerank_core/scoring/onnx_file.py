@@ -29,6 +29,8 @@ def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
 
 def _mapped(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
+        if not path.stat().st_size:
+            return mmap.mmap(-1, 1)  # an empty file cannot be mapped: one zero byte, which holds nothing
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 

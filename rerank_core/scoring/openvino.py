@@ -84,7 +84,9 @@ class OpenVinoScorer(BatchedScorer):
         self._model = _compile(model, path, hint=PRECISIONS[precision], streams=self._streams)
         self._own = threading.local()  # one request a thread
         weights = [path.with_suffix(".bin")] if precision == "int8" else external_files(path)
-        settings = (precision, str(max_length), str(self._pad_id))
+        # What is not in int8 runs in bf16 where the processor has it, and gives other digits there.
+        hint = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        settings = (precision, hint, str(max_length), str(self._pad_id))
         files = [path, *weights, folder / "tokenizer.json"]
         super().__init__(
             read.encoder,

@@ -188,15 +188,10 @@ def test_a_defect_shows_its_traceback(config: Callable[..., Path], monkeypatch: 
 
 def test_the_real_command_with_a_real_model(tiny: Tiny, tmp_path: Path) -> None:
     """A process of its own, ONNX Runtime included: stdout holds one JSON object and stderr no warning of Beam's."""
-    onnx = pytest.importorskip("onnx")
-    from tests.rerank_core.scoring.conftest import cross_encoder, write_tokenizer
+    pytest.importorskip("onnx")
+    from tests.tiny_onnx import write_model
 
-    model = tmp_path / "model"
-    (model / "onnx").mkdir(parents=True)
-    vocabulary = write_tokenizer(model / "tokenizer.json")
-    (model / "tokenizer_config.json").write_text('{"pad_token": "[PAD]"}')
-    (model / "config.json").write_text('{"model_type": "bert"}')
-    onnx.save(cross_encoder(vocabulary), model / "onnx" / "model.onnx")
+    write_model(tmp_path / "model")
     (tmp_path / "night.toml").write_text(
         f'[source]\nlog = "{tiny.log}"\nindex = "{tiny.index}"\n[scoring]\nmodel = "model"\nmax_length = 64\n'
         '[output]\npath = "output"\nmax_rejected_share = 0.5\n[tags]\nrecogniser = "rules"\n'

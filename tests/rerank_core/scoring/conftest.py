@@ -1,186 +1,35 @@
-"""Tiny cross-encoders made on the spot: real tokenizer.json and ONNX files, no torch."""
+"""Tiny cross-encoders as fixtures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-WIDTH = 8
-SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+from tests.tiny_onnx import write_model, write_transformer
+
 MakeModel = Callable[..., Path]
-
-
-def write_tokenizer(path: Path) -> int:
-    """A word-piece tokenizer of words and single letters; returns the size of its vocabulary."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?()[]:-"
-    words = [
-        "who",
-        "wrote",
-        "the",
-        "novel",
-        "dune",
-        "was",
-        "written",
-        "by",
-        "frank",
-        "herbert",
-        "sand",
-        "moves",
-    ]
-    tokens = [*SPECIALS, *words, *letters, *(f"##{letter}" for letter in letters)]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
-    )
-    tokenizer.add_special_tokens(SPECIALS)
-    # As real folders have it: settings of a training run, which a scorer must not take over.
-    tokenizer.enable_truncation(4)
-    tokenizer.enable_padding(length=4)
-    tokenizer.save(str(path))
-    return len(vocab)
-
-
-def cross_encoder(
-    vocab: int,
-    *,
-    labels: int = 1,
-    pooled: bool = True,
-    token_types: bool = False,
-    integer: int = TensorProto.INT64,
-    output: int = TensorProto.FLOAT,
-    batch: int | str = "batch",
-    extra_input: str = "",
-    seed: int = 0,
-) -> onnx.ModelProto:
-    """Embeddings of the ids, their mean under the mask, one matrix: enough to tell every mistake of a caller."""
-    random = np.random.default_rng(seed)
-    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if token_types else [])]
-    weights = {
-        "words": random.normal(size=(vocab, WIDTH)),
-        "kinds": random.normal(size=(2, WIDTH)),
-        "head": random.normal(size=(WIDTH, labels)),
-    }
-    held = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
-    held.append(numpy_helper.from_array(np.array([2], np.int64), "axis_2"))
-    held.append(numpy_helper.from_array(np.array([1], np.int64), "axis_1"))
-    nodes = [helper.make_node("Gather", ["words", "input_ids"], ["embedded"])]
-    last = "embedded"
-    if token_types:
-        nodes += [
-            helper.make_node("Gather", ["kinds", "token_type_ids"], ["kind"]),
-            helper.make_node("Mul", ["embedded", "kind"], ["typed"]),
-        ]
-        last = "typed"
-    nodes += [
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "axis_2"], ["mask_3"]),
-        helper.make_node("Mul", [last, "mask_3"], ["masked"]),
-    ]
-    if pooled:
-        nodes += [
-            helper.make_node("ReduceSum", ["masked", "axis_1"], ["total"], keepdims=0),
-            helper.make_node("ReduceSum", ["mask", "axis_1"], ["count"], keepdims=1),
-            helper.make_node("Div", ["total", "count"], ["masked_mean"]),
-        ]
-    nodes.append(helper.make_node("MatMul", ["masked_mean" if pooled else "masked", "head"], ["wide"]))
-    nodes.append(helper.make_node("Cast", ["wide"], ["logits"], to=output))
-    if extra_input:
-        inputs.append(extra_input)
-    shape = [batch, labels] if pooled else [batch, "sequence", labels]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(name, integer, [batch, "sequence"]) for name in inputs],
-        [helper.make_tensor_value_info("logits", output, shape)],
-        held,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 @pytest.fixture
 def make_model(tmp_path: Path) -> MakeModel:
     """`make_model(name, file=..., config=..., external=..., **cross_encoder's)` -> the model's folder."""
 
-    def make(
-        name: str = "model",
-        *,
-        file: str = "onnx/model.onnx",
-        config: dict[str, Any] | None = None,
-        external: str = "",
-        **options: Any,
-    ) -> Path:
-        folder = tmp_path / name
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        vocab = write_tokenizer(folder / "tokenizer.json")
-        (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "[PAD]"}))
-        (folder / "config.json").write_text(json.dumps(config or {"model_type": "bert"}))
-        model = cross_encoder(vocab, **options)
-        if external:
-            onnx.save(model, path, save_as_external_data=True, location=external, size_threshold=100)
-        else:
-            onnx.save(model, path)
-        return folder
+    def make(name: str = "model", **options: Any) -> Path:
+        return write_model(tmp_path / name, **options)
 
     return make
-
-
-KINDS = ("bert", "roberta", "xlm-roberta", "electra", "modernbert")
 
 
 @pytest.fixture
-def make_transformer(tmp_path: Path, make_model: MakeModel) -> Callable[..., Path]:
+def make_transformer(tmp_path: Path) -> MakeModel:
     """`make_transformer(kind, labels=1, **config)`: a tiny random cross-encoder of that kind, with fp32 ONNX."""
-    torch = pytest.importorskip(
-        "torch", reason="needs torch to make the model: pip install 'nightrank[train]'"
-    )
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch", reason="needs torch to make the model: pip install 'nightrank[train]'")
+    pytest.importorskip("transformers")
 
-    def make(kind: str = "bert", *, labels: int = 1, seed: int = 0, **settings: Any) -> Path:
-        folder = make_model(kind)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        sizes: dict[str, Any] = {
-            "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 16, "num_hidden_layers": 3,
-            "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 300, "num_labels": labels,
-            "pad_token_id": 0, "type_vocab_size": 2, "attn_implementation": "eager",
-        }  # fmt: skip
-        if kind == "electra":
-            sizes["embedding_size"] = 16
-        if kind == "modernbert":
-            sizes = {k: v for k, v in sizes.items() if k != "type_vocab_size"} | {"local_attention": 8}
-            sizes |= {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-        torch.manual_seed(seed)
-        config = transformers.AutoConfig.for_model(kind, **(sizes | settings))
-        model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
-        for parameter in model.parameters():  # from so small numbers as they come, all logits would be alike
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-        model.save_pretrained(folder)
-        export(torch, model, folder / "onnx" / "model.onnx", types=kind != "modernbert")
-        return folder
+    def make(kind: str = "bert", **options: Any) -> Path:
+        return write_transformer(tmp_path / kind, kind, **options)
 
     return make
-
-
-def export(torch: Any, model: Any, path: Path, *, types: bool) -> None:
-    """Write the model as ONNX with dynamic batch and sequence."""
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
-    sample = {name: torch.ones(2, 12, dtype=torch.int64) for name in names}
-    axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
-    torch.onnx.export(
-        model, (), str(path), kwargs=sample, input_names=names, output_names=["logits"], dynamic_axes=axes,
-        opset_version=17, dynamo=False,
-    )  # fmt: skip

@@ -1,0 +1,27 @@
+"""A real model for whole nights: tiny, random, on every engine that is installed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT's folder with safetensors and fp32 ONNX. Read only."""
+    for module in ("onnx", "torch", "transformers"):
+        pytest.importorskip(module, reason="needs it to make the model: pip install 'nightrank[train]'")
+    from tests.tiny_onnx import write_transformer
+
+    return write_transformer(
+        tmp_path_factory.mktemp("model") / "bert", vocab_size=128
+    )  # room for what transformers adds
+
+
+@pytest.fixture
+def model(transformer: Path, tmp_path: Path) -> Path:
+    """A copy of the model, which may be written to."""
+    shutil.copytree(transformer, tmp_path / "bert")
+    return tmp_path / "bert"
