@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from rerank_core.scoring.machine import gpu_name, machine_name
 from rerank_core.scoring.model_folder import OPENVINO_INT8, local_folder
 from rerank_core.scoring.scorer import ModelError, Pair, Scorer
 from schemas.records import Query
+
+logger = logging.getLogger(__name__)
 
 QUERIES = 8
 PAIRS_A_QUERY = 40
@@ -70,6 +73,7 @@ def resolve(
         max_length=config.scoring.max_length,
     )
     if known is None:
+        logger.info("no engine was measured for this model on this machine yet: a minute or two for that")
         groups = sample(config, source, run_date=run_date)
         known = measure(config.scoring, groups, on_measured=on_measured)
         autotune.keep(path, known)

@@ -31,7 +31,10 @@ except ImportError as error:
     raise MissingEngine(f"scoring needs tokenizers ({error}): pip install 'nightrank[cpu]'") from error
 
 KEPT_TOKENS = 8_000_000
-"""Tokens of texts that an encoder remembers: 32 MB, with their keys about 50; the oldest make room."""
+"""Tokens of texts that an encoder remembers, 32 MB at most; the oldest make room."""
+
+TEXT_COSTS = 64
+"""What a remembered text weighs beside its tokens, in tokens: its key and the objects around it, some 250 bytes."""
 
 _PROBES = (("a", "b"), ("a b c", "b"), ("", "c b a"))
 
@@ -69,7 +72,7 @@ class PairEncoder:
     Args:
         tokenizer: without truncation and padding, as `load_tokenizer` gives it.
         max_length: longest row in tokens, special tokens included.
-        kept_tokens: most tokens to remember.
+        kept_tokens: most tokens to remember, TEXT_COSTS for each text among them.
 
     Raises:
         ValueError: a max_length that leaves no room for two texts.
@@ -124,9 +127,9 @@ class PairEncoder:
             for text, ids in fresh.items():
                 if keys[text] not in self._kept:
                     self._kept[keys[text]] = ids
-                    self._held += len(ids)
+                    self._held += len(ids) + TEXT_COSTS
             while self._held > self._room and self._kept:
-                self._held -= len(self._kept.pop(next(iter(self._kept))))
+                self._held -= len(self._kept.pop(next(iter(self._kept)))) + TEXT_COSTS
         return {text: fresh[text] if ids is None else ids for text, ids in found.items()}
 
     def _whole(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from rerank_core.scoring.encoding import PairEncoder, cut, load_tokenizer, prepared, template_of
+from rerank_core.scoring.encoding import TEXT_COSTS, PairEncoder, cut, load_tokenizer, prepared, template_of
 from rerank_core.scoring.scorer import ModelError
 
 WORDS = "who wrote dune frank herbert sand moves the novel".split()
@@ -159,10 +159,11 @@ def test_each_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_oldest_texts_make_room() -> None:
-    encoder = PairEncoder(prepared(wordpiece()), max_length=20, kept_tokens=3)
+    encoder = PairEncoder(prepared(wordpiece()), max_length=20, kept_tokens=3 * TEXT_COSTS)
     pairs = [(word, "sand moves") for word in WORDS]
     rows = encoder.encode(pairs)
-    assert encoder._held <= 3
+    assert 0 < encoder._held <= 3 * TEXT_COSTS
+    assert len(encoder._kept) < 3
     assert [row.ids.tolist() for row in encoder.encode(pairs)] == [row.ids.tolist() for row in rows]
 
 

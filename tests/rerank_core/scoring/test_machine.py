@@ -59,9 +59,9 @@ def test_the_name_holds_what_decides_an_engines_speed(kernel: Path) -> None:
     assert machine.machine_name() == expected
 
 
-def test_a_processor_that_tells_less_has_a_shorter_name(kernel: Path) -> None:
+def test_an_arm_processor_is_told_by_its_maker_and_its_features(kernel: Path) -> None:
     (kernel / "proc" / "cpuinfo").write_text(ARM)
-    assert machine.machine_name() == f"aarch64, {cores()} cores"
+    assert machine.machine_name() == f"aarch64, 0x41, i8mm bf16, {cores()} cores"
 
 
 def test_a_system_without_such_files_has_a_name(kernel: Path) -> None:
