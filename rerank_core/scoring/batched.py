@@ -19,8 +19,8 @@ from rerank_core.scoring.batching import plan_batches
 from rerank_core.scoring.encoding import Row
 from rerank_core.scoring.scorer import ModelError
 
-WINDOW = 2048
-"""Pairs whose rows are made, and sorted into batches, together."""
+WINDOWS = 4
+"""Parts of a chunk whose rows are made, and sorted into batches, together: the next is read while this one runs."""
 
 
 class OutOfMemory(RuntimeError):
@@ -59,6 +59,7 @@ class BatchedScorer(ABC):
     ) -> None:
         self._encoder, self._fingerprint, self._max_tokens = encoder, fingerprint, max_tokens
         self.reads_tags, self.chunk, self.halvings = reads_tags, chunk, 0
+        self._window = max(1, chunk // WINDOWS)
         self._pool = ThreadPoolExecutor(streams)
         self._reader = ThreadPoolExecutor(1)
 
@@ -82,21 +83,27 @@ class BatchedScorer(ABC):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """One logit a pair: float32, shape [len(pairs)]; of two labels, label 1's logit minus label 0's."""
-        windows = [pairs[at : at + WINDOW] for at in range(0, len(pairs), WINDOW)]
-        parts = [self._score(rows) for rows in self._reader.map(self._encoder.encode, windows)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        # Characters stand in for tokens, so that rows of like length come into one window; the longest go first.
+        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
+        windows = [order[at : at + self._window] for at in range(0, len(order), self._window)]
+        read = self._reader.map(lambda window: self._encoder.encode([pairs[i] for i in window]), windows)
+        running = []
+        for window, rows in zip(windows, read, strict=True):
+            for batch in plan_batches([len(row.ids) for row in rows], self._max_tokens):
+                places = [window[i] for i in batch]
+                running.append((places, self._pool.submit(self._run, [rows[i] for i in batch])))
+        logits = np.empty(len(pairs), np.float32)
+        try:
+            for places, answer in running:
+                logits[places] = answer.result()
+        finally:
+            for _, answer in running:
+                answer.cancel()  # what is left of a call that failed
+        return logits
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Tokens of each pair beyond max_length, which `score` does not see: int32, shape [len(pairs)]."""
         return self._encoder.overflow(pairs)
-
-    def _score(self, rows: Sequence[Row]) -> np.ndarray:
-        logits = np.empty(len(rows), np.float32)
-        batches = plan_batches([len(row.ids) for row in rows], self._max_tokens)
-        answers = self._pool.map(self._run, ([rows[i] for i in batch] for batch in batches))
-        for batch, answer in zip(batches, answers, strict=True):
-            logits[batch] = answer
-        return logits
 
     def _run(self, rows: Sequence[Row]) -> np.ndarray:
         try:

@@ -19,12 +19,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rerank_core.scoring.batched import WINDOW, OutOfMemory
+from rerank_core.scoring.batched import OutOfMemory
 from rerank_core.scoring.batching import plan_batches
 from rerank_core.scoring.encoding import Row
 from rerank_core.scoring.model_folder import read_json
 from rerank_core.scoring.sentence_folder import SentenceFolder, SingleEncoder
 from rerank_core.text import fingerprint
+
+WINDOW = 2048
+"""Pairs whose texts are read and embedded together."""
 
 KEPT_BYTES = 512_000_000
 """Bytes of vectors that a bi-encoder remembers: 330,000 of 384 numbers; the least recently used make room."""

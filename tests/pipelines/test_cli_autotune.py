@@ -125,8 +125,8 @@ def test_an_engine_that_failed_stands_in_the_table_with_its_reason(small: Path, 
     (small / "onnx" / "model_int8.onnx").write_bytes(b"")
     done = call(small, "--pairs", pairs)
     assert done.exit_code == 0, done.output
-    line = next(line for line in done.stdout.splitlines() if "model_int8.onnx" in line)
-    assert "(0 bytes) cannot be loaded" in line
+    told = "".join(done.stdout.split())  # the table breaks long reasons where the path's length has it
+    assert "(0bytes)cannotbeloaded" in told
 
 
 def test_what_is_tried_is_told_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,8 +46,15 @@ class Summing(BatchedScorer):
         streams: int = 1,
         encoder: Numbers | None = None,
         on_run: Callable[[], None] = lambda: None,
+        window: int = 2048,
     ) -> None:
-        super().__init__(encoder or Numbers(), fingerprint="f", max_tokens=max_tokens, streams=streams)
+        super().__init__(
+            encoder or Numbers(),
+            fingerprint="f",
+            max_tokens=max_tokens,
+            streams=streams,
+            chunk=batched.WINDOWS * window,
+        )
         self._memory, self._on_run = memory, on_run
         self.sizes: list[int] = []
 
@@ -79,20 +86,17 @@ LENGTHS = st.lists(st.integers(1, 9), max_size=30)
 @given(lengths=LENGTHS, window=st.integers(1, 8), max_tokens=st.integers(1, 40), memory=st.integers(9, 40))
 def test_every_pair_gets_its_own_logit(lengths: list[int], window: int, max_tokens: int, memory: int) -> None:
     pairs = pairs_of(lengths)
-    scorer = Summing(max_tokens=max_tokens, memory=memory, streams=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batched, "WINDOW", window)
-        answer = scorer.score(pairs)
+    scorer = Summing(max_tokens=max_tokens, memory=memory, streams=2, window=window)
+    answer = scorer.score(pairs)
     assert (answer.dtype, answer.shape) == (np.float32, (len(pairs),))
     np.testing.assert_array_equal(answer, expected(pairs))
     assert scorer.halvings == sum(size > memory for size in scorer.sizes)
 
 
-def test_pairs_are_read_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "WINDOW", 3)
-    scorer = Summing(max_tokens=100)
+def test_pairs_are_read_window_by_window_the_longest_first() -> None:
+    scorer = Summing(max_tokens=100, window=3)
     scorer.score(pairs_of([1, 5, 2, 4, 3, 3, 1]))
-    assert scorer.sizes == [15, 12, 1]  # of each window one batch, as wide as its longest row
+    assert scorer.sizes == [15, 9, 1]  # of each window one batch, as wide as its longest row
 
 
 def test_what_a_scorer_says_of_itself() -> None:
@@ -141,8 +145,7 @@ def test_one_row_beyond_memory_costs_its_pair_alone() -> None:
 # --- threads
 
 
-def test_the_next_window_is_read_while_this_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "WINDOW", 2)
+def test_the_next_window_is_read_while_this_one_runs() -> None:
     read, reads, waited = threading.Event(), [], []
 
     def on_encode() -> None:
@@ -151,7 +154,9 @@ def test_the_next_window_is_read_while_this_one_runs(monkeypatch: pytest.MonkeyP
             read.set()
 
     # Were the second window read after the first has run, the first would wait for it in vain.
-    scorer = Summing(encoder=Numbers(on_encode), on_run=lambda: waited.append(read.wait(timeout=30)))
+    scorer = Summing(
+        encoder=Numbers(on_encode), on_run=lambda: waited.append(read.wait(timeout=30)), window=2
+    )
     assert scorer.score(pairs_of([3, 3, 3, 3])).shape == (4,)
     assert waited
     assert all(waited)
@@ -170,9 +175,8 @@ def test_what_a_reader_raises_is_raised_and_the_scorer_goes_on() -> None:
     assert scorer.score([("q", "7")]).tolist() == [7.0]
 
 
-def test_threads_may_share_a_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "WINDOW", 5)
-    scorer = Summing(max_tokens=60, memory=20, streams=2)
+def test_threads_may_share_a_scorer() -> None:
+    scorer = Summing(max_tokens=60, memory=20, streams=2, window=5)
     lists = [pairs_of([(i * n) % 9 + 1 for i in range(23)]) for n in range(8)]
     with ThreadPoolExecutor(4) as pool:
         for pairs, answer in zip(lists * 4, pool.map(scorer.score, lists * 4), strict=True):

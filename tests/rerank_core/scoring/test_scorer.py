@@ -202,8 +202,8 @@ def test_no_pairs_call_no_scorer() -> None:
 
 
 def test_a_chunk_of_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk is 0"):
-        score_checked(Fake(), [], chunk=0)
+    with pytest.raises(ValueError, match="chunk is -1"):
+        score_checked(Fake(), [], chunk=-1)
 
 
 def test_overflow_is_optional() -> None:
