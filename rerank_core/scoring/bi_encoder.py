@@ -220,6 +220,8 @@ def _open(model: str | Path, engine: str, *, onnx_file: str, precision: str, **o
     if engine == "onnx":
         from rerank_core.scoring.embed_onnx import OnnxEmbedder
 
+        if precision != "fp32":
+            raise ValueError(f"scoring.precision is {precision!r}, but an ONNX file has its own; remove it")
         return OnnxEmbedder(Path(model), onnx_file=onnx_file, **options)
     if engine == "torch":
         from rerank_core.scoring.embed_torch import TorchEmbedder

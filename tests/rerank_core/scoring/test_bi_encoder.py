@@ -122,6 +122,8 @@ def test_on_onnx_runtime(bert: Path, tmp_path: Path, pooled: bool) -> None:
     assert scorer.overflow(PAIRS).tolist() == by_torch.overflow(PAIRS).tolist()
     chosen = BiEncoderScorer(folder, max_length=LENGTH, engine="torch")
     assert len({scorer.fingerprint, by_torch.fingerprint}) == 2
+    with pytest.raises(ValueError, match="precision is 'bf16', but an ONNX file has its own"):
+        BiEncoderScorer(folder, max_length=LENGTH, precision="bf16")
     assert chosen.fingerprint == by_torch.fingerprint
 
 
