@@ -21,23 +21,24 @@ round runs each engine once over all pairs, tokenising included; medians of the 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.common import parser, peak_rss_mb, report
+from benchmarks import scoring_gpu
+from benchmarks.common import parser, report
+from benchmarks.processor import gemm_peak, operations
+from benchmarks.scoring_memory import memory, tiny_model
 from pipelines.default_sets import dev_sets
 from rerank_core.features.render import passage_text
 from rerank_core.scoring import load_scorer, openvino
-from rerank_core.scoring.batched import cores
 from rerank_core.scoring.batching import plan_batches
 from rerank_core.scoring.encoding import read_folder
 from rerank_core.scoring.model_folder import read_json
@@ -58,7 +59,6 @@ OURS = {
 REFERENCE = "onnx fp32"
 MAX_LENGTH = 256
 MAX_LOSS = 0.3  # points of nDCG@10
-GEMM = 2048
 
 Groups = list[tuple[str, list[str]]]
 
@@ -175,88 +175,6 @@ def quality(scorer: Scorer, chosen: Sequence[EvaluationSet]) -> dict[str, float]
     return {one.name: 100 * measure(scores, one).ndcg_10 for one in chosen}
 
 
-# What the processor can do
-
-
-def best_rate(product: Callable[[], object], *, seconds: float) -> float:
-    """Operations a second of the fastest of many products of two GEMM x GEMM matrices."""
-    product()
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        product()
-        best = min(best, time.perf_counter() - start)
-    return 2 * GEMM**3 / best
-
-
-def gemm_peak(precision: str, *, seconds: float) -> float:
-    """Operations a second of torch's own matrix product (oneDNN, MKL), all cores."""
-    import torch
-
-    torch.set_num_threads(cores())
-    if precision == "int8":
-        a = torch.randint(-127, 127, (GEMM, GEMM), dtype=torch.int8)
-        return best_rate(lambda: torch._int_mm(a, a), seconds=seconds)
-    b = torch.randn(GEMM, GEMM, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    return best_rate(lambda: b @ b, seconds=seconds)
-
-
-def operations(lengths: Sequence[int], config: dict[str, Any], *, spared: bool) -> float:
-    """Multiplications and additions that rows of these lengths need; `spared`: the last layer for one token alone."""
-    h, f, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    n = np.array(lengths, np.float64)
-    whole = 2 * (4 * h * h + 2 * h * f) * n + 4 * h * n * n
-    last = 2 * (2 * h * h) * n + 2 * (2 * h * h + 2 * h * f) + 4 * h * n
-    return float((whole * (layers - spared) + (last if spared else 0)).sum())
-
-
-# Memory
-
-
-def memory(count: int, folder: str) -> float:
-    """Peak memory in MB of scoring `count` pairs that never repeat."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_memory, (count, folder))
-
-
-def _memory(count: int, folder: str) -> float:
-    scorer = load_scorer(folder, backend="openvino", max_length=64)
-    random = np.random.default_rng(0)
-    words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdfgklmnprst"])
-    for start in range(0, count, 5000):
-        size = min(5000, count - start)
-        picked = random.choice(words, (size, 24))
-        lengths = random.integers(2, 20, size)
-        scorer.score(
-            [(" ".join(p[:4]), " ".join(p[4 : 4 + n])) for p, n in zip(picked, lengths, strict=True)]
-        )
-    return peak_rss_mb()
-
-
-def tiny_model(tokenizer_of: Path, to: Path) -> Path:
-    """A cross-encoder of one small layer with the tokenizer of another."""
-    import shutil
-
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    from benchmarks.cross_encoder import export
-
-    to.mkdir(parents=True)
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tokenizer_of / file, to / file)
-    vocabulary = read_json(tokenizer_of / "config.json")["vocab_size"]
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        num_labels=1, attn_implementation="eager",
-    )  # fmt: skip
-    model = BertForSequenceClassification(config)
-    model.config.save_pretrained(to)
-    export(model, to / "onnx" / "model.onnx")
-    return to
-
-
 @contextmanager
 def closing(engines: dict[str, Any]) -> Iterator[None]:
     try:
@@ -275,8 +193,6 @@ def main() -> None:
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures, rows = cpu(args, Path(folder))
-    from benchmarks import scoring_gpu
-
     figures |= scoring_gpu.figures(quick=args.quick)
     if args.plot:
         plot(rows, args.plot)

@@ -103,7 +103,8 @@ def one(
 ) -> dict[str, float]:
     from sentence_transformers import CrossEncoder
 
-    from benchmarks.scoring import MAX_LENGTH, forget, operations
+    from benchmarks.processor import operations
+    from benchmarks.scoring import MAX_LENGTH, forget
     from rerank_core.scoring.torch import TorchScorer
 
     asked = made_pairs(pairs)

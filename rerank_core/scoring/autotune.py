@@ -7,6 +7,7 @@ much from full precision's is dropped however fast it is. The choice is kept wit
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rerank_core.scoring.machine import machine_name
-from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, external_files, file_digest, model_holds
+from rerank_core.scoring.model_folder import file_digest
+from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
 from rerank_core.scoring.scorer import MissingEngine, ModelError, Pair, Scorer, ScoringFailed
 from rerank_core.text import fingerprint
 
@@ -135,47 +137,76 @@ def tune(
     if not pairs:
         raise ValueError("no pairs to measure by; give the queries and passages of a night")
     opened: dict[Choice, Scorer] = {}
-    logits: dict[Choice, np.ndarray] = {}
-    failed: dict[Choice, str] = {}
-    seconds: dict[Choice, list[float]] = {}
+    runs: dict[Choice, _Runs] = {}
     for choice in options:
         on_measured(choice.label)
         try:
-            opened[choice] = load(choice)
-            opened[choice].score(pairs[:WARM])
-            start = clock()
-            logits[choice] = opened[choice].score(pairs)
-            taken = clock() - start
-            if bad := int((~np.isfinite(logits[choice])).sum()):
-                raise ScoringFailed(f"it answers {bad} of {len(pairs)} pairs with NaN or infinity")
-            seconds[choice] = [taken]
+            scorer = load(choice)
+            runs[choice] = _first_run(scorer, pairs, clock)
+            opened[choice] = scorer
         except _FAILURES as error:
-            opened.pop(choice, None)
-            failed[choice] = str(error)
-    close = [c for c in opened if seconds[c][0] <= CLOSE * min(first for first, *_ in seconds.values())]
+            runs[choice] = _Runs(failed=str(error))
+    _run_again(opened, runs, pairs, rounds=rounds, clock=clock)
+    reference = next((choice for choice in options if runs[choice].seconds), Choice(""))
+    measured = []
+    for choice, run in runs.items():
+        if run.failed:
+            measured.append(Measured(choice, 0.0, 0.0, 0.0, run.failed))
+            continue
+        sizes = [len(group) for group in groups]
+        agreement, correlation = compare(runs[reference].logits, run.logits, sizes)
+        speed = len(pairs) / max(1e-9, statistics.median(run.seconds))
+        low = f"its order agrees with {reference.label}'s to {agreement:.4f} only"
+        dropped = low if agreement < min_agreement else ""
+        measured.append(
+            Measured(choice, round(speed, 2), round(agreement, 5), round(correlation, 5), dropped)
+        )
+    return Tuning(machine_name(), model_key(folder), max_length, reference.label, len(pairs), tuple(measured))
+
+
+@dataclasses.dataclass
+class _Runs:
+    """What a choice answered, how long it took each time, and why it cannot go on."""
+
+    logits: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    failed: str = ""
+
+
+def _first_run(scorer: Scorer, pairs: Sequence[Pair], clock: Callable[[], float]) -> _Runs:
+    """All pairs once, after a few to warm up.
+
+    Raises:
+        ScoringFailed: a logit is not finite.
+    """
+    scorer.score(pairs[:WARM])
+    start = clock()
+    logits = scorer.score(pairs)
+    seconds = clock() - start
+    if bad := int((~np.isfinite(logits)).sum()):
+        raise ScoringFailed(f"it answers {bad} of {len(pairs)} pairs with NaN or infinity")
+    return _Runs(logits, [seconds])
+
+
+def _run_again(
+    opened: dict[Choice, Scorer],
+    runs: dict[Choice, _Runs],
+    pairs: Sequence[Pair],
+    *,
+    rounds: int,
+    clock: Callable[[], float],
+) -> None:
+    """Time the choices that are close to the fastest in turns; one that fails now is marked."""
+    limit = CLOSE * min((run.seconds[0] for run in runs.values() if run.seconds), default=0.0)
+    close = [choice for choice, run in runs.items() if run.seconds and run.seconds[0] <= limit]
     for _ in range(rounds):
-        for choice in [choice for choice in close if choice not in failed]:
+        for choice in [choice for choice in close if not runs[choice].failed]:
             start = clock()
             try:
                 opened[choice].score(pairs)
             except _FAILURES as error:
-                failed[choice] = str(error)
-            seconds[choice].append(clock() - start)
-    reference = next(iter(opened), Choice(""))
-    measured = []
-    for choice in options:
-        if choice in failed:
-            measured.append(Measured(choice, 0.0, 0.0, 0.0, failed[choice]))
-            continue
-        agreement, correlation = compare(logits[reference], logits[choice], [len(group) for group in groups])
-        speed = len(pairs) / max(1e-9, statistics.median(seconds[choice]))
-        low = (
-            f"its order agrees with {reference.label}'s to {agreement:.4f} only"
-            if agreement < min_agreement
-            else ""
-        )
-        measured.append(Measured(choice, round(speed, 2), round(agreement, 5), round(correlation, 5), low))
-    return Tuning(machine_name(), model_key(folder), max_length, reference.label, len(pairs), tuple(measured))
+                runs[choice].failed = str(error)
+            runs[choice].seconds.append(clock() - start)
 
 
 def compare(reference: np.ndarray, other: np.ndarray, sizes: Sequence[int]) -> tuple[float, float]:
@@ -188,7 +219,6 @@ def compare(reference: np.ndarray, other: np.ndarray, sizes: Sequence[int]) -> t
         reference, other: logits, float32 [pairs].
         sizes: pairs of each group, in order; their sum is the number of pairs.
     """
-    gains = np.zeros(0)
     found, ranks = [], []
     start = 0
     for size in sizes:

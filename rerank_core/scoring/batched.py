@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -25,6 +25,16 @@ WINDOWS = 4
 
 class OutOfMemory(RuntimeError):
     """A batch did not fit into the device's memory."""
+
+
+class Tokens(Protocol):
+    """A model's input, as `rerank_core.scoring.encoding.Row` and a recogniser's row."""
+
+    @property
+    def ids(self) -> Sequence[int] | np.ndarray: ...
+
+    @property
+    def types(self) -> Sequence[int] | np.ndarray: ...
 
 
 class Encoder(Protocol):
@@ -119,7 +129,7 @@ class BatchedScorer(ABC):
 
 
 def padded(
-    rows: Sequence[Row], *, pad_id: int, dtypes: dict[str, type], width: int = 0
+    rows: Sequence[Tokens], *, pad_id: int, dtypes: Mapping[str, type], width: int = 0
 ) -> dict[str, np.ndarray]:
     """The rows as arrays [rows, longest row]: input_ids, attention_mask, token_type_ids, as far as `dtypes` names them.
 

@@ -9,13 +9,12 @@ import numpy as np
 
 from rerank_core.scoring.batched import OutOfMemory, cores, padded
 from rerank_core.scoring.encoding import Row, load_tokenizer
-from rerank_core.scoring.model_folder import check_max_length, find_onnx, padding_id, read_json
+from rerank_core.scoring.model_folder import check_max_length, file_digest, find_onnx, padding_id, read_json
 from rerank_core.scoring.onnx import GPU_STREAMS, INTEGERS, MAX_TOKENS, OUT_OF_MEMORY, device_of, open_session
 from rerank_core.scoring.onnx_file import (
     DYNAMIC_QUANTISATION,
     INPUTS,
     external_files,
-    file_digest,
     model_holds,
 )
 from rerank_core.scoring.scorer import ModelError

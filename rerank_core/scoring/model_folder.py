@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 OPENVINO_INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
 """Where a folder keeps its statically quantised model, as sentence-transformers names it."""
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 # Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
 OFFSET_POSITIONS = frozenset(
     {
@@ -35,10 +37,26 @@ OFFSET_POSITIONS = frozenset(
 )
 
 
+WEIGHTS = "*.safetensors"
+# Of a folder for transformers, all that can change what a tokenizer or a model does; not its README, its training's
+# state or its weights in other formats.
+TORCH_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+    "*.safetensors.index.json",
+    WEIGHTS,
+)
 ONNX_FILES = ("*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml", "openvino/*.bin")
 
 
-def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES) -> Path:
+def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, revision: str = "") -> Path:
     """The folder of a model: its own, or where the Hugging Face Hub's cache keeps what `model` names there.
 
     A name is downloaded when it is first used; with HF_HUB_OFFLINE=1 it must be in the cache already.
@@ -46,6 +64,7 @@ def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES) -> Pat
     Args:
         model: a folder, or owner/name.
         patterns: files to fetch: by default those that an engine without torch reads, no code and no pickles.
+        revision: of a name on the Hub; "" is the newest.
 
     Raises:
         ModelError: neither a folder nor a model that can be had.
@@ -56,12 +75,30 @@ def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES) -> Pat
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(str(model), allow_patterns=list(patterns)))
+        return Path(snapshot_download(str(model), revision=revision or None, allow_patterns=list(patterns)))
     except Exception as error:  # no network, no such name, a gated model: as many classes
         raise ModelError(
             f"no folder {model}, and the Hugging Face Hub gives no model of that name ({shorten(str(error))}); check "
             "the name, or download the model once and name its folder"
         ) from error
+
+
+def file_digests(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """Name and SHA-256 of every file of the folder that a pattern fits, in the order of their paths."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return [part for path in files for part in (path.name, file_digest(path))]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once a process as long as the file's size and time stay."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_onnx(folder: Path, onnx_file: str = "") -> Path:

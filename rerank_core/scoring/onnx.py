@@ -25,12 +25,11 @@ import numpy as np
 
 from rerank_core.scoring.batched import BatchedScorer, OutOfMemory, cores, one_logit, padded
 from rerank_core.scoring.encoding import PairEncoder, Row, read_folder
-from rerank_core.scoring.model_folder import find_onnx
+from rerank_core.scoring.model_folder import file_digest, find_onnx
 from rerank_core.scoring.onnx_file import (
     DYNAMIC_QUANTISATION,
     INPUTS,
     external_files,
-    file_digest,
     model_holds,
 )
 from rerank_core.scoring.scorer import MissingEngine, ModelError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import re
 from pathlib import Path
@@ -32,8 +31,3 @@ def _mapped(path: Path) -> mmap.mmap:
         if not path.stat().st_size:
             return mmap.mmap(-1, 1)  # an empty file cannot be mapped: one zero byte, which holds nothing
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,8 +22,8 @@ import numpy as np
 
 from rerank_core.scoring.batched import BatchedScorer, OutOfMemory, cores, one_logit, padded
 from rerank_core.scoring.encoding import PairEncoder, Row, read_folder
-from rerank_core.scoring.model_folder import OPENVINO_INT8, find_onnx
-from rerank_core.scoring.onnx_file import INPUTS, external_files, file_digest
+from rerank_core.scoring.model_folder import OPENVINO_INT8, file_digest, find_onnx
+from rerank_core.scoring.onnx_file import INPUTS, external_files
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 

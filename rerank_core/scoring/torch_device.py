@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from rerank_core.scoring.batched import OutOfMemory
-from rerank_core.scoring.model_folder import local_folder, read_json
-from rerank_core.scoring.onnx_file import file_digest
+from rerank_core.scoring.model_folder import TORCH_FILES, WEIGHTS, file_digests, local_folder, read_json
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import shorten
 
@@ -38,21 +37,6 @@ DEVICES = ("cpu", "cuda")
 MAX_TOKENS = {"cpu": 2048, "cuda": 65_536}
 CHUNK = {"cpu": 512, "cuda": 16_384}
 
-_WEIGHTS = "*.safetensors"
-# All of a folder that can change what a tokenizer or a model does; not its README or its weights in other formats.
-_DECIDING = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "*.safetensors.index.json",
-    _WEIGHTS,
-)
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory")
 # What else a backend reads of a snapshot.
 _DESCRIBING = (
@@ -107,7 +91,7 @@ def open_model(
         read_json(folder / "config.json"),
         tokenizer,
         loaded,
-        _digests(folder, trust_remote_code),
+        file_digests(folder, (*TORCH_FILES, *(["*.py"] if trust_remote_code else []))),
         read_json(folder / "nightrank.json").get("reads_tags") is True,
     )
 
@@ -142,20 +126,13 @@ def model_folder(model: str | Path, *, trust_remote_code: bool = False) -> Path:
     Raises:
         ModelError: no such folder and no such name, or one without safetensors.
     """
-    folder = local_folder(model, [*_DECIDING, *_DESCRIBING, *(["*.py"] if trust_remote_code else [])])
-    if not any(folder.glob(_WEIGHTS)):
+    folder = local_folder(model, [*TORCH_FILES, *_DESCRIBING, *(["*.py"] if trust_remote_code else [])])
+    if not any(folder.glob(WEIGHTS)):
         raise ModelError(
-            f"no {_WEIGHTS} in {folder}; weights in other formats are pickles, which can run any code, and are not "
+            f"no {WEIGHTS} in {folder}; weights in other formats are pickles, which can run any code, and are not "
             "opened. Load the model once where you trust it, and save it with model.save_pretrained(folder)"
         )
     return folder
-
-
-def _digests(folder: Path, trust_remote_code: bool) -> list[str]:
-    """Name and SHA-256 of every file that can change a logit, in the order of their names."""
-    patterns = (*_DECIDING, *(("*.py",) if trust_remote_code else ()))
-    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return [part for path in files for part in (path.name, file_digest(path))]
 
 
 def _remedy(folder: Path, *, trusted: bool) -> str:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rerank_core.features.recognisers.tokens import TOKENS_VERSION, Tag, read_tags
-from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, file_digest, longest_input
-from rerank_core.scoring.batched import cores
+from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, longest_input
+from rerank_core.scoring.batched import cores, padded
 from rerank_core.scoring.encoding import load_tokenizer
-from rerank_core.scoring.model_folder import find_onnx, padding_id, read_json
+from rerank_core.scoring.model_folder import file_digest, find_onnx, padding_id, read_json
 from rerank_core.scoring.onnx import INTEGERS, open_session
 from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
 from rerank_core.scoring.scorer import ModelError
@@ -110,15 +110,8 @@ class _Engine:
 
     def _run(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """Logits of one batch, padded to its longest row."""
-        width = max(len(row.ids) for row in rows)
-        inputs = {name: np.zeros((len(rows), width), dtype) for name, dtype in self._types.items()}
-        inputs["input_ids"][:] = self._pad_id
-        for i, row in enumerate(rows):
-            length = len(row.ids)
-            inputs["input_ids"][i, :length] = row.ids
-            inputs["attention_mask"][i, :length] = 1
-            if "token_type_ids" in inputs:
-                inputs["token_type_ids"][i, :length] = row.types
+        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)
+        width = inputs["input_ids"].shape[1]
         logits = np.asarray(self._session.run([self._output], inputs)[0], dtype=np.float32)
         if logits.ndim != 3 or logits.shape[:2] != (len(rows), width):
             raise ModelError(

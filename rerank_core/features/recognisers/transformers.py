@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rerank_core.features.recognisers.tokens import TOKENS_VERSION, Tag, read_tags
-from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, file_digest, longest_input
-from rerank_core.scoring.model_folder import read_json
+from rerank_core.features.recognisers.windows import Reader, Row, TokenRecogniser, longest_input
+from rerank_core.scoring.model_folder import TORCH_FILES, WEIGHTS, file_digests, local_folder, read_json
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 
 try:
     import torch
-    from huggingface_hub import snapshot_download
     from tokenizers import Tokenizer
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 except ImportError as error:
@@ -32,22 +31,6 @@ except ImportError as error:
         f"the transformers recogniser needs torch and transformers ({error}): pip install 'nightrank[train]'"
     ) from error
 
-_WEIGHTS = "*.safetensors"
-# Everything of a model folder that can change what a tokenizer or a model does; not its README, its training's
-# state or its weights in other formats.
-_DECIDING = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "*.safetensors.index.json",
-    _WEIGHTS,
-)
 _DEVICES = ("cpu", "auto")
 
 
@@ -93,9 +76,9 @@ class TransformersRecogniser(TokenRecogniser):
         name, revision = str(name_or_folder), ""
         if not Path(name).is_dir():
             # The last part of a snapshot's path is its commit.
-            revision = _fetch(name, "").name
+            revision = local_folder(name, TORCH_FILES).name
         self._settings = _Settings(name, revision, device, max_length, max_tokens)
-        self._fingerprint = _identity(_fetch(name, revision), max_length)
+        self._fingerprint = _identity(local_folder(name, TORCH_FILES, revision=revision), max_length)
 
     def _open(self) -> Reader:
         return _load(self._settings, self._fingerprint)
@@ -132,7 +115,7 @@ class _Engine:
 
 @lru_cache(maxsize=4)
 def _load(settings: _Settings, expected: str) -> Reader:
-    folder = _fetch(settings.name, settings.revision)
+    folder = local_folder(settings.name, TORCH_FILES, revision=settings.revision)
     if _identity(folder, settings.max_length) != expected:
         raise ModelError(
             f"the model {settings.name} is not the one that this recogniser was made with; give every machine the "
@@ -150,35 +133,20 @@ def _load(settings: _Settings, expected: str) -> Reader:
     )
 
 
-def _fetch(name: str, revision: str) -> Path:
-    """The model's folder; downloads what is missing of it."""
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        patterns = list(_DECIDING)
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # no network, no such name, a gated model: as many classes
-        raise ModelError(
-            f"no folder {name}, and the Hugging Face Hub gives no model of that name ({shorten(str(error))}); check "
-            "the name, or download the model once and name its folder"
-        ) from error
-
-
 def _identity(folder: Path, max_length: int) -> str:
     """Fingerprint of a model's folder, whatever else lies in it.
 
     Raises:
         ModelError: no safetensors, or labels that are of no use.
     """
-    if not any(folder.glob(_WEIGHTS)):
+    if not any(folder.glob(WEIGHTS)):
         raise ModelError(
-            f"no {_WEIGHTS} in {folder}; weights in other formats are not opened. Save the model again with "
+            f"no {WEIGHTS} in {folder}; weights in other formats are not opened. Save the model again with "
             "transformers: model.save_pretrained(folder)"
         )
     tags: tuple[Tag, ...] = _tags(folder)
-    files = sorted({file for pattern in _DECIDING for file in folder.glob(pattern)})
-    parts = [part for file in files for part in (file.name, file_digest(file))]
-    return fingerprint("transformers", TOKENS_VERSION, repr(tags), str(max_length), *parts)[:32]
+    digests = file_digests(folder, TORCH_FILES)
+    return fingerprint("transformers", TOKENS_VERSION, repr(tags), str(max_length), *digests)[:32]
 
 
 def _tags(folder: Path) -> tuple[Tag, ...]:

@@ -10,13 +10,10 @@ only, but where two labels are that close to each other the row is read again, a
 from __future__ import annotations
 
 import abc
-import hashlib
 import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -254,18 +251,6 @@ def longest_input(config: dict[str, Any], *, pad_id: int, wanted: int) -> int:
     if not isinstance(positions, int) or positions < 1:
         return wanted
     return min(wanted, positions - (pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once a process as long as the file's size and time stay."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _LOCK = threading.Lock()

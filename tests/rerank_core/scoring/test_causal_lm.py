@@ -257,8 +257,8 @@ def test_a_model_that_scales_its_logits_is_refused(folder: Path, tmp_path: Path)
         CausalLMScorer(scaled, max_length=LENGTH)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_an_error_unless_allowed(folder: Path) -> None:
+def test_a_missing_gpu_is_an_error_unless_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match="allow_fallback"):
         CausalLMScorer(folder, max_length=LENGTH, device="cuda")
     assert CausalLMScorer(folder, max_length=LENGTH, device="cuda", allow_fallback=True).device == "cpu"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import TensorProto
 from onnxruntime.quantization import quantize_dynamic
@@ -171,44 +170,6 @@ def test_senseless_settings(make_model: MakeModel, options: Any) -> None:
 
 
 # Identity
-
-
-def test_a_night_does_not_fall_back_to_the_cpu_untold(make_model: MakeModel) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime can use a GPU")
-    folder = make_model()
-    for device in ("cuda", "tensorrt"):
-        with pytest.raises(
-            ModelError, match=rf"scoring.device is '{device}'.*nightrank\[gpu\].*allow_fallback"
-        ):
-            OnnxScorer(folder, device=device)
-        allowed = OnnxScorer(folder, device=device, allow_fallback=True)
-        assert allowed.device == "cpu"
-        np.testing.assert_array_equal(allowed.score(PAIRS), OnnxScorer(folder).score(PAIRS))
-        assert allowed.fingerprint == OnnxScorer(folder).fingerprint
-
-
-def test_the_end_of_the_memory_halves_the_batches(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scorer = OnnxScorer(make_model(), max_tokens=4096)
-    expected = scorer.score(PAIRS)
-    run = scorer._session.run
-
-    class Small:
-        def run(self, outputs: Any, inputs: dict[str, np.ndarray]) -> Any:
-            if inputs["input_ids"].size > 100:
-                raise RuntimeError(
-                    "[ONNXRuntimeError] bfc_arena.cc: Failed to allocate memory for requested buffer"
-                )
-            return run(outputs, inputs)
-
-    monkeypatch.setattr(scorer, "_session", Small())
-    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-6)
-    assert scorer.halvings > 0
-    halved = scorer.halvings
-    scorer.score(PAIRS)
-    assert scorer.halvings == halved  # the smaller budget stays
 
 
 def test_the_fingerprint_names_weights_tokenizer_and_length(make_model: MakeModel) -> None:

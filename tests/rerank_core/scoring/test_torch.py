@@ -34,7 +34,6 @@ PAIRS = [
     (QUERY, "the novel dune"),
     ("who", "é ü 砂"),
 ]
-no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -340,8 +339,8 @@ def test_max_length_beyond_the_models_positions(bert: Path, tmp_path: Path) -> N
     assert len(TorchScorer(roberta, max_length=64).score(PAIRS)) == len(PAIRS)
 
 
-@no_gpu
-def test_a_missing_gpu_is_an_error_unless_allowed(bert: Path) -> None:
+def test_a_missing_gpu_is_an_error_unless_allowed(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match=r"device is 'cuda', but .*allow_fallback = true"):
         TorchScorer(bert, max_length=40, device="cuda")
     scorer = TorchScorer(bert, max_length=40, device="cuda", allow_fallback=True)

@@ -5,6 +5,7 @@ import pickle
 import random
 import shutil
 
+import huggingface_hub
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'nightrank[train]'")
@@ -216,7 +217,7 @@ def test_a_name_is_fetched_and_stays_at_its_commit(tmp_path, monkeypatch):
         assert not any("bin" in pattern or pattern.endswith(".py") for pattern in allow_patterns)
         return str(tmp_path / "c0ffee")
 
-    monkeypatch.setattr(module, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     make_bert(tmp_path / "c0ffee")
     recogniser = TransformersRecogniser("someone/some-ner")
     assert recogniser.fingerprint == TransformersRecogniser(tmp_path / "c0ffee").fingerprint
@@ -232,7 +233,7 @@ def test_a_name_that_is_nowhere(monkeypatch):
     def snapshot(name, **options):
         raise OSError("no such repository")
 
-    monkeypatch.setattr(module, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     with pytest.raises(
         ModelError, match=r"no folder someone/typo, and .* \(no such repository\); check the name"
     ):

@@ -15,13 +15,13 @@ from rerank_core.features.recognisers.windows import (
     CLOSE,
     Reader,
     Row,
-    file_digest,
     find_edges,
     find_frame,
     longest_input,
     merge,
     plan_windows,
 )
+from rerank_core.scoring.model_folder import file_digest
 from rerank_core.scoring.scorer import ModelError
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "I-DATE"]
