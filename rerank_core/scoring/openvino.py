@@ -23,7 +23,7 @@ import numpy as np
 from rerank_core.scoring.batched import BatchedScorer, OutOfMemory, cores, one_logit, padded
 from rerank_core.scoring.encoding import PairEncoder, Row, read_folder
 from rerank_core.scoring.model_folder import OPENVINO_INT8, file_digest, find_onnx
-from rerank_core.scoring.onnx_file import INPUTS, external_files
+from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 
@@ -128,10 +128,12 @@ def quantised_file(folder: Path) -> Path:
         raise ModelError(f"no model folder at {folder}; scoring.model is a local folder here")
     for file in (folder / OPENVINO_INT8, (folder / OPENVINO_INT8).with_suffix(".bin")):
         if not file.is_file():
-            raise ModelError(
-                f"no {file}; write it with: nightrank autotune {folder} (it needs the folder's ONNX file in fp32), or "
-                "set another scoring.precision"
-            )
+            found = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+            exact = any(not model_holds(path, DYNAMIC_QUANTISATION) for path in found)
+            remedy = f"write it with: nightrank autotune {folder}"
+            if not exact:
+                remedy = "it is made from an ONNX file in fp32, which the folder has not; export one"
+            raise ModelError(f"no {file}; {remedy}, or set another scoring.precision or backend")
     return folder / OPENVINO_INT8
 
 

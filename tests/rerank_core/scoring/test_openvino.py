@@ -14,6 +14,7 @@ from rerank_core.scoring.scorer import ModelError, score_checked
 
 openvino = pytest.importorskip("openvino", reason="needs pip install 'nightrank[openvino]'")
 
+from rerank_core.scoring import DEFAULT_MODEL  # noqa: E402
 from rerank_core.scoring.first_token import keep_first_token  # noqa: E402
 from rerank_core.scoring.model_folder import OPENVINO_INT8  # noqa: E402
 from rerank_core.scoring.onnx import OnnxScorer  # noqa: E402
@@ -162,6 +163,11 @@ def test_bf16_needs_a_processor_that_has_it(
     else:
         with pytest.raises(ModelError, match="this processor has no bf16"):
             OpenVinoScorer(folder, precision="bf16")
+
+
+def test_what_cannot_be_quantised_is_not_sent_to_autotune() -> None:
+    with pytest.raises(ModelError, match="made from an ONNX file in fp32, which the folder has not"):
+        OpenVinoScorer(DEFAULT_MODEL, precision="int8")
 
 
 def test_quantising_what_is_quantised_or_without_pairs(make_model: MakeModel) -> None:
