@@ -5,6 +5,7 @@ Processes on one machine share its pages, so each may open its own.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,14 +110,16 @@ def _schema() -> tantivy.Schema:
 def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> IndexReport:
     """Write a whole index into the empty `folder`, its metadata last."""
     (folder / _TANTIVY).mkdir()
-    # One thread: with several, the documents' order in the index would change from build to build.
     index = tantivy.Index(_schema(), path=str(folder / _TANTIVY))
-    writer = index.writer(heap_size=_WRITER_BYTES, num_threads=1)
     digest = hashlib.sha256(f"{INDEX_FORMAT} {ANALYZER}".encode())
     seen: set[str] = set()
     rejected: Counter[str] = Counter()
     first_problem, line_number = "", 0
-    with (folder / REJECTED).open("w", encoding="utf-8") as rejects, corpus.open("rb") as lines:
+    with (
+        _writing(index) as writer,
+        (folder / REJECTED).open("w", encoding="utf-8") as rejects,
+        corpus.open("rb") as lines,
+    ):
         for line_number, line in enumerate(lines, start=1):
             if line_number % _PROGRESS_EVERY == 0:
                 on_progress(_PROGRESS_EVERY)
@@ -135,12 +138,25 @@ def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> 
     if not seen:
         found = f"none of its {line_number} lines holds a document"
         raise SourceError(f"{corpus}: {found}; {first_problem or 'it is empty'}")
-    writer.commit()
-    writer.wait_merging_threads()
     on_progress(line_number % _PROGRESS_EVERY)
     report = IndexReport(len(seen), dict(sorted(rejected.items())), digest.hexdigest(), folder)
     _write_metadata(folder, report)
     return report
+
+
+@contextlib.contextmanager
+def _writing(index: tantivy.Index) -> Iterator[tantivy.IndexWriter]:
+    """A writer that commits at the end, and whose threads have ended then, also where the block fails.
+
+    Left alone they would still write into a folder that is being removed, and it would stay.
+    """
+    # One thread: with several, the documents' order in the index would change from build to build.
+    writer = index.writer(heap_size=_WRITER_BYTES, num_threads=1)
+    try:
+        yield writer
+        writer.commit()
+    finally:
+        writer.wait_merging_threads()
 
 
 def _write_metadata(folder: Path, report: IndexReport) -> None:

@@ -87,6 +87,14 @@ def test_a_corpus_without_documents_leaves_the_old_index(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "corpus.jsonl", "index"]
 
 
+def test_a_failed_build_has_ended_when_its_error_arrives(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as error:
+        build_index(write_lines(tmp_path / "bad.jsonl", ["not json"]), tmp_path / "index")
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert error.tb  # which keeps all that the build had open
+    assert not {"segment_updater", "thrd-tantivy-in"} & set(threads)  # they would write into the folder
+
+
 def test_an_interrupted_build_leaves_no_index(tmp_path: Path) -> None:
     def interrupt(lines: int) -> None:
         raise KeyboardInterrupt
