@@ -126,7 +126,7 @@ def autotune(
 ) -> None:
     """Measure which engine runs a model fastest here without ranking otherwise; backend = "auto" takes it."""
     from pipelines import report_tuning, tuning
-    from pipelines.nightly import open_source
+    from pipelines.preparation import open_source
 
     with _errors():
         held = load_config(config) if config else Config()

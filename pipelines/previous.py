@@ -19,6 +19,7 @@ from schemas.records import Evidence, PassageFacts
 
 COLUMNS = ["query_id", "input_fingerprint", "logit", "overflow_tokens"]
 EVIDENCE = ["evidence_sentences", "evidence_logit"]
+CHEAP = ["cheap_score"]
 FACTS = ["passage_key", "mentions", "words", "role", "causal"]
 
 
@@ -29,10 +30,13 @@ class Previous(NamedTuple):
     files: tuple[str, ...] = ()
     facts_files: tuple[str, ...] = ()  # of `passage_tags`, where the same recogniser read the passages
     evidence: bool = False  # its evidence was chosen as tonight's is
+    cheap: bool = False  # its cascade had tonight's cheap model
     problem: str | None = None  # why a run that is there is not used; shown in the manifest
 
 
-def find_previous(config: Config, model_fingerprint: str, *, facts_fingerprint: str | None) -> Previous:
+def find_previous(
+    config: Config, model_fingerprint: str, *, facts_fingerprint: str | None, cheap_fingerprint: str = ""
+) -> Previous:
     """The run whose scores and facts tonight may reuse: the newest one, if it is whole and of the same models.
 
     A damaged run costs time, not truth: the night works afresh, and says so.
@@ -52,16 +56,22 @@ def find_previous(config: Config, model_fingerprint: str, *, facts_fingerprint: 
     except ManifestError as error:
         return Previous(None, problem=str(error))
     chosen: dict[str, Any] = manifest.config.get("evidence", {})
+    cheap = (manifest.cascade or {}).get("cheap_fingerprint")
     return Previous(
-        manifest.run_id, tuple(files), tuple(facts), chosen.get("keep_share") == config.evidence.keep_share
+        manifest.run_id,
+        tuple(files),
+        tuple(facts),
+        evidence=chosen.get("keep_share") == config.evidence.keep_share,
+        cheap=bool(cheap_fingerprint) and cheap == cheap_fingerprint,
     )
 
 
 class ReadPreviousScores(beam.PTransform):
     """PBegin -> PCollection[(query_id, packed scores)] of the files of a published `reranked` table."""
 
-    def __init__(self, files: tuple[str, ...], *, evidence: bool):
-        self._files, self._columns = files, COLUMNS + (EVIDENCE if evidence else [])
+    def __init__(self, previous: Previous):
+        self._files = previous.files
+        self._columns = COLUMNS + (EVIDENCE if previous.evidence else []) + (CHEAP if previous.cheap else [])
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         files = begin | beam.Create(self._files, reshuffle=False) | beam.Reshuffle()
@@ -86,20 +96,21 @@ def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
 
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
     runs = pc.run_end_encode(batch.column("query_id"))
-    columns = [batch.column(name).to_pylist() for name in batch.schema.names[1:]]
+    columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     start = 0
     for query_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        known = zip(*(column[start:end] for column in columns), strict=True)
-        yield query_id, pack((row[0], _previous_score(*row[1:])) for row in known)
+        known = ({name: column[place] for name, column in columns.items()} for place in range(start, end))
+        yield query_id, pack((row["input_fingerprint"], _previous_score(row)) for row in known)
         start = end
 
 
-def _previous_score(
-    logit: float, overflow: int, sentences: list[int] | None = None, evidence_logit: float | None = None
-) -> PreviousScore:
-    if not sentences or evidence_logit is None:
-        return PreviousScore(logit, overflow)
-    return PreviousScore(logit, overflow, Evidence(tuple(sentences), evidence_logit))
+def _previous_score(row: dict[str, Any]) -> PreviousScore:
+    evidence = (
+        Evidence(tuple(row["evidence_sentences"]), row["evidence_logit"])
+        if row.get("evidence_sentences")
+        else None
+    )
+    return PreviousScore(row["logit"], row["overflow_tokens"], evidence, row.get("cheap_score"))
 
 
 def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts]:

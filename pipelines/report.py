@@ -43,6 +43,7 @@ STAGE_ORDER = (
     "TagFeatures",
     "WritePassageTags",
     "ReuseScores",
+    "PruneCandidates",
     "ScoreCandidates",
     "RankCandidates",
     "FindEvidence",
@@ -185,6 +186,8 @@ def _note(stage: str, tally: dict[str, float]) -> str:
         return f", [bold]{tally['in'] / max(1e-9, tally['seconds']):,.0f} a second[/]"
     if stage == "ReuseScores":
         return f", {int(tally.get('reused', 0)):,} reused"
+    if stage == "PruneCandidates":
+        return f", {int(tally['pruned']):,} pruned"
     if stage == "TagFeatures" and "passages" in tally:
         return f", {int(tally['passages_read']):,} texts read"
     if stage == "FindEvidence" and tally.get("in"):
@@ -222,6 +225,8 @@ def _print_accounts(manifest: Manifest) -> None:
         out.print(
             f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; their column says how many"
         )
+    if manifest.cascade:
+        _print_cascade(manifest.cascade)
     if halved := manifest.degraded.get("memory_halvings", 0):
         out.print(
             f"[yellow]memory[/] fell short {halved:,} times, and batches were halved; lower scoring.max_tokens"
@@ -232,6 +237,16 @@ def _print_accounts(manifest: Manifest) -> None:
     pairs = manifest.balance.pairs
     rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
     out.print(f"{manifest.seconds:.1f} s in all, {rate:,.0f} pairs a second, reused ones counted")
+
+
+def _print_cascade(cascade: dict[str, Any]) -> None:
+    """What the cascade costs; its sample says so, which was scored in full."""
+    lost, error, bound = (100 * cascade[name] for name in ("loss", "error", "max_loss"))
+    over = "[red]" if lost > bound else "[green]"
+    out.print(
+        f"[bold]cascade[/] costs {over}{lost:.2f}[/] ± {error:.2f} points of the model's nDCG@10 (bound {bound:g}), "
+        f"by {cascade['queries']:,} queries scored in full"
+    )
 
 
 def _plain(text: str) -> str:
@@ -250,7 +265,8 @@ def print_query(found: QueryList, *, top: int, explain: bool = False) -> None:
         arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
         text = row["title"] or (row["text"] or "")[:60]
         passage = f"{_plain(text)} [dim]{_plain(row['passage_id'])}[/]" if text else _plain(row["passage_id"])
-        table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", f"{row['score']:.3f}",
+        score = "pruned" if row["score"] is None else f"{row['score']:.3f}"
+        table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", score,
                       f"{row['bm25_score']:.1f}", passage, _plain(_tags(row)))  # fmt: skip
     out.print(table)
     if explain:

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import pvalue
 
-from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
+from rerank_core.cascade import in_sample
+from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected, Rule
 
 Tally = tuple[tuple[str, str], float]
 """((stage, what), amount): what is in, out, rejected, seconds, or a count of the stage's own."""
@@ -33,6 +34,7 @@ class Shard(NamedTuple):
     groups: tuple[QueryGroup, ...]
     previous: tuple[bytes, ...]  # packed scores of the last run, one blob a group
     facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key: only for WritePassageTags
+    rule: Rule | None = None  # of the cascade; None: every candidate is scored
 
 
 class RankedShard(NamedTuple):
@@ -116,14 +118,20 @@ def shard_count(queries: int, queries_per_shard: int) -> int:
     return max(1, -(-queries // queries_per_shard))
 
 
+def sample_shards(sample_queries: int, queries_per_shard: int) -> int:
+    """Number of shards that hold the cascade's sample, the first ones; 0 without a cascade."""
+    return shard_count(sample_queries, queries_per_shard) if sample_queries else 0
+
+
 class MakeShards(beam.PTransform):
     """PCollections of queries and of (query_id, packed earlier scores) -> PCollection[Shard].
 
-    The join is a CoGroupByKey on query_id: only query texts and 24 bytes a known pair are shuffled.
+    The join is a CoGroupByKey on query_id: only query texts and 40 bytes a known pair are shuffled. With
+    `sample_queries`, about so many queries are in the first `sample_shards` shards, and no other ones.
     """
 
-    def __init__(self, queries_per_shard: int):
-        self._size = queries_per_shard
+    def __init__(self, queries_per_shard: int, *, sample_queries: int = 0):
+        self._size, self._sample = queries_per_shard, sample_queries
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
         queries, previous = inputs
@@ -132,19 +140,24 @@ class MakeShards(beam.PTransform):
         return (
             {"query": keyed, "previous": previous}
             | "JoinPreviousScores" >> beam.CoGroupByKey()
-            | "AssignShards" >> beam.FlatMap(_assign, pvalue.AsSingleton(total), self._size)
+            | "AssignShards" >> beam.FlatMap(_assign, pvalue.AsSingleton(total), self._size, self._sample)
             | "GroupShards" >> beam.GroupByKey()
             | "SortShards" >> beam.Map(_make_shard)
         )
 
 
 def _assign(
-    joined: tuple[str, dict[str, Iterable[Any]]], queries: int, size: int
+    joined: tuple[str, dict[str, Iterable[Any]]], queries: int, size: int, sample: int
 ) -> Iterator[tuple[Any, Any]]:
     query_id, found = joined
-    total = shard_count(queries, size)
+    first = sample_shards(sample, size)
+    others = shard_count(queries, size)
+    if sample and in_sample(query_id, share=sample / queries):
+        number = shard_of(query_id, first)
+    else:
+        number = first + shard_of(query_id, others)
     for query in found["query"]:  # none where the earlier run's query was not asked again
-        yield (shard_of(query_id, total), total), (query, b"".join(sorted(found["previous"])))
+        yield (number, first + others), (query, b"".join(sorted(found["previous"])))
 
 
 def _make_shard(grouped: tuple[tuple[int, int], Iterable[tuple[Query, bytes]]]) -> Shard:

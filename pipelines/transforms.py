@@ -120,13 +120,13 @@ class ReuseScores(Stage):
 
 
 class ScoreCandidates(Stage):
-    """Scores what is not reused, a whole shard's pairs together."""
+    """Scores what is neither reused nor pruned, a whole shard's pairs together."""
 
     def __init__(self, model: WorkersModel, *, tagged: bool, progress: str | None):
         self._model, self._tagged, self._progress = model, tagged, progress
 
     def handle(self, shard: Shard) -> Handled:
-        missing = sum(c.logit is None for group in shard.groups for c in group.candidates)
+        missing = sum(c.logit is None and c.pruned is None for g in shard.groups for c in g.candidates)
         progress = ProgressFile(self._progress, shard.number, shard.total, pairs=missing)
         groups: list[QueryGroup] = list(shard.groups)
         rejected: list[Rejected] = []
@@ -139,7 +139,7 @@ class ScoreCandidates(Stage):
             )
             halvings = _halvings(scorer) - before
         progress.finish()
-        fresh = [c for group in groups for c in group.candidates if not c.reused]
+        fresh = [c for group in groups for c in group.candidates if not c.reused and c.pruned is None]
         tally = {
             "in": missing,
             "out": len(fresh),

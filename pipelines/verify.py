@@ -41,6 +41,7 @@ class _Found(NamedTuple):
     queries: int
     fresh: int
     reused: int
+    pruned: int
     rejected_units: Counter[str]
     rejected_reasons: Counter[str]
 
@@ -82,20 +83,21 @@ def _table_info(staging: str, name: str, *, run_date: str, run_id: str) -> Table
 
 
 def _count(staging: str) -> _Found:
-    queries = fresh = reused = 0
+    queries = fresh = reused = pruned = 0
     for path in files(join(staging, "reranked"), "part-*.parquet"):
-        table = read_table(path, ["query_id", "reused"])
+        table = read_table(path, ["query_id", "reused", "logit"])
         queries += pc.count_distinct(table["query_id"]).as_py()  # a query is in one shard only
         carried = pc.sum(table["reused"]).as_py() or 0
         reused += carried
-        fresh += table.num_rows - carried
+        pruned += table["logit"].null_count
+        fresh += table.num_rows - carried - table["logit"].null_count
     units: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for path in files(join(staging, "dead_letters"), "part-*.parquet"):
         for row in read_table(path, ["unit", "stage", "reason"]).to_pylist():
             units[row["unit"]] += 1
             reasons[f"{row['stage']}/{row['reason']}"] += 1
-    return _Found(queries, fresh, reused, units, reasons)
+    return _Found(queries, fresh, reused, pruned, units, reasons)
 
 
 def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
@@ -138,6 +140,7 @@ def _balance(stages: Stages, found: _Found) -> Balance:
             "read": pairs_read,
             "published": found.fresh,
             "reused": found.reused,
+            "pruned": found.pruned,
             "below_top_n": int(stages.get("WriteReranked", {}).get("below_top_n", 0)),
             "rejected": found.rejected_units["pair"],
         },

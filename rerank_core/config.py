@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from rerank_core.cascade import needed_queries
+
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -153,6 +155,26 @@ class Scoring:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Cascade:
+    """Whether a cheap score spares the model candidates that cannot matter, and what that may cost."""
+
+    enabled: bool = False
+    model: str = ""  # "" is BM25's score alone
+    backend: Literal["onnx", "openvino", "torch", "bi_encoder"] = "bi_encoder"
+    device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    max_length: Annotated[int, Field(ge=8)] = 256
+    max_loss: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    sample_queries: Positive = 500
+
+    def __post_init__(self) -> None:
+        if self.enabled and self.sample_queries < (needed := needed_queries(self.max_loss)):
+            raise ValueError(
+                f"a sample of {self.sample_queries} queries cannot show that the loss is at most {self.max_loss:g}: "
+                f"raise sample_queries to {needed} at least (twice that prunes well), or max_loss"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
 class Ranking:
     """How much of the order is published."""
 
@@ -230,6 +252,7 @@ class Config:
     candidates: Candidates = Candidates()
     tags: Tagging = Tagging()
     scoring: Scoring = Scoring()
+    cascade: Cascade = Cascade()
     ranking: Ranking = Ranking()
     evidence: EvidenceOptions = EvidenceOptions()
     labels: Labels = Labels()
@@ -243,6 +266,7 @@ PATHS = {
     "source": ("log", "index"),
     "source.elasticsearch": ("ca_file", "client_cert", "client_key", "query_template", "filter"),
     "scoring": ("model", "tuning"),
+    "cascade": ("model",),
     "labels": ("queries", "qrels"),
     "output": ("path",),
     "evaluation": ("queries", "qrels", "sentence_qrels"),
@@ -309,10 +333,12 @@ def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable
 def _resolve(config: Config, base: Path) -> Config:
     given = config
     config = change_paths(config, lambda value: _absolute(value, base))
-    # These two name a folder, or a model of a hub ("owner/name") or an installed pipeline: a name stays as it is.
-    if not (base / Path(given.scoring.model).expanduser()).is_dir():
-        scoring = dataclasses.replace(config.scoring, model=given.scoring.model)
-        config = dataclasses.replace(config, scoring=scoring)
+    # These name a folder, or a model of a hub ("owner/name") or an installed pipeline: a name stays as it is.
+    for section in ("scoring", "cascade"):
+        model = getattr(given, section).model
+        if not (base / Path(model).expanduser()).is_dir():
+            named = dataclasses.replace(getattr(config, section), model=model)
+            config = dataclasses.replace(config, **{section: named})
     recogniser = given.tags.recogniser_model
     if recogniser and (base / recogniser).is_dir():
         tags = dataclasses.replace(config.tags, recogniser_model=_absolute(recogniser, base))

@@ -15,7 +15,7 @@ from rerank_core.config import EvidenceOptions
 from rerank_core.features.render import passage_text, render
 from rerank_core.ranking import sigmoid
 from rerank_core.scoring.scorer import Scorer, score_checked
-from schemas.records import Evidence, RankedGroup, ScoredCandidate
+from schemas.records import Evidence, RankedCandidate, RankedGroup, ScoredCandidate
 
 Pair = tuple[str, str]
 
@@ -65,7 +65,7 @@ def find(
         options: how many units, and how much of their score.
         tagged: whether the model reads the tags.
     """
-    wanted = [(g, r.scored) for g in groups for r in g.candidates if r.rank <= options.top_n]
+    wanted = [(g, r.scored) for g in groups for r in g.candidates if _is_wanted(r, options)]
     known = {id(scored): scored.evidence for _, scored in wanted if scored.evidence}
     open_ones = {
         id(scored): _Search(group.query.text, scored, split(scored.candidate.text), [], 0)
@@ -89,9 +89,11 @@ def find(
 
 def needs_model(groups: Sequence[RankedGroup], *, options: EvidenceOptions) -> bool:
     """Whether anything must be scored."""
-    return any(
-        r.rank <= options.top_n and not r.scored.evidence for group in groups for r in group.candidates
-    )
+    return any(_is_wanted(r, options) and not r.scored.evidence for group in groups for r in group.candidates)
+
+
+def _is_wanted(ranked: RankedCandidate, options: EvidenceOptions) -> bool:
+    return ranked.rank <= options.top_n and ranked.scored.logit is not None  # None: pruned by the cascade
 
 
 def _search(

@@ -29,16 +29,17 @@ class Mined(NamedTuple):
 
     negatives: list[HardNegative]
     kept: Counter[str]  # by kept_by: top, random, easy
-    rejected: Counter[str]  # by the first rule that rejected it; "no_positive" counts the group, once
+    # By the first rule that rejected it; no_positive and positive_pruned count the group, once.
+    rejected: Counter[str]
 
 
 def mine(group: RankedGroup, positive_ids: frozenset[str], *, config: Mining, label_source: str) -> Mined:
     """Negatives for each positive of the group.
 
-    Every candidate is kept, or counted under the first of these that applies: is_positive, positive_document
-    (another unit of a positive's document), rank_min, rank_max, max_score, min_score, absolute_margin,
-    relative_margin, not_sampled (good, but `num_negatives` were taken). Ranks are those after reranking, both
-    ends included; scores are sigmoids of logits.
+    Every candidate is kept, or counted under the first of these that applies: pruned (the cascade left it out, so
+    that it has no score), is_positive, positive_document (another unit of a positive's document), rank_min,
+    rank_max, max_score, min_score, absolute_margin, relative_margin, not_sampled (good, but `num_negatives` were
+    taken). Ranks are those after reranking, both ends included; scores are sigmoids of logits.
 
     Args:
         group: ranked and not yet cut: easy negatives come from its lowest third.
@@ -46,14 +47,16 @@ def mine(group: RankedGroup, positive_ids: frozenset[str], *, config: Mining, la
         config: the rules; `seed` decides random samples and easy negatives, the same on every worker.
         label_source: written into each negative.
     """
-    ranked = sorted(group.candidates, key=lambda one: one.rank)
+    ranked = sorted((c for c in group.candidates if c.scored.logit is not None), key=lambda one: one.rank)
+    pruned = len(group.candidates) - len(ranked)
+    labelled = [one for one in group.candidates if _id(one) in positive_ids]
     positives = [one for one in ranked if _id(one) in positive_ids]
     if not positives:
-        return Mined([], Counter(), Counter(no_positive=1))
-    positive_documents = frozenset(one.scored.candidate.doc_id for one in positives)
+        return Mined([], Counter(), Counter(["positive_pruned" if labelled else "no_positive"]))
+    positive_documents = frozenset(one.scored.candidate.doc_id for one in labelled)
     negatives: list[HardNegative] = []
     kept: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
+    rejected: Counter[str] = Counter({"pruned": pruned * len(positives)} if pruned else {})
     for positive in positives:
         verdicts = [
             _label_rule(one, positive_ids, positive_documents) or _rule(one, positive, config)

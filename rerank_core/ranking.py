@@ -20,13 +20,17 @@ def rank(group: QueryGroup) -> RankedGroup:
     """Order a scored group; the candidates' order in it does not matter.
 
     Units go by logit, then the document's BM25 score, both highest first, then doc_id, then their place in
-    the document. Documents go by their best unit (MaxP), BM25's order by `bm25_rank` and then the place in
-    the document. All three places are dense and start from 1, also where scoring has removed candidates.
+    the document. What the cascade left out comes after them, by its cheap score. Documents go by their best
+    unit (MaxP), BM25's order by `bm25_rank` and then the place in the document. All three places are dense and
+    start from 1, also where scoring has removed candidates.
     """
     for one in group.candidates:
         where = f"{group.query.query_id}/{one.candidate.passage_id}"
-        assert one.logit is not None, f"{where} has no logit: scoring must score or reject it"
-        assert not math.isnan(one.logit), f"{where} has logit nan, which has no place: scoring must reject it"
+        score = one.pruned if one.logit is None else one.logit
+        assert score is not None, (
+            f"{where} has no logit: scoring must score or reject it, or the cascade prune it"
+        )
+        assert not math.isnan(score), f"{where} has logit nan, which has no place: scoring must reject it"
     places = {key: n for n, key in enumerate(sorted(map(_bm25_order, group.candidates)), start=1)}
     assert len(places) == len(group.candidates), f"{group.query.query_id} holds a unit twice"
     documents: dict[str, int] = {}
@@ -57,6 +61,7 @@ def _bm25_order(one: ScoredCandidate) -> tuple[int, str, int, str]:
     return one.candidate.bm25_rank, *_place_in_document(one)
 
 
-def _final_order(one: ScoredCandidate) -> tuple[float, float, str, int, str]:
-    assert one.logit is not None
-    return -one.logit, -one.candidate.bm25_score, *_place_in_document(one)
+def _final_order(one: ScoredCandidate) -> tuple[bool, float, float, str, int, str]:
+    score = one.pruned if one.logit is None else one.logit
+    assert score is not None
+    return one.logit is None, -score, -one.candidate.bm25_score, *_place_in_document(one)

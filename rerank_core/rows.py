@@ -121,7 +121,7 @@ def _reranked_row(
 ) -> dict[str, object]:
     candidate, tags = ranked.scored.candidate, ranked.scored.tags
     logit, evidence = ranked.scored.logit, ranked.scored.evidence
-    if logit is None:
+    if logit is None and ranked.scored.pruned is None:
         raise ValueError(f"{group.query.query_id}/{candidate.passage_id} reached publishing without a logit")
     return {
         "query_id": group.query.query_id,
@@ -136,7 +136,8 @@ def _reranked_row(
         "doc_rank_before": document_ranks[candidate.doc_id],
         "bm25_score": candidate.bm25_score,
         "logit": logit,
-        "score": sigmoid(logit),
+        "score": None if logit is None else sigmoid(logit),
+        "cheap_score": ranked.scored.cheap,
         "hop": tags.hop if tags else None,
         "hop_chain": list(tags.hop_chain) if tags else None,
         "role": tags.role if tags else None,

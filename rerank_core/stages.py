@@ -93,10 +93,28 @@ def reuse_scores(
         if known is None:
             return candidate._replace(fingerprint=key)
         return candidate._replace(
-            fingerprint=key, logit=known.logit, reused=True, overflow=known.overflow, evidence=known.evidence
-        )
+            fingerprint=key, logit=known.logit, reused=known.logit is not None, overflow=known.overflow,
+            evidence=known.evidence, cheap=known.cheap,
+        )  # fmt: skip
 
     return group._replace(candidates=tuple(look_up(c) for c in group.candidates))
+
+
+def cheap_scores(groups: Sequence[QueryGroup], scorer: Scorer) -> tuple[list[QueryGroup], int]:
+    """Give every candidate without one the cheap model's score, which sees no tags.
+
+    The second value counts the candidates that it failed on: they stay without.
+    """
+    open_ones = [(g, c) for g in groups for c in g.candidates if c.cheap is None]
+    sides = [rendered(group, candidate, tagged=False)[0] for group, candidate in open_ones]
+    outcome = score_checked(scorer, [(one.query, one.passage) for one in sides])
+    scores = iter(outcome.logits)
+
+    def scored(candidate: ScoredCandidate) -> ScoredCandidate:
+        return candidate._replace(cheap=next(scores)) if candidate.cheap is None else candidate
+
+    made = [group._replace(candidates=tuple(map(scored, group.candidates))) for group in groups]
+    return made, len(outcome.errors)
 
 
 def score_groups(
@@ -106,7 +124,7 @@ def score_groups(
     tagged: bool,
     on_scored: Callable[[int], None] | None = None,
 ) -> tuple[list[QueryGroup], Rejects]:
-    """Score what has no logit yet, all groups' pairs together; equal inputs are scored once.
+    """Score what has no logit yet and was not pruned, all groups' pairs together; equal inputs are scored once.
 
     Args:
         groups: groups whose candidates carry fingerprints.
@@ -118,7 +136,7 @@ def score_groups(
     inputs: dict[str, list[int]] = {}  # by the candidate's fingerprint: its inputs' places in `pending`
     for group in groups:
         for candidate in group.candidates:
-            if candidate.logit is None and candidate.fingerprint not in inputs:
+            if _is_open(candidate) and candidate.fingerprint not in inputs:
                 pairs = [(one.query, one.passage) for one in rendered(group, candidate, tagged=tagged)]
                 inputs[candidate.fingerprint] = [pending.setdefault(pair, len(pending)) for pair in pairs]
     outcome = score_checked(scorer, list(pending), on_scored=on_scored)
@@ -130,7 +148,7 @@ def score_groups(
     for group in groups:
         kept = []
         for candidate in group.candidates:
-            if candidate.logit is not None:
+            if not _is_open(candidate):
                 kept.append(candidate)
                 continue
             own = inputs[candidate.fingerprint]
@@ -144,6 +162,10 @@ def score_groups(
             rejected.append(_left_empty("ScoreCandidates", group.query))
         scored_groups.append(group._replace(candidates=tuple(kept)))
     return scored_groups, rejected
+
+
+def _is_open(candidate: ScoredCandidate) -> bool:
+    return candidate.logit is None and candidate.pruned is None
 
 
 def _reject(stage: str, unit: str, record: str, reason: str, detail: str) -> Rejected:

@@ -31,7 +31,7 @@ class Balance:
     # read = kept + outside_window + rejected + below_min_count + below_min_users + capped (one user's many)
     events: dict[str, int]
     queries: dict[str, int]  # read = published + rejected
-    pairs: dict[str, int]  # read = published + reused + rejected + below_top_n
+    pairs: dict[str, int]  # read = published + reused + pruned + rejected + below_top_n
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Manifest:
     tables: dict[str, TableInfo]
     seconds: float  # wall time of the run
     facts_fingerprint: str | None = None  # of what read the passages: key of reuse; None without tags
+    cascade: dict[str, Any] | None = (
+        None  # the rule, its sample and its loss of nDCG@10; None without a cascade
+    )
     format: int = FORMAT
 
 

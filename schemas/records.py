@@ -104,10 +104,31 @@ class ScoredCandidate(NamedTuple):
     reused: bool  # the logit comes from an earlier run
     overflow: int  # tokens of the input beyond max_length, which the model did not see
     evidence: Evidence | None = None  # of the best units only
+    cheap: float | None = None  # what the cascade's cheap model says; None without one, or where it failed
+    pruned: float | None = (
+        None  # the cheap score by which the cascade left it out: it gets no logit; None: it did not
+    )
+
+
+class Rule(NamedTuple):
+    """Which candidates the cascade leaves out: see rerank_core.cascade."""
+
+    weight: float  # of the cheap model in the cheap score, 0 to 1; the rest is BM25's
+    margin: float  # below the tenth best cheap score of the query, in standard deviations of the query's candidates
+
+
+class Profile(NamedTuple):
+    """A query of the cascade's sample, scored in full; one value a candidate."""
+
+    query_id: str
+    cheap: tuple[float | None, ...]
+    bm25: tuple[float, ...]
+    logits: tuple[float, ...]
+    documents: tuple[int, ...]  # number of the document that the unit is of
 
 
 class RankedCandidate(NamedTuple):
-    """A scored candidate with its places; `rank` orders units, `doc_rank` documents by their best unit."""
+    """A scored or pruned candidate with its places; `rank` orders units, `doc_rank` documents by their best unit."""
 
     scored: ScoredCandidate
     rank: int  # from 1

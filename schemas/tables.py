@@ -28,7 +28,7 @@ MENTION = pa.struct(
 
 RERANKED = _table(
     "reranked",
-    2,
+    3,
     [
         ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
         ("query", STR, False, "The normalised query text."),
@@ -41,8 +41,19 @@ RERANKED = _table(
         ("doc_rank", I32, False, "Place of the document after reranking, by its best unit (MaxP), from 1."),
         ("doc_rank_before", I32, False, "Place of the document in BM25's order, from 1."),
         ("bm25_score", F32, False, "BM25 score of the document, as the index gave it."),
-        ("logit", F32, False, "The cross-encoder's raw output; compare logits only under one model."),
-        ("score", F32, False, "Sigmoid of the logit, 0 to 1; not calibrated."),
+        (
+            "logit",
+            F32,
+            True,
+            "The cross-encoder's raw output; compare logits only under one model; null if pruned.",
+        ),
+        ("score", F32, True, "Sigmoid of the logit, 0 to 1; not calibrated; null if pruned."),
+        (
+            "cheap_score",
+            F32,
+            True,
+            "The cascade's cheap model's score; null without one, or where it failed.",
+        ),
         ("hop", I32, True, "Tag: entity distance from the query, -1 unreachable; null without tags."),
         (
             "hop_chain",

@@ -1,7 +1,7 @@
 """Where a night's queries and candidates come from.
 
 A source is two functions: the events of the log, and the candidates of queries. `local.py` is the embedded one;
-another one drops in by implementing this protocol and adding its kind to `open_source` in pipelines/nightly.py.
+another one drops in by implementing this protocol and adding its kind to `open_source` in pipelines/preparation.py.
 """
 
 from __future__ import annotations

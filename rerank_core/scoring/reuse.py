@@ -15,7 +15,8 @@ from typing import NamedTuple
 from schemas.records import Evidence
 
 _LENGTHS = struct.Struct("<QQ")
-_ROW = struct.Struct("<16sfiQf")
+_ROW = struct.Struct("<16sfiQff")
+_UNKNOWN = math.nan  # in a packed row, where no score is finite
 _MOST_SENTENCES = 64  # numbers that the bits of a row's evidence can name; of longer texts it is found again
 
 
@@ -41,35 +42,40 @@ def input_fingerprint(query_side: str, passage_side: str, *, model_fingerprint: 
 class PreviousScore(NamedTuple):
     """What an earlier run knows of one input."""
 
-    logit: float
+    logit: float | None  # None: the cascade left it out
     overflow: int  # tokens beyond max_length: a carried score stays marked as of a truncated input
     evidence: Evidence | None = None
+    cheap: float | None = None  # the cascade's cheap model's
 
 
 def pack(rows: Iterable[tuple[str, PreviousScore]]) -> bytes:
-    """Pack the scores of one query, 36 bytes a row, so that a join shuffles little.
+    """Pack the scores of one query, 40 bytes a row, so that a join shuffles little.
 
     A row is the 16-byte input fingerprint, the logit as a little-endian float32, which is the precision that is
     published (the round trip is exact), the overflow, the evidence's sentences as bits (none: no evidence) and its
-    logit. Packed blobs may be concatenated.
+    logit, and the cheap score. Packed blobs may be concatenated.
 
     Raises:
-        ValueError: a fingerprint that is not 32 hex digits, or a logit that is not finite in float32.
+        ValueError: a fingerprint that is not 32 hex digits, or a score that is not finite in float32.
     """
     packed = []
-    for fingerprint, (logit, overflow, evidence) in rows:
+    for fingerprint, (logit, overflow, evidence, cheap) in rows:
         try:
             digest = bytes.fromhex(fingerprint)
         except ValueError:
             digest = b""
         if len(digest) != 16:
             raise ValueError(f"fingerprint {fingerprint!r} is not 32 hex digits; use input_fingerprint")
-        if not math.isfinite(logit):
-            raise ValueError(f"logit {logit!r} of input {fingerprint} is not finite; it may not be reused")
+        for score in (logit, cheap):
+            if score is not None and not math.isfinite(score):
+                raise ValueError(
+                    f"score {score!r} of input {fingerprint} is not finite; it may not be reused"
+                )
+        both = (_UNKNOWN if score is None else score for score in (logit, cheap))
         try:
-            packed.append(_ROW.pack(digest, logit, overflow, *_bits(evidence)))
+            packed.append(_ROW.pack(digest, next(both), overflow, *_bits(evidence), next(both)))
         except OverflowError:
-            raise ValueError(f"logit {logit!r} of input {fingerprint} does not fit float32") from None
+            raise ValueError(f"score {logit!r} of input {fingerprint} does not fit float32") from None
     return b"".join(packed)
 
 
@@ -79,14 +85,18 @@ def unpack(blob: bytes) -> dict[str, PreviousScore]:
     Equal inputs have equal scores, so it does not matter which of two rows of one fingerprint stays.
 
     Raises:
-        ValueError: `blob` is not whole rows of 36 bytes.
+        ValueError: `blob` is not whole rows of 40 bytes.
     """
     if len(blob) % _ROW.size:
         raise ValueError(f"{len(blob)} bytes are not whole rows of {_ROW.size}; the packed scores were cut")
     return {
-        digest.hex(): PreviousScore(logit, overflow, _evidence(bits, of_evidence))
-        for digest, logit, overflow, bits, of_evidence in _ROW.iter_unpack(blob)
+        digest.hex(): PreviousScore(_known(logit), overflow, _evidence(bits, of_evidence), _known(cheap))
+        for digest, logit, overflow, bits, of_evidence, cheap in _ROW.iter_unpack(blob)
     }
+
+
+def _known(score: float) -> float | None:
+    return None if math.isnan(score) else score
 
 
 def _bits(evidence: Evidence | None) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import pipelines
-from pipelines import nightly, store
+from pipelines import nightly, preparation, store
 from pipelines.cli import app
 from rerank_core.config import Config
 from schemas.manifest import Manifest, to_json
@@ -34,7 +34,7 @@ def call(*arguments: str | Path) -> Result:
 @pytest.fixture
 def config(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """`config(log=..., index=..., output=..., more=...)` -> a TOML; the model is a fake one."""
-    monkeypatch.setattr(nightly, "load_scorer", load_fake)
+    monkeypatch.setattr(preparation, "load_scorer", load_fake)
 
     def write(
         *,

@@ -85,7 +85,7 @@ def test_every_record_is_accounted_for(night: Night, tiny: Tiny) -> None:
     }  # fmt: skip
     assert night.manifest.balance.queries == {"read": 6, "published": 5, "rejected": 1}
     assert night.manifest.balance.pairs == {
-        "read": pairs, "published": pairs, "reused": 0, "below_top_n": 0, "rejected": 0,
+        "read": pairs, "published": pairs, "reused": 0, "pruned": 0, "below_top_n": 0, "rejected": 0,
     }  # fmt: skip
     log = night.manifest.stages["ReadQueryLog"]
     assert (log["in"], log["out"], log["rejected"], log["events_rejected"]) == (14, 6, 5, 5)
@@ -458,8 +458,8 @@ def test_a_missing_setting_is_named(make_config: MakeConfig, key: str) -> None:
 def test_the_run_id_is_of_what_decides_the_rows(
     night: Night, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    from pipelines.nightly import prepare
     from pipelines.options import beam_options
+    from pipelines.preparation import prepare
 
     def run_id(name: str = "fake", **sections: dict[str, Any]) -> str:
         config = make_config(**sections)

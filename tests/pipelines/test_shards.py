@@ -7,7 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.shards import Shard, _assign, _make_shard, shard_count, shard_of
+from pipelines.shards import Shard, _assign, _make_shard, sample_shards, shard_count, shard_of
+from rerank_core.cascade import in_sample
 from rerank_core.text import query_id
 from schemas.records import Query
 
@@ -36,7 +37,7 @@ def test_every_query_is_in_one_shard_whatever_the_order(
             blobs = [b"b" * 24, b"a" * 24]
             seed.shuffle(blobs)
             joined = (query_id(text), {"query": [query(text)], "previous": blobs})
-            for key, value in _assign(joined, len(ordered), size):
+            for key, value in _assign(joined, len(ordered), size, 0):
                 grouped.setdefault(key, []).append(value)
         return sorted(map(_make_shard, grouped.items()))
 
@@ -56,6 +57,17 @@ def test_every_query_is_in_one_shard_whatever_the_order(
 
 
 def test_a_query_that_is_not_asked_again_is_no_query_of_the_night() -> None:
-    assert not list(_assign(("ff", {"query": [], "previous": [b"x" * 24]}), 3, 1))
-    ((_, value),) = _assign(("ff", {"query": [query("a")], "previous": []}), 3, 1)
+    assert not list(_assign(("ff", {"query": [], "previous": [b"x" * 24]}), 3, 1, 0))
+    ((_, value),) = _assign(("ff", {"query": [query("a")], "previous": []}), 3, 1, 0)
     assert value == (query("a"), b"")
+
+
+@given(texts=TEXTS, size=st.integers(1, 10), sample=st.integers(1, 50))
+def test_the_sample_has_the_first_shards_to_itself(texts: list[str], size: int, sample: int) -> None:
+    first, total = sample_shards(sample, size), sample_shards(sample, size) + shard_count(len(texts), size)
+    for text in texts:
+        joined = (query_id(text), {"query": [query(text)], "previous": []})
+        (((number, told), _),) = _assign(joined, len(texts), size, sample)
+        assert told == total
+        assert 0 <= number < total
+        assert (number < first) == in_sample(query_id(text), share=sample / len(texts))

@@ -53,6 +53,10 @@ def test_values_arrive_in_their_places() -> None:
         ({"mining": {"sampling": "best"}}, "'mining.sampling' = 'best': .*'top' or 'random'"),
         ({"scoring": 5}, "'scoring' = 5: "),
         (
+            {"cascade": {"enabled": True, "max_loss": 0.01, "sample_queries": 98}},
+            "a sample of 98 queries cannot show .* raise sample_queries to 99 at least",
+        ),
+        (
             {"candidates": {"window_words": 10, "window_stride": 20}},
             "window_stride 20 is larger than window_words 10: .*lower window_stride",
         ),
@@ -104,6 +108,14 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
     assert config.evaluation.sentence_qrels == "s3://bucket/q.tsv"
     assert config.labels.queries == ""  # not configured stays so
     assert config.scoring.model == ""
+
+
+def test_a_model_of_a_hub_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    raw = {"scoring": {"model": "owner/name"}, "cascade": {"model": "mine"}}
+    config = parse_config(raw, base=tmp_path)
+    assert config.scoring.model == "owner/name"
+    assert config.cascade.model == str(tmp_path / "mine")
 
 
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -76,6 +76,16 @@ def test_only_the_best_units_get_evidence() -> None:
     assert found(two, top_n=0) == [[None, None]]
 
 
+def test_what_the_cascade_left_out_gets_no_evidence_and_needs_no_model() -> None:
+    scored, other = group("one. two.", "one. two.").candidates
+    left_out = other._replace(scored=other.scored._replace(logit=None, pruned=-1.0))
+    made = group("one. two.")._replace(candidates=(scored, left_out))
+    ((first, second),) = found(made)
+    assert first is not None
+    assert second is None
+    assert not evidence.needs_model([made._replace(candidates=(left_out,))], options=EvidenceOptions())
+
+
 def test_the_fewest_sentences_that_keep_the_score() -> None:
     text = "One here. Two here. Four here."  # logits .25, 1, .5; the whole: 1.75, sigmoid .852
     assert found(group(text), keep_share=0.8) == [[Evidence((1,), 1.0)]]

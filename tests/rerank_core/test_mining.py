@@ -33,6 +33,17 @@ def group(*units: tuple[str, float], query: Query = QUERY, tags: Tags | None = N
     return rank(QueryGroup(query, candidates))
 
 
+def without(group: RankedGroup, *pruned: str) -> RankedGroup:
+    """The group as a cascade leaves it that pruned these."""
+
+    def left(one: RankedCandidate) -> RankedCandidate:
+        return (
+            one._replace(scored=one.scored._replace(logit=None, pruned=-1.0)) if name(one) in pruned else one
+        )
+
+    return group._replace(candidates=tuple(map(left, group.candidates)))
+
+
 def logit(score: float) -> float:
     return math.log(score / (1 - score))
 
@@ -238,3 +249,23 @@ def test_training_pairs_state_each_positive_once() -> None:
     ]
     assert training_pairs(negatives[::-1], tagged=True) == pairs
     assert training_pairs([], tagged=True) == []
+
+
+# --- what the cascade left out
+
+
+def test_pruned_ones_are_counted_for_each_positive_and_never_mined() -> None:
+    ranked = without(group(("p", 3.0), ("q", 2.0), ("a", 1.0), ("b", 0.5), ("c", 0.0)), "b", "c")
+    found = mine(ranked, frozenset("pq"), config=Mining(easy_negatives=5), label_source="clicks")
+    assert found.rejected["pruned"] == 4
+    assert {name(one.negative) for one in found.negatives} == {"a"}
+    assert found.kept.total() + found.rejected.total() == 2 * 5
+
+
+def test_a_pruned_positive_gives_no_negatives_and_its_document_none_either() -> None:
+    ranked = without(group(("p", 3.0), ("d#0", 2.0), ("d#1", 1.0), ("a", 0.0)), "d#1")
+    found = mine(ranked, frozenset({"p", "d#1"}), config=Mining(), label_source="qrels")
+    assert {name(one.positive) for one in found.negatives} == {"p"}
+    assert found.rejected["positive_document"] == 1
+    alone = mine(ranked, frozenset({"d#1"}), config=Mining(), label_source="qrels")
+    assert (alone.negatives, alone.kept, alone.rejected) == ([], Counter(), Counter(positive_pruned=1))

@@ -21,9 +21,10 @@ ROWS = st.dictionaries(
     st.binary(min_size=16, max_size=16).map(bytes.hex),
     st.builds(
         PreviousScore,
-        logit=LOGITS,
+        logit=st.none() | LOGITS,
         evidence=st.none() | EVIDENCE,
         overflow=st.integers(0, 2**31 - 1),
+        cheap=st.none() | LOGITS,
     ),
     max_size=20,
 )
@@ -63,7 +64,7 @@ def test_a_lone_surrogate_has_a_fingerprint() -> None:
 @given(ROWS)
 def test_packed_scores_come_back_exactly(rows: dict[str, PreviousScore]) -> None:
     blob = pack(rows.items())
-    assert len(blob) == 36 * len(rows)
+    assert len(blob) == 40 * len(rows)
     assert unpack(blob) == rows
 
 
@@ -84,11 +85,12 @@ def test_a_foreign_fingerprint_is_refused(fingerprint: str) -> None:
 
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf, 1e300])
-def test_a_logit_that_is_no_score_is_refused(logit: float) -> None:
-    with pytest.raises(ValueError, match=r"is not finite|does not fit float32"):
-        pack([("0" * 32, PreviousScore(logit, 0))])
+def test_what_is_no_score_is_refused(logit: float) -> None:
+    for row in (PreviousScore(logit, 0), PreviousScore(1.0, 0, cheap=logit)):
+        with pytest.raises(ValueError, match=r"is not finite|does not fit float32"):
+            pack([("0" * 32, row)])
 
 
 def test_a_cut_blob_is_refused() -> None:
-    with pytest.raises(ValueError, match="35 bytes are not whole rows of 36"):
+    with pytest.raises(ValueError, match="39 bytes are not whole rows of 40"):
         unpack(pack([("0" * 32, PreviousScore(1.0, 0))])[:-1])
