@@ -24,6 +24,7 @@ TALLIES = (
     "events_capped",
     "events_kept",
     "events_masked",
+    "events_clicking_all",
     "queries_below_min_count",
     "queries_below_min_users",
 )
@@ -55,17 +56,31 @@ class AggregateQueries(beam.PTransform):
         window: [start, end) in UTC; None keeps every event, for a log without times.
         privacy: what of users is kept.
 
+        places: whether queries tell what was shown at which place, for DebiasClicks.
+
     Users are told apart by a keyed hash before any shuffle. Its key is drawn anew for every run and never
     written down: no two nights can be joined by their users, not even by whoever runs them.
     """
 
-    def __init__(self, log: Log, *, window: querylog.Window | None, privacy: Privacy | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        *,
+        window: querylog.Window | None,
+        privacy: Privacy | None = None,
+        places: bool = False,
+    ) -> None:
         super().__init__()
-        self._log, self._window, self._privacy = log, window, privacy or Privacy()
+        self._log, self._window, self._privacy, self._places = log, window, privacy or Privacy(), places
 
     def expand(self, events: beam.PCollection) -> Aggregated:
         screened = events | "Screen" >> beam.ParDo(
-            _Screen(self._window, max_query_chars=self._log.max_query_chars, masking=self._privacy.mask)
+            _Screen(
+                self._window,
+                max_query_chars=self._log.max_query_chars,
+                masking=self._privacy.mask,
+                places=self._places,
+            )
         ).with_outputs("rejected", "tallies", "anonymous", main="known")
         # Users first: a popular query is spread over as many keys as it has users, and distinct users are
         # counted exactly without a set that grows with them.
@@ -92,13 +107,16 @@ class AggregateQueries(beam.PTransform):
 class _Screen(beam.DoFn):
     """LogEvent -> ((query_id, user), UserEvents) of a known user, (query_id, events) of nobody known."""
 
-    def __init__(self, window: querylog.Window | None, *, max_query_chars: int, masking: bool) -> None:
+    def __init__(
+        self, window: querylog.Window | None, *, max_query_chars: int, masking: bool, places: bool
+    ) -> None:
         super().__init__()
         self._screen = functools.partial(
             querylog.screen,
             window=window,
             max_query_chars=max_query_chars,
             masking=masking,
+            places=places,
             salt=secrets.token_bytes(16),  # drawn once, on the driver: all workers get this one
         )
 
@@ -115,6 +133,8 @@ class _Screen(beam.DoFn):
             return
         if accepted.masked:
             yield pvalue.TaggedOutput("tallies", ("events_masked", 1))
+        if accepted.clicks_all:
+            yield pvalue.TaggedOutput("tallies", ("events_clicking_all", 1))
         if accepted.user:
             yield (accepted.query_id, accepted.user), querylog.UserEvents((accepted,), 0)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,6 +194,13 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
         degraded["cheap_scores_failed"] = failed
     if night.previous.problem:
         degraded["reuse"] = night.previous.problem
+    labels = night.config.labels
+    places = _places(verified.stages) if labels.debias and labels.source == "clicks" else None
+    if places == []:
+        degraded["labels"] = (
+            f"no event tells in '{night.config.log.fields.impressions}' what was shown, so that no click could be "
+            "corrected and nothing counts as a positive; name the column, or set labels.debias = false"
+        )
     cascade = None
     if night.sample_queries:
         cascade = read_fitted(night.staging) | {"cheap_fingerprint": night.cheap_fingerprint}
@@ -226,7 +233,16 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
         tables=verified.tables,
         seconds=round(seconds, 3),
         cascade=cascade,
+        places=places,
     )
+
+
+def _places(stages: Mapping[str, Mapping[str, float]]) -> list[dict[str, float]]:
+    """What labels.debias found of each place of a result list, from the first."""
+    log = stages["ReadQueryLog"]
+    count = sum(what.startswith("examined:") for what in log)
+    names = ("examined", "impressions")
+    return [{name: log[f"{name}:{place}"] for name in names} for place in range(1, count + 1)]
 
 
 __all__ = ["Manifest", "Night", "NightError", "build", "prepare", "run"]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import apache_beam as beam
 
 from pipelines.aggregate import AggregateQueries
+from pipelines.debias import DebiasClicks
 from pipelines.sources import Source
 from rerank_core.config import Config
 from schemas.records import Rejected
@@ -34,12 +35,18 @@ class ReadQueryLog(beam.PTransform):
         unreadable, events = read | "Readable" >> beam.Partition(
             lambda record, _: int(not isinstance(record, Rejected)), 2
         )
-        log = events | AggregateQueries(self._config.log, window=self._window, privacy=self._config.privacy)
-        queries = log.queries
+        labels = self._config.labels
+        debias = labels.debias and labels.source == "clicks"
+        log = events | AggregateQueries(
+            self._config.log, window=self._window, privacy=self._config.privacy, places=debias
+        )
+        debiased = log.queries | DebiasClicks(labels) if debias else None
+        queries = debiased.queries if debiased else log.queries
         rejected = (unreadable, log.rejected) | "RejectedEvents" >> beam.Flatten()
         tallies = (
             (
                 log.tallies,
+                *([debiased.tallies] if debiased else []),
                 unreadable
                 | "CountUnreadable" >> beam.FlatMap(lambda _: [("events_read", 1), ("events_rejected", 1)]),
                 rejected | "CountRejected" >> beam.Map(lambda _: ("rejected", 1)),

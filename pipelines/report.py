@@ -225,6 +225,8 @@ def _print_accounts(manifest: Manifest) -> None:
         out.print(
             f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; their column says how many"
         )
+    if manifest.places:
+        _print_places(manifest)
     if manifest.cascade:
         _print_cascade(manifest.cascade)
     if halved := manifest.degraded.get("memory_halvings", 0):
@@ -237,6 +239,14 @@ def _print_accounts(manifest: Manifest) -> None:
     pairs = manifest.balance.pairs
     rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
     out.print(f"{manifest.seconds:.1f} s in all, {rate:,.0f} pairs a second, reused ones counted")
+
+
+def _print_places(manifest: Manifest) -> None:
+    """How likely each place of a result list is looked at, and what was kept out of that estimate."""
+    looked_at = " ".join(f"{place['examined']:.2f}" for place in (manifest.places or [])[:10])
+    out.print(f"[bold]clicks[/] corrected for their places, looked at: {looked_at}")
+    if programs := int(manifest.stages["ReadQueryLog"].get("events_clicking_all", 0)):
+        out.print(f"[yellow]left out[/] of that: {programs:,} events that click nearly all that is shown")
 
 
 def _print_cascade(cascade: dict[str, Any]) -> None:

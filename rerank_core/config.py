@@ -195,6 +195,10 @@ class Labels:
 
     source: Literal["clicks", "qrels", "answers"] = "clicks"
     min_clicks: Positive = 1
+    debias: bool = False
+    min_impressions: Positive = 5
+    min_attraction: Annotated[float, Field(gt=0)] = 0.4
+    max_weight: Annotated[float, Field(ge=1)] = 5.0
     queries: str = ""
     qrels: str = ""
 
@@ -301,6 +305,11 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
     except ValidationError as error:
         problems = "; ".join(_explain(dict(e)) for e in error.errors())
         raise ConfigError(f"{name}: {problems}") from None
+    if config.labels.debias and not config.log.fields.impressions:
+        raise ConfigError(
+            f"{name}: labels.debias = true needs to know what was shown, but log.fields.impressions = ''; name the "
+            "column of the documents shown, or set labels.debias = false"
+        )
     if config.privacy.min_users > 1 and not config.log.fields.user:
         raise ConfigError(
             f"{name}: privacy.min_users = {config.privacy.min_users}, but log.fields.user = '' says that the log "

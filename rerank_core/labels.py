@@ -63,7 +63,8 @@ def load_judgements(config: Labels, *, opener: Opener = open_local) -> Judgement
 def positives(group: RankedGroup, *, config: Labels, judgements: Judgements) -> frozenset[str]:
     """passage_ids of the group's positive candidates; empty where nothing among them is known to be right.
 
-    - "clicks": documents clicked at least `min_clicks` times for this query
+    - "clicks": documents clicked at least `min_clicks` times for this query; with `debias` also of an attraction
+      of at least `min_attraction`, see rerank_core.clicks
     - "qrels": documents of relevance above 0
     - "answers": every unit whose title or text holds an answer as whole words
     """
@@ -76,6 +77,10 @@ def positives(group: RankedGroup, *, config: Labels, judgements: Judgements) -> 
         )
     if config.source == "clicks":
         documents = {doc_id for doc_id, clicks in group.query.clicks if clicks >= config.min_clicks}
+        if config.debias:
+            documents &= {
+                d for d, attraction in group.query.attraction if attraction >= config.min_attraction
+            }
     else:
         judged = judgements.qrels.get(group.query.query_id, {})
         documents = {doc_id for doc_id, relevance in judged.items() if relevance > 0}

@@ -17,13 +17,17 @@ from typing import Any, NamedTuple
 from rerank_core.config import LogFields
 from rerank_core.privacy import hash_user, mask
 from rerank_core.text import normalise_query, query_id, shorten, utf8
-from schemas.records import LogEvent, Query
+from schemas.records import LogEvent, Placed, Query
 
 Window = tuple[datetime.datetime, datetime.datetime]
 """[start, end) in UTC: an event at `start` is inside, one at `end` is not."""
 
 _MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138, as milliseconds 1973
 _SHOWN = 80
+_LIST, _NEARLY_ALL = (
+    5,
+    0.8,
+)  # documents from which a list is one, and share of them whose clicks are a program's
 
 
 class EventError(ValueError):
@@ -44,6 +48,8 @@ class Accepted(NamedTuple):
     positions: tuple[int, ...] = ()  # place of each click among the documents shown, from 1; 0 where unknown
     time: str = ""  # UTC; "" where the log has no times
     masked: bool = False  # personal data was taken out of the text
+    shown: tuple[str, ...] = ()  # the documents shown, in order, where clicks are to be debiased
+    clicks_all: bool = False  # a program's: nobody clicks nearly all that is shown; it says nothing of places
 
 
 def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
@@ -117,7 +123,13 @@ def utc_timestamp(value: Any) -> str:
 
 
 def screen(
-    event: LogEvent, *, window: Window | None, max_query_chars: int, salt: bytes = b"", masking: bool = True
+    event: LogEvent,
+    *,
+    window: Window | None,
+    max_query_chars: int,
+    salt: bytes = b"",
+    masking: bool = True,
+    places: bool = False,
 ) -> Accepted | None:
     """What aggregation takes of `event`; None if it lies outside the window.
 
@@ -127,6 +139,7 @@ def screen(
         max_query_chars: longer queries are rejected.
         salt: key of the users' hash.
         masking: whether personal data is masked, before the query's id is made. Messages never quote it.
+        places: whether what was shown is kept, place by place.
 
     Raises:
         EventError: bad_timestamp, empty_query (nothing left after normalisation), query_too_long.
@@ -147,6 +160,7 @@ def screen(
             "query_too_long", f"the query has {len(typed)} characters, {limit}; it starts {start}"
         )
     text = mask(typed) if masking else typed
+    clicks_all = places and _clicks_all(event)
     return Accepted(
         query_id=query_id(text),
         text=text,
@@ -155,7 +169,14 @@ def screen(
         positions=_positions(event),
         time=time.isoformat() if time else "",
         masked=text != typed,
+        shown=event.impressions if places and not clicks_all else (),
+        clicks_all=clicks_all,
     )
+
+
+def _clicks_all(event: LogEvent) -> bool:
+    shown = set(event.impressions)
+    return len(shown) >= _LIST and len(shown & set(event.clicks)) >= _NEARLY_ALL * len(shown)
 
 
 def _positions(event: LogEvent) -> tuple[int, ...]:
@@ -192,10 +213,11 @@ class Tally(NamedTuple):
     users: int
     first_seen: str  # "" where nothing is known
     last_seen: str
+    shown: dict[tuple[str, int], tuple[int, int]]  # (doc_id, place) -> impressions, clicks
 
 
 def empty_tally() -> Tally:
-    return Tally({}, {}, 0, "", "")
+    return Tally({}, {}, 0, "", "", {})
 
 
 def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
@@ -210,6 +232,10 @@ def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
         for doc_id, position in zip(event.clicks, positions, strict=True):
             clicks, placed, total = tally.clicks.get(doc_id, (0, 0, 0))
             tally.clicks[doc_id] = (clicks + 1, placed + (position > 0), total + position)
+        clicked = set(event.clicks)
+        for place, doc_id in enumerate(event.shown, start=1):
+            impressions, clicks = tally.shown.get((doc_id, place), (0, 0))
+            tally.shown[doc_id, place] = (impressions + 1, clicks + (doc_id in clicked))
     times = [event.time for event in events if event.time]
     return tally._replace(
         users=tally.users + any(event.user for event in events),
@@ -223,17 +249,22 @@ def merge(tallies: Iterable[Tally]) -> Tally:
     tallies = list(tallies)
     spellings: Counter[str] = Counter()
     clicks: dict[str, tuple[int, int, int]] = {}
+    shown: dict[tuple[str, int], tuple[int, int]] = {}
     for tally in tallies:
         spellings.update(tally.spellings)
         for doc_id, (count, placed, total) in tally.clicks.items():
             before = clicks.get(doc_id, (0, 0, 0))
             clicks[doc_id] = (before[0] + count, before[1] + placed, before[2] + total)
+        for where, (impressions, clicked) in tally.shown.items():
+            known = shown.get(where, (0, 0))
+            shown[where] = (known[0] + impressions, known[1] + clicked)
     return Tally(
         dict(spellings),
         clicks,
         users=sum(tally.users for tally in tallies),
         first_seen=_earliest(*(tally.first_seen for tally in tallies)),
         last_seen=max((tally.last_seen for tally in tallies), default=""),
+        shown=shown,
     )
 
 
@@ -254,7 +285,17 @@ def finish(tally: Tally) -> Query:
         click_positions=tuple(total / placed if placed else 0.0 for _, (_, placed, total) in clicks),
         first_seen=tally.first_seen,
         last_seen=tally.last_seen,
+        shown=_by_document(tally.shown),
     )
+
+
+def _by_document(
+    shown: Mapping[tuple[str, int], tuple[int, int]],
+) -> tuple[tuple[str, tuple[Placed, ...]], ...]:
+    documents: dict[str, list[Placed]] = {}
+    for (doc_id, place), counts in sorted(shown.items()):
+        documents.setdefault(doc_id, []).append(Placed(place, *counts))
+    return tuple((doc_id, tuple(places)) for doc_id, places in documents.items())
 
 
 def _time(timestamp: str) -> datetime.datetime:

@@ -62,6 +62,9 @@ class Manifest:
     cascade: dict[str, Any] | None = (
         None  # the rule, its sample and its loss of nDCG@10; None without a cascade
     )
+    places: list[dict[str, float]] | None = (
+        None  # of result lists: examined, impressions; None: clicks as they are
+    )
     format: int = FORMAT
 
 

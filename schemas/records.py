@@ -23,6 +23,14 @@ class LogEvent(NamedTuple):
     impressions: tuple[str, ...]  # doc ids shown, in order; () where the log has none
 
 
+class Placed(NamedTuple):
+    """How often a document was shown and clicked at one place of a query's result list."""
+
+    place: int  # from 1
+    impressions: int
+    clicks: int
+
+
 class Query(NamedTuple):
     """One distinct normalised query of the window, with what its users did."""
 
@@ -34,6 +42,10 @@ class Query(NamedTuple):
     click_positions: tuple[float, ...] = ()  # mean place of each clicked one among those shown; 0: unknown
     first_seen: str = ""  # ISO-8601, UTC; "" where the log has no times
     last_seen: str = ""
+    shown: tuple[tuple[str, tuple[Placed, ...]], ...] = ()  # by doc_id; only on the way to `attraction`
+    attraction: tuple[
+        tuple[str, float], ...
+    ] = ()  # by doc_id, clicks without the bias of position; see labels.debias
 
 
 class Document(NamedTuple):

@@ -130,6 +130,7 @@ def test_events_become_queries_rejects_and_tallies() -> None:
                     ("events_capped", 0),
                     ("events_kept", 4),
                     ("events_masked", 0),
+                    ("events_clicking_all", 0),
                     ("queries_below_min_count", 0),
                     ("queries_below_min_users", 0),
                 ]
@@ -232,7 +233,7 @@ def test_users_leave_the_first_step_as_hashes_of_a_key_of_this_run() -> None:
     from pipelines.aggregate import _Screen
 
     def names() -> list[str]:
-        screen = _Screen(None, max_query_chars=99, masking=True)
+        screen = _Screen(None, max_query_chars=99, masking=True, places=False)
         return [key[1] for key, _ in screen.process(event(1, "q", user="alice"))]
 
     (first,), (second,) = names(), names()

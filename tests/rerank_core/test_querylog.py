@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import itertools
 from typing import Any
 
@@ -28,7 +29,7 @@ from rerank_core.querylog import (
     wanted,
 )
 from rerank_core.text import query_id
-from schemas.records import LogEvent, Query
+from schemas.records import LogEvent, Placed, Query
 
 FIELDS = LogFields()
 NO_FIELDS = LogFields(timestamp="", user="", clicks="", impressions="")
@@ -236,6 +237,22 @@ def test_a_user_leaves_a_hash_alone() -> None:
     assert found.user == hash_user("u", b"salt") != "u"
 
 
+def test_what_was_shown_is_kept_on_demand_and_not_of_programs() -> None:
+    shown = tuple(f"d{n}" for n in range(10))
+    usual = event("q")._replace(impressions=shown, clicks=shown[:3])
+    program = usual._replace(clicks=shown[:8])
+    short = usual._replace(impressions=shown[:4], clicks=shown[:4])
+    read = functools.partial(screen, window=None, max_query_chars=99, places=True)
+    assert [(a.shown, a.clicks_all) for a in map(read, (usual, program, short)) if a] == [
+        (shown, False),
+        ((), True),
+        (shown[:4], False),
+    ]
+    plain = screen(program, window=None, max_query_chars=99)
+    assert plain is not None
+    assert (plain.shown, plain.clicks_all) == ((), False)
+
+
 def test_an_event_keeps_its_time_and_the_places_of_its_clicks() -> None:
     raw = LogEvent("r", TIME, "q", "u", ("d2", "d9", "d2"), ("d1", "d2", "d1"))
     found = screen(raw, window=(day(2), day(3)), max_query_chars=9)
@@ -280,6 +297,7 @@ def accepted_events(draw: st.DrawFn) -> Accepted:
         tuple(doc for doc, _ in clicks),
         tuple(position for _, position in clicks),
         draw(st.sampled_from(["", "2026-03-02T10:00:00+00:00", "2026-03-02T10:00:00.5+00:00", TIME])),
+        shown=tuple(draw(st.lists(st.sampled_from(["d1", "d2", "d3"]), max_size=3))),
     )
 
 
@@ -293,6 +311,7 @@ def oracle(events: list[Accepted]) -> Query:
             places.setdefault(doc, []).append(place)
     known = {doc: [place for place in found if place] for doc, found in places.items()}
     times = sorted(one.time for one in events if one.time) or [""]
+    seen = [(doc, n, doc in one.clicks) for one in events for n, doc in enumerate(one.shown, start=1)]
     return Query(
         query_id(texts[0]),
         min(text for text in texts if texts.count(text) == best),
@@ -302,6 +321,17 @@ def oracle(events: list[Accepted]) -> Query:
         tuple(sum(known[doc]) / len(known[doc]) if known[doc] else 0.0 for doc in sorted(places)),
         times[0],
         times[-1],
+        tuple(
+            (
+                doc,
+                tuple(
+                    Placed(place, len(clicks), sum(clicks))
+                    for place in (1, 2, 3)
+                    if (clicks := [clicked for *where, clicked in seen if where == [doc, place]])
+                ),
+            )
+            for doc in sorted({doc for doc, _, _ in seen})
+        ),
     )
 
 

@@ -1,0 +1,76 @@
+"""Clicks: how many of the positives that a night mines for are right, with and without the bias of position.
+
+    python -m benchmarks.clicks [--quick] [--json FILE]
+
+Nights over the bundled log, whose judgements are known; no model, since mining's positives do not depend on one.
+
+- right_RULE, positives_RULE: share of the judged queries' positives that the judgements hold too, and their number:
+  clicked once, clicked three times, and corrected for the place (labels.debias).
+- places_error: largest difference of an estimated propensity from the one that the log was made with.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import SAMPLE, parser, report, sample_config
+from pipelines import store
+from pipelines.nightly import run
+from rerank_core.judgements import by_query_id, read_qrels, read_queries
+
+RULES: dict[str, dict[str, Any]] = {
+    "clicked_once": {},
+    "clicked_three_times": {"min_clicks": 3},
+    "debiased": {"debias": True},
+}
+DAY = datetime.date(2026, 3, 8)
+
+
+class NoModel:
+    """Mines negatives without a model: every logit is 0."""
+
+    fingerprint = "none"
+
+    def score(self, pairs: list[tuple[str, str]]) -> np.ndarray:
+        return np.zeros(len(pairs), np.float32)
+
+
+def main() -> None:
+    args = parser(__doc__).parse_args()
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, labels in list(RULES.items())[-1 if args.quick else 0 :]:
+            config = sample_config(
+                Path(folder), log=SAMPLE / "query_log.jsonl", output=name, labels=labels,
+                tags={"enabled": False}, evidence={"top_n": 0},
+            )  # fmt: skip
+            manifest = run(config, run_date=DAY, load=NoModel)
+            found = positives(store.table_files(config.output.path, manifest, "hard_negatives"))
+            figures |= {f"right_{name}": right(found), f"positives_{name}": len(found)}
+            if manifest.places:
+                differences = [abs(p["examined"] - 1 / n) for n, p in enumerate(manifest.places, start=1)]
+                figures["places_error"] = max(differences)
+    report(figures, args.json)
+
+
+def positives(files: list[str]) -> set[tuple[str, str]]:
+    """(query_id, doc_id) of what negatives were mined for."""
+    tables = [store.read_table(path, ["query_id", "positive_id"]) for path in files]
+    return {tuple(row.values()) for table in tables for row in table.to_pylist()}
+
+
+def right(found: set[tuple[str, str]]) -> float:
+    qrels = by_query_id(
+        read_queries(str(SAMPLE / "queries.jsonl")), read_qrels(str(SAMPLE / "qrels" / "dev.tsv"))
+    )
+    judged = [(query, doc) for query, doc in found if query in qrels]
+    return sum(qrels[query].get(doc, 0) > 0 for query, doc in judged) / len(judged)
+
+
+if __name__ == "__main__":
+    main()
