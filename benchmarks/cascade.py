@@ -31,6 +31,7 @@ from pipelines.default_sets import open_index, read_grades
 from rerank_core.cascade import Fitted, fit, loss_of, prune
 from rerank_core.evaluation import measure_by_query
 from rerank_core.features.render import passage_text
+from rerank_core.ranking import sigmoid
 from rerank_core.scoring import load_scorer
 from rerank_core.scoring.scorer import Pair, Scorer, score_checked
 from rerank_core.text import fingerprint
@@ -101,8 +102,9 @@ def scored(asked: Sequence[Unscored], logits: Sequence[float], cheap: Sequence[f
                 zip(one.documents, one.bm25, cheap[at:end], strict=True), 1
             )
         )
+        gains = tuple(map(sigmoid, logits[at:end]))
         profile = Profile(
-            one.query_id, tuple(cheap[at:end]), tuple(one.bm25), tuple(logits[at:end]), tuple(range(end - at))
+            one.query_id, tuple(cheap[at:end]), tuple(one.bm25), gains, tuple(range(len(gains)))
         )
         group = QueryGroup(Query(one.query_id, one.text, 1, 1, ()), candidates)
         made.append(Asked(one.set_name, group, profile, one.qrels))
@@ -114,8 +116,8 @@ def ndcg(asked: Sequence[Asked], kept: Sequence[Sequence[bool]]) -> np.ndarray:
     """nDCG@10 of each query, in points, of the candidates kept in the model's order."""
     run = {
         one.profile.query_id: {
-            c.candidate.doc_id: logit
-            for c, logit, stays in zip(one.group.candidates, one.profile.logits, keep, strict=True)
+            c.candidate.doc_id: score
+            for c, score, stays in zip(one.group.candidates, one.profile.gains, keep, strict=True)
             if stays
         }
         for one, keep in zip(asked, kept, strict=True)

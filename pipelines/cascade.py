@@ -18,6 +18,7 @@ from pipelines import store
 from pipelines.shards import Handled, RankedShard, Shard, Stage
 from pipelines.workers import WorkersModel
 from rerank_core import cascade, stages
+from rerank_core.calibration import Calibration
 from schemas.records import Profile, Rule
 
 FILE = "cascade.json"
@@ -48,13 +49,13 @@ class SplitSample(beam.PTransform):
 class FitCascade(beam.PTransform):
     """Ranked shards of the sample -> the one rule of the night, which is written to staging too, for the driver."""
 
-    def __init__(self, staging: str, *, max_loss: float):
-        self._staging, self._max_loss = staging, max_loss
+    def __init__(self, staging: str, *, max_loss: float, calibration: Calibration):
+        self._staging, self._max_loss, self._calibration = staging, max_loss, calibration
 
     def expand(self, ranked: beam.PCollection) -> beam.PCollection:
         return (
             ranked
-            | "Profile" >> beam.FlatMap(_profiles)
+            | "Profile" >> beam.FlatMap(_profiles, self._calibration)
             | "Gather" >> beam.combiners.ToList()
             | "Fit" >> beam.Map(_fit, self._staging, self._max_loss)
         )
@@ -97,8 +98,8 @@ def read_fitted(staging: str) -> dict[str, Any]:
     return told
 
 
-def _profiles(shard: RankedShard) -> Iterator[Profile]:
-    return map(cascade.profile, shard.groups)
+def _profiles(shard: RankedShard, calibration: Calibration) -> Iterator[Profile]:
+    return (cascade.profile(group, calibration) for group in shard.groups)
 
 
 def _fit(profiles: Sequence[Profile], staging: str, max_loss: float) -> Rule:

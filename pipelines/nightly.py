@@ -58,7 +58,9 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
     if sample:
         split = shards | SplitSample(sample_shards(sample, size))
         first = split.sample | "Sample" >> Rerank(night, workers)
-        rule = first.main | FitCascade(night.staging, max_loss=config.cascade.max_loss)
+        rule = first.main | FitCascade(
+            night.staging, max_loss=config.cascade.max_loss, calibration=night.calibration
+        )
         rest = split.rest | TakeRule(rule)
         parts = [first, rest | "Rest" >> Rerank(night, workers)]
     else:
@@ -88,11 +90,15 @@ class Rerank(beam.PTransform):
             scorer, tagged=night.tagged, progress=night.progress
         )
         ranked = scored.main | RankCandidates()
-        shown = ranked.main | FindEvidence(scorer, config, tagged=night.tagged)
+        shown = ranked.main | FindEvidence(scorer, config, tagged=night.tagged, calibration=night.calibration)
         published = shown.main | WriteReranked(
-            night.staging, config, run_id=night.run_id, model_fingerprint=model
+            night.staging,
+            config,
+            run_id=night.run_id,
+            model_fingerprint=model,
+            calibration=night.calibration,
         )
-        mined = ranked.main | MineHardNegatives(config)
+        mined = ranked.main | MineHardNegatives(config, night.calibration)
         negatives = mined.main | WriteHardNegatives(
             night.staging, run_id=night.run_id, model_fingerprint=model, tagged=night.tagged
         )
@@ -234,6 +240,7 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
         seconds=round(seconds, 3),
         cascade=cascade,
         places=places,
+        calibration=night.calibrated,
     )
 
 

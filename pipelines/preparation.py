@@ -18,12 +18,15 @@ from pipelines.options import is_local_run, threads_per_worker
 from pipelines.previous import Previous, find_previous
 from pipelines.sources import Source
 from pipelines.sources.local import LocalSource
+from rerank_core import calibration
+from rerank_core.calibration import UNCALIBRATED, Calibration, CalibrationError
 from rerank_core.config import Config, ConfigError, change_paths, window
 from rerank_core.evaluation import Level
 from rerank_core.features import default_recogniser, facts_fingerprint, tagger_fingerprint
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
-from rerank_core.scoring import Options, load_scorer
+from rerank_core.scoring import DEFAULT_MODEL, Options, load_scorer
+from rerank_core.scoring.model_folder import local_folder
 from rerank_core.scoring.scorer import ModelError, Scorer, reads_tags
 from rerank_core.text import fingerprint
 
@@ -51,6 +54,10 @@ class Night:
     staging: str
     threads: int  # of a recogniser that runs a model, in each process
     progress: str | None = None  # folder of progress files; None where workers cannot reach it
+    calibration: Calibration = UNCALIBRATED
+    calibrated: dict[str, Any] | None = (
+        None  # what is told of the calibration; None: scores are plain sigmoids
+    )
     sample_queries: int = 0  # of the cascade; 0: no cascade
     load_cheap: Loader | None = None  # its cheap model; None: BM25 alone
     cheap_fingerprint: str = ""
@@ -77,15 +84,18 @@ def prepare(
     described = source.describe()
     if not load:
         config = tuning.resolve(config, source, run_date=run_date, local=is_local_run(options))
+    scores, calibrated = (UNCALIBRATED, None) if load else _calibration(config)
     load = load or _loader(config, options)
     scorer = _checked(load)  # once here: a bad model stops the night before it starts
     model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)
     tagger, facts = _tagger(config)
     load_cheap = _cheap_loader(config, options)
     cheap = _checked(load_cheap).fingerprint if load_cheap else ""
-    previous = find_previous(config, model, facts_fingerprint=facts, cheap_fingerprint=cheap)
+    previous = find_previous(
+        config, model, facts_fingerprint=facts, cheap_fingerprint=cheap, calibrated=calibrated
+    )
     identity = [f"{key}={value}" for key, value in sorted(described.items()) if key.endswith("_fingerprint")]
-    determining = [pipelines.__version__, repr(_without_paths(config)), model, cheap, tagger or "",
+    determining = [pipelines.__version__, repr(_without_paths(config)), model, cheap, repr(scores), tagger or "",
                    previous.run_id or "", *identity, *_labels(config)]  # fmt: skip
     run_id = f"{run_date:%Y%m%d}-{fingerprint(*determining)[:12]}"
     staging = store.staging(config.output.path, run_id)
@@ -107,6 +117,8 @@ def prepare(
         staging=staging,
         threads=threads_per_worker(options, config.scoring.threads),
         progress=store.join(staging, "_progress") if local else None,
+        calibration=scores,
+        calibrated=calibrated,
         sample_queries=config.cascade.sample_queries if config.cascade.enabled else 0,
         load_cheap=load_cheap,
         cheap_fingerprint=cheap,
@@ -127,6 +139,17 @@ def _loader(config: Config, options: PipelineOptions) -> Loader:
     fields = {name: scoring[name] for name in ("backend", *Options._fields)}
     fields["threads"] = threads_per_worker(options, config.scoring.threads)
     return functools.partial(load_scorer, config.scoring.model or None, **fields)
+
+
+def _calibration(config: Config) -> tuple[Calibration, dict[str, Any] | None]:
+    """The model's own calibration, and what is told of it; a damaged one stops the night here."""
+    if not config.scoring.calibrate:
+        return UNCALIBRATED, None
+    folder = local_folder(config.scoring.model or DEFAULT_MODEL)
+    try:
+        return calibration.read(folder), calibration.told(folder)
+    except CalibrationError as error:
+        raise ModelError(str(error)) from None
 
 
 def _cheap_loader(config: Config, options: PipelineOptions) -> Loader | None:

@@ -35,7 +35,12 @@ class Previous(NamedTuple):
 
 
 def find_previous(
-    config: Config, model_fingerprint: str, *, facts_fingerprint: str | None, cheap_fingerprint: str = ""
+    config: Config,
+    model_fingerprint: str,
+    *,
+    facts_fingerprint: str | None,
+    cheap_fingerprint: str = "",
+    calibrated: dict[str, Any] | None = None,
 ) -> Previous:
     """The run whose scores and facts tonight may reuse: the newest one, if it is whole and of the same models.
 
@@ -61,7 +66,8 @@ def find_previous(
         manifest.run_id,
         tuple(files),
         tuple(facts),
-        evidence=chosen.get("keep_share") == config.evidence.keep_share,
+        evidence=chosen.get("keep_share") == config.evidence.keep_share
+        and manifest.calibration == calibrated,
         cheap=bool(cheap_fingerprint) and cheap == cheap_fingerprint,
     )
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipelines.shards import Handled, MinedShard, RankedShard, Shard, Stage, Tally
 from pipelines.store import join, write_bytes
 from rerank_core import ranking, rows
+from rerank_core.calibration import Calibration
 from rerank_core.config import Config
 from schemas.records import Rejected
 
@@ -37,8 +38,10 @@ def write_table(path: str, table: pa.Table) -> None:
 class WriteReranked(Stage):
     """A ranked shard -> its file of `reranked`, each query cut to its top_n documents."""
 
-    def __init__(self, folder: str, config: Config, *, run_id: str, model_fingerprint: str):
-        self._folder, self._top_n = folder, config.ranking.top_n
+    def __init__(
+        self, folder: str, config: Config, *, run_id: str, model_fingerprint: str, calibration: Calibration
+    ):
+        self._folder, self._top_n, self._calibration = folder, config.ranking.top_n, calibration
         self._store_text, self._run_id, self._model = config.output.store_text, run_id, model_fingerprint
 
     def handle(self, shard: RankedShard) -> Handled:
@@ -49,6 +52,7 @@ class WriteReranked(Stage):
             run_id=self._run_id,
             model_fingerprint=self._model,
             store_text=self._store_text,
+            calibration=self._calibration,
         )
         write_table(join(self._folder, "reranked", file_name(shard.number, shard.total)), table)
         tally = {"in": table.num_rows + below, "out": table.num_rows, "below_top_n": below}

@@ -11,6 +11,7 @@ from pipelines.sources import Source
 from pipelines.store import open_text
 from pipelines.workers import WorkersModel, WorkersReader
 from rerank_core import evidence, ranking, stages
+from rerank_core.calibration import Calibration
 from rerank_core.config import Config
 from rerank_core.labels import load_judgements, positives
 from rerank_core.mining import mine
@@ -167,13 +168,16 @@ class RankCandidates(Stage):
 class FindEvidence(Stage):
     """Finds the sentences that speak for each query's best units."""
 
-    def __init__(self, model: WorkersModel, config: Config, *, tagged: bool):
+    def __init__(self, model: WorkersModel, config: Config, *, tagged: bool, calibration: Calibration):
         self._model, self._options, self._tagged = model, config.evidence, tagged
+        self._calibration = calibration
 
     def handle(self, shard: RankedShard) -> Handled:
         needed = evidence.needs_model(shard.groups, options=self._options)
         scorer = self._model.get() if needed else None
-        found = evidence.find(shard.groups, scorer, options=self._options, tagged=self._tagged)
+        found = evidence.find(
+            shard.groups, scorer, options=self._options, tagged=self._tagged, calibration=self._calibration
+        )
         tally = {
             "in": found.wanted,
             "out": found.wanted - found.failed,
@@ -187,8 +191,8 @@ class FindEvidence(Stage):
 class MineHardNegatives(Stage):
     """Chooses hard negatives from the ranked candidates of queries that have a positive."""
 
-    def __init__(self, config: Config):
-        self._config = config
+    def __init__(self, config: Config, calibration: Calibration):
+        self._config, self._calibration = config, calibration
 
     def open(self) -> None:
         self._judgements = load_judgements(self._config.labels, opener=open_text)
@@ -201,7 +205,13 @@ class MineHardNegatives(Stage):
         rules: Counter[str] = Counter()
         for group in shard.groups:
             positive_ids = positives(group, config=labels, judgements=self._judgements)
-            mined = mine(group, positive_ids, config=self._config.mining, label_source=labels.source)
+            mined = mine(
+                group,
+                positive_ids,
+                config=self._config.mining,
+                label_source=labels.source,
+                calibration=self._calibration,
+            )
             negatives += mined.negatives
             rules.update({f"kept:{rule}": count for rule, count in mined.kept.items()})
             rules.update({f"rejected:{rule}": count for rule, count in mined.rejected.items()})

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rerank_core.calibration import UNCALIBRATED, Calibration
+from rerank_core.config import fewest_queries
 from schemas.records import Profile, QueryGroup, RankedGroup, Rule
 
 DEPTH = 10
@@ -46,17 +48,12 @@ class Fitted(NamedTuple):
     error: float  # standard error of that mean
 
 
-def needed_queries(max_loss: float) -> int:
-    """Fewest queries of a sample from which any rule can be fitted: one of them may have lost everything."""
-    return math.ceil(MOST / max_loss - ROUNDING) - 1
-
-
 def in_sample(query_id: str, *, share: float) -> bool:
     """Whether a query belongs to the sample: those with the lowest ids, which are hashes of their texts."""
     return int(query_id, 16) < share * float(16 ** len(query_id))
 
 
-def profile(group: RankedGroup) -> Profile:
+def profile(group: RankedGroup, calibration: Calibration = UNCALIBRATED) -> Profile:
     """What fitting needs of a query that was scored in full."""
     scored = sorted((one.scored for one in group.candidates), key=lambda one: one.candidate.passage_id)
     known = [one for one in scored if one.logit is not None]
@@ -65,7 +62,7 @@ def profile(group: RankedGroup) -> Profile:
         group.query.query_id,
         tuple(one.cheap for one in known),
         tuple(one.candidate.bm25_score for one in known),
-        tuple(one.logit for one in known if one.logit is not None),
+        tuple(calibration(one.logit) for one in known if one.logit is not None),
         tuple(documents[one.candidate.doc_id] for one in known),
     )
 
@@ -77,8 +74,8 @@ def fit(profiles: Sequence[Profile], *, max_loss: float) -> Fitted:
         profiles: of the sample, in any order.
         max_loss: bound on the expected loss of nDCG@10, 0 to 1.
     """
-    ordered = sorted(one for one in profiles if one.logits)
-    if len(ordered) < needed_queries(max_loss):
+    ordered = sorted(one for one in profiles if one.gains)
+    if len(ordered) < fewest_queries(max_loss):
         return Fitted(Rule(1.0, math.inf), len(ordered), 0.0, 0.0, 0.0)
     tried = _try_rules(ordered)
     best = _choose(tried, np.arange(len(ordered)), max_loss=max_loss)
@@ -164,7 +161,7 @@ def _gaps(scores: np.ndarray) -> np.ndarray:
 
 def _losses(one: Profile, gaps: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """1 - DCG@10 of what each margin keeps, by that of all: float64 [margins]; falls as margins rise."""
-    gains = 1 / (1 + np.exp(-np.array(one.logits, np.float64)))
+    gains = np.array(one.gains, np.float64)
     by_document = np.argsort(one.documents, kind="stable")
     starts = np.flatnonzero(np.diff(np.array(one.documents)[by_document], prepend=-1))
     kept = gaps[None, :] <= np.append(margins, np.inf)[:, None]
@@ -172,5 +169,5 @@ def _losses(one: Profile, gaps: np.ndarray, margins: np.ndarray) -> np.ndarray:
     best = np.maximum.reduceat(of_units, starts, axis=1)  # of each document's units
     top = -np.sort(-best, axis=1)[:, :DEPTH]
     dcg = top @ _DISCOUNTS[: top.shape[1]]
-    lost: np.ndarray = 1 - dcg[:-1] / dcg[-1]
+    lost: np.ndarray = 1 - dcg[:-1] / dcg[-1] if dcg[-1] > 0 else np.zeros(len(margins))
     return lost

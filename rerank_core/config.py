@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-
-from rerank_core.cascade import needed_queries
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(gt=0)]
@@ -151,7 +150,13 @@ class Scoring:
     instruction: str = ""
     compile: bool = False
     trust_remote_code: bool = False
+    calibrate: bool = True
     tuning: str = ""  # "" is the user's cache folder
+
+
+def fewest_queries(max_loss: float) -> int:
+    """Queries that a sample must have to bound a mean loss, since one query more may lose everything."""
+    return math.ceil(1 / max_loss - 1e-9) - 1
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -167,7 +172,7 @@ class Cascade:
     sample_queries: Positive = 500
 
     def __post_init__(self) -> None:
-        if self.enabled and self.sample_queries < (needed := needed_queries(self.max_loss)):
+        if self.enabled and self.sample_queries < (needed := fewest_queries(self.max_loss)):
             raise ValueError(
                 f"a sample of {self.sample_queries} queries cannot show that the loss is at most {self.max_loss:g}: "
                 f"raise sample_queries to {needed} at least (twice that prunes well), or max_loss"

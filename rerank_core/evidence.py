@@ -7,13 +7,14 @@ that share of the passage: the fewest that a greedy search finds, not provably t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rerank_core import units
+from rerank_core.calibration import UNCALIBRATED, Calibration
 from rerank_core.config import EvidenceOptions
 from rerank_core.features.render import passage_text, render
-from rerank_core.ranking import sigmoid
 from rerank_core.scoring.scorer import Scorer, score_checked
 from schemas.records import Evidence, RankedCandidate, RankedGroup, ScoredCandidate
 
@@ -55,7 +56,12 @@ def quote(text: str, evidence: Evidence) -> str:
 
 
 def find(
-    groups: Sequence[RankedGroup], scorer: Scorer | None, *, options: EvidenceOptions, tagged: bool
+    groups: Sequence[RankedGroup],
+    scorer: Scorer | None,
+    *,
+    options: EvidenceOptions,
+    tagged: bool,
+    calibration: Calibration = UNCALIBRATED,
 ) -> Found:
     """Give the best `top_n` units of every query their evidence, and the others none.
 
@@ -64,7 +70,9 @@ def find(
         scorer: the model; None only if `needs_model` says so.
         options: how many units, and how much of their score.
         tagged: whether the model reads the tags.
+        calibration: of the model, for shares of a score.
     """
+    keep = functools.partial(_enough, keep_share=options.keep_share, calibration=calibration)
     wanted = [(g, r.scored) for g in groups for r in g.candidates if _is_wanted(r, options)]
     known = {id(scored): scored.evidence for _, scored in wanted if scored.evidence}
     open_ones = {
@@ -72,7 +80,7 @@ def find(
         for group, scored in wanted
         if id(scored) not in known
     }
-    searched, inputs = _search(open_ones, scorer, options=options, tagged=tagged) if open_ones else ({}, 0)
+    searched, inputs = _search(open_ones, scorer, enough=keep, tagged=tagged) if open_ones else ({}, 0)
     failed = sum(evidence is None for evidence in searched.values())
     evidences = known | searched
     found = tuple(
@@ -97,7 +105,11 @@ def _is_wanted(ranked: RankedCandidate, options: EvidenceOptions) -> bool:
 
 
 def _search(
-    searches: dict[int, _Search], scorer: Scorer | None, *, options: EvidenceOptions, tagged: bool
+    searches: dict[int, _Search],
+    scorer: Scorer | None,
+    *,
+    enough: Callable[[ScoredCandidate, float], bool],
+    tagged: bool,
 ) -> tuple[dict[int, Evidence | None], int]:
     """Rounds over all units at once: first each sentence alone, then ever longer selections."""
     assert scorer is not None, "units without evidence need the model"
@@ -117,7 +129,7 @@ def _search(
             one = searches[key]
             if logit is None:
                 done[key] = None
-            elif one.taken == len(one.order) or _enough(one.scored, logit, keep_share=options.keep_share):
+            elif one.taken == len(one.order) or enough(one.scored, logit):
                 done[key] = Evidence(one.selection(), logit)
             else:
                 searches[key] = one._replace(taken=one.taken + 1)
@@ -128,9 +140,9 @@ def _search(
     return done, inputs
 
 
-def _enough(scored: ScoredCandidate, logit: float, *, keep_share: float) -> bool:
+def _enough(scored: ScoredCandidate, logit: float, *, keep_share: float, calibration: Calibration) -> bool:
     assert scored.logit is not None
-    return not keep_share or sigmoid(logit) >= keep_share * sigmoid(scored.logit)
+    return not keep_share or calibration(logit) >= keep_share * calibration(scored.logit)
 
 
 def _score(

@@ -6,13 +6,14 @@ cross-encoder's scores that the night has computed anyway: no embedding model, n
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from rerank_core.calibration import UNCALIBRATED, Calibration
 from rerank_core.config import Mining
 from rerank_core.features.render import passage_text, render
-from rerank_core.ranking import sigmoid
 from rerank_core.text import fingerprint
 from schemas.records import HardNegative, RankedCandidate, RankedGroup
 
@@ -33,19 +34,27 @@ class Mined(NamedTuple):
     rejected: Counter[str]
 
 
-def mine(group: RankedGroup, positive_ids: frozenset[str], *, config: Mining, label_source: str) -> Mined:
+def mine(
+    group: RankedGroup,
+    positive_ids: frozenset[str],
+    *,
+    config: Mining,
+    label_source: str,
+    calibration: Calibration = UNCALIBRATED,
+) -> Mined:
     """Negatives for each positive of the group.
 
     Every candidate is kept, or counted under the first of these that applies: pruned (the cascade left it out, so
     that it has no score), is_positive, positive_document (another unit of a positive's document), rank_min,
     rank_max, max_score, min_score, absolute_margin, relative_margin, not_sampled (good, but `num_negatives` were
-    taken). Ranks are those after reranking, both ends included; scores are sigmoids of logits.
+    taken). Ranks are those after reranking, both ends included; scores are calibrated logits.
 
     Args:
         group: ranked and not yet cut: easy negatives come from its lowest third.
         positive_ids: passage_ids of positives, as `labels.positives` gives them.
         config: the rules; `seed` decides random samples and easy negatives, the same on every worker.
         label_source: written into each negative.
+        calibration: of the model whose logits these are.
     """
     ranked = sorted((c for c in group.candidates if c.scored.logit is not None), key=lambda one: one.rank)
     pruned = len(group.candidates) - len(ranked)
@@ -54,12 +63,13 @@ def mine(group: RankedGroup, positive_ids: frozenset[str], *, config: Mining, la
     if not positives:
         return Mined([], Counter(), Counter(["positive_pruned" if labelled else "no_positive"]))
     positive_documents = frozenset(one.scored.candidate.doc_id for one in labelled)
+    score = functools.partial(_score, calibration=calibration)
     negatives: list[HardNegative] = []
     kept: Counter[str] = Counter()
     rejected: Counter[str] = Counter({"pruned": pruned * len(positives)} if pruned else {})
     for positive in positives:
         verdicts = [
-            _label_rule(one, positive_ids, positive_documents) or _rule(one, positive, config)
+            _label_rule(one, positive_ids, positive_documents) or _rule(one, positive, config, score=score)
             for one in ranked
         ]
         key = (str(config.seed), group.query.query_id, _id(positive))
@@ -67,7 +77,7 @@ def mine(group: RankedGroup, positive_ids: frozenset[str], *, config: Mining, la
             ranked, _choose(ranked, verdicts, config=config, key=key), strict=True
         ):
             if keeper:
-                margin = _score(positive) - _score(one)
+                margin = score(positive) - score(one)
                 negatives.append(HardNegative(group.query, positive, one, label_source, keeper, margin))
                 kept[keeper] += 1
             else:
@@ -117,16 +127,22 @@ def _label_rule(one: RankedCandidate, positive_ids: frozenset[str], documents: f
     return "positive_document" if one.scored.candidate.doc_id in documents else ""
 
 
-def _rule(one: RankedCandidate, positive: RankedCandidate, config: Mining) -> str:
+def _rule(
+    one: RankedCandidate,
+    positive: RankedCandidate,
+    config: Mining,
+    *,
+    score: Callable[[RankedCandidate], float],
+) -> str:
     """The first rule that rejects a candidate as a hard negative of `positive`; "" if none does."""
-    score, best = _score(one), _score(positive)
+    own, best = score(one), score(positive)
     checks = (
         ("rank_min", one.rank < config.rank_min),
         ("rank_max", config.rank_max > 0 and one.rank > config.rank_max),
-        ("max_score", score > config.max_score),
-        ("min_score", score < config.min_score),
-        ("absolute_margin", config.absolute_margin != OFF and best - score < config.absolute_margin),
-        ("relative_margin", config.relative_margin != OFF and score > best * (1 - config.relative_margin)),
+        ("max_score", own > config.max_score),
+        ("min_score", own < config.min_score),
+        ("absolute_margin", config.absolute_margin != OFF and best - own < config.absolute_margin),
+        ("relative_margin", config.relative_margin != OFF and own > best * (1 - config.relative_margin)),
     )
     return next((name for name, broken in checks if broken), "")
 
@@ -142,6 +158,6 @@ def _id(one: RankedCandidate) -> str:
     return one.scored.candidate.passage_id
 
 
-def _score(one: RankedCandidate) -> float:
+def _score(one: RankedCandidate, *, calibration: Calibration) -> float:
     assert one.scored.logit is not None, f"{_id(one)} is ranked without a logit"
-    return sigmoid(one.scored.logit)
+    return calibration(one.scored.logit)

@@ -8,20 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rerank_core.calibration import UNCALIBRATED, Calibration
 from rerank_core.evidence import quote
 from rerank_core.features.render import passage_text, render_tags
 from rerank_core.mining import training_pairs
-from rerank_core.ranking import sigmoid
 from schemas.records import HardNegative, Mention, PassageFacts, RankedCandidate, RankedGroup, Rejected
 from schemas.tables import DEAD_LETTERS, HARD_NEGATIVES, MENTION, PASSAGE_TAGS, RERANKED, TRAINING_PAIRS
 
 
 def reranked(
-    groups: Iterable[RankedGroup], *, run_id: str, model_fingerprint: str, store_text: bool
+    groups: Iterable[RankedGroup],
+    *,
+    run_id: str,
+    model_fingerprint: str,
+    store_text: bool,
+    calibration: Calibration = UNCALIBRATED,
 ) -> pa.Table:
     """The `reranked` table of some groups."""
     rows = [
-        _reranked_row(group, ranked, document_ranks, store_text)
+        _reranked_row(group, ranked, document_ranks, store_text=store_text, calibration=calibration)
         for group in groups
         for document_ranks in [_document_ranks_before(group)]
         for ranked in group.candidates
@@ -117,7 +122,12 @@ def _document_ranks_before(group: RankedGroup) -> dict[str, int]:
 
 
 def _reranked_row(
-    group: RankedGroup, ranked: RankedCandidate, document_ranks: dict[str, int], store_text: bool
+    group: RankedGroup,
+    ranked: RankedCandidate,
+    document_ranks: dict[str, int],
+    *,
+    store_text: bool,
+    calibration: Calibration,
 ) -> dict[str, object]:
     candidate, tags = ranked.scored.candidate, ranked.scored.tags
     logit, evidence = ranked.scored.logit, ranked.scored.evidence
@@ -136,7 +146,7 @@ def _reranked_row(
         "doc_rank_before": document_ranks[candidate.doc_id],
         "bm25_score": candidate.bm25_score,
         "logit": logit,
-        "score": None if logit is None else sigmoid(logit),
+        "score": None if logit is None else calibration(logit),
         "cheap_score": ranked.scored.cheap,
         "hop": tags.hop if tags else None,
         "hop_chain": list(tags.hop_chain) if tags else None,
@@ -147,7 +157,7 @@ def _reranked_row(
         "evidence": quote(candidate.text, evidence) if evidence else None,
         "evidence_sentences": list(evidence.sentences) if evidence else None,
         "evidence_logit": evidence.logit if evidence else None,
-        "evidence_score": sigmoid(evidence.logit) if evidence else None,
+        "evidence_score": calibration(evidence.logit) if evidence else None,
         "overflow_tokens": ranked.scored.overflow,
         "reused": ranked.scored.reused,
         "input_fingerprint": ranked.scored.fingerprint,

@@ -65,6 +65,7 @@ class Manifest:
     places: list[dict[str, float]] | None = (
         None  # of result lists: examined, impressions; None: clicks as they are
     )
+    calibration: dict[str, Any] | None = None  # of the scores, as it was fitted; None: sigmoids of the logits
     format: int = FORMAT
 
 

@@ -135,7 +135,7 @@ class Profile(NamedTuple):
     query_id: str
     cheap: tuple[float | None, ...]
     bm25: tuple[float, ...]
-    logits: tuple[float, ...]
+    gains: tuple[float, ...]  # the model's scores, 0 to 1
     documents: tuple[int, ...]  # number of the document that the unit is of
 
 

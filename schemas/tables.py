@@ -47,7 +47,12 @@ RERANKED = _table(
             True,
             "The cross-encoder's raw output; compare logits only under one model; null if pruned.",
         ),
-        ("score", F32, True, "Sigmoid of the logit, 0 to 1; not calibrated; null if pruned."),
+        (
+            "score",
+            F32,
+            True,
+            "Sigmoid of the logit, or the manifest's calibration of it, 0 to 1; null if pruned.",
+        ),
         (
             "cheap_score",
             F32,
@@ -73,7 +78,7 @@ RERANKED = _table(
         ),
         ("evidence_sentences", INTS, True, "Numbers of its sentences, from 0; null without evidence."),
         ("evidence_logit", F32, True, "The model's raw output for it alone; null without evidence."),
-        ("evidence_score", F32, True, "Sigmoid of evidence_logit; null without evidence."),
+        ("evidence_score", F32, True, "The score of evidence_logit; null without evidence."),
         ("overflow_tokens", I32, False, "Tokens beyond max_length that the model did not see; 0 for most."),
         ("reused", BOOL, False, "The logit was carried over from an earlier run with the same fingerprints."),
         ("input_fingerprint", STR, False, "Hash of the exact model input and of the model: key of reuse."),
@@ -96,7 +101,7 @@ HARD_NEGATIVES = _table(
         ("negative_logit", F32, False, "The model's logit of the negative."),
         ("negative_rank", I32, False, "Place of the negative after reranking, from 1."),
         ("negative_rank_before", I32, False, "Place of the negative in BM25's order, from 1."),
-        ("margin", F32, False, "Sigmoid score of the positive minus the negative's; below 0: ranked wrong."),
+        ("margin", F32, False, "Score of the positive minus the negative's; below 0: ranked wrong."),
         ("label_source", STR, False, "Where the positive's label comes from: clicks, qrels or answers."),
         ("kept_by", STR, False, "The rule that chose the negative: top, random or easy."),
         (

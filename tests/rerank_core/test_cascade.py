@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core import cascade
-from rerank_core.cascade import DEPTH, fit, in_sample, loss_of, needed_queries, profile, prune
+from rerank_core.cascade import DEPTH, fit, in_sample, loss_of, profile, prune
+from rerank_core.config import fewest_queries
 from rerank_core.ranking import rank, sigmoid
 from rerank_core.text import query_id
 from schemas.records import Candidate, Profile, Query, QueryGroup, Rule, ScoredCandidate
@@ -38,24 +39,24 @@ def pruned_ids(group: QueryGroup) -> set[str]:
 @st.composite
 def profiles(draw: st.DrawFn) -> Profile:
     size = draw(st.integers(1, 30))
-    column = st.lists(SCORES, min_size=size, max_size=size)
     cheap = draw(st.lists(st.one_of(st.none(), SCORES), min_size=size, max_size=size))
     documents = draw(st.lists(st.integers(0, 8), min_size=size, max_size=size))
     places = {number: n for n, number in enumerate(dict.fromkeys(documents))}
+    gains = draw(st.lists(st.floats(0.01, 1), min_size=size, max_size=size))
     return Profile(
         "q",
         tuple(cheap),
-        tuple(draw(column)),
-        tuple(draw(column)),
+        tuple(draw(st.lists(SCORES, min_size=size, max_size=size))),
+        tuple(gains),
         tuple(places[number] for number in documents),
     )
 
 
-def dcg(logits: list[tuple[float, int]]) -> float:
-    """DCG@10 of documents in the order of their best units, whose sigmoid is the gain."""
+def dcg(gains: list[tuple[float, int]]) -> float:
+    """DCG@10 of documents in the order of their best units."""
     best: dict[int, float] = {}
-    for logit, document in sorted(logits, reverse=True):
-        best.setdefault(document, sigmoid(logit))
+    for gain, document in sorted(gains, reverse=True):
+        best.setdefault(document, gain)
     return sum(gain / math.log2(place + 2) for place, gain in enumerate(list(best.values())[:DEPTH]))
 
 
@@ -71,7 +72,7 @@ def kept_by(one: Profile, rule: Rule) -> list[int]:
 @given(one=profiles(), weight=st.sampled_from(cascade.WEIGHTS), margin=st.floats(0, 3))
 def test_the_loss_is_that_of_a_ranking_without_the_pruned(one: Profile, weight: float, margin: float) -> None:
     rule = Rule(weight, margin)
-    units = list(zip(one.logits, one.documents, strict=True))
+    units = list(zip(one.gains, one.documents, strict=True))
     kept = [units[n] for n in kept_by(one, rule)]
     assert loss_of(one, rule) == pytest.approx(1 - dcg(kept) / dcg(units), abs=1e-9)
 
@@ -132,7 +133,9 @@ def test_a_profile_is_of_what_was_scored() -> None:
     scored = [candidate("a#0", cheap=0.5, logit=1.0, bm25=3.0, doc="a"), candidate("b", cheap=None, logit=2.0),
               candidate("a#1", cheap=0.1, logit=0.0, bm25=3.0, doc="a")]  # fmt: skip
     found = profile(rank(group_of(*scored)))
-    assert found == Profile("00ff", (0.5, 0.1, None), (3.0, 3.0, 1.0), (1.0, 0.0, 2.0), (0, 0, 1))
+    assert found == Profile(
+        "00ff", (0.5, 0.1, None), (3.0, 3.0, 1.0), (sigmoid(1.0), 0.5, sigmoid(2.0)), (0, 0, 1)
+    )
 
 
 def population(seed: int, queries: int) -> list[Profile]:
@@ -149,7 +152,7 @@ def population(seed: int, queries: int) -> list[Profile]:
                 f"{n:04}",
                 tuple(cheap.tolist()),
                 tuple(bm25.tolist()),
-                tuple(logits.tolist()),
+                tuple(map(sigmoid, logits.tolist())),
                 tuple(range(60)),
             )
         )
@@ -197,7 +200,7 @@ def test_too_small_a_sample_prunes_nothing(queries: int) -> None:
 
 
 def test_so_many_queries_are_needed() -> None:
-    assert needed_queries(0.01) == 99
+    assert fewest_queries(0.01) == 99
     perfect = [
         Profile(
             f"{n:03}",
