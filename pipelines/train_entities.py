@@ -1,7 +1,7 @@
 """Trains and measures the entity recogniser that ships with Nightrank.
 
     python -m pipelines.train_entities --data DIR --to rerank_core/models/entities --work DIR [--base WEIGHTS_DIR]
-        [--words 1500000] [--seed 7] [--json FILE] [--quick]
+        [--words N] [--seed 7] [--json FILE] [--quick]
 
 DATA holds ner/ (train.conll to train; dev_wikipedia.conll and dev_web.conll to measure) and the Wikipedia sets that
 may train what ships: hotpotqa, musique, nq, squad (passages, and the queries of their train splits). WEIGHTS_DIR
@@ -10,9 +10,9 @@ of each passage and the word vectors, so that a second run starts where the firs
 
 Four steps: MiniLM learns from the annotated sentences and from titles with their definitions (the teacher); it reads
 raw passages; what it makes of each word becomes a table of word vectors; a spaCy tagger of a hundredth of its cost
-learns from all of it. On two CPU cores with nothing else to do: ten, eleven, six and five minutes. Traded: the
+learns from all of it. On two CPU cores with nothing else to do: ten, sixteen, six and eight minutes. Traded: the
 annotated text of Wikipedia is 1,400 sentences, too little for a small network to learn names from; what the teacher
-says is right less often, but there is fifty times as much.
+says is right less often, but there is seventy times as much.
 """
 
 from __future__ import annotations
@@ -123,13 +123,13 @@ def word_vectors(args: argparse.Namespace, made: Teacher) -> Vectors:
     path, spec = args.work / "vectors.npz", vectors.VectorSpec()
     if not path.exists():
         texts = raw_texts(args.data, words=args.words if args.quick else ALL, seed=args.seed)
-        words, rows = vectors.word_vectors(
+        words, places, rows = vectors.word_vectors(
             made, tokenised(spacy.blank("en"), texts), spec=spec, seed=args.seed
         )
-        np.savez_compressed(path, words=np.array(words), rows=rows)
+        np.savez_compressed(path, words=np.array(words), places=places, rows=rows)
         log(f"vectors of {len(words)} words")
     with np.load(path) as kept:
-        return vectors.as_vectors(list(map(str, kept["words"])), kept["rows"])
+        return vectors.as_vectors(list(map(str, kept["words"])), kept["places"], kept["rows"])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -140,7 +140,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", type=Path, required=True, help="folder to write the pipeline to")
     parser.add_argument("--work", type=Path, required=True, help="folder to keep the steps in")
     parser.add_argument("--base", type=Path, help="folder of all-MiniLM-L6-v2's weights")
-    parser.add_argument("--words", type=int, default=1_500_000, help="of raw text that the teacher labels")
+    parser.add_argument("--words", type=int, default=ALL, help="of raw text (it has 2,200,000) to label")
     parser.add_argument("--epochs", type=int, default=student.StudentSpec().epochs, help="of the student")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

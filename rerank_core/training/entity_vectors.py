@@ -2,7 +2,8 @@
 
 The labelled words show the student most names once or never. The teacher has met their pieces in a billion sentences,
 and has read what the raw text says of them: the mean of its states where a word stands is a vector that names of one
-kind share. A word seldom read is held to what the teacher makes of its spelling alone.
+kind share. A word seldom read is held to what the teacher makes of its spelling alone, and shares its vector with words
+like it: names of one kind are so much alike that thousands need few.
 """
 
 from __future__ import annotations
@@ -21,23 +22,27 @@ from rerank_core.training.entity_teacher import Teacher, encode
 
 TRUST = 2.0  # readings of a word that weigh as much as its spelling
 RIDGE = 10.0
+ROUNDS = 6  # of k-means
 
 
 class VectorSpec(NamedTuple):
-    """Of which words there are vectors, and how wide. A number is four bytes of the pipeline's files."""
+    """Of which words there are vectors, and how wide. A number is four bytes of the pipeline's files, a word twelve."""
 
-    words: int = 26_000
+    words: int = 50_000  # at most; the sets have 48,300 that stand there twice
+    own: int = 10_000  # words, the most frequent, with a vector of their own
+    shared: int = 6_000  # vectors for all others, each of words that are alike
     width: int = 48
     readings: int = 2  # in context, of each word at least
 
 
 def word_vectors(
     teacher: Teacher, sentences: Sequence[Sequence[str]], *, spec: VectorSpec, seed: int
-) -> tuple[list[str], np.ndarray]:
-    """(the words of the sentences, in lower case; float32 [words, spec.width])."""
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(the words of the sentences, in lower case; which vector each has; float32 [vectors, spec.width])."""
     words = vocabulary(sentences, most=spec.words)
     chosen = covering(sentences, words, readings=spec.readings, seed=seed)
-    return list(words), reduced(word_states(teacher, words, chosen), spec.width)
+    rows = reduced(word_states(teacher, words, chosen), spec.width)
+    return list(words), *shared(rows, own=spec.own, most=spec.shared, seed=seed)
 
 
 def vocabulary(sentences: Sequence[Sequence[str]], *, most: int) -> dict[str, str]:
@@ -118,10 +123,22 @@ def reduced(wide: np.ndarray, width: int) -> np.ndarray:
     return result
 
 
-def as_vectors(words: Sequence[str], rows: np.ndarray) -> Vectors:
+def shared(rows: np.ndarray, *, own: int, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int64 [words]: which vector each has; the first `own` rows, and `most` means of the others by k-means)."""
+    from sklearn.cluster import KMeans
+
+    others = rows[own:]
+    if len(others) <= most:
+        return np.arange(len(rows)), rows
+    found = KMeans(most, init="random", n_init=1, max_iter=ROUNDS, random_state=seed).fit(others)
+    means = found.cluster_centers_.astype(np.float32)
+    return np.concatenate([np.arange(own), own + found.labels_]), np.vstack([rows[:own], means])
+
+
+def as_vectors(words: Sequence[str], places: np.ndarray, rows: np.ndarray) -> Vectors:
     """A table by the lower case of words, without their spellings: spaCy finds them by hash."""
     table = Vectors(shape=rows.shape, attr="LOWER")
     table.data = rows
-    for at, word in enumerate(words):
-        table.add(get_string_id(word), row=at)
+    for word, place in zip(words, places.tolist(), strict=True):
+        table.add(get_string_id(word), row=place)
     return table

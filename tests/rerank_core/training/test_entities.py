@@ -90,15 +90,26 @@ def test_vectors_are_found_by_lower_case_and_lie_around_zero() -> None:
     assert rows.mean(axis=0) == pytest.approx(0, abs=1e-5)
     assert rows.std() == pytest.approx(1, abs=1e-5)
     nlp = spacy.blank("en")
-    nlp.vocab.vectors = vectors.as_vectors([f"word{i}" for i in range(50)], rows)
+    nlp.vocab.vectors = vectors.as_vectors([f"word{i}" for i in range(50)], np.arange(50), rows)
     keys = nlp.make_doc("Word7 word8 other").to_array(nlp.vocab.vectors.attr)
     assert nlp.vocab.vectors.find(keys=keys).tolist() == [7, 8, -1]
+
+
+def test_rare_words_that_are_alike_share_a_vector() -> None:
+    vectors = pytest.importorskip("rerank_core.training.entity_vectors", exc_type=ImportError)
+    rows = np.array([[0.0], [1.0], [5.0], [5.2], [9.0], [9.2]], np.float32)
+    places, table = vectors.shared(rows, own=2, most=2, seed=0)
+    assert places[:2].tolist() == [0, 1]
+    assert table[:2].tolist() == [[0.0], [1.0]]
+    assert places[2] == places[3] != places[4] == places[5]
+    assert table[places[2:], 0] == pytest.approx([5.1, 5.1, 9.1, 9.1])
+    assert vectors.shared(rows, own=2, most=4, seed=0)[0].tolist() == list(range(6))
 
 
 def test_what_is_written_answers_alike_and_holds_no_word_that_was_read(tmp_path: Path) -> None:
     student = pytest.importorskip("rerank_core.training.entity_student", exc_type=ImportError)
     vectors = pytest.importorskip("rerank_core.training.entity_vectors", exc_type=ImportError)
-    table = vectors.as_vectors(["kuno", "river"], np.eye(2, 48, dtype=np.float32))
+    table = vectors.as_vectors(["kuno", "river"], np.arange(2), np.eye(2, 48, dtype=np.float32))
     nlp = student.blank_student(CONFIG, table)
     (output,) = (node for node in nlp.get_pipe("tagger").model.walk() if node.name == "softmax")
     rng = np.random.default_rng(0)
