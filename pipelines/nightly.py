@@ -85,8 +85,8 @@ class Rerank(beam.PTransform):
         tagged = fetched.main | TagFeatures(config, reader)
         kept = tagged.main | WritePassageTags(night.staging, run_id=night.run_id)
         reused = tagged.main | ReuseScores(model, tagged=night.tagged)
-        pruned = [reused.main | PruneCandidates(cheap)] if night.sample_queries else []
-        scored = (pruned or [reused])[0].main | ScoreCandidates(
+        pruned = reused.main | PruneCandidates(cheap) if night.sample_queries else None
+        scored = (pruned or reused).main | ScoreCandidates(
             scorer, tagged=night.tagged, progress=night.progress
         )
         ranked = scored.main | RankCandidates()
@@ -102,7 +102,8 @@ class Rerank(beam.PTransform):
         negatives = mined.main | WriteHardNegatives(
             night.staging, run_id=night.run_id, model_fingerprint=model, tagged=night.tagged
         )
-        stages = [fetched, tagged, kept, reused, *pruned, scored, ranked, shown, published, mined, negatives]
+        every = [fetched, tagged, kept, reused, pruned, scored, ranked, shown, published, mined, negatives]
+        stages = [stage for stage in every if stage]
         rejected = [stage.rejected for stage in stages] | "Rejected" >> beam.Flatten()
         tallies = [stage.tallies for stage in stages] | "Tallies" >> beam.Flatten()
         return StageOutputs(ranked.main, rejected, tallies)
