@@ -45,6 +45,7 @@ setup(
         "pyarrow>=18,<26",
         "pydantic>=2.10,<3",
         "rich>=13.9,<16",
+        "scipy>=1.15,<2",
         "spacy>=3.8,<4",
         "tantivy>=0.24,<0.28",
         "typer>=0.15,<1",

@@ -27,7 +27,8 @@ import numpy as np
 
 from benchmarks.common import parser, report
 from benchmarks.scoring import DATA, SETS
-from pipelines.default_sets import open_index, read_grades
+from pipelines.default_sets import read_grades
+from pipelines.judged_sets import open_index
 from rerank_core.cascade import Fitted, fit, loss_of, prune
 from rerank_core.evaluation import measure_by_query
 from rerank_core.features.render import passage_text
@@ -76,7 +77,7 @@ def read_one(folder: Path, work: Path, *, queries: int) -> Iterator[Unscored]:
     labelled = read_set(folder, split="dev")
     chosen = sorted(labelled.questions, key=lambda q: fingerprint(folder.name, q.query_id))[:queries]
     grades = read_grades(folder / "qrels" / "dev.tsv")
-    index = open_index(folder, work)
+    index = open_index(folder, work / "index")
     for question, found in zip(chosen, index.search([q.text for q in chosen], top_k=DEPTH), strict=True):
         passages = [labelled.corpus[d.doc_id] for d in found]
         if found:

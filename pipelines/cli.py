@@ -1,4 +1,4 @@
-"""The command line: `nightrank index`, `nightrank nightly`, `nightrank show`, `nightrank publish`, `nightrank load`.
+"""The command line: `nightrank index`, `nightly`, `autotune`, `show`, `publish`, `load` and `evaluate`.
 
 Exit codes: 0 done; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
 judgements, a published run, a cluster); 4 another run holds the output folder; 5 the night ran but may not be
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 import pipelines
-from pipelines import report
+from pipelines import cli_evaluate, report
 from rerank_core.config import Config, ConfigError, load_config
 
 BEAM_HELP = (
@@ -286,6 +286,9 @@ def _errors() -> Iterator[None]:
     except tuple(kind for kind, _ in codes) as error:
         report.print_error(str(error))
         raise typer.Exit(next(code for kind, code in codes if isinstance(error, kind))) from None
+
+
+app.command()(_errors()(cli_evaluate.evaluate))
 
 
 def main() -> None:

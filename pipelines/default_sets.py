@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.sources.bm25_index import LocalIndex, build_index
+from pipelines.judged_sets import open_index
+from pipelines.sources.bm25_index import LocalIndex
 from rerank_core.text import fingerprint
 from rerank_core.training import data, pseudo
 from rerank_core.training.data import LabelledSet, Passage, Question, TrainingGroup
@@ -47,14 +48,6 @@ DEV = {
     "trec_dl19": DevSet(0, 100, relevant=2),
 }
 HELD_OUT, HELD_OUT_DEPTH = 40, 15  # train questions a set for choosing, and candidates of each
-
-
-def open_index(folder: Path, work: Path) -> LocalIndex:
-    """The set's BM25 index, built at the first call."""
-    target = work / "index" / folder.name
-    if not target.exists():
-        build_index(folder, target)
-    return LocalIndex(target)
 
 
 def search(
@@ -167,7 +160,7 @@ def dev_sets(folder: Path, work: Path, *, quick: bool) -> list[EvaluationSet]:
         questions = sorted(labelled.questions, key=lambda q: fingerprint(name, q.query_id))
         limit = 4 if quick else spec.queries or len(questions)
         grades = {} if spec.same_title else read_grades(folder / name / "qrels" / "dev.tsv")
-        index = open_index(folder / name, work)
+        index = open_index(folder / name, work / "index")
         sets.append(
             evaluation_set(
                 labelled, questions[:limit], index, depth=spec.depth, relevant=spec.relevant, qrels=grades
@@ -186,7 +179,7 @@ def prepare(
         labelled = data.read_set(folder / name, split="train")
         if spec.same_title:
             labelled = labelled._replace(questions=data.share_positives(labelled.questions))
-        index = open_index(folder / name, work)
+        index = open_index(folder / name, work / "index")
         kept, out = data.hold_out(labelled.questions, count=4 if quick else HELD_OUT, seed=seed)
         out = sorted(out, key=lambda q: fingerprint(q.query_id))[: 4 if quick else HELD_OUT]
         if spec.same_title:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -56,8 +57,11 @@ def before_and_after(staging: str, judged: dict[Level, Qrels]) -> dict[str, dict
     A judged query that was asked but could not be reranked counts as zero on both sides.
     """
     metrics: dict[str, dict[str, float]] = {}
+    reranked, letters = (
+        files(join(staging, table), "part-*.parquet") for table in ("reranked", "dead_letters")
+    )
     for level, qrels in judged.items():
-        rows, asked = _read_rows(staging, set(qrels))
+        rows, asked = read_rows(reranked, letters, set(qrels))
         relevant = {query: qrels[query] for query in sorted(asked)}
         has_units = level == "document" or any(row["passage_id"] != row["doc_id"] for row in rows)
         if not relevant or not has_units:  # sentence judgements say nothing of whole passages
@@ -72,14 +76,20 @@ def before_and_after(staging: str, judged: dict[Level, Qrels]) -> dict[str, dict
     return metrics
 
 
-def _read_rows(staging: str, wanted: set[str]) -> tuple[list[dict[str, object]], set[str]]:
+def read_rows(
+    reranked: Sequence[str],
+    dead_letters: Sequence[str],
+    wanted: set[str],
+    *,
+    columns: Sequence[str] = COLUMNS,
+) -> tuple[list[dict[str, Any]], set[str]]:
     """Rows of the wanted queries, and which of those were asked: published or in the dead letters."""
-    rows: list[dict[str, object]] = []
-    for path in files(join(staging, "reranked"), "part-*.parquet"):
+    rows: list[dict[str, Any]] = []
+    for path in reranked:
         judged = pc.field("query_id").isin(sorted(wanted))
-        rows += read_table(path, COLUMNS).filter(judged).to_pylist()
+        rows += read_table(path, list(columns)).filter(judged).to_pylist()
     asked = {str(row["query_id"]) for row in rows}
-    for path in files(join(staging, "dead_letters"), "part-*.parquet"):
+    for path in dead_letters:
         letters = read_table(path, ["unit", "record"]).filter(pc.field("unit") == "query")
         asked |= wanted & set(letters["record"].to_pylist())
     return rows, asked

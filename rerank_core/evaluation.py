@@ -10,15 +10,18 @@ Two of ir_measures' habits would shift a figure silently, so nothing here is lef
   does the same, trec_eval's own drops such queries, and the MS MARCO provider fails if all are missing. So
   the mean is taken here, over all judged queries. To measure the answered ones only, hand in their
   judgements only.
+
+F1 and AUC look at pairs and not at orders: whether scores of different queries mean the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import ir_measures
+import numpy as np
 from ir_measures import AP, RR, R, nDCG
 
 from schemas.records import RankedGroup
@@ -58,7 +61,11 @@ def measure(run: Scores, qrels: Judged, *, min_relevance: int = 1) -> dict[str, 
     Raises:
         ValueError: `qrels` is empty, or a score of the run is not finite.
     """
-    by_query = measure_by_query(run, qrels, min_relevance=min_relevance)
+    return means(measure_by_query(run, qrels, min_relevance=min_relevance))
+
+
+def means(by_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over its queries, of which there is at least one."""
     return {name: math.fsum(values.values()) / len(values) for name, values in by_query.items()}
 
 
@@ -81,6 +88,31 @@ def measure_by_query(run: Scores, qrels: Judged, *, min_relevance: int = 1) -> d
         for metric in ir_measures.iter_calc(list(names), wanted, judged):
             values[names[metric.measure]][metric.query_id] = float(metric.value)
     return values
+
+
+def f1_at_half(logits: Sequence[float], relevant: Sequence[bool]) -> float | None:
+    """F1 of calling relevant what has a sigmoid of at least 0.5, over pairs of all queries together.
+
+    The threshold is not fitted and a calibration not applied: a model that ranks well can have an F1 of 0. None where
+    no pair is relevant.
+    """
+    called = [logit >= 0 for logit in logits]
+    hits = sum(c and r for c, r in zip(called, relevant, strict=True))
+    return 2 * hits / (sum(called) + sum(relevant)) if any(relevant) else None
+
+
+def auc(scores: Sequence[float], relevant: Sequence[bool]) -> float | None:
+    """The chance that a relevant pair's score is above another's, of whichever queries; an equal one counts half.
+
+    That is the area under the ROC curve. None where all pairs are relevant, or none is.
+    """
+    labels = np.asarray(relevant, bool)
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return None
+    _, group, sizes = np.unique(np.asarray(scores, np.float64), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[group]  # from 1; the mean of those that are equal
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def compare(before: Scores, after: Scores, *, qrels: Judged, min_relevance: int = 1) -> Comparison:

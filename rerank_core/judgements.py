@@ -1,4 +1,4 @@
-"""Judgements as the field stores them: BEIR's queries.jsonl, and qrels in BEIR's or TREC's layout.
+"""Judgements as the field stores them: BEIR's queries.jsonl, qrels in BEIR's or TREC's layout, and TREC's run files.
 
 The sets name their queries in their own way; `by_query_id` re-keys them to Nightrank's ids, which come from
 the query's text, so that a query of the log meets its judgements.
@@ -7,6 +7,7 @@ the query's text, so that a query of the log meets its judgements.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,6 +32,8 @@ class BeirQuery(NamedTuple):
     text: str
     answers: tuple[str, ...]  # () where the set has none
     split: str  # "" where the set has none
+    type: str = ""
+    candidates: tuple[str, ...] = ()  # doc ids that the set itself gives; () where it gives none
 
 
 def open_local(path: str) -> TextIO:
@@ -44,7 +47,8 @@ def read_queries(path: str | Path, *, opener: Opener = open_local) -> dict[str, 
     """Queries of a BEIR queries.jsonl by their own `_id`; further fields are ignored.
 
     Raises:
-        JudgementError: not JSON, no `_id` or `text`, `answers` not a list of strings, or an `_id` twice.
+        JudgementError: not JSON, no `_id` or `text`, `answers` or `candidates` not a list of strings, or an `_id`
+            twice.
     """
     queries: dict[str, BeirQuery] = {}
     for where, line in _lines(path, opener):
@@ -91,6 +95,31 @@ def read_sentence_qrels(path: str | Path, *, opener: Opener = open_local) -> Qre
     return qrels
 
 
+def read_run(path: str | Path, *, opener: Opener = open_local) -> dict[str, dict[str, float]]:
+    """A TREC run file, "qid Q0 docid rank score tag": scores by query and document, best first.
+
+    The order is by falling score, equal ones by rank and then doc id.
+
+    Raises:
+        JudgementError: another number of columns, a rank or score that is no number, or a document twice.
+    """
+    found: dict[str, list[tuple[float, int, str]]] = {}
+    seen: set[tuple[str, str]] = set()
+    for where, cells in _rows(path, opener, widths=(6,), layout="'qid Q0 docid rank score tag'"):
+        query, _, item, rank, raw, _ = cells
+        try:
+            score = float(raw)
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
+            raise JudgementError(f"{where}: score {raw!r} is not a number, so it has no place in an order")
+        if (query, item) in seen:
+            raise JudgementError(f"{where}: query {query!r} ranks {item!r} twice; keep one of the lines")
+        seen.add((query, item))
+        found.setdefault(query, []).append((-score, _whole(rank, where, "rank"), item))
+    return {query: {item: -minus for minus, _, item in sorted(rows)} for query, rows in found.items()}
+
+
 def by_query_id(queries: Mapping[str, BeirQuery], qrels: Mapping[str, Mapping[str, int]]) -> Qrels:
     """Judgements under Nightrank's query ids.
 
@@ -116,10 +145,15 @@ def _query(row: Any, where: str) -> tuple[str, BeirQuery]:
     name, text = row.get("_id"), row.get("text")
     if not isinstance(name, str) or not isinstance(text, str):
         raise JudgementError(f"{where}: _id {name!r} and text {text!r} must both be strings")
-    answers = row.get("answers") or []
-    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise JudgementError(f"{where}: answers {shorten(str(answers))!r} must be a list of strings")
-    return name, BeirQuery(text, tuple(answers), str(row.get("split") or ""))
+    answers, candidates = (_strings(row, key, where) for key in ("answers", "candidates"))
+    return name, BeirQuery(text, answers, str(row.get("split") or ""), str(row.get("type") or ""), candidates)
+
+
+def _strings(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    held = row.get(key) or []
+    if not isinstance(held, list) or not all(isinstance(one, str) for one in held):
+        raise JudgementError(f"{where}: {key} {shorten(str(held))!r} must be a list of strings")
+    return tuple(held)
 
 
 def _lines(path: str | Path, opener: Opener) -> Iterator[tuple[str, str]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import ir_measures
 import numpy as np
-from ir_measures import RR, nDCG
 
+from rerank_core import evaluation
 from rerank_core.features.render import Rendered, passage_text
 from rerank_core.training.data import Passage, rendered, shown_tags
 
@@ -58,9 +57,8 @@ def measure(scores: Scores, judged: EvaluationSet) -> Quality:
         for query in judged.queries
     }
     qrels = {query.query_id: query.qrels for query in judged.queries}
-    wanted = (nDCG @ 10, ir_measures.AP(rel=judged.relevant), RR(rel=judged.relevant) @ 10)
-    found = ir_measures.calc_aggregate(wanted, qrels, run)
-    return Quality(*(round(float(found[m]), 6) for m in wanted))
+    found = evaluation.measure(run, qrels, min_relevance=judged.relevant)
+    return Quality(*(round(found[name], 6) for name in ("nDCG@10", "MAP", "MRR@10")))
 
 
 def bm25_scores(query: str, passages: Sequence[Passage]) -> np.ndarray:

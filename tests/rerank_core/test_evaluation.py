@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_core.evaluation import compare, measure, measure_by_query, runs_from_groups, runs_from_rows
+from rerank_core.evaluation import (
+    auc,
+    compare,
+    f1_at_half,
+    measure,
+    measure_by_query,
+    runs_from_groups,
+    runs_from_rows,
+)
 from rerank_core.ranking import rank
 from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate
 
@@ -151,3 +159,30 @@ def test_runs_from_groups_and_rows_agree() -> None:
 def test_no_rows_give_empty_runs() -> None:
     assert runs_from_rows([]) == ({}, {})
     assert runs_from_groups([]) == ({}, {})
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=12))
+def test_auc_is_the_chance_that_a_relevant_pair_wins(pairs: list[tuple[int, bool]]) -> None:
+    wins = [
+        (high > low) + (high == low) / 2
+        for high, right in pairs
+        if right
+        for low, wrong in pairs
+        if not wrong
+    ]
+
+    found = auc([score for score, _ in pairs], [label for _, label in pairs])
+
+    assert found == (pytest.approx(sum(wins) / len(wins)) if wins else None)
+
+
+@given(st.lists(st.tuples(st.sampled_from([-2.0, -1e-9, 0.0, 3.0]), st.booleans()), max_size=12))
+def test_f1_is_of_the_textbook(pairs: list[tuple[float, bool]]) -> None:
+    hits = sum(logit >= 0 and label for logit, label in pairs)
+    called, relevant = sum(logit >= 0 for logit, _ in pairs), sum(label for _, label in pairs)
+    precision, recall = hits / max(1, called), hits / max(1, relevant)
+    expected = 2 * precision * recall / (precision + recall) if hits else 0.0
+
+    found = f1_at_half([logit for logit, _ in pairs], [label for _, label in pairs])
+
+    assert found == (pytest.approx(expected) if relevant else None)

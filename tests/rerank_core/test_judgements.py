@@ -15,6 +15,7 @@ from rerank_core.judgements import (
     by_query_id,
     read_qrels,
     read_queries,
+    read_run,
     read_sentence_qrels,
 )
 from rerank_core.text import query_id
@@ -34,17 +35,17 @@ def write(tmp_path: Path) -> Write:
 
 def test_queries_with_and_without_the_optional_fields(write: Write) -> None:
     rows = [
-        {"_id": "1", "text": "who?", "answers": ["Ann", "Ann B."], "split": "dev", "candidates": ["x"]},
+        {"_id": "1", "text": "who?", "answers": ["Ann", "Ann B."], "split": "dev", "type": "bridge"},
         {"_id": "2", "text": "café"},
-        {"_id": "3", "text": "null answers", "answers": None, "split": None},
+        {"_id": "3", "text": "null answers", "answers": None, "split": None, "candidates": ["x", "y"]},
     ]
 
     queries = read_queries(write("\n\n".join(json.dumps(row) for row in rows)))
 
     assert queries == {
-        "1": BeirQuery("who?", ("Ann", "Ann B."), "dev"),
+        "1": BeirQuery("who?", ("Ann", "Ann B."), "dev", "bridge"),
         "2": BeirQuery("café", (), ""),
-        "3": BeirQuery("null answers", (), ""),
+        "3": BeirQuery("null answers", (), "", "", ("x", "y")),
     }
 
 
@@ -57,6 +58,7 @@ def test_queries_with_and_without_the_optional_fields(write: Write) -> None:
         ('{"_id": "7"}', "file:2: _id '7' and text None"),
         ('{"_id": "7", "text": "t", "answers": "x"}', "file:2: answers 'x' must be a list of strings"),
         ('{"_id": "7", "text": "t", "answers": [3]}', r"file:2: answers '\[3\]' must be a list"),
+        ('{"_id": "7", "text": "t", "candidates": [3]}', r"file:2: candidates '\[3\]' must be a list"),
         ('{"_id": "1", "text": "t"}', "file:2: _id '1' occurs twice"),
     ],
 )
@@ -140,3 +142,33 @@ def test_judgements_meet_the_log_under_its_ids() -> None:
     qrels = {"a": {"d1": 1, "d2": 2}, "b": {"d2": 1, "d3": 1}, "elsewhere": {"d1": 1}}
 
     assert by_query_id(queries, qrels) == {query_id("who wrote Dune"): {"d1": 1, "d2": 2, "d3": 1}}
+
+
+def test_a_run_is_read_best_first(write: Write) -> None:
+    lines = [
+        "q1 Q0 d1 2 3.5 tag",
+        "q1 Q0 d2 1 7e0 tag",
+        "q2\tQ0\td9\t1\t-1\ttag",
+        "q1 Q0 d0 4 3.5 tag",
+        "q1 Q0 d3 2 3.5 tag",
+    ]
+
+    run = read_run(write("\n".join(lines)))
+
+    assert run == {"q1": {"d2": 7.0, "d1": 3.5, "d3": 3.5, "d0": 3.5}, "q2": {"d9": -1.0}}
+    assert list(run["q1"]) == ["d2", "d1", "d3", "d0"]  # equal scores by rank, then by doc id
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q1 Q0 d2 1 3.5", "file:2: 5 columns in 'q1 Q0 d2 1 3.5'; expected 'qid Q0 docid rank score tag'"),
+        ("q1 Q0 d2 one 3.5 tag", "file:2: rank 'one' is not a whole number"),
+        ("q1 Q0 d2 1 high tag", "file:2: score 'high' is not a number"),
+        ("q1 Q0 d2 1 nan tag", "file:2: score 'nan' is not a number"),
+        ("q1 Q0 d1 2 1.0 tag", "file:2: query 'q1' ranks 'd1' twice"),
+    ],
+)
+def test_a_bad_run_names_the_line(write: Write, line: str, message: str) -> None:
+    with pytest.raises(JudgementError, match=message):
+        read_run(write(f"q1 Q0 d1 1 9.5 tag\n{line}\n"))

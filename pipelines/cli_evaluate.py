@@ -1,0 +1,158 @@
+"""`nightrank evaluate` as a command; pipelines/cli.py adds it to the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipelines import report
+from rerank_core.config import ConfigError
+
+SYSTEM_HELP = (
+    "bm25, default (the model that ships), a cross-encoder's folder or hub name, openvino:, onnx:, torch: or "
+    "causal_lm:NAME, bi:NAME (a bi-encoder), run:FILE (TREC). LABEL=... names it. Repeatable."
+)
+TAGS_HELP = (
+    "Tags in the input: auto (as the model says; one that reads them is measured with all), true, none, shuffled, "
+    "forged. Repeatable: the first is measured, the others beside it."
+)
+
+
+def evaluate(
+    sets: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SET", help="Folders in BEIR's layout, with qrels/SPLIT.tsv."),
+    ] = None,
+    system: Annotated[list[str] | None, typer.Option("--system", help=SYSTEM_HELP)] = None,
+    split: Annotated[str, typer.Option("--split", help="Which queries and judgements.")] = "dev",
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Candidates: BM25's best so many.")] = 100,
+    own: Annotated[
+        bool, typer.Option("--own", help="Candidates: a question's own list, where it has one.")
+    ] = False,
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="The system that others are tested against; default: the first.")
+    ] = "",
+    tags: Annotated[list[str] | None, typer.Option("--tags", help=TAGS_HELP)] = None,
+    level: Annotated[
+        Literal["document", "unit"], typer.Option("--level", help="What is ranked; unit: sentences.")
+    ] = "document",
+    min_relevance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min-relevance", help="Lowest grade that is relevant, as 2, or of one set as trec_dl19=2."
+        ),
+    ] = None,
+    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens that a model reads.")] = 256,
+    max_queries: Annotated[
+        int, typer.Option("--max-queries", min=0, help="Queries of a set, drawn by hash; 0: all.")
+    ] = 0,
+    night: Annotated[str, typer.Option("--night", help="A night's output folder: before and after.")] = "",
+    run_id: Annotated[str, typer.Option("--run-id", help="Of the night; default: the newest.")] = "",
+    queries: Annotated[str, typer.Option("--queries", help="Of the night: a BEIR queries.jsonl.")] = "",
+    qrels: Annotated[
+        str, typer.Option("--qrels", help="Of the night: documents, or at --level unit sentences.")
+    ] = "",
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Folder that keeps the sets' indices for the next time.")
+    ] = None,
+    per_query: Annotated[
+        Path | None, typer.Option("--per-query", help="A row a set, system and query: .parquet or .jsonl.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="All figures, p-values, counts, fingerprints.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Measure rerankers on judged sets, or a published night, side by side, with tests of significance."""
+    from pipelines import evaluation_files, report_evaluation
+    from pipelines.evaluate import evaluate_set
+    from pipelines.judged_sets import Wanted, read_set
+    from pipelines.night_result import NIGHTS_SYSTEMS, Night, evaluate_night
+    from pipelines.systems import open_system, parse
+    from rerank_core.side_by_side import check_baseline, compare
+
+    named, paths = parse(system or ()), [path.resolve() for path in sets or ()]
+    _check_call(paths, night=night, judgements=bool(queries and qrels), kinds=[one.kind for one in named])
+    check_baseline(baseline, [*(one.name for one in named), *(NIGHTS_SYSTEMS if night else ())])
+    evaluation_files.check_targets(per_query, json_file)
+    modes = tags or ["auto"]
+    systems = [open_system(one, tags=modes, max_length=max_length) for one in named]
+    grades = {name: _grade(min_relevance or (), name) for name in (*(path.name for path in paths), "night")}
+    wanted = Wanted(split, level, own, top_k, max_queries)
+    nights = []
+    if night:
+        held = Night(night, queries, qrels, run_id, level, grades["night"])
+        nights.append(evaluate_night(held, [one for one in systems if one.orders is not None]))
+    with _folder(work) as folder:
+        with report.counter("Indexing", unit="passages", show=not quiet) as count:
+            judged = [
+                read_set(
+                    path,
+                    wanted=wanted._replace(min_relevance=grades[path.name]),
+                    work=folder,
+                    on_progress=count,
+                )
+                for path in paths
+            ]
+        with report.counter("Scoring", unit="pairs", show=not quiet) as count:
+            results = [evaluate_set(one, systems, on_scored=count) for one in judged]
+    fingerprints = {one.system.name: one.scorer.fingerprint for one in systems if one.scorer}
+    result = compare([*results, *nights], baseline=baseline, fingerprints=fingerprints)
+    if per_query:
+        evaluation_files.write_per_query(result, per_query)
+    if json_file:
+        settings = wanted._asdict() | {"min_relevance": grades, "max_length": max_length, "tags": modes}
+        told = evaluation_files.plain(result, settings=settings)
+        json_file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not quiet:
+        report_evaluation.print_evaluation(result)
+
+
+def _check_call(paths: Sequence[Path], *, night: str, judgements: bool, kinds: Sequence[str]) -> None:
+    """Refuse what makes no sense together.
+
+    Raises:
+        ConfigError: what is missing or too much.
+    """
+    names = [path.name for path in paths]
+    if not paths and not night:
+        raise ConfigError("nothing to measure on: give SET, a folder of judged questions, or --night OUTPUT")
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two sets are called {doubled.pop()!r}; give each once, or rename a folder")
+    if paths and not kinds:
+        raise ConfigError("nothing to measure: give --system bm25, default, a model's folder or run:FILE")
+    if night and not judgements:
+        raise ConfigError("--night needs --queries and --qrels, to know what is relevant")
+    if judgements and not night:
+        raise ConfigError("--queries and --qrels judge a --night; a SET holds its own")
+    if not paths and set(kinds) - {"run"}:
+        raise ConfigError(
+            "a night is measured as it was published: give a SET for --system, or run:FILE alone"
+        )
+
+
+def _grade(specs: Sequence[str], name: str) -> int:
+    """The lowest relevant grade of a set: its own, else the one for all, else 1."""
+    grades: dict[str, int] = {}
+    for spec in specs:
+        which, _, grade = spec.rpartition("=")
+        if not (grade.isascii() and grade.isdigit()) or int(grade) < 1:
+            raise ConfigError(f"--min-relevance {spec!r} holds no grade; give 2, or SET=2")
+        grades[which] = int(grade)
+    return grades.get(name, grades.get("", 1))
+
+
+@contextlib.contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    """Where indices are built: the given folder, or one that goes when we do."""
+    if work:
+        yield work
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)

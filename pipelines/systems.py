@@ -1,0 +1,110 @@
+"""The systems that `nightrank evaluate` puts side by side: BM25, rerankers, bi-encoders, TREC run files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rerank_core.config import ConfigError, Tagging
+from rerank_core.judgements import read_run
+from rerank_core.scoring import load_scorer
+from rerank_core.scoring.scorer import ModelError, Scorer, reads_tags
+from rerank_core.shortcut import MODES
+
+BACKENDS = {name: name for name in ("onnx", "openvino", "torch", "causal_lm")} | {"bi": "bi_encoder"}
+Kind = Literal["bm25", "model", "run"]
+_LABELLED = re.compile(r"([^=/:\\]+)=(.+)", re.DOTALL)
+
+
+class System(NamedTuple):
+    """What is measured under a name."""
+
+    name: str
+    kind: Kind
+    path: str = ""  # a model's folder or its name on a hub, "" the model that ships; a run's file
+    backend: str = ""  # of a model
+
+
+class Opened(NamedTuple):
+    """A system that can be measured."""
+
+    system: System
+    scorer: Scorer | None = None
+    orders: dict[str, dict[str, float]] | None = None  # scores by query_id and item, best first
+    modes: tuple[str, ...] = ("none",)  # of tags, the one that is measured first; see rerank_core.shortcut
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether a score of 0 means an even chance: a cosine, BM25's score and whatever a run holds do not."""
+        return self.system.kind == "model" and self.system.backend != "bi_encoder"
+
+
+def parse(specs: Sequence[str]) -> list[System]:
+    """Systems from "[LABEL=][KIND:]NAME".
+
+    Raises:
+        ConfigError: an empty name, or two systems of one name.
+    """
+    systems = [_parse(spec) for spec in specs]
+    names = [system.name for system in systems]
+    for spec, name in zip(specs, names, strict=True):
+        if names.count(name) > 1:
+            raise ConfigError(f"two systems are called {name!r}; give them labels, as in mine={spec}")
+    return systems
+
+
+def _parse(spec: str) -> System:
+    label, rest = match.groups() if (match := _LABELLED.fullmatch(spec)) else ("", spec)
+    if rest == "bm25":
+        return System(label or rest, "bm25")
+    if rest == "default":
+        return System(label or rest, "model", "", "onnx")
+    kind, colon, path = rest.partition(":")
+    if not colon or kind not in (*BACKENDS, "run"):
+        kind, path = "", rest
+    if not path:
+        raise ConfigError(
+            f"--system {spec!r} names nothing; give bm25, default, a model's folder or run:FILE"
+        )
+    name = label or f"{kind}{':' if kind else ''}{Path(path).name}"
+    if kind == "run":
+        return System(name, "run", path)
+    if kind:
+        return System(name, "model", "" if path == "default" else path, BACKENDS[kind])
+    return System(name, "model", path, _engine_for(Path(path)))
+
+
+def _engine_for(folder: Path) -> str:
+    return "onnx" if [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")] else "torch"
+
+
+def open_system(system: System, *, tags: Sequence[str], max_length: int) -> Opened:
+    """Load a system.
+
+    Args:
+        system: any.
+        tags: "auto" (as the model says; where it reads tags, every mode after that), or modes of the shortcut.
+        max_length: longest input of a model in tokens.
+
+    Raises:
+        ConfigError: no such mode, or a setting that the model's backend does not have.
+        ModelError, MissingEngine, JudgementError: it cannot be loaded.
+    """
+    for mode in tags:
+        if mode not in ("auto", *MODES):
+            raise ConfigError(f"no --tags {mode!r}; choose of auto, {', '.join(MODES)}")
+    if system.kind == "bm25":
+        return Opened(system)
+    if system.kind == "run":
+        return Opened(system, orders=read_run(system.path))
+    try:
+        scorer = load_scorer(system.path or None, backend=system.backend, max_length=max_length)
+    except ModelError as error:
+        raise ModelError(f"{system.name}: {error}") from error
+    except ValueError as error:  # a setting that makes no sense to the backend
+        raise ConfigError(f"{system.name}: {error}") from error
+    served = MODES if reads_tags(scorer, Tagging()) else ("none",)
+    chosen = [one for mode in tags for one in (served if mode == "auto" else (mode,))]
+    return Opened(system, scorer=scorer, modes=tuple(dict.fromkeys(chosen)))
