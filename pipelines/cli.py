@@ -1,4 +1,4 @@
-"""The command line: `nightrank index`, `nightly`, `autotune`, `show`, `publish`, `load` and `evaluate`.
+"""The command line: `nightrank index`, `nightly`, `autotune`, `show`, `publish`, `load`, `evaluate` and `calibrate`.
 
 Exit codes: 0 done; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
 judgements, a published run, a cluster); 4 another run holds the output folder; 5 the night ran but may not be
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 import pipelines
-from pipelines import cli_evaluate, report
+from pipelines import cli_calibrate, cli_evaluate, report
 from rerank_core.config import Config, ConfigError, load_config
 
 BEAM_HELP = (
@@ -264,6 +264,7 @@ def _errors() -> Iterator[None]:
     from pipelines.sources import SourceError
     from pipelines.store import Locked, OutputError
     from pipelines.verify import NightError
+    from rerank_core.calibration import CalibrationError
     from rerank_core.judgements import JudgementError
     from rerank_core.scoring.scorer import MissingEngine, ModelError, ScoringFailed
     from schemas.manifest import ManifestError
@@ -279,6 +280,7 @@ def _errors() -> Iterator[None]:
         (MissingEngine, EXIT_INPUT),
         (ManifestError, EXIT_INPUT),
         (JudgementError, EXIT_INPUT),
+        (CalibrationError, EXIT_INPUT),
         (QueryNotFound, EXIT_INPUT),
     ]
     try:
@@ -289,6 +291,7 @@ def _errors() -> Iterator[None]:
 
 
 app.command()(_errors()(cli_evaluate.evaluate))
+app.command()(_errors()(cli_calibrate.calibrate))
 
 
 def main() -> None:

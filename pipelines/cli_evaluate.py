@@ -89,7 +89,7 @@ def evaluate(
     if night:
         held = Night(night, queries, qrels, run_id, level, grades["night"])
         nights.append(evaluate_night(held, [one for one in systems if one.orders is not None]))
-    with _folder(work) as folder:
+    with index_folder(work) as folder:
         with report.counter("Indexing", unit="passages", show=not quiet) as count:
             judged = [
                 read_set(
@@ -149,7 +149,7 @@ def _grade(specs: Sequence[str], name: str) -> int:
 
 
 @contextlib.contextmanager
-def _folder(work: Path | None) -> Iterator[Path]:
+def index_folder(work: Path | None) -> Iterator[Path]:
     """Where indices are built: the given folder, or one that goes when we do."""
     if work:
         yield work

@@ -72,6 +72,14 @@ def evaluate_set(
     )
 
 
+def logits_of(
+    judged: JudgedSet, opened: Opened, *, on_scored: Callable[[int], None] = lambda pairs: None
+) -> dict[str, Order]:
+    """A system's lists for a set's questions, with its logits, by query_id."""
+    scores, *_ = _score_all(judged, [opened], on_scored=on_scored)
+    return scores[opened.system.name, opened.modes[0]].orders
+
+
 def _score_all(
     judged: JudgedSet, systems: Sequence[Opened], *, on_scored: Callable[[int], None]
 ) -> tuple[dict[tuple[str, str], _Scores], int, int]:
