@@ -8,7 +8,15 @@ CPU = ["onnxruntime>=1.22,<2", "tokenizers>=0.21,<1"]
 GPU = ["onnxruntime-gpu>=1.22,<2", "tokenizers>=0.21,<1"]  # cannot be installed beside onnxruntime
 OPENVINO = ["openvino>=2025.4,<2027", "nncf>=2.19,<4", "tokenizers>=0.21,<1"]
 TORCH = ["torch>=2.6,<3", "transformers>=5,<6", "safetensors>=0.4,<1"]
-TRAIN = [*TORCH, "sentence-transformers>=5.2,<7", "scikit-learn>=1.5,<2", "onnx>=1.17,<2", "onnxscript>=0.5"]
+TRAIN = [
+    *TORCH,
+    "sentence-transformers>=6.2,<7",
+    "accelerate>=1.3,<2",  # these two are what sentence-transformers' trainer needs, its own extra `train`
+    "datasets>=3,<6",
+    "scikit-learn>=1.5,<2",
+    "onnx>=1.17,<2",
+    "onnxscript>=0.5",
+]
 TEST = [
     "pytest>=8,<10",
     "pytest-xdist>=3.6,<4",

@@ -1,8 +1,9 @@
-"""The command line: `nightrank index`, `nightly`, `autotune`, `show`, `publish`, `load`, `evaluate` and `calibrate`.
+"""The command line: `nightrank index`, `nightly`, `autotune`, `show`, `publish`, `load`, `train`, `evaluate` ...
 
 Exit codes: 0 done; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
 judgements, a published run, a cluster); 4 another run holds the output folder; 5 the night ran but may not be
-published, or could not be published back; 1 anything else, which is a defect: the traceback is printed.
+published, or could not be published back, or a training failed; 1 anything else, which is a defect: the traceback
+is printed.
 """
 
 from __future__ import annotations
@@ -147,6 +148,43 @@ def autotune(
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", help="The training's TOML; see examples/train.toml.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of a training that was killed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="End each stage after 20 steps: to try a configuration out.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a cross-encoder from published runs, for scoring.model of the next night."""
+    from pipelines import report_train
+    from pipelines import train as training
+    from rerank_core.training.curriculum import load_curriculum
+
+    show = not (quiet or as_json)
+    with _errors():
+        curriculum = load_curriculum(config)
+        flags = [name for name, given in (("--quick", quick),) if given]
+        with (
+            report.counter("Reading runs", unit="positives", show=show) as count,
+            report_train.training(show=show) as tell,
+        ):
+            done = training.train(
+                curriculum,
+                command=" ".join(["nightrank train --config", config.name, *flags]),
+                toml=config.read_text(encoding="utf-8"),
+                resume=resume,
+                quick=quick,
+                tell=tell,
+                on_progress=count,
+            )
+    _print(done, report_train.print_trained, quiet=quiet, as_json=as_json)
+
+
+@app.command()
 def show(
     query: Annotated[
         str, typer.Argument(help="The query, as typed; case and closing punctuation do not matter.")
@@ -267,6 +305,7 @@ def _errors() -> Iterator[None]:
     from rerank_core.calibration import CalibrationError
     from rerank_core.judgements import JudgementError
     from rerank_core.scoring.scorer import MissingEngine, ModelError, ScoringFailed
+    from rerank_core.training.curriculum import TrainingError
     from schemas.manifest import ManifestError
 
     codes: list[tuple[type[Exception], int]] = [
@@ -275,6 +314,7 @@ def _errors() -> Iterator[None]:
         (ConfigError, EXIT_USAGE),
         (NightError, EXIT_UNPUBLISHED),
         (ScoringFailed, EXIT_UNPUBLISHED),
+        (TrainingError, EXIT_UNPUBLISHED),
         (SourceError, EXIT_INPUT),
         (ModelError, EXIT_INPUT),
         (MissingEngine, EXIT_INPUT),

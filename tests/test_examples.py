@@ -1,4 +1,4 @@
-"""The configurations in examples/: all of them load, and nightly.toml says every default."""
+"""The configurations in examples/: all load, and nightly.toml and train.toml say every default."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rerank_core.config import Config, load_config
+from rerank_core.training.curriculum import Curriculum, Stage, load_curriculum
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -36,7 +37,25 @@ def stated(raw: dict[str, Any], free: set[str], *, name: str = "") -> Iterator[t
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_every_example_loads(path: Path) -> None:
-    assert isinstance(load_config(path), Config)
+    if path.name.startswith("train"):
+        assert isinstance(load_curriculum(path), Curriculum)
+    else:
+        assert isinstance(load_config(path), Config)
+
+
+def test_the_training_reference_states_every_field_with_its_default() -> None:
+    raw = tomllib.loads((EXAMPLES / "train.toml").read_text(encoding="utf-8"))
+    (stage,) = raw.pop("stages")
+    given = {"name": stage["name"], "runs": stage["runs"]}
+    needed = {"model": raw["model"], "output": raw["output"]}
+    blank = Curriculum(**needed, stages=(Stage(given["name"], tuple(given["runs"])),))
+    defaults = dict(fields(blank))
+    (first,) = defaults.pop("stages")
+    assert dict(stated(raw, set())) == defaults
+    assert dict(stated(stage, set())) == dict(fields(first))
+    lines = (EXAMPLES / "train.toml").read_text(encoding="utf-8").splitlines()
+    bare = [line for line in lines if "=" in line.split("#")[0] and "#" not in line]
+    assert {line.split("=")[0].strip() for line in bare} <= {"epochs"}
 
 
 def test_the_reference_states_every_field_with_its_default() -> None:

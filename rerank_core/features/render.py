@@ -20,6 +20,7 @@ from schemas.records import HOP_UNREACHABLE, Tags
 _TAG_LIKE = re.compile(
     r"\[\s*(?:(?:hop|role|ent)\s*:[^\[\]]*\]?|(?:causal|reasoning|sep|cls|pad|unk|mask)\s*\])"
 )
+_HEAD = re.compile(r"(?:\[(?:HOP:-?\d+|ROLE:\w+|ENT:[^\[\]]*|CAUSAL|REASONING)\] ?)+")
 _BRACKET = re.compile("[\\[\uff3b\ufe47\u27e6\u301a]")
 _FOLDED_BRACKETS = str.maketrans("\u27e6\u301a\u27e7\u301b", "[[]]")
 _ENTITY_UNSAFE = re.compile("[\\[\\],\uff3b\uff3d\ufe47\ufe48\u27e6\u301a\u27e7\u301b\uff0c\ufe10\ufe50]+")
@@ -59,8 +60,19 @@ def render_tags(tags: Tags | None) -> str:
 
 def render(query: str, passage: str, tags: Tags | None = None) -> Rendered:
     """The model's input for one pair; without tags (plain mode) the escaped texts alone."""
-    head = render_tags(tags)
+    return with_tags(render_tags(tags), query, passage)
+
+
+def with_tags(head: str, query: str, passage: str) -> Rendered:
+    """The model's input for one pair whose tags are rendered already; "" for plain mode."""
     return Rendered(f"{head} {escape(query)}".lstrip(), escape(passage))
+
+
+def split_tags(query_side: str) -> tuple[str, str]:
+    """(rendered tags, query) of a rendered query side: no query can begin with a tag of its own, being escaped."""
+    found = _HEAD.match(query_side)
+    end = found.end() if found else 0
+    return query_side[:end].rstrip(), query_side[end:]
 
 
 def escape(text: str) -> str:

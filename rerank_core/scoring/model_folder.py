@@ -155,7 +155,9 @@ def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> in
     raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
 
 
-def check_max_length(max_length: int, config: dict[str, Any], *, pad_id: int, folder: Path) -> None:
+def check_max_length(
+    max_length: int, config: dict[str, Any], *, pad_id: int, folder: Path, field: str = "scoring.max_length"
+) -> None:
     """Refuse a max_length beyond the model's positions; one that config.json does not name is unchecked.
 
     It is not lowered silently: max_length is part of a score's identity, and says how much a night reads.
@@ -169,6 +171,6 @@ def check_max_length(max_length: int, config: dict[str, Any], *, pad_id: int, fo
     limit = positions - (pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0)
     if max_length > limit:
         raise ModelError(
-            f"scoring.max_length is {max_length}, but the model in {folder} takes at most {limit} tokens "
-            f"(max_position_embeddings of its config.json); set scoring.max_length = {limit} or lower"
+            f"{field} is {max_length}, but the model in {folder} takes at most {limit} tokens "
+            f"(max_position_embeddings of its config.json); set {field} = {limit} or lower"
         )

@@ -18,16 +18,19 @@ from rerank_core.training.model import PairModel
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def export_onnx(model: PairModel, path: Path, *, sample: dict[str, torch.Tensor]) -> None:
-    """Write the model in fp32: int64 [batch, sequence] inputs, float32 "logits" [batch, 1]."""
+def export_onnx(model: torch.nn.Module, path: Path, *, sample: dict[str, torch.Tensor]) -> None:
+    """Write the model in fp32: the sample's inputs, int64 [batch, sequence], and float32 "logits" [batch, 1].
+
+    The model takes the inputs in the sample's order.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    axes = {name: {0: "batch", 1: "sequence"} for name in INPUTS} | {"logits": {0: "batch"}}
+    axes = {name: {0: "batch", 1: "sequence"} for name in sample} | {"logits": {0: "batch"}}
     model.eval()
     torch.onnx.export(
         model,
-        tuple(sample[name] for name in INPUTS),
+        tuple(sample.values()),
         str(path),
-        input_names=list(INPUTS),
+        input_names=list(sample),
         output_names=["logits"],
         dynamic_axes=axes,
         opset_version=17,

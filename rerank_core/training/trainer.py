@@ -55,10 +55,15 @@ def extend_tokenizer(
     The tags are matched literally (not lower-cased) and are not special: a decoder keeps them.
     """
     tokenizer = AutoTokenizer.from_pretrained(base)
+    return tokenizer, add_tags(tokenizer, tags)
+
+
+def add_tags(tokenizer: Any, tags: Sequence[str]) -> list[list[int]]:
+    """Make each tag one token of a tokenizer, and say of which ids' mean embedding each should start."""
     words = [re.sub(r"[\W_]+", " ", tag.replace("-1", " none ")).strip().lower() for tag in tags]
     pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in words]
     tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in tags])
-    return tokenizer, pieces
+    return pieces
 
 
 def encode(tokenizer: Any, pairs: Sequence[Rendered], *, max_length: int) -> dict[str, torch.Tensor]:

@@ -1,0 +1,113 @@
+"""What a person sees of `nightrank train`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from pipelines.report import LOG_EVERY_SECONDS, err, out
+from rerank_core.training.dev_set import MEASURE
+
+if TYPE_CHECKING:
+    from pipelines.train import Trained
+    from rerank_core.training.figures import Line
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def training(*, show: bool) -> Iterator[Callable[[Line], None]]:
+    """Give a callback that is told each line of figures: a bar a stage, and measures as they come."""
+    told = time.monotonic()
+    columns = (
+        TextColumn("[bold]{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, disable=not (show and err.is_terminal), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(line: Line) -> None:
+            nonlocal told
+            stage = line["stage"]
+            if line["kind"] == "loss":
+                loss = f"loss {line['loss']:.4f}"
+                if stage not in tasks:
+                    tasks[stage] = bar.add_task(f"Stage {stage}", total=line["steps"], loss="")
+                bar.update(tasks[stage], completed=line["step"], loss=loss)
+                if show and not err.is_terminal and time.monotonic() - told > LOG_EVERY_SECONDS:
+                    told = time.monotonic()
+                    logger.info("stage %s: step %s of %s, %s", stage, line["step"], line["steps"], loss)
+            elif line["kind"] == "dev" and show:
+                best = ", the best so far" if line["best"] else ""
+                err.print(
+                    f"stage {stage}, epoch {line['epoch']:g}: {MEASURE} {100 * line[MEASURE]:.1f} on "
+                    f"{escape(line['dev'])}{best}",
+                    soft_wrap=True,
+                )
+
+        yield tell
+
+
+def print_trained(done: Trained) -> None:
+    """The stages with their figures, what was left out of their data, and how to use the model."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage", no_wrap=True)
+    for name in ("examples", "steps", "loss", MEASURE, "first set", "forgotten"):
+        table.add_column(name, justify="right", no_wrap=True)
+    before = next((one for one in done.lines if one["kind"] == "dev" and one["step"] == 0), None)
+    if before:
+        table.add_row("before", "", "", "", _percent(before[MEASURE]), "", "")
+    stages = [one for one in done.lines if one["kind"] == "stage"]
+    for one in stages:
+        loss = f"{one['loss_first']:.3f} -> {one['loss_last']:.3f}" if one["loss_first"] is not None else ""
+        table.add_row(
+            one["stage"], f"{one['examples']:,}", f"{one['step']:,}", loss,
+            _percent(one.get(MEASURE)), _percent(one.get("first_dev_now")), _percent(one.get("forgotten")),
+        )  # fmt: skip
+    out.print(table)
+    for one, data in zip(stages, done.data, strict=True):
+        _print_data(one, data)
+    for said in done.dev_sets:
+        out.print(f"dev: {escape(said)}; their queries were not trained on", soft_wrap=True)
+    reads = "with tags" if done.reads_tags else "without tags"
+    out.print(
+        f"[bold green]Trained[/] {escape(done.path)}: pairs {reads}; model card, ONNX and figures.jsonl in it"
+    )
+    out.print(f'  scoring.model = "{escape(done.path)}"', soft_wrap=True)
+
+
+def _print_data(line: Line, data: dict[str, Any]) -> None:
+    counts = data["counts"]
+    runs = ", ".join(run["run_id"] for run in data["runs"])
+    held = f"{counts['groups']:,} positives, {counts['negatives']:,} negatives of {runs}"
+    out.print(f"{escape(line['stage'])}: {held}", soft_wrap=True)
+    found = {
+        "of queries that a dev set measures": counts.get("groups_held_out", 0),
+        "that a newer run has too": counts.get("groups_known", 0),
+        "without negatives": counts.get("groups_without_negatives", 0),
+    }
+    told = [f"{count:,} positives {said}" for said, count in found.items() if count]
+    if counts.get("negatives_left_out"):
+        told.append(f"{counts['negatives_left_out']:,} negatives beyond the number asked for")
+    if line["unseen"]:
+        told.append(f"{line['unseen']:,} examples that were never drawn")
+    if told:
+        out.print(f"  [yellow]left out[/] {', '.join(told)}", soft_wrap=True)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"

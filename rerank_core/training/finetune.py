@@ -1,0 +1,249 @@
+"""Runs the stages of a curriculum with sentence-transformers' CrossEncoderTrainer.
+
+    _training/start/                 the base model, with a fresh head and the tags in its vocabulary
+    _training/N-STAGE/checkpoint-*/  model (safetensors), optimizer, schedule and random state
+    _training/N-STAGE/best-STEP/     the model at the end of an epoch that was the best so far by the dev set
+    _training/N-STAGE/model/         what the stage made; it appears whole, and then the stage is done
+
+A training that was killed goes on from the newest whole checkpoint, to the same weights on a CPU. transformers writes
+optimizer and random state with torch.save; they are read back with weights_only=True, so no pickled code is ever run,
+and removed with the folder once the training is done. The order of examples is no generator's state but a list
+(`schedule`), and the trainer sees a stage as one long epoch of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from torch.utils.data import BatchSampler, SequentialSampler
+
+from rerank_core.features.render import with_tags
+from rerank_core.training.curriculum import Curriculum, Stage
+from rerank_core.training.dev import measure_model
+from rerank_core.training.dev_set import MEASURE, DevSet
+from rerank_core.training.figures import Figures, Line
+from rerank_core.training.losses import PairCrossEncoder, list_labels, make_loss
+from rerank_core.training.parquet import GroupFile
+from rerank_core.training.schedule import schedule
+from rerank_core.training.start import load, save_whole, start
+from rerank_core.training.tag_policy import shown_tags
+from rerank_core.training.watch import Plan, Tell, Watch
+
+
+def finetune(
+    curriculum: Curriculum,
+    data: Sequence[Path],
+    devs: Mapping[str, DevSet],
+    *,
+    folder: Path,
+    figures: Figures,
+    tell: Tell = lambda line: None,
+    max_steps: int = 0,
+) -> Path:
+    """Train all stages, or those that are left, and give the folder of the last one's model.
+
+    Args:
+        curriculum: what to do.
+        data: each stage's file of groups.
+        devs: judged sets by the name that `Curriculum.dev_of` gives.
+        folder: where the work is kept, `_training`.
+        figures: told what comes out, and asked where a killed training stood.
+        tell: called with each new line of figures.
+        max_steps: end every stage after so many steps; 0 for none.
+
+    Raises:
+        ModelError: the base model cannot be used.
+        TrainingError: a loss that is no number.
+    """
+    model = start(curriculum, folder / "start")
+    for number, stage in enumerate(curriculum.stages):
+        place = folder / f"{number + 1}-{stage.name}"
+        if not (place / "model").is_dir():
+            plan = _plan(curriculum, number, data, devs, max_steps=max_steps)
+            _train_stage(curriculum, plan, model, devs, place=place, figures=figures, tell=tell)
+        model = place / "model"
+    return model
+
+
+def _plan(
+    curriculum: Curriculum, number: int, data: Sequence[Path], devs: Mapping[str, DevSet], *, max_steps: int
+) -> Plan:
+    stage = curriculum.stages[number]
+    files = tuple(GroupFile(path) for path in (data[number], *data[:number]))
+    own, *earlier = [file.facts() for file in files]
+    examples = schedule(
+        own,
+        earlier,
+        pairwise=stage.loss == "bce",
+        epochs=stage.epochs,
+        growing=stage.difficulty == "growing",
+        replay=stage.replay,
+        seed=curriculum.seed + number,
+    )
+    size = stage.batch * stage.accumulation
+    steps = math.ceil(examples.rows / size)
+    steps = min(steps, max_steps) if max_steps else steps
+    every = examples.rows / stage.epochs / size
+    ends = {math.ceil((n + 1) * every): float(n + 1) for n in range(stage.epochs)}
+    ends = {step: epoch for step, epoch in ends.items() if step <= steps}
+    ends.setdefault(steps, round(steps / every, 4))
+    return Plan(number, stage, examples, files, steps, every, ends, devs.get(curriculum.dev_of(stage)))
+
+
+def _train_stage(
+    curriculum: Curriculum,
+    plan: Plan,
+    base: Path,
+    devs: Mapping[str, DevSet],
+    *,
+    place: Path,
+    figures: Figures,
+    tell: Tell,
+) -> None:
+    stage = plan.stage
+    checkpoint = newest_checkpoint(place)
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1
+    figures.rewind(stage.name, step)
+    model = load(base, max_length=curriculum.max_length)
+    watch = Watch(plan, model, place=place, figures=figures, tell=tell, patience=curriculum.patience)
+    if plan.dev and plan.number == 0 and not checkpoint:
+        watch.measure(0, 0.0)
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(curriculum, plan, place),
+        train_dataset=_dataset(plan, curriculum.seed),
+        loss=make_loss(model, stage),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    if not watch.finished:  # it may have been killed after its last measurement
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps, best = max(step, trainer.state.global_step), watch.best
+    if best is not None:
+        model = load(place / f"best-{best['step']}", max_length=curriculum.max_length)
+    first = devs.get(curriculum.dev_of(curriculum.stages[0]))
+    tell(_close(curriculum, plan, model, first, steps=steps, best=best, figures=figures))
+    save_whole(model, place / "model")
+    for left in (*place.glob("checkpoint-*"), *place.glob("best-*")):
+        shutil.rmtree(left)
+
+
+def _close(
+    curriculum: Curriculum,
+    plan: Plan,
+    model: PairCrossEncoder,
+    first: DevSet | None,
+    *,
+    steps: int,
+    best: Line | None,
+    figures: Figures,
+) -> Line:
+    """The stage's last line: its figures, and what the first stage's set says of the model now."""
+    losses = [one["loss"] for one in figures.of("loss", plan.stage.name)]
+    told: dict[str, Any] = {
+        "examples": plan.examples.rows,
+        "unseen": plan.examples.unseen,
+        "loss_first": losses[0] if losses else None,
+        "loss_last": losses[-1] if losses else None,
+    }
+    if best is not None and plan.dev:
+        told |= {"best_step": best["step"], "dev": plan.dev.name, MEASURE: best[MEASURE]}
+    if first and plan.number > 0:
+        tagged = plan.stage.tags.policy == "keep"
+        now = measure_model(model, first, tagged=tagged)[MEASURE]
+        after = next((one.get(MEASURE) for one in figures.of("stage", curriculum.stages[0].name)), None)
+        told |= {"first_dev": first.name, "first_dev_now": now, "first_dev_after_first_stage": after}
+        told["forgotten"] = None if after is None else after - now
+    return figures.add("stage", plan.stage.name, steps, **told)
+
+
+def newest_checkpoint(place: Path) -> Path | None:
+    """The checkpoint with the most steps that is whole; one that was killed half way is removed."""
+    whole = []
+    for path in place.glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # written last
+            whole.append(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _arguments(curriculum: Curriculum, plan: Plan, place: Path) -> CrossEncoderTrainingArguments:
+    stage = plan.stage
+    made = CrossEncoderTrainingArguments(
+        output_dir=str(place),
+        max_steps=plan.steps,
+        per_device_train_batch_size=stage.batch,
+        gradient_accumulation_steps=stage.accumulation,
+        learning_rate=stage.lr,
+        warmup_steps=math.ceil(stage.warmup * plan.steps),
+        bf16=curriculum.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),  # without it bf16 asks for a GPU
+        seed=curriculum.seed + plan.number,
+        save_strategy="steps",
+        save_steps=curriculum.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=curriculum.log_steps,
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to="none",
+    )
+    made._n_gpu = min(
+        made.n_gpu, 1
+    )  # of several GPUs torch's DataParallel would make larger batches than asked for
+    return made
+
+
+def _dataset(plan: Plan, seed: int) -> Dataset:
+    """The examples in their order, as rows of numbers that become texts when they are asked for."""
+    columns = {name: getattr(plan.examples, name) for name in ("source", "group", "member", "epoch")}
+    return Dataset.from_dict(columns).with_transform(
+        partial(_texts, stage=plan.stage, files=plan.files, seed=seed)
+    )
+
+
+def _texts(
+    rows: dict[str, list[int]], *, stage: Stage, files: Sequence[GroupFile], seed: int
+) -> dict[str, list[Any]]:
+    """The examples of some rows, in the columns that `losses` describes."""
+    made: list[tuple[Any, Any, Any]] = []
+    for source, number, member, epoch in zip(
+        rows["source"], rows["group"], rows["member"], rows["epoch"], strict=True
+    ):
+        group = files[source][number]
+        heads = shown_tags(
+            group.tags, group.passages, key=group.key, epoch=epoch, policy=stage.tags, seed=seed
+        )
+        pairs = (with_tags(head, group.query, text) for head, text in zip(heads, group.passages, strict=True))
+        sides = [(pair.query, pair.passage) for pair in pairs]
+        if member < 0:
+            made.append(("", sides, list_labels(stage.loss, logits=group.logits, size=len(sides))))
+        else:
+            made.append((*sides[member], float(member == 0)))
+    queries, documents, labels = zip(*made, strict=True)
+    return {"query": list(queries), "document": list(documents), "label": list(labels)}
+
+
+class _Trainer(CrossEncoderTrainer):
+    """Takes the examples as they stand, and writes no card and no pickled arguments beside a checkpoint's weights."""
+
+    def get_batch_sampler(self, dataset: Any, batch_size: int, **_: Any) -> BatchSampler:
+        return BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        pass
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        self.model.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)

@@ -1,0 +1,86 @@
+"""The model that a training starts from: an encoder as a cross-encoder of one logit, with the tags as tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+from rerank_core.features.render import special_tokens
+from rerank_core.scoring.model_folder import check_max_length
+from rerank_core.scoring.scorer import ModelError
+from rerank_core.text import shorten
+from rerank_core.training.curriculum import Curriculum
+from rerank_core.training.losses import PairCrossEncoder
+from rerank_core.training.trainer import add_tags
+
+transformers.logging.disable_progress_bar()  # one for each loading and each writing of a model
+
+
+def start(curriculum: Curriculum, place: Path) -> Path:
+    """Write the model before any training, unless it is there."""
+    if not place.is_dir():
+        transformers.set_seed(curriculum.seed)  # of a head that the base lacks
+        model = load(curriculum.model, max_length=curriculum.max_length)
+        if curriculum.keeps_tags:
+            extend_vocabulary(model, special_tokens())
+        save_whole(model, place)
+    return place
+
+
+def load(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
+    """A CrossEncoder of one logit; safetensors only.
+
+    Raises:
+        ModelError: no such model, or no safetensors of an encoder, or it takes no input of max_length.
+    """
+    try:
+        model = PairCrossEncoder(
+            str(folder),
+            num_labels=1,
+            max_length=max_length,
+            activation_fn=torch.nn.Sigmoid(),
+            model_kwargs={"use_safetensors": True},
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"cannot start from model = {str(folder)!r} ({shorten(str(error))}); name a folder or a model of the "
+            "Hugging Face Hub that has config.json, a tokenizer and model.safetensors of an encoder"
+        ) from error
+    pad = model.tokenizer.pad_token_id
+    check_max_length(
+        max_length, model.config.to_dict(), pad_id=pad or 0, folder=Path(folder), field="max_length"
+    )
+    return model
+
+
+def extend_vocabulary(model: PairCrossEncoder, tags: Sequence[str]) -> int:
+    """Make each tag a token of the model with an embedding that can learn; how many were new.
+
+    A new one starts as the mean of its words' embeddings: "[ROLE:Definition]" as that of "role" and "definition".
+    """
+    known = model.tokenizer.get_vocab()
+    new = [tag for tag in tags if tag not in known]
+    pieces = add_tags(model.tokenizer, new)
+    rows = max(len(model.tokenizer), model.model.get_input_embeddings().num_embeddings)
+    model.model.resize_token_embeddings(rows, mean_resizing=False)
+    weights = model.model.get_input_embeddings().weight
+    with torch.no_grad():
+        for tag, ids in zip(new, pieces, strict=True):
+            weights[model.tokenizer.convert_tokens_to_ids(tag)] = weights[ids].mean(0)
+    return len(new)
+
+
+def save_whole(model: PairCrossEncoder, place: Path) -> None:
+    """Write a model's folder, which appears under its name once it is whole."""
+    building = place.with_name(f"_{place.name}")
+    for old in (building, place):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(old)
+    model.save_pretrained(str(building), create_model_card=False)
+    os.replace(building, place)

@@ -1,0 +1,97 @@
+"""What is done while a stage trains: figures, the measurement at the end of an epoch, the best model, an early end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import transformers
+
+from rerank_core.training.curriculum import Stage, TrainingError
+from rerank_core.training.dev import measure_model
+from rerank_core.training.dev_set import MEASURE, DevSet
+from rerank_core.training.figures import Figures, Line
+from rerank_core.training.losses import PairCrossEncoder
+from rerank_core.training.parquet import GroupFile
+from rerank_core.training.schedule import Schedule
+from rerank_core.training.start import save_whole
+
+Tell = Callable[[Line], None]
+
+
+class Plan(NamedTuple):
+    """One stage's work, laid out."""
+
+    number: int  # from 0
+    stage: Stage
+    examples: Schedule
+    files: tuple[GroupFile, ...]  # by Schedule.source
+    steps: int  # optimizer steps
+    epoch_steps: float  # of an epoch
+    ends: dict[int, float]  # step -> epochs done by then, where the model is measured
+    dev: DevSet | None
+
+
+class Watch(transformers.TrainerCallback):
+    """Writes figures, measures after an epoch, keeps the best model, and ends a stage that gains no more."""
+
+    def __init__(
+        self, plan: Plan, model: PairCrossEncoder, *, place: Path, figures: Figures, tell: Tell, patience: int
+    ) -> None:
+        self._plan, self._model, self._place, self._patience = plan, model, place, patience
+        self._figures, self._tell = figures, tell
+
+    @property
+    def best(self) -> Line | None:
+        """The line of the best measurement of the stage itself."""
+        return max(self._measured(), key=lambda one: (one[MEASURE], -one["step"]), default=None)
+
+    def measure(self, step: int, epoch: float) -> None:
+        """Measure the model, write the line, and keep the weights if none were better."""
+        assert self._plan.dev is not None
+        stage, best = self._plan.stage, self.best
+        found = measure_model(self._model, self._plan.dev, tagged=stage.tags.policy == "keep")
+        better = step > 0 and (best is None or found[MEASURE] > best[MEASURE])
+        if better:
+            save_whole(self._model, self._place / f"best-{step}")
+        line = self._figures.add(
+            "dev", stage.name, step, epoch=epoch, dev=self._plan.dev.name, best=better, **found
+        )
+        self._tell(line)
+
+    @property
+    def finished(self) -> bool:
+        """Whether `patience` measurements in a row brought nothing better."""
+        since = sum(one["step"] > self.best["step"] for one in self._measured()) if self.best else 0
+        return 0 < self._patience <= since
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step not in self._plan.ends:
+            return
+        control.should_save = True
+        if self._plan.dev is None:
+            return
+        self.measure(state.global_step, self._plan.ends[state.global_step])
+        if self.finished:
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        stage, step = self._plan.stage, state.global_step
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss of stage {stage.name!r} is {logs['loss']} at step {step}; lower its lr, or set "
+                "precision = 'fp32'"
+            )
+        done = min(step / self._plan.epoch_steps, stage.epochs)
+        line = self._figures.add(
+            "loss", stage.name, step, epoch=round(done, 4), loss=logs["loss"], lr=logs["learning_rate"],
+            steps=self._plan.steps,
+        )  # fmt: skip
+        self._tell(line)
+
+    def _measured(self) -> list[Line]:
+        return [one for one in self._figures.of("dev", self._plan.stage.name) if one["step"] > 0]

@@ -1,0 +1,204 @@
+"""A training of a few steps, for real: killed and resumed, measured, ended early, with every loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import CrossEncoder
+
+from rerank_core.features.render import special_tokens
+from rerank_core.scoring.scorer import ModelError
+from rerank_core.training.curriculum import TrainingError
+from rerank_core.training.figures import Figures
+from rerank_core.training.finetune import newest_checkpoint
+from rerank_core.training.start import extend_vocabulary, load
+from tests.tiny_models import write_cross_encoder
+from tests.tiny_training import curriculum, train, two_stages
+
+ROOT = Path(__file__).parents[3]
+
+
+def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return Figures(folder / "figures.jsonl").of(kind)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Both stages without a break: their folder, and the model's."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder, two_stages(folder))
+
+
+def test_a_killed_training_ends_with_the_same_weights(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, model = whole
+    shutil.copytree(folder / "base", tmp_path / "base")
+    # Between two checkpoints in the second epoch of a stage; then, resumed, in the second stage.
+    deaths = ["pairs", "8", "lists", "5"]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tiny_training", str(tmp_path), *deaths],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.split() == ["best-6", "checkpoint-3", "checkpoint-6"]
+    assert second.split() == ["best-4", "checkpoint-3", "checkpoint-4", "model"]
+    resumed = train(tmp_path, two_stages(tmp_path))
+
+    assert (resumed / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    for kind in ("loss", "dev", "stage"):
+        assert [dict(one, dev="") for one in lines(tmp_path, kind)] == [
+            dict(one, dev="") for one in lines(folder, kind)
+        ]
+
+
+def test_a_checkpoint_that_is_not_whole_is_removed(tmp_path: Path) -> None:
+    for step, state in ((2, "{}"), (10, "{}"), (12, '{"epoch'), (14, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
+
+
+def test_figures_tell_losses_measures_and_what_was_forgotten(whole: tuple[Path, Path]) -> None:
+    folder, _ = whole
+    pairs, lists = lines(folder, "stage")
+    assert [one["step"] for one in lines(folder, "loss") if one["stage"] == "lists"] == list(range(1, 9))
+    assert [(one["stage"], one["step"], one["epoch"]) for one in lines(folder, "dev")] == [
+        ("pairs", 0, 0.0), ("pairs", 6, 1.0), ("pairs", 12, 2.0), ("lists", 4, 1.0), ("lists", 8, 2.0),
+    ]  # fmt: skip
+    assert lists["first_dev_after_first_stage"] == pairs["nDCG@10"]
+    assert lists["forgotten"] == pairs["nDCG@10"] - lists["first_dev_now"]
+    assert lists["examples"] == 32  # 12 groups and a third of them again, for a quarter of all: twice
+    best = {one["stage"]: one["step"] for one in lines(folder, "dev") if one["best"]}
+    assert best == {"pairs": pairs["best_step"], "lists": lists["best_step"]}
+
+
+def test_nothing_pickled_is_left(whole: tuple[Path, Path]) -> None:
+    folder, _ = whole
+    kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert kinds <= {".json", ".jsonl", ".safetensors", ".arrow"}
+
+
+def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> None:
+    settings = curriculum(
+        tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9, "loss": "lambda"}, patience=2, checkpoint_steps=1
+    )
+    seen = []
+    model = train(tmp_path, settings, tell=seen.append)
+
+    (done,) = lines(tmp_path, "stage")
+    assert (done["step"], done["best_step"]) == (9, 3)  # of 18; measured after 3, 6 and 9
+    weights, start = (
+        load_file(place / "model.safetensors") for place in (model, tmp_path / "work" / "start")
+    )
+    assert all(torch.allclose(weights[name], start[name], atol=1e-6) for name in start)
+    assert seen == Figures(tmp_path / "figures.jsonl").lines
+
+
+def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: Path) -> None:
+    settings = curriculum(
+        tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9}, patience=2, checkpoint_steps=100
+    )
+
+    def stop(line: dict[str, Any]) -> None:
+        if line["kind"] == "stage":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, settings, tell=stop)
+    before = lines(tmp_path, "loss")
+    assert not (tmp_path / "work" / "1-one" / "model").exists()
+
+    train(tmp_path, settings)
+
+    assert lines(tmp_path, "loss")[: len(before)] == before
+    assert lines(tmp_path, "stage")[0]["step"] == max(one["step"] for one in before)
+    assert (tmp_path / "work" / "1-one" / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("loss", "precision"),
+    [
+        ("bce", "bf16"),
+        ("listwise", "bf16"),
+        ("lambda", "fp32"),
+        ("ranknet", "fp32"),
+        ("margin_mse", "fp32"),
+        ("distil", "fp32"),
+    ],
+)
+def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
+    settings = curriculum(
+        tmp_path, {"name": "one", "epochs": 12, "loss": loss, "lr": 3e-3}, precision=precision, log_steps=6
+    )
+    train(tmp_path, settings, dev=False)
+    told = [one["loss"] for one in lines(tmp_path, "loss")]
+    assert sum(told[-3:]) < 0.9 * sum(told[:3])
+    assert all("nDCG@10" not in one for one in lines(tmp_path, "stage"))
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
+    settings = curriculum(tmp_path, {"name": "one", "loss": "margin_mse", "lr": 0.9, "epochs": 1})
+    base = tmp_path / "base" / "model.safetensors"
+    weights = {name: value * float("nan") for name, value in load_file(base).items()}
+    from safetensors.torch import save_file
+
+    save_file(weights, base, metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="loss of stage 'one' is nan at step 1; lower its lr"):
+        train(tmp_path, settings, dev=False)
+
+
+def test_tags_become_tokens_that_learn(whole: tuple[Path, Path]) -> None:
+    folder, model = whole
+    before = load_file(folder / "work" / "start" / "model.safetensors")
+    after = load_file(model / "model.safetensors")
+    known = CrossEncoder(str(model)).tokenizer.get_vocab()
+    name = "bert.embeddings.word_embeddings.weight"
+    hop = known["[HOP:0]"]
+    assert set(special_tokens()) <= set(known)
+    assert not torch.equal(before[name][hop], after[name][hop])
+    unseen = known["[HOP:3]"]  # no group has it but by forgery
+    assert before[name].shape[0] == len(known) > unseen
+
+
+def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
+    model = load(write_cross_encoder(tmp_path / "bert"), max_length=32)
+    old = model.model.get_input_embeddings().weight.detach().clone()
+
+    assert extend_vocabulary(model, special_tokens()) == len(special_tokens())
+    assert extend_vocabulary(model, special_tokens()) == 0
+
+    new = model.model.get_input_embeddings().weight
+    ids = model.tokenizer("role definition", add_special_tokens=False)["input_ids"]
+    number = model.tokenizer.convert_tokens_to_ids("[ROLE:Definition]")
+    torch.testing.assert_close(new[number], old[ids].mean(0))
+    assert torch.equal(new[: len(old)], old)
+    assert model.tokenizer.tokenize("[ROLE:Definition] who")[0] == "[ROLE:Definition]"
+
+
+def test_a_base_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot start from model = .*nothing"):
+        load(tmp_path / "nothing", max_length=32)
+    folder = write_cross_encoder(tmp_path / "bert")
+    with pytest.raises(ModelError, match="max_length is 65, but .* set max_length = 64 or lower"):
+        load(folder, max_length=65)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="model.safetensors of an encoder"):
+        load(folder, max_length=32)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"
