@@ -1,7 +1,7 @@
 """One TOML configures a training. `examples/train.toml` documents every field, its default and its trade-off.
 
 A training is a list of stages; each reads published runs, and starts from the model that the stage before it left.
-Errors are those of `rerank_core.config`: an unknown key names the nearest, a wrong value its field and what to do.
+Errors are those of `rerank_core.toml`: an unknown key names the nearest, a wrong value its field and what to do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rerank_core.config import (
+from rerank_core.toml import (
     STRICT,
     ConfigError,
     NonNegative,
