@@ -8,6 +8,7 @@ fitted on each half of them and measured on the other; what is stored is fitted 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,20 @@ class Calibrated(NamedTuple):
     after: float  # of the fits
     bins_before: Bins
     bins_after: Bins
+
+
+def check(*, plot: bool) -> None:
+    """Refuse what will be missed only after all the scoring.
+
+    Raises:
+        ConfigError: a package is not installed; the message names the extra.
+    """
+    wanted = [("sklearn", "scikit-learn", "train")] + (
+        [("matplotlib", "matplotlib", "bench")] if plot else []
+    )
+    for module, package, extra in wanted:
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"nightrank calibrate needs {package}: pip install 'nightrank[{extra}]'")
 
 
 def judged_pairs(
@@ -120,15 +135,8 @@ def plain(found: Calibrated) -> dict[str, Any]:
 
 
 def plot(found: Calibrated, to: Path) -> None:
-    """Draw the reliability of both, needs matplotlib.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise ConfigError("--plot needs matplotlib: pip install 'nightrank[bench]'") from None
+    """Draw the reliability of both; needs matplotlib."""
+    import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
@@ -155,7 +163,4 @@ def _half(pair: Pair) -> int:
 
 
 def _fit(pairs: Sequence[Pair], *, method: Method) -> Calibration:
-    try:
-        return calibration.fit([p.logit for p in pairs], [p.relevant for p in pairs], method=method)
-    except ImportError:
-        raise ConfigError("nightrank calibrate needs scikit-learn: pip install 'nightrank[train]'") from None
+    return calibration.fit([p.logit for p in pairs], [p.relevant for p in pairs], method=method)

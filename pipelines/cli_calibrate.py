@@ -38,9 +38,12 @@ def calibrate(
     """Fit what a model's scores mean on judged sets, and store it beside the model."""
     from pipelines import calibrate as fitting
     from pipelines import report_calibration
+    from pipelines.evaluation_files import check_targets
     from pipelines.judged_sets import Wanted, read_set
     from pipelines.systems import open_system, parse
 
+    fitting.check(plot=plot is not None)
+    check_targets(plot)
     (system,) = parse([f"{backend}:{model}" if backend else model])
     opened = open_system(system, tags=["auto"], max_length=max_length)
     wanted = Wanted(split, "document", own, top_k, max_queries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,13 @@ def test_what_has_no_logits_is_refused(tmp_path: Path) -> None:
     failed = call("bm25", folder)
     assert failed.exit_code == 2
     assert "gives no logits" in failed.stderr
+
+
+@pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")])
+def test_what_is_not_installed_is_told_before_the_scoring(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    failed = call(tmp_path / "nosuch", tmp_path, "--plot", tmp_path / "plot.png")
+    assert failed.exit_code == 2
+    assert f"nightrank calibrate needs {package}: pip install" in " ".join(failed.stderr.split())
