@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 import pipelines
-from pipelines import cli_calibrate, cli_evaluate, report
+from pipelines import cli_calibrate, cli_evaluate, cli_fuse, report
 from rerank_core.config import Config, ConfigError, load_config
 
 BEAM_HELP = (
@@ -303,6 +303,7 @@ def _errors() -> Iterator[None]:
     from pipelines.store import Locked, OutputError
     from pipelines.verify import NightError
     from rerank_core.calibration import CalibrationError
+    from rerank_core.fusion import FusionError
     from rerank_core.judgements import JudgementError
     from rerank_core.scoring.scorer import MissingEngine, ModelError, ScoringFailed
     from rerank_core.training.curriculum import TrainingError
@@ -321,6 +322,7 @@ def _errors() -> Iterator[None]:
         (ManifestError, EXIT_INPUT),
         (JudgementError, EXIT_INPUT),
         (CalibrationError, EXIT_INPUT),
+        (FusionError, EXIT_INPUT),
         (QueryNotFound, EXIT_INPUT),
     ]
     try:
@@ -332,6 +334,7 @@ def _errors() -> Iterator[None]:
 
 app.command()(_errors()(cli_evaluate.evaluate))
 app.command()(_errors()(cli_calibrate.calibrate))
+app.command()(_errors()(cli_fuse.fuse))
 
 
 def main() -> None:

@@ -45,8 +45,9 @@ def calibrate(
     fitting.check(plot=plot is not None)
     check_targets(plot)
     (system,) = parse([f"{backend}:{model}" if backend else model])
-    opened = open_system(system, tags=["auto"], max_length=max_length)
-    wanted = Wanted(split, "document", own, top_k, max_queries)
+    # Fusion weights, where there are some, bring a calibration of their own.
+    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length)
+    wanted = Wanted(split, "document", own, top_k=top_k, max_queries=max_queries)
     shown = not (quiet or as_json)
     with index_folder(work) as folder, report.counter("Scoring", unit="pairs", show=shown) as count:
         judged = [read_set(path, wanted=wanted, work=folder) for path in sets]

@@ -16,7 +16,8 @@ from rerank_core.config import ConfigError
 
 SYSTEM_HELP = (
     "bm25, default (the model that ships), a cross-encoder's folder or hub name, openvino:, onnx:, torch: or "
-    "causal_lm:NAME, bi:NAME (a bi-encoder), run:FILE (TREC). LABEL=... names it. Repeatable."
+    "causal_lm:NAME, bi:NAME (a bi-encoder), run:FILE (TREC). alone:MODEL leaves its fusion weights out. LABEL=... "
+    "names it. Repeatable."
 )
 TAGS_HELP = (
     "Tags in the input: auto (as the model says; one that reads them is measured with all), true, none, shuffled, "
@@ -35,6 +36,9 @@ def evaluate(
     own: Annotated[
         bool, typer.Option("--own", help="Candidates: a question's own list, where it has one.")
     ] = False,
+    own_only: Annotated[
+        bool, typer.Option("--own-only", help="The same, and only the questions that have one.")
+    ] = False,
     baseline: Annotated[
         str, typer.Option("--baseline", help="The system that others are tested against; default: the first.")
     ] = "",
@@ -48,6 +52,9 @@ def evaluate(
             "--min-relevance", help="Lowest grade that is relevant, as 2, or of one set as trec_dl19=2."
         ),
     ] = None,
+    bi_encoder: Annotated[
+        str, typer.Option("--bi-encoder", help="A bi-encoder's folder, for fusion weights that need it.")
+    ] = "",
     max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens that a model reads.")] = 256,
     max_queries: Annotated[
         int, typer.Option("--max-queries", min=0, help="Queries of a set, drawn by hash; 0: all.")
@@ -75,6 +82,7 @@ def evaluate(
     from pipelines.judged_sets import Wanted, read_set
     from pipelines.night_result import NIGHTS_SYSTEMS, Night, evaluate_night
     from pipelines.systems import open_system, parse
+    from rerank_core.scoring import load_scorer
     from rerank_core.side_by_side import check_baseline, compare
 
     named, paths = parse(system or ()), [path.resolve() for path in sets or ()]
@@ -82,9 +90,10 @@ def evaluate(
     check_baseline(baseline, [*(one.name for one in named), *(NIGHTS_SYSTEMS if night else ())])
     evaluation_files.check_targets(per_query, json_file)
     modes = tags or ["auto"]
-    systems = [open_system(one, tags=modes, max_length=max_length) for one in named]
-    grades = {name: _grade(min_relevance or (), name) for name in (*(path.name for path in paths), "night")}
-    wanted = Wanted(split, level, own, top_k, max_queries)
+    cheap = load_scorer(bi_encoder, backend="bi_encoder", max_length=max_length) if bi_encoder else None
+    systems = [open_system(one, tags=modes, max_length=max_length, bi_encoder=cheap) for one in named]
+    grades = {name: grade(min_relevance or (), name) for name in (*(path.name for path in paths), "night")}
+    wanted = Wanted(split, level, own, own_only, top_k, max_queries)
     nights = []
     if night:
         held = Night(night, queries, qrels, run_id, level, grades["night"])
@@ -137,8 +146,12 @@ def _check_call(paths: Sequence[Path], *, night: str, judgements: bool, kinds: S
         )
 
 
-def _grade(specs: Sequence[str], name: str) -> int:
-    """The lowest relevant grade of a set: its own, else the one for all, else 1."""
+def grade(specs: Sequence[str], name: str) -> int:
+    """The lowest relevant grade of a set: its own, else the one for all, else 1.
+
+    Raises:
+        ConfigError: a spec holds no grade.
+    """
     grades: dict[str, int] = {}
     for spec in specs:
         which, _, grade = spec.rpartition("=")

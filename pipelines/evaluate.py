@@ -1,27 +1,19 @@
 """`nightrank evaluate`: how good rerankers are on judged sets, side by side.
 
-A question goes through the functions of a night (rerank_core.stages, rerank_core.ranking), so that what is measured is
-what would be served: the same tags, inputs, ties, and a pair that cannot be scored leaves the list. Every system is
-measured over the same questions; one that has nothing for a question gets zero for it.
+Every system is measured over the same questions; one that has nothing for a question gets zero for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from pipelines.judged_sets import JudgedSet, candidates
+from pipelines.judged_scores import fused, in_chunks, scored
+from pipelines.judged_sets import JudgedSet
 from pipelines.systems import Opened
-from rerank_core import stages
-from rerank_core.config import Tagging
-from rerank_core.features import default_recogniser, facts_fingerprint
-from rerank_core.features.reader import PassageReader
 from rerank_core.judgements import Qrels
-from rerank_core.ranking import rank
-from rerank_core.shortcut import retag
+from rerank_core.ranking import final_logit, rank
 from rerank_core.side_by_side import Measured, Order, SetResult, measured, run_orders
-from schemas.records import Query, QueryGroup, RankedGroup
-
-QUERIES_AT_ONCE = 32
+from schemas.records import QueryGroup, RankedGroup
 
 
 class _Scores:
@@ -34,7 +26,7 @@ class _Scores:
     def add(self, groups: Sequence[RankedGroup]) -> None:
         for group in groups:
             self.orders[group.query.query_id] = [
-                (one.scored.candidate.passage_id, one.scored.logit) for one in group.candidates
+                (one.scored.candidate.passage_id, final_logit(one.scored)) for one in group.candidates
             ]
             self.truncated += sum(one.scored.overflow > 0 for one in group.candidates)
 
@@ -75,7 +67,7 @@ def evaluate_set(
 def logits_of(
     judged: JudgedSet, opened: Opened, *, on_scored: Callable[[int], None] = lambda pairs: None
 ) -> dict[str, Order]:
-    """A system's lists for a set's questions, with its logits, by query_id."""
+    """A system's lists for a set's questions, with its logits, by query_id; fused ones where it has weights."""
     scores, *_ = _score_all(judged, [opened], on_scored=on_scored)
     return scores[opened.system.name, opened.modes[0]].orders
 
@@ -89,16 +81,18 @@ def _score_all(
         if one.orders is not None:
             told = f"{one.system.path} and {judged.name}"
             scores[one.system.name, "none"].orders = run_orders(one.orders, judged.qrels, told=told)
-    reader = _reader() if any(set(one.modes) - {"none"} for one in systems) else None
     found = without_text = 0
-    for queries in _chunks(judged.queries):
-        groups, rejected = candidates(judged, queries)
+    for groups, rejected in in_chunks(judged, tagged=any(set(one.modes) - {"none"} for one in systems)):
         found += sum(_relevant_in(judged, group) for group in groups)
         without_text += sum(record.unit == "pair" for record in rejected)
-        groups = _tagged(groups, reader) if reader else groups
         for one in systems:
-            for mode in one.modes:
-                _score(groups, one, mode=mode, into=scores[one.system.name, mode], on_scored=on_scored)
+            if one.system.kind == "bm25":
+                scores[one.system.name, "none"].add([_in_bm25_order(group) for group in groups])
+            elif one.scorer is not None:
+                for made in scored(groups, one, on_scored=on_scored):
+                    into = scores[one.system.name, made.mode]
+                    into.add([rank(group) for group in fused(made.groups, one)])
+                    into.failed += made.failed
     return scores, found, without_text
 
 
@@ -131,27 +125,6 @@ def _measured(
     )
 
 
-def _score(
-    groups: Sequence[QueryGroup],
-    one: Opened,
-    *,
-    mode: str,
-    into: _Scores,
-    on_scored: Callable[[int], None],
-) -> None:
-    if one.system.kind == "bm25":
-        into.add([_in_bm25_order(group) for group in groups])
-    elif one.scorer is not None:
-        shown = [retag(group, mode=mode) for group in groups]
-        keyed = [
-            stages.reuse_scores(group, {}, model_fingerprint=one.scorer.fingerprint, tagged=True)
-            for group in shown
-        ]
-        scored, rejected = stages.score_groups(keyed, one.scorer, tagged=True, on_scored=on_scored)
-        into.add([rank(group) for group in scored if group.candidates])
-        into.failed += sum(record.unit == "pair" for record in rejected)
-
-
 def _in_bm25_order(group: QueryGroup) -> RankedGroup:
     """BM25's own list, its scores in the logits' place."""
     ranked = rank(
@@ -160,25 +133,7 @@ def _in_bm25_order(group: QueryGroup) -> RankedGroup:
     return ranked._replace(candidates=tuple(sorted(ranked.candidates, key=lambda c: c.rank_before)))
 
 
-def _reader() -> PassageReader:
-    recogniser = default_recogniser(Tagging())
-    known = facts_fingerprint(recogniser)
-    return PassageReader(recogniser, facts_fingerprint=known, look_up=lambda keys: {})
-
-
-def _tagged(groups: Sequence[QueryGroup], reader: PassageReader) -> list[QueryGroup]:
-    passages = stages.passages_to_read(groups)
-    found = reader.read(passages)
-    facts = {passage: found.facts[key] for passage, key in zip(passages, found.keys, strict=True)}
-    return [stages.tag_group(group, facts, config=Tagging()) for group in groups]
-
-
 def _relevant_in(judged: JudgedSet, group: QueryGroup) -> int:
     grades = judged.qrels[group.query.query_id]
     found = (grades.get(one.candidate.passage_id, 0) for one in group.candidates)
     return sum(grade >= judged.wanted.min_relevance for grade in found)
-
-
-def _chunks(queries: Sequence[Query]) -> Iterator[Sequence[Query]]:
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        yield queries[start : start + QUERIES_AT_ONCE]

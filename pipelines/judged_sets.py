@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
     split: str = "dev"
     level: Level = "document"
     own: bool = False  # questions are ranked over their own candidates, where they have some
+    own_only: bool = False  # and those that have none are left out
     top_k: int = 100  # else over BM25's best
     max_queries: int = 0  # the first by a hash of their ids; 0 is all
     min_relevance: int = 1
@@ -84,10 +85,17 @@ def read_set(
             f"{folder}: no query of split {wanted.split!r} has a judgement of {wanted.min_relevance} or more; check "
             "--split and --min-relevance"
         )
-    order = sorted(answered, key=lambda name: fingerprint(folder.name, name))
+    asked = [name for name in answered if of_split[name].candidates or not wanted.own_only]
+    if not asked:
+        raise JudgementError(f"{folder}: no judged query of split {wanted.split!r} has candidates of its own")
+    order = sorted(asked, key=lambda name: fingerprint(folder.name, name))
     chosen = order[: wanted.max_queries or len(order)]
     index = open_index(folder, work, on_progress=on_progress)
-    own = _own_candidates(folder, {n: of_split[n] for n in chosen}, index) if wanted.own else {}
+    own = (
+        _own_candidates(folder, {n: of_split[n] for n in chosen}, index)
+        if wanted.own or wanted.own_only
+        else {}
+    )
     return JudgedSet(
         name=folder.name,
         queries=tuple(Query(n, normalise_query(of_split[n].text), 1, 0, ()) for n in chosen),
@@ -99,7 +107,8 @@ def read_set(
         counts={
             "judged_but_unknown": len(qrels) - len(judged),
             "without_relevant": len(judged) - len(answered),
-            "not_asked": len(answered) - len(chosen),
+            "without_own_candidates": len(answered) - len(asked),
+            "not_asked": len(asked) - len(chosen),
             "corpus_lines_rejected": len((index.path / REJECTED).read_bytes().splitlines()),
         },
     )

@@ -85,11 +85,11 @@ class Rerank(beam.PTransform):
         tagged = fetched.main | TagFeatures(config, reader)
         kept = tagged.main | WritePassageTags(night.staging, run_id=night.run_id)
         reused = tagged.main | ReuseScores(model, tagged=night.tagged)
-        pruned = reused.main | PruneCandidates(cheap) if night.sample_queries else None
+        pruned = reused.main | PruneCandidates(cheap) if night.sample_queries or cheap else None
         scored = (pruned or reused).main | ScoreCandidates(
             scorer, tagged=night.tagged, progress=night.progress
         )
-        ranked = scored.main | RankCandidates()
+        ranked = scored.main | RankCandidates(night.fusion)
         shown = ranked.main | FindEvidence(scorer, config, tagged=night.tagged, calibration=night.calibration)
         published = shown.main | WriteReranked(
             night.staging,
@@ -208,6 +208,11 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
             f"no event tells in '{night.config.log.fields.impressions}' what was shown, so that no click could be "
             "corrected and nothing counts as a positive; name the column, or set labels.debias = false"
         )
+    if night.fusion and night.fusion.reads_tags and not night.config.tags.enabled:
+        degraded["fusion"] = (
+            "its weights were fitted with tags, but tags.enabled = false; switch them on, or fit weights by "
+            "nightrank fuse --no-tags"
+        )
     cascade = None
     if night.sample_queries:
         cascade = read_fitted(night.staging) | {"cheap_fingerprint": night.cheap_fingerprint}
@@ -242,6 +247,7 @@ def _manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
         cascade=cascade,
         places=places,
         calibration=night.calibrated,
+        fusion=night.fused | {"cheap_fingerprint": night.cheap_fingerprint} if night.fused else None,
     )
 
 

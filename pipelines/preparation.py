@@ -18,11 +18,13 @@ from pipelines.options import is_local_run, threads_per_worker
 from pipelines.previous import Previous, find_previous
 from pipelines.sources import Source
 from pipelines.sources.local import LocalSource
-from rerank_core import calibration
+from pipelines.systems import check_bi_encoder
+from rerank_core import calibration, fusion
 from rerank_core.calibration import UNCALIBRATED, Calibration, CalibrationError
 from rerank_core.config import Config, ConfigError, change_paths, window
 from rerank_core.evaluation import Level
 from rerank_core.features import default_recogniser, facts_fingerprint, tagger_fingerprint
+from rerank_core.fusion import Fusion, FusionError
 from rerank_core.judgements import Qrels
 from rerank_core.labels import load_judgements
 from rerank_core.scoring import DEFAULT_MODEL, Options, load_scorer
@@ -59,8 +61,10 @@ class Night:
         None  # what is told of the calibration; None: scores are plain sigmoids
     )
     sample_queries: int = 0  # of the cascade; 0: no cascade
-    load_cheap: Loader | None = None  # its cheap model; None: BM25 alone
+    load_cheap: Loader | None = None  # its cheap model, or fusion's bi-encoder; None: neither
     cheap_fingerprint: str = ""
+    fusion: Fusion | None = None  # weights of the final order; None: it goes by the logit alone
+    fused: dict[str, Any] | None = None  # what is told of them
 
 
 def prepare(
@@ -82,21 +86,26 @@ def prepare(
     span = window(run_date, config.log.window_days) if config.log.fields.timestamp else None
     source = open_source(config, span)
     described = source.describe()
-    if not load:
+    given = load is not None
+    if not given:
         config = tuning.resolve(config, source, run_date=run_date, local=is_local_run(options))
-    scores, calibrated = (UNCALIBRATED, None) if load else _calibration(config)
+    scores, calibrated = (UNCALIBRATED, None) if given else _calibration(config)
     load = load or _loader(config, options)
     scorer = _checked(load)  # once here: a bad model stops the night before it starts
     model, tagged = scorer.fingerprint, reads_tags(scorer, config.tags)
     tagger, facts = _tagger(config)
-    load_cheap = _cheap_loader(config, options)
-    cheap = _checked(load_cheap).fingerprint if load_cheap else ""
+    weights, fused = (None, None) if given else _fusion(config)
+    load_cheap = _cheap_loader(config, options, weights)
+    bi_encoder = _checked(load_cheap) if load_cheap else None
+    cheap = bi_encoder.fingerprint if bi_encoder else ""
+    if weights:
+        check_bi_encoder(weights, bi_encoder, told=config.scoring.model or "the model that ships")
     previous = find_previous(
         config, model, facts_fingerprint=facts, cheap_fingerprint=cheap, calibrated=calibrated
     )
     identity = [f"{key}={value}" for key, value in sorted(described.items()) if key.endswith("_fingerprint")]
-    determining = [pipelines.__version__, repr(_without_paths(config)), model, cheap, repr(scores), tagger or "",
-                   previous.run_id or "", *identity, *_labels(config)]  # fmt: skip
+    determining = [pipelines.__version__, repr(_without_paths(config)), model, cheap, repr(scores), repr(weights),
+                   tagger or "", previous.run_id or "", *identity, *_labels(config)]  # fmt: skip
     run_id = f"{run_date:%Y%m%d}-{fingerprint(*determining)[:12]}"
     staging = store.staging(config.output.path, run_id)
     local = is_local_run(options) and store.is_local(config.output.path)
@@ -122,6 +131,8 @@ def prepare(
         sample_queries=config.cascade.sample_queries if config.cascade.enabled else 0,
         load_cheap=load_cheap,
         cheap_fingerprint=cheap,
+        fusion=weights,
+        fused=fused,
     )
 
 
@@ -152,11 +163,34 @@ def _calibration(config: Config) -> tuple[Calibration, dict[str, Any] | None]:
         raise ModelError(str(error)) from None
 
 
-def _cheap_loader(config: Config, options: PipelineOptions) -> Loader | None:
+def _fusion(config: Config) -> tuple[Fusion | None, dict[str, Any] | None]:
+    """The weights of the final order, and what is told of them; damaged ones stop the night here."""
+    wanted = config.fusion
+    path = Path(wanted.weights or local_folder(config.scoring.model or DEFAULT_MODEL) / fusion.FILE)
+    if wanted.use == "off" or (wanted.use == "auto" and not wanted.weights and not path.is_file()):
+        return None, None
+    try:
+        return fusion.read(path), fusion.told(path)
+    except FusionError as error:
+        raise ModelError(str(error)) from None
+
+
+def _cheap_loader(config: Config, options: PipelineOptions, weights: Fusion | None) -> Loader | None:
+    """Of the cascade's cheap model, or of the bi-encoder that fusion takes part of the order from."""
     cascade = config.cascade
+    threads = threads_per_worker(options, config.scoring.threads)
+    if weights and weights.bi_encoder and config.fusion.bi_encoder:
+        if cascade.enabled and cascade.model != config.fusion.bi_encoder:
+            raise ConfigError(
+                f"cascade.model = {cascade.model!r} is not fusion.bi_encoder = {config.fusion.bi_encoder!r}: a "
+                "candidate has one cheap score; name the same model for both, or switch one of them off"
+            )
+        return functools.partial(
+            load_scorer, config.fusion.bi_encoder, backend="bi_encoder", max_length=config.fusion.max_length,
+            threads=threads,
+        )  # fmt: skip
     if not (cascade.enabled and cascade.model):
         return None
-    threads = threads_per_worker(options, config.scoring.threads)
     return functools.partial(
         load_scorer, cascade.model, backend=cascade.backend, device=cascade.device,
         max_length=cascade.max_length, threads=threads,

@@ -30,7 +30,7 @@ class Previous(NamedTuple):
     files: tuple[str, ...] = ()
     facts_files: tuple[str, ...] = ()  # of `passage_tags`, where the same recogniser read the passages
     evidence: bool = False  # its evidence was chosen as tonight's is
-    cheap: bool = False  # its cascade had tonight's cheap model
+    cheap: bool = False  # its cheap scores are those of tonight's cheap model
     problem: str | None = None  # why a run that is there is not used; shown in the manifest
 
 
@@ -61,7 +61,7 @@ def find_previous(
     except ManifestError as error:
         return Previous(None, problem=str(error))
     chosen: dict[str, Any] = manifest.config.get("evidence", {})
-    cheap = (manifest.cascade or {}).get("cheap_fingerprint")
+    cheap = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
     return Previous(
         manifest.run_id,
         tuple(files),

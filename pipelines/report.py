@@ -227,6 +227,9 @@ def _print_accounts(manifest: Manifest) -> None:
         )
     if manifest.places:
         _print_places(manifest)
+    if manifest.fusion:
+        weights = ", ".join(f"{name} {weight:+.2g}" for name, weight in manifest.fusion["weights"].items())
+        out.print(f"[bold]fusion[/] ranks by {weights}", soft_wrap=True)
     if manifest.cascade:
         _print_cascade(manifest.cascade)
     if halved := manifest.degraded.get("memory_halvings", 0):

@@ -17,6 +17,7 @@ from rerank_core.significance import LEVEL, Verdict
 COUNTS = {
     "judged_but_unknown": "queries of the judgements are not in queries.jsonl with this split",
     "without_relevant": "judged queries have nothing relevant and are not measured",
+    "without_own_candidates": "judged queries have no candidates of their own, and were left out by --own-only",
     "not_asked": "more queries were left out by --max-queries",
     "corpus_lines_rejected": "lines of the corpus could not be indexed",
     "without_text": "candidates had no text to rank",

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rerank_core import fusion
 from rerank_core.config import ConfigError, Tagging
+from rerank_core.fusion import Fusion, FusionError
 from rerank_core.judgements import read_run
-from rerank_core.scoring import load_scorer
+from rerank_core.scoring import DEFAULT_MODEL, load_scorer
 from rerank_core.scoring.scorer import ModelError, Scorer, reads_tags
 from rerank_core.shortcut import MODES
+
+ALONE = "alone"
+"""Before a model's name: its own order, without the fusion weights that lie beside it."""
 
 BACKENDS = {name: name for name in ("onnx", "openvino", "torch", "causal_lm")} | {"bi": "bi_encoder"}
 Kind = Literal["bm25", "model", "run"]
@@ -25,6 +30,7 @@ class System(NamedTuple):
     kind: Kind
     path: str = ""  # a model's folder or its name on a hub, "" the model that ships; a run's file
     backend: str = ""  # of a model
+    alone: bool = False  # its own order, whatever fusion weights lie beside it
 
 
 class Opened(NamedTuple):
@@ -32,6 +38,8 @@ class Opened(NamedTuple):
 
     system: System
     scorer: Scorer | None = None
+    fusion: Fusion | None = None  # weights that make its final order
+    cheap: Scorer | None = None  # the bi-encoder that they take part of it from
     orders: dict[str, dict[str, float]] | None = None  # scores by query_id and item, best first
     modes: tuple[str, ...] = ("none",)  # of tags, the one that is measured first; see rerank_core.shortcut
 
@@ -39,6 +47,11 @@ class Opened(NamedTuple):
     def gives_logits(self) -> bool:
         """Whether a score of 0 means an even chance: a cosine, BM25's score and whatever a run holds do not."""
         return self.system.kind == "model" and self.system.backend != "bi_encoder"
+
+    @property
+    def reads_tags(self) -> bool:
+        """Whether the model itself does; its fusion may where it does not."""
+        return self.scorer is not None and reads_tags(self.scorer, Tagging())
 
 
 def parse(specs: Sequence[str]) -> list[System]:
@@ -57,6 +70,11 @@ def parse(specs: Sequence[str]) -> list[System]:
 
 def _parse(spec: str) -> System:
     label, rest = match.groups() if (match := _LABELLED.fullmatch(spec)) else ("", spec)
+    if rest.startswith(f"{ALONE}:"):
+        inner = _parse(rest.removeprefix(f"{ALONE}:"))
+        if inner.kind != "model":
+            raise ConfigError(f"--system {spec!r}: only a model can be taken alone, without its fusion")
+        return inner._replace(name=label or f"{ALONE}:{inner.name}", alone=True)
     if rest == "bm25":
         return System(label or rest, "bm25")
     if rest == "default":
@@ -80,13 +98,16 @@ def _engine_for(folder: Path) -> str:
     return "onnx" if [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")] else "torch"
 
 
-def open_system(system: System, *, tags: Sequence[str], max_length: int) -> Opened:
+def open_system(
+    system: System, *, tags: Sequence[str], max_length: int, bi_encoder: Scorer | None = None
+) -> Opened:
     """Load a system.
 
     Args:
         system: any.
-        tags: "auto" (as the model says; where it reads tags, every mode after that), or modes of the shortcut.
+        tags: "auto" (as the model or its fusion says; where one reads tags, every mode), or modes of the shortcut.
         max_length: longest input of a model in tokens.
+        bi_encoder: for fusion weights that were fitted with it.
 
     Raises:
         ConfigError: no such mode, or a setting that the model's backend does not have.
@@ -105,6 +126,39 @@ def open_system(system: System, *, tags: Sequence[str], max_length: int) -> Open
         raise ModelError(f"{system.name}: {error}") from error
     except ValueError as error:  # a setting that makes no sense to the backend
         raise ConfigError(f"{system.name}: {error}") from error
-    served = MODES if reads_tags(scorer, Tagging()) else ("none",)
+    weights = _weights(system)
+    served = MODES if reads_tags(scorer, Tagging()) or (weights and weights.reads_tags) else ("none",)
     chosen = [one for mode in tags for one in (served if mode == "auto" else (mode,))]
-    return Opened(system, scorer=scorer, modes=tuple(dict.fromkeys(chosen)))
+    cheap = check_bi_encoder(weights, bi_encoder, told=system.name) if weights else None
+    return Opened(system, scorer=scorer, fusion=weights, cheap=cheap, modes=tuple(dict.fromkeys(chosen)))
+
+
+def check_bi_encoder(weights: Fusion, bi_encoder: Scorer | None, *, told: str) -> Scorer | None:
+    """The bi-encoder that weights need; None where they need none.
+
+    Raises:
+        ConfigError: it is missing, or another one than they were fitted with.
+    """
+    if not weights.bi_encoder:
+        return None
+    if bi_encoder is None:
+        raise ConfigError(
+            f"the fusion weights of {told} were fitted with a bi-encoder: name it (--bi-encoder, or "
+            "fusion.bi_encoder of a night), or take the model without them (alone:, or fusion.use = 'off')"
+        )
+    if bi_encoder.fingerprint != weights.bi_encoder:
+        raise ConfigError(
+            f"the fusion weights of {told} were fitted with another bi-encoder ({weights.bi_encoder}) than the one "
+            f"named ({bi_encoder.fingerprint}); name that one, or fit them again with nightrank fuse"
+        )
+    return bi_encoder
+
+
+def _weights(system: System) -> Fusion | None:
+    folder = Path(system.path) if system.path else DEFAULT_MODEL
+    if system.alone or system.backend == "bi_encoder" or not (folder / fusion.FILE).is_file():
+        return None
+    try:
+        return fusion.read(folder / fusion.FILE)
+    except FusionError as error:
+        raise ModelError(f"{system.name}: {error}") from None

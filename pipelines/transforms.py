@@ -13,6 +13,7 @@ from pipelines.workers import WorkersModel, WorkersReader
 from rerank_core import evidence, ranking, stages
 from rerank_core.calibration import Calibration
 from rerank_core.config import Config
+from rerank_core.fusion import Fusion, fuse
 from rerank_core.labels import load_judgements, positives
 from rerank_core.mining import mine
 from rerank_core.scoring.reuse import unpack
@@ -156,13 +157,16 @@ def _halvings(scorer: Scorer) -> int:
 class RankCandidates(Stage):
     """Orders each query's candidates; top_n is cut when they are written, since mining needs the rest too."""
 
+    def __init__(self, weights: Fusion | None):
+        self._weights = weights
+
     def handle(self, shard: Shard) -> Handled:
-        groups = tuple(ranking.rank(group) for group in shard.groups)
-        return Handled(
-            RankedShard(shard.number, shard.total, groups),
-            [],
-            {"in": _pairs(shard.groups), "out": _pairs(groups)},
-        )
+        fused = [fuse(group, self._weights) for group in shard.groups] if self._weights else shard.groups
+        groups = tuple(ranking.rank(group) for group in fused)
+        tally = {"in": _pairs(shard.groups), "out": _pairs(groups)}
+        if self._weights:
+            tally["fused"] = sum(one.fused is not None for group in fused for one in group.candidates)
+        return Handled(RankedShard(shard.number, shard.total, groups), [], tally)
 
 
 class FindEvidence(Stage):

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rerank_core.ranking import sigmoid
+from schemas.records import ScoredCandidate
 
 FILE = "calibration.json"
 Method = Literal["platt", "temperature", "isotonic"]
@@ -51,6 +52,16 @@ class Calibration:
 
 
 UNCALIBRATED = Calibration()
+
+
+def score_of(one: ScoredCandidate, calibration: Calibration) -> float | None:
+    """The published score: the sigmoid of the fused logit, which is a calibrated one, or the calibrated logit.
+
+    None for a candidate that the cascade left out.
+    """
+    if one.fused is not None:
+        return sigmoid(one.fused)
+    return None if one.logit is None else calibration(one.logit)
 
 
 def fit(logits: Sequence[float], relevant: Sequence[bool], *, method: Method) -> Calibration:

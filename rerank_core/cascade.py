@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rerank_core.calibration import UNCALIBRATED, Calibration
+from rerank_core.calibration import UNCALIBRATED, Calibration, score_of
 from rerank_core.config import fewest_queries
 from schemas.records import Profile, QueryGroup, RankedGroup, Rule
 
@@ -62,7 +62,7 @@ def profile(group: RankedGroup, calibration: Calibration = UNCALIBRATED) -> Prof
         group.query.query_id,
         tuple(one.cheap for one in known),
         tuple(one.candidate.bm25_score for one in known),
-        tuple(calibration(one.logit) for one in known if one.logit is not None),
+        tuple(score for one in known if (score := score_of(one, calibration)) is not None),
         tuple(documents[one.candidate.doc_id] for one in known),
     )
 

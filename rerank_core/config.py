@@ -183,6 +183,16 @@ class Cascade:
 
 
 @dataclass(frozen=True, config=STRICT)
+class FusionOptions:
+    """Whether the final order goes by the model's logit alone, or by a weighted sum of it and other scores."""
+
+    use: Literal["auto", "on", "off"] = "auto"  # auto: where the weights are there
+    weights: str = ""  # "" is fusion.json in the model's folder
+    bi_encoder: str = ""
+    max_length: Annotated[int, Field(ge=8)] = 256
+
+
+@dataclass(frozen=True, config=STRICT)
 class Ranking:
     """How much of the order is published."""
 
@@ -265,6 +275,7 @@ class Config:
     tags: Tagging = Tagging()
     scoring: Scoring = Scoring()
     cascade: Cascade = Cascade()
+    fusion: FusionOptions = FusionOptions()
     ranking: Ranking = Ranking()
     evidence: EvidenceOptions = EvidenceOptions()
     labels: Labels = Labels()
@@ -279,6 +290,7 @@ PATHS = {
     "source.elasticsearch": ("ca_file", "client_cert", "client_key", "query_template", "filter"),
     "scoring": ("model", "tuning"),
     "cascade": ("model",),
+    "fusion": ("weights", "bi_encoder"),
     "labels": ("queries", "qrels"),
     "output": ("path",),
     "evaluation": ("queries", "qrels", "sentence_qrels"),
@@ -338,10 +350,9 @@ def _resolve(config: Config, base: Path) -> Config:
     given = config
     config = change_paths(config, lambda value: absolute(value, base))
     # These name a folder, or a model of a hub ("owner/name") or an installed pipeline: a name stays as it is.
-    for section in ("scoring", "cascade"):
-        named = dataclasses.replace(
-            getattr(config, section), model=model_path(getattr(given, section).model, base)
-        )
+    for section, key in (("scoring", "model"), ("cascade", "model"), ("fusion", "bi_encoder")):
+        name = model_path(getattr(getattr(given, section), key), base)
+        named = dataclasses.replace(getattr(config, section), **{key: name})
         config = dataclasses.replace(config, **{section: named})
     recogniser = given.tags.recogniser_model
     if recogniser and (base / recogniser).is_dir():

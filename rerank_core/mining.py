@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rerank_core.calibration import UNCALIBRATED, Calibration
+from rerank_core.calibration import UNCALIBRATED, Calibration, score_of
 from rerank_core.config import Mining
 from rerank_core.features.render import passage_text, render
 from rerank_core.text import fingerprint
@@ -47,7 +47,7 @@ def mine(
     Every candidate is kept, or counted under the first of these that applies: pruned (the cascade left it out, so
     that it has no score), is_positive, positive_document (another unit of a positive's document), rank_min,
     rank_max, max_score, min_score, absolute_margin, relative_margin, not_sampled (good, but `num_negatives` were
-    taken). Ranks are those after reranking, both ends included; scores are calibrated logits.
+    taken). Ranks are those after reranking, both ends included; scores are the published ones.
 
     Args:
         group: ranked and not yet cut: easy negatives come from its lowest third.
@@ -159,5 +159,6 @@ def _id(one: RankedCandidate) -> str:
 
 
 def _score(one: RankedCandidate, *, calibration: Calibration) -> float:
-    assert one.scored.logit is not None, f"{_id(one)} is ranked without a logit"
-    return calibration(one.scored.logit)
+    score = score_of(one.scored, calibration)
+    assert score is not None, f"{_id(one)} is ranked without a logit"
+    return score

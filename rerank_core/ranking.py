@@ -19,14 +19,15 @@ def sigmoid(logit: float) -> float:
 def rank(group: QueryGroup) -> RankedGroup:
     """Order a scored group; the candidates' order in it does not matter.
 
-    Units go by logit, then the document's BM25 score, both highest first, then doc_id, then their place in
-    the document. What the cascade left out comes after them, by its cheap score. Documents go by their best
-    unit (MaxP), BM25's order by `bm25_rank` and then the place in the document. All three places are dense and
-    start from 1, also where scoring has removed candidates.
+    Units go by logit (the fused one where there is one), then the document's BM25 score, both highest first,
+    then doc_id, then their place in the document. What the cascade left out comes after them, by its cheap score.
+    Documents go by their best unit (MaxP), BM25's order by `bm25_rank` and then the place in the document. All
+    three places are dense and start from 1, also where scoring has removed candidates.
     """
     for one in group.candidates:
         where = f"{group.query.query_id}/{one.candidate.passage_id}"
-        score = one.pruned if one.logit is None else one.logit
+        logit = final_logit(one)
+        score = one.pruned if logit is None else logit
         assert score is not None, (
             f"{where} has no logit: scoring must score or reject it, or the cascade prune it"
         )
@@ -61,7 +62,19 @@ def _bm25_order(one: ScoredCandidate) -> tuple[int, str, int, str]:
     return one.candidate.bm25_rank, *_place_in_document(one)
 
 
+def order_by_logit(one: ScoredCandidate) -> tuple[float, float, str, int, str]:
+    """A key that sorts candidates by the model's logit, best first, ties as in the final order."""
+    assert one.logit is not None
+    return -one.logit, -one.candidate.bm25_score, *_place_in_document(one)
+
+
+def final_logit(one: ScoredCandidate) -> float | None:
+    """The logit that decides a candidate's place; None for one that the cascade left out."""
+    return one.logit if one.fused is None else one.fused
+
+
 def _final_order(one: ScoredCandidate) -> tuple[bool, float, float, str, int, str]:
-    score = one.pruned if one.logit is None else one.logit
+    logit = final_logit(one)
+    score = one.pruned if logit is None else logit
     assert score is not None
-    return one.logit is None, -score, -one.candidate.bm25_score, *_place_in_document(one)
+    return logit is None, -score, -one.candidate.bm25_score, *_place_in_document(one)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rerank_core.calibration import UNCALIBRATED, Calibration
+from rerank_core.calibration import UNCALIBRATED, Calibration, score_of
 from rerank_core.evidence import quote
 from rerank_core.features.render import passage_text, render_tags
 from rerank_core.mining import training_pairs
@@ -146,7 +146,8 @@ def _reranked_row(
         "doc_rank_before": document_ranks[candidate.doc_id],
         "bm25_score": candidate.bm25_score,
         "logit": logit,
-        "score": None if logit is None else calibration(logit),
+        "fused_logit": ranked.scored.fused,
+        "score": score_of(ranked.scored, calibration),
         "cheap_score": ranked.scored.cheap,
         "hop": tags.hop if tags else None,
         "hop_chain": list(tags.hop_chain) if tags else None,

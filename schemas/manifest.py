@@ -66,6 +66,9 @@ class Manifest:
         None  # of result lists: examined, impressions; None: clicks as they are
     )
     calibration: dict[str, Any] | None = None  # of the scores, as it was fitted; None: sigmoids of the logits
+    fusion: dict[str, Any] | None = (
+        None  # weights of the order, as they were fitted; None: by the logit alone
+    )
     format: int = FORMAT
 
 

@@ -116,10 +116,13 @@ class ScoredCandidate(NamedTuple):
     reused: bool  # the logit comes from an earlier run
     overflow: int  # tokens of the input beyond max_length, which the model did not see
     evidence: Evidence | None = None  # of the best units only
-    cheap: float | None = None  # what the cascade's cheap model says; None without one, or where it failed
+    cheap: float | None = (
+        None  # a bi-encoder's or other cheap model's score; None without one, or where it failed
+    )
     pruned: float | None = (
         None  # the cheap score by which the cascade left it out: it gets no logit; None: it did not
     )
+    fused: float | None = None  # the logit that fusion makes of this one and others; None without fusion
 
 
 class Rule(NamedTuple):

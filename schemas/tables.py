@@ -28,7 +28,7 @@ MENTION = pa.struct(
 
 RERANKED = _table(
     "reranked",
-    3,
+    4,
     [
         ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
         ("query", STR, False, "The normalised query text."),
@@ -48,16 +48,22 @@ RERANKED = _table(
             "The cross-encoder's raw output; compare logits only under one model; null if pruned.",
         ),
         (
+            "fused_logit",
+            F32,
+            True,
+            "The logit made by the manifest's fusion weights, by which rows are ranked; null without fusion.",
+        ),
+        (
             "score",
             F32,
             True,
-            "Sigmoid of the logit, or the manifest's calibration of it, 0 to 1; null if pruned.",
+            "Sigmoid of the fused logit, or else the logit's calibrated one, 0 to 1; null if pruned.",
         ),
         (
             "cheap_score",
             F32,
             True,
-            "The cascade's cheap model's score; null without one, or where it failed.",
+            "Score of the cascade's cheap model or fusion's bi-encoder; null without, or if failed.",
         ),
         ("hop", I32, True, "Tag: entity distance from the query, -1 unreachable; null without tags."),
         (

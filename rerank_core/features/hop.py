@@ -15,6 +15,7 @@ from typing import NamedTuple
 from rerank_core.features.entities import Linked, Named, normalise, stands_in
 from schemas.records import HOP_UNREACHABLE
 
+MIN_IDF = 2.3  # so that what more than a tenth of the candidates hold is ubiquitous
 FEWEST_UBIQUITOUS = (
     4  # holders below which an entity is never ubiquitous: few candidates say little of frequency
 )
@@ -84,7 +85,7 @@ def hops(
         frontier = {}
         for index in sorted(reached, key=lambda i: named[i]):
             for entity in passages[index]:
-                if entity not in seen and _joins(len(holders[entity]), len(passages), min_idf=min_idf):
+                if entity not in seen and joins(len(holders[entity]), len(passages), min_idf=min_idf):
                     frontier.setdefault(entity, index)
         seen.update(frontier)
         depth += 1
@@ -124,5 +125,6 @@ def _reach(
     return reached
 
 
-def _joins(holders: int, passages: int, *, min_idf: float) -> bool:
+def joins(holders: int, passages: int, *, min_idf: float) -> bool:
+    """Whether what `holders` of the candidates hold is rare enough among them to join two of them."""
     return holders < FEWEST_UBIQUITOUS or math.log(passages / holders) >= min_idf

@@ -52,6 +52,14 @@ def test_max_queries_draws_by_hash_and_counts_the_rest(folder: Path) -> None:
     assert read(folder, max_queries=3).counts["not_asked"] == 1
 
 
+def test_questions_without_candidates_of_their_own_can_be_left_out(folder: Path) -> None:
+    judged = read(folder, own_only=True)
+    assert ids(judged) == set(judged.own) == {"q2"}
+    assert (judged.counts["without_own_candidates"], judged.counts["not_asked"]) == (3, 0)
+    with pytest.raises(JudgementError, match="no judged query of split 'dev' has candidates of its own"):
+        read(write_set(folder.parent / "other", qrels=["q1 dune 1"]), own_only=True)
+
+
 def test_candidates_are_bm25s_best(folder: Path) -> None:
     judged = read(folder, top_k=2)
     groups, rejected = candidates(judged, judged.queries)

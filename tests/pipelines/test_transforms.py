@@ -24,7 +24,7 @@ def test_a_stage_is_named_after_its_class() -> None:
     stages: list[Stage] = [
         TagFeatures(config, None),
         ReuseScores("m", tagged=True),
-        RankCandidates(),
+        RankCandidates(None),
     ]
     assert [stage.name for stage in stages] == ["TagFeatures", "ReuseScores", "RankCandidates"]
     assert MakeShards(2).label == "MakeShards"

@@ -1,0 +1,52 @@
+"""Which candidates a query or the other candidates call by their titles.
+
+A question of several hops names its first passage, and that passage names the next one, of which the question says
+nothing: "the author of The Haunting" -> The Haunting -> Shirley Jackson. Titles are compared as lower-case words,
+without a bracket at their end ("Paris (mythology)"). One that many candidates hold says little of any, as for HOP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rerank_core.features.entities import normalise_text
+from rerank_core.features.hop import joins
+
+SHORTEST = 3
+"""Letters of a title that is looked for; "It" and "US" stand everywhere."""
+
+_BRACKETED = re.compile(r"\s*\([^()]*\)\s*$")
+
+
+def in_query(query: str, titles: Sequence[str]) -> list[bool]:
+    """Of each title, whether the query holds it."""
+    asked = f" {normalise_text(query)} "
+    return [bool(title) and f" {title} " in asked for title in map(_plain, titles)]
+
+
+def named_by(titles: Sequence[str], texts: Sequence[str], *, min_idf: float) -> list[list[int]]:
+    """Of each candidate, the places of those whose text holds its title, in order; they have another title themselves.
+
+    Args:
+        titles, texts: of the candidates.
+        min_idf: a title counts only from this inverse document frequency on, ln(candidates / holders), or where
+            few hold it (`hop.FEWEST_UBIQUITOUS`).
+    """
+    names = list(map(_plain, titles))
+    padded = [f" {normalise_text(text)} " for text in texts]
+    held = {
+        name: [place for place, text in enumerate(padded) if f" {name} " in text]
+        for name in set(names)
+        if name
+    }
+    found = []
+    for name in names:
+        others = [place for place in held.get(name, ()) if names[place] != name]
+        found.append(others if others and joins(len(others), len(texts), min_idf=min_idf) else [])
+    return found
+
+
+def _plain(title: str) -> str:
+    plain = normalise_text(_BRACKETED.sub("", title))
+    return plain if len(plain) >= SHORTEST else ""
