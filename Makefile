@@ -36,7 +36,7 @@ $(VENV)/.installed-cpu: setup.py | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed-cpu
 	@echo "Installing what the tests and checks need, every engine among it (torch is 5 GB); some minutes ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,openvino,train,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,openvino,train,tensorboard,dev]'
 	@touch $@
 
 # Two packages without their dependencies, which are the installed client's own.

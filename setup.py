@@ -13,6 +13,7 @@ TRAIN = [
     "sentence-transformers>=6.2,<7",
     "accelerate>=1.3,<2",  # these two are what sentence-transformers' trainer needs, its own extra `train`
     "datasets>=3,<6",
+    "peft>=0.20,<1",
     "scikit-learn>=1.5,<2",
     "onnx>=1.17,<2",
     "onnxscript>=0.5",
@@ -65,6 +66,7 @@ setup(
         "openvino": OPENVINO,
         "torch": TORCH,
         "train": TRAIN,
+        "tensorboard": ["tensorboard>=2.18,<3"],
         "bench": ["matplotlib>=3.9,<4"],
         "test": TEST,
         "dev": DEV,

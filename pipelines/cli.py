@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,7 +165,7 @@ def train(
     from pipelines import train as training
     from rerank_core.training.curriculum import load_curriculum
 
-    show = not (quiet or as_json)
+    show = not (quiet or as_json) and os.environ.get("RANK", "0") == "0"  # the first of several processes
     with _errors():
         curriculum = load_curriculum(config)
         flags = [name for name, given in (("--quick", quick),) if given]
@@ -181,7 +182,8 @@ def train(
                 tell=tell,
                 on_progress=count,
             )
-    _print(done, report_train.print_trained, quiet=quiet, as_json=as_json)
+    if done:
+        _print(done, report_train.print_trained, quiet=quiet, as_json=as_json)
 
 
 @app.command()

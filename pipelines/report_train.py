@@ -92,6 +92,12 @@ def print_trained(done: Trained) -> None:
 
 def _print_data(line: Line, data: dict[str, Any]) -> None:
     counts = data["counts"]
+    if line["parameters_trained"] < line["parameters"]:
+        share = f"{line['parameters_trained']:,} of {line['parameters']:,} parameters"
+        out.print(
+            f"{escape(line['stage'])}: trained {share}, as adapters that are merged into the model",
+            soft_wrap=True,
+        )
     runs = ", ".join(run["run_id"] for run in data["runs"])
     held = f"{counts['groups']:,} positives, {counts['negatives']:,} negatives of {runs}"
     out.print(f"{escape(line['stage'])}: {held}", soft_wrap=True)

@@ -2,12 +2,14 @@
 
 OUTPUT/_training/     everything that a killed training goes on from; removed when it is done
 OUTPUT/figures.jsonl  losses and measures, a line each as they come
+OUTPUT/tensorboard/   the same for TensorBoard, if asked for
 OUTPUT/...            the model; nightrank.json, which comes last, says that it is whole
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -25,9 +27,11 @@ from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.parquet import GroupFile
 
 if TYPE_CHECKING:
+    from rerank_core.training.board import Board
     from rerank_core.training.figures import Line
+    from rerank_core.training.processes import Processes
 
-WORK, FIGURES, LAST = "_training", "figures.jsonl", "nightrank.json"
+WORK, FIGURES, LAST, BOARD = "_training", "figures.jsonl", "nightrank.json", "tensorboard"
 QUICK_STEPS, QUICK_QUERIES = 20, 20
 _CHECKED_GROUPS = 8
 
@@ -52,8 +56,10 @@ def train(
     quick: bool = False,
     tell: Callable[[Line], None] = lambda line: None,
     on_progress: Callable[[int], None] = lambda more: None,
-) -> Trained:
+) -> Trained | None:
     """Read the runs, train the stages, and write the model's folder.
+
+    Of several processes, as torchrun starts them, the first does all that is written, and the others get None.
 
     Args:
         curriculum: the configuration.
@@ -69,17 +75,22 @@ def train(
         Locked: the same training is running.
         ManifestError, JudgementError, SourceError: runs or dev sets cannot be used.
         ModelError, TrainingError: the base model cannot, or the training fails.
-        MissingEngine: the extra `train` is not installed.
+        MissingEngine: the extra `train` is not installed, or `tensorboard`, which was asked for.
     """
-    core = _core()
+    core = _core(curriculum)
     output = Path(curriculum.output)
-    _open(output, {"curriculum": to_dict(curriculum), "quick": quick}, resume=resume)
     work = output / WORK
-    with lock(str(work), "training"):
+    with core.join() as processes, contextlib.ExitStack() as held:
+        core.check(curriculum, processes)
+        with processes.main_first():
+            if processes.main:
+                _open(output, {"curriculum": to_dict(curriculum), "quick": quick}, resume=resume)
+                held.enter_context(lock(str(work), "training"))
         return _train(
             curriculum,
             core,
             work,
+            processes=processes,
             command=command,
             toml=toml,
             quick=quick,
@@ -93,23 +104,29 @@ def _train(
     core: _Core,
     work: Path,
     *,
+    processes: Processes,
     command: str,
     toml: str,
     quick: bool,
     tell: Callable[[Line], None],
     on_progress: Callable[[int], None],
-) -> Trained:
+) -> Trained | None:
     output = Path(curriculum.output)
-    devs, dev_sets = _read_devs(curriculum, work, quick=quick)
-    held_out = frozenset().union(*(train_data.query_ids(dev) for dev in devs.values()))
     files = [work / f"data-{number + 1}-{stage.name}.arrow" for number, stage in enumerate(curriculum.stages)]
-    data = [
-        train_data.prepare(stage, path, held_out=held_out, on_progress=on_progress)
-        for stage, path in zip(curriculum.stages, files, strict=True)
-    ]
+    with processes.main_first():  # the others find all of it prepared
+        devs, dev_sets = _read_devs(curriculum, work, quick=quick)
+        held_out = frozenset().union(*(train_data.query_ids(dev) for dev in devs.values()))
+        data = [
+            train_data.prepare(stage, path, held_out=held_out, on_progress=on_progress)
+            for stage, path in zip(curriculum.stages, files, strict=True)
+        ]
     steps = QUICK_STEPS if quick else 0
-    figures = core.Figures(output / FIGURES)
-    model = core.finetune(curriculum, files, devs, folder=work, figures=figures, tell=tell, max_steps=steps)
+    figures = core.Figures(output / FIGURES, board=_board(curriculum) if processes.main else None)
+    model = core.finetune(
+        curriculum, files, devs, folder=work, figures=figures, tell=tell, max_steps=steps, processes=processes
+    )
+    if not processes.main:
+        return None
     package = work / "package"
     shutil.rmtree(package, ignore_errors=True)
     check = core.write_package(
@@ -136,10 +153,20 @@ class _Core(NamedTuple):
     write_package: Any
     card: Any
     Figures: Any
+    join: Any
+    check: Any
 
 
-def _core() -> _Core:
+def _core(curriculum: Curriculum) -> _Core:
+    if curriculum.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise MissingEngine(
+            "tensorboard is asked for and not there: pip install 'nightrank[cpu,train,tensorboard]', or set "
+            "tensorboard = false"
+        )
     try:
+        if curriculum.lora.r:
+            import peft  # noqa: F401
+
         import accelerate  # noqa: F401  sentence-transformers asks for both when it is too late
         import datasets  # noqa: F401
 
@@ -147,11 +174,23 @@ def _core() -> _Core:
         from rerank_core.training.figures import Figures
         from rerank_core.training.finetune import finetune
         from rerank_core.training.package import write_package
+        from rerank_core.training.processes import check, join
     except ImportError as error:
         raise MissingEngine(
             f"training needs {error.name or error}: pip install 'nightrank[cpu,train]'"
         ) from error
-    return _Core(finetune, write_package, card, Figures)
+    return _Core(finetune, write_package, card, Figures, join, check)
+
+
+def _board(curriculum: Curriculum) -> Board | None:
+    """Event files in the model's folder, or in one of its name where a folder for several is given."""
+    if not curriculum.tensorboard:
+        return None
+    from rerank_core.training.board import Board
+
+    output = Path(curriculum.output)
+    named = curriculum.tensorboard
+    return Board(Path(named) / output.name if isinstance(named, str) else output / BOARD)
 
 
 def _open(output: Path, settings: dict[str, Any], *, resume: bool) -> None:

@@ -1,13 +1,14 @@
 """A training small enough for a test: tiny random models, groups of a few words, stages of a few steps.
 
-    python -m tests.tiny_training FOLDER STAGE STEP STAGE STEP ...
+    python -m tests.tiny_training FOLDER JSON STAGE STEP STAGE STEP ...
 
-trains `two_stages` in FOLDER in a process that kills itself with SIGKILL when it has told the loss of the first step,
-then goes on in a second process that dies at the second, and so on.
+trains `two_stages` in FOLDER, with the fields in JSON besides, in a process that kills itself with SIGKILL when it has
+told the loss of the first step, then goes on in a second process that dies at the second, and so on.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -64,7 +65,7 @@ def curriculum(folder: Path, *stages: dict[str, Any], **fields: Any) -> Curricul
     return parse_curriculum(raw | {"stages": [shared | stage for stage in stages]})
 
 
-def two_stages(folder: Path) -> Curriculum:
+def two_stages(folder: Path, **fields: Any) -> Curriculum:
     """Pairs with tags and accumulation, then lists with replay and growing difficulty."""
     tags = {"policy": "keep", "tag_dropout": 0.2, "tag_shuffle": 0.2, "tag_forge": 0.2}
     return curriculum(
@@ -79,6 +80,7 @@ def two_stages(folder: Path) -> Curriculum:
             "difficulty": "growing",
         },
         checkpoint_steps=3,
+        **fields,
     )
 
 
@@ -96,22 +98,22 @@ def train(folder: Path, settings: Curriculum, *, tell: Any = lambda line: None, 
     return finetune(settings, data, devs, folder=work, figures=figures, tell=tell)
 
 
-def die(folder: Path, stage: str, step: int) -> None:
+def die(folder: Path, stage: str, step: int, **fields: Any) -> None:
     """Train until the loss of that step, and die."""
 
     def tell(line: Line) -> None:
         if (line["kind"], line["stage"], line["step"]) == ("loss", stage, step):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(folder, two_stages(folder), tell=tell)
+    train(folder, two_stages(folder, **fields), tell=tell)
 
 
-def main(folder: Path, deaths: list[tuple[str, int]]) -> None:
+def main(folder: Path, fields: dict[str, Any], deaths: list[tuple[str, int]]) -> None:
     """A process a death, forked before torch has any threads, so that the imports are paid once."""
     for stage, step in deaths:
         process = os.fork()
         if process == 0:
-            die(folder, stage, step)
+            die(folder, stage, step, **fields)
             os._exit(1)  # it did not die
         _, status = os.waitpid(process, 0)
         if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
@@ -120,4 +122,5 @@ def main(folder: Path, deaths: list[tuple[str, int]]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), list(zip(sys.argv[2::2], map(int, sys.argv[3::2]), strict=True)))
+    dying = list(zip(sys.argv[3::2], map(int, sys.argv[4::2]), strict=True))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]), dying)

@@ -58,12 +58,13 @@ def card(
         "## Data\n\n" + "\n".join(_data(stage) for stage in data),
         f"Licence: {curriculum.licence or 'not stated; see the base model and whose passages these are'}.",
         "## Figures\n\n" + _figures(curriculum, lines, dev_sets),
+        _adapters(curriculum, lines),
         f"`onnx/model.onnx` beside the model, {check.pairs} training pairs: logits differ by at most "
         f"{check.fp32_largest:.1e}; `onnx/model_int8.onnx` (dynamic) by {check.int8_mean:.3f} on average, "
         f"{check.int8_largest:.3f} at most. All figures, each step's loss among them: `figures.jsonl`.",
         f"## Made by\n\n    {command}\n\n```toml\n{toml.strip()}\n```",
     ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def _data(stage: Mapping[str, Any]) -> str:
@@ -119,6 +120,22 @@ def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[s
         "No dev set was configured, so nothing was measured or chosen by it."
     ]
     return "\n".join(rows) + "\n\n" + "\n".join(said)
+
+
+def _adapters(curriculum: Curriculum, lines: Sequence[Line]) -> str:
+    """What was trained where not all was."""
+    lora = curriculum.lora
+    if not lora.r:
+        return ""
+    counts = [
+        f"{one['parameters_trained']:,} of {one['parameters']:,} parameters ({one['stage']})"
+        for one in lines
+        if one["kind"] == "stage"
+    ]
+    return (
+        f"Low-rank adapters (r = {lora.r}, alpha = {lora.alpha}, dropout = {lora.dropout:g}) and the head were "
+        f"trained, and are merged into the weights: {', '.join(counts)}."
+    )
 
 
 def _number(value: float | None) -> str:

@@ -104,6 +104,16 @@ class Stage:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Lora:
+    """Low-rank adapters, trained in place of the weights and merged into them; r = 0: none, all weights train."""
+
+    r: NonNegative = 0
+    alpha: Positive = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
 class Curriculum:
     """A whole training."""
 
@@ -120,6 +130,8 @@ class Curriculum:
     checkpoint_steps: Positive = 200
     log_steps: Positive = 10
     licence: str = ""
+    tensorboard: bool | str = False
+    lora: Lora = Lora()
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -179,6 +191,7 @@ def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "t
         model=model_path(given.model, base),
         output=absolute(given.output, base),
         dev=absolute(given.dev, base),
+        tensorboard=absolute(given.tensorboard, base),
         stages=stages,
     )
 

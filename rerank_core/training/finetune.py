@@ -1,9 +1,11 @@
 """Runs the stages of a curriculum with sentence-transformers' CrossEncoderTrainer.
 
     _training/start/                 the base model, with a fresh head and the tags in its vocabulary
-    _training/N-STAGE/checkpoint-*/  model (safetensors), optimizer, schedule and random state
-    _training/N-STAGE/best-STEP/     the model at the end of an epoch that was the best so far by the dev set
+    _training/N-STAGE/checkpoint-*/  what is trained (safetensors), optimizer, schedule and random state
+    _training/N-STAGE/best-STEP/     the same at the end of an epoch that was the best so far by the dev set
     _training/N-STAGE/model/         what the stage made; it appears whole, and then the stage is done
+
+Several processes go through all of this side by side; the main one alone writes (`processes`).
 
 A training that was killed goes on from the newest whole checkpoint, to the same weights on a CPU. transformers writes
 optimizer and random state with torch.save; they are read back with weights_only=True, so no pickled code is ever run,
@@ -27,13 +29,15 @@ from datasets import Dataset
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from rerank_core.features.render import with_tags
+from rerank_core.features.render import special_tokens, with_tags
+from rerank_core.training.adapters import Weights
 from rerank_core.training.curriculum import Curriculum, Stage
 from rerank_core.training.dev import measure_model
 from rerank_core.training.dev_set import MEASURE, DevSet
 from rerank_core.training.figures import Figures, Line
-from rerank_core.training.losses import PairCrossEncoder, list_labels, make_loss
+from rerank_core.training.losses import list_labels, make_loss
 from rerank_core.training.parquet import GroupFile
+from rerank_core.training.processes import ALONE, Batches, Processes, split
 from rerank_core.training.schedule import schedule
 from rerank_core.training.start import load, save_whole, start
 from rerank_core.training.tag_policy import shown_tags
@@ -49,6 +53,7 @@ def finetune(
     figures: Figures,
     tell: Tell = lambda line: None,
     max_steps: int = 0,
+    processes: Processes = ALONE,
 ) -> Path:
     """Train all stages, or those that are left, and give the folder of the last one's model.
 
@@ -60,17 +65,21 @@ def finetune(
         figures: told what comes out, and asked where a killed training stood.
         tell: called with each new line of figures.
         max_steps: end every stage after so many steps; 0 for none.
+        processes: those that train together.
 
     Raises:
         ModelError: the base model cannot be used.
         TrainingError: a loss that is no number.
     """
-    model = start(curriculum, folder / "start")
+    with processes.main_first():
+        model = start(curriculum, folder / "start")
     for number, stage in enumerate(curriculum.stages):
         place = folder / f"{number + 1}-{stage.name}"
         if not (place / "model").is_dir():
             plan = _plan(curriculum, number, data, devs, max_steps=max_steps)
-            _train_stage(curriculum, plan, model, devs, place=place, figures=figures, tell=tell)
+            _train_stage(
+                curriculum, plan, model, devs, place=place, figures=figures, tell=tell, processes=processes
+            )
         model = place / "model"
     return model
 
@@ -109,39 +118,57 @@ def _train_stage(
     place: Path,
     figures: Figures,
     tell: Tell,
+    processes: Processes,
 ) -> None:
-    stage = plan.stage
-    checkpoint = newest_checkpoint(place)
+    with processes.main_first():
+        checkpoint = newest_checkpoint(place)
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1
-    figures.rewind(stage.name, step)
-    model = load(base, max_length=curriculum.max_length)
-    watch = Watch(plan, model, place=place, figures=figures, tell=tell, patience=curriculum.patience)
-    if plan.dev and plan.number == 0 and not checkpoint:
-        watch.measure(0, 0.0)
+    weights = _weights(curriculum, plan, base)
+    watch = Watch(
+        plan, weights, place=place, figures=figures, tell=tell, patience=curriculum.patience, processes=processes
+    )  # fmt: skip
+    if processes.main:
+        figures.rewind(plan.stage.name, step)
+        if plan.dev and plan.number == 0 and not checkpoint:
+            watch.measure(0, 0.0)
     trainer = _Trainer(
-        model=model,
-        args=_arguments(curriculum, plan, place),
+        model=weights.model,
+        args=_arguments(curriculum, plan, place, processes),
         train_dataset=_dataset(plan, curriculum.seed),
-        loss=make_loss(model, stage),
+        loss=make_loss(weights.model, plan.stage),
         callbacks=[watch],
     )
+    trainer.weights, trainer.processes = weights, processes
     trainer.remove_callback(transformers.PrinterCallback)
-    if not watch.finished:  # it may have been killed after its last measurement
+    if not processes.agree(watch.finished):  # it may have been killed after its last measurement
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    steps, best = max(step, trainer.state.global_step), watch.best
-    if best is not None:
-        model = load(place / f"best-{best['step']}", max_length=curriculum.max_length)
-    first = devs.get(curriculum.dev_of(curriculum.stages[0]))
-    tell(_close(curriculum, plan, model, first, steps=steps, best=best, figures=figures))
-    save_whole(model, place / "model")
-    for left in (*place.glob("checkpoint-*"), *place.glob("best-*")):
-        shutil.rmtree(left)
+    processes.wait()  # none may still read what goes now
+    with processes.main_first():
+        if not processes.main:
+            return
+        if watch.best is not None:
+            weights.restore(place / f"best-{watch.best['step']}")
+        weights.merge()
+        steps, first = max(step, trainer.state.global_step), devs.get(curriculum.dev_of(curriculum.stages[0]))
+        tell(_close(curriculum, plan, weights, first, steps=steps, best=watch.best, figures=figures))
+        save_whole(weights.model, place / "model")
+        for left in (*place.glob("checkpoint-*"), *place.glob("best-*")):
+            shutil.rmtree(left)
+
+
+def _weights(curriculum: Curriculum, plan: Plan, base: Path) -> Weights:
+    return Weights(
+        load(base, max_length=curriculum.max_length),
+        curriculum.lora,
+        tags=special_tokens() if plan.stage.tags.policy == "keep" else (),
+        seed=curriculum.seed + plan.number,
+    )
 
 
 def _close(
     curriculum: Curriculum,
     plan: Plan,
-    model: PairCrossEncoder,
+    weights: Weights,
     first: DevSet | None,
     *,
     steps: int,
@@ -155,12 +182,14 @@ def _close(
         "unseen": plan.examples.unseen,
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
+        "parameters": weights.parameters,
+        "parameters_trained": weights.trained,
     }
     if best is not None and plan.dev:
         told |= {"best_step": best["step"], "dev": plan.dev.name, MEASURE: best[MEASURE]}
     if first and plan.number > 0:
         tagged = plan.stage.tags.policy == "keep"
-        now = measure_model(model, first, tagged=tagged)[MEASURE]
+        now = measure_model(weights.model, first, tagged=tagged)[MEASURE]
         after = next((one.get(MEASURE) for one in figures.of("stage", curriculum.stages[0].name)), None)
         told |= {"first_dev": first.name, "first_dev_now": now, "first_dev_after_first_stage": after}
         told["forgotten"] = None if after is None else after - now
@@ -179,13 +208,16 @@ def newest_checkpoint(place: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _arguments(curriculum: Curriculum, plan: Plan, place: Path) -> CrossEncoderTrainingArguments:
+def _arguments(
+    curriculum: Curriculum, plan: Plan, place: Path, processes: Processes
+) -> CrossEncoderTrainingArguments:
     stage = plan.stage
+    batch, accumulation = split(stage, processes)
     made = CrossEncoderTrainingArguments(
         output_dir=str(place),
         max_steps=plan.steps,
-        per_device_train_batch_size=stage.batch,
-        gradient_accumulation_steps=stage.accumulation,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
         learning_rate=stage.lr,
         warmup_steps=math.ceil(stage.warmup * plan.steps),
         bf16=curriculum.precision == "bf16",
@@ -197,12 +229,13 @@ def _arguments(curriculum: Curriculum, plan: Plan, place: Path) -> CrossEncoderT
         logging_steps=curriculum.log_steps,
         logging_nan_inf_filter=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_drop_last=processes.size > 1,  # `Batches` drops none; without it a warning
+        ddp_find_unused_parameters=False,  # torch looks for tensors in what a CrossEncoder gives, and finds none
         disable_tqdm=True,
         report_to="none",
     )
-    made._n_gpu = min(
-        made.n_gpu, 1
-    )  # of several GPUs torch's DataParallel would make larger batches than asked for
+    # Of several GPUs torch's DataParallel would make larger batches than asked for; a process a GPU splits them.
+    made._n_gpu = min(made.n_gpu, 1)
     return made
 
 
@@ -239,11 +272,24 @@ def _texts(
 class _Trainer(CrossEncoderTrainer):
     """Takes the examples as they stand, and writes no card and no pickled arguments beside a checkpoint's weights."""
 
-    def get_batch_sampler(self, dataset: Any, batch_size: int, **_: Any) -> BatchSampler:
+    weights: Weights
+    processes: Processes
+
+    def get_batch_sampler(self, dataset: Any, batch_size: int, **_: Any) -> BatchSampler | Batches:
+        if self.processes.size > 1:
+            return Batches(
+                len(dataset),
+                batch=batch_size,
+                accumulation=self.args.gradient_accumulation_steps,
+                count=self.processes.size,
+            )
         return BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         pass
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.model.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)
+        self.weights.save(Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        self.weights.restore(Path(checkpoint_path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -78,9 +78,14 @@ def extend_vocabulary(model: PairCrossEncoder, tags: Sequence[str]) -> int:
 
 def save_whole(model: PairCrossEncoder, place: Path) -> None:
     """Write a model's folder, which appears under its name once it is whole."""
+    write_whole(place, lambda folder: model.save_pretrained(str(folder), create_model_card=False))
+
+
+def write_whole(place: Path, write: Callable[[Path], None]) -> None:
+    """Have a folder written, which appears under its name once it is whole."""
     building = place.with_name(f"_{place.name}")
     for old in (building, place):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(old)
-    model.save_pretrained(str(building), create_model_card=False)
+    write(building)
     os.replace(building, place)

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import transformers
 
+from rerank_core.training.adapters import Weights
 from rerank_core.training.curriculum import Stage, TrainingError
 from rerank_core.training.dev import measure_model
 from rerank_core.training.dev_set import MEASURE, DevSet
 from rerank_core.training.figures import Figures, Line
-from rerank_core.training.losses import PairCrossEncoder
 from rerank_core.training.parquet import GroupFile
+from rerank_core.training.processes import ALONE, Processes
 from rerank_core.training.schedule import Schedule
-from rerank_core.training.start import save_whole
 
 Tell = Callable[[Line], None]
 
@@ -35,13 +35,24 @@ class Plan(NamedTuple):
 
 
 class Watch(transformers.TrainerCallback):
-    """Writes figures, measures after an epoch, keeps the best model, and ends a stage that gains no more."""
+    """Writes figures, measures after an epoch, keeps the best model, and ends a stage that gains no more.
+
+    Of several processes the main one does so, and the others end the stage when it does.
+    """
 
     def __init__(
-        self, plan: Plan, model: PairCrossEncoder, *, place: Path, figures: Figures, tell: Tell, patience: int
+        self,
+        plan: Plan,
+        weights: Weights,
+        *,
+        place: Path,
+        figures: Figures,
+        tell: Tell,
+        patience: int,
+        processes: Processes = ALONE,
     ) -> None:
-        self._plan, self._model, self._place, self._patience = plan, model, place, patience
-        self._figures, self._tell = figures, tell
+        self._plan, self._weights, self._place, self._patience = plan, weights, place, patience
+        self._figures, self._tell, self._processes = figures, tell, processes
 
     @property
     def best(self) -> Line | None:
@@ -52,10 +63,10 @@ class Watch(transformers.TrainerCallback):
         """Measure the model, write the line, and keep the weights if none were better."""
         assert self._plan.dev is not None
         stage, best = self._plan.stage, self.best
-        found = measure_model(self._model, self._plan.dev, tagged=stage.tags.policy == "keep")
+        found = measure_model(self._weights.model, self._plan.dev, tagged=stage.tags.policy == "keep")
         better = step > 0 and (best is None or found[MEASURE] > best[MEASURE])
         if better:
-            save_whole(self._model, self._place / f"best-{step}")
+            self._weights.save_whole(self._place / f"best-{step}")
         line = self._figures.add(
             "dev", stage.name, step, epoch=epoch, dev=self._plan.dev.name, best=better, **found
         )
@@ -73,8 +84,9 @@ class Watch(transformers.TrainerCallback):
         control.should_save = True
         if self._plan.dev is None:
             return
-        self.measure(state.global_step, self._plan.ends[state.global_step])
-        if self.finished:
+        if self._processes.main:
+            self.measure(state.global_step, self._plan.ends[state.global_step])
+        if self._processes.agree(self.finished):
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -86,6 +98,8 @@ class Watch(transformers.TrainerCallback):
                 f"the loss of stage {stage.name!r} is {logs['loss']} at step {step}; lower its lr, or set "
                 "precision = 'fp32'"
             )
+        if not self._processes.main:
+            return
         done = min(step / self._plan.epoch_steps, stage.epochs)
         line = self._figures.add(
             "loss", stage.name, step, epoch=round(done, 4), loss=logs["loss"], lr=logs["learning_rate"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from typer.testing import CliRunner
 
@@ -22,10 +25,11 @@ from pipelines import store, train_data
 from pipelines.cli import app
 from pipelines.nightly import run
 from pipelines.sinks import write_table
-from pipelines.train import FIGURES, WORK, train
+from pipelines.train import BOARD, FIGURES, LAST, WORK, train
 from rerank_core.features.render import special_tokens, split_tags
 from rerank_core.judgements import JudgementError
 from rerank_core.scoring import load_scorer
+from rerank_core.scoring.scorer import MissingEngine
 from rerank_core.text import query_id
 from rerank_core.training.curriculum import Curriculum, Stage, TagPolicy, parse_curriculum
 from rerank_core.training.parquet import GroupFile
@@ -36,6 +40,7 @@ from tests.fakes import fake
 from tests.tiny import CORPUS, DAY, Tiny, make_config, rows, write_lines
 from tests.tiny_models import write_cross_encoder
 
+ROOT = Path(__file__).parents[2]
 KEEP = {"policy": "keep", "tag_dropout": 0.2, "tag_shuffle": 0.2}
 Make = Callable[..., Curriculum]
 
@@ -307,6 +312,78 @@ def _toml(curriculum: Curriculum) -> str:
         f'runs = ["{one.runs[0]}"]\nepochs = 2\n'
         '[stages.tags]\npolicy = "keep"\ntag_dropout = 0.2\ntag_shuffle = 0.2\n'
     )
+
+
+def test_two_processes_write_one_folder(night: Night, tmp_path: Path) -> None:
+    """With adapters and event files, as torchrun starts them; the weights are those of one process."""
+    pytest.importorskip("peft", reason="needs peft: pip install 'nightrank[train]'")
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'nightrank[tensorboard]'")
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    base, config = (
+        write_cross_encoder(tmp_path / "base", initializer_range=0.05, **still),
+        tmp_path / "t.toml",
+    )
+    text = (
+        f'model = "{base}"\noutput = "one"\nmax_length = 48\nlog_steps = 1\ntensorboard = true\n'
+        f'[lora]\nr = 2\n[[stages]]\nname = "one"\nruns = ["{night.output}"]\nlr = 1e-3\nepochs = 3\naccumulation = 2\n'
+    )
+    config.write_text(text)
+    alone = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["train", "--config", str(config)])
+    assert alone.exit_code == 0, alone.output
+    config.write_text(text.replace('output = "one"', 'output = "two"'))
+    together = subprocess.run(
+        [
+            sys.executable,
+            *"-m torch.distributed.run --standalone --nproc-per-node 2 -m pipelines.cli train --config".split(),
+            str(config),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert together.returncode == 0, together.stderr
+
+    for said in (alone.output, together.stdout):
+        assert said.count("scoring.model = ") == 1
+        assert "parameters, as adapters that are merged into the model" in said
+    assert (
+        "Low-rank adapters (r = 2, alpha = 16, dropout = 0) and"
+        in (tmp_path / "two" / "README.md").read_text()
+    )
+    one, two = (
+        {
+            path.relative_to(tmp_path / name).parts[0]
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert {BOARD, "onnx", LAST} <= two
+    wanted, found = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, atol=2e-5, rtol=0, msg=name)
+    losses = [
+        [line["loss"] for line in map(json.loads, (tmp_path / name / FIGURES).read_text().splitlines()[:-1])]
+        for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    events = list((tmp_path / "two" / BOARD / "one").iterdir())
+    assert len(events) == 1
+
+
+def test_tensorboard_that_is_not_there_is_named(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name, *rest)
+    )
+    with pytest.raises(MissingEngine, match=r"pip install 'nightrank\[cpu,train,tensorboard\]'"):
+        run_training(make(tensorboard=True))
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_summary_shows_figures_and_what_was_left_out(make: Make, tmp_path: Path) -> None:

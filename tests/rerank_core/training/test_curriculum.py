@@ -54,6 +54,9 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
         (raw(stage={"loss": "mse"}), "'stages.0.loss' = 'mse': .*'bce'"),
         (raw(stage={"epochs": 1.5}), "'stages.0.epochs' = 1.5: .*integer"),
         (raw(stage={"runs": []}), "'stages.0.runs' = .*at least 1"),
+        (raw(lora={"rank": 8}), "unknown key 'lora.rank'; the nearest known one is 'lora.r'"),
+        (raw(lora={"r": 8, "target_modules": []}), "lora.target_modules.*at least 1"),
+        (raw(lora={"r": 8, "dropout": 1.0}), "'lora.dropout' = 1.0: .*less than 1"),
         (raw(stage={"negatives": {"hard": 0, "easy": 0}}), "leave nothing to tell a positive from"),
         (raw(stage={"tags": {"policy": "keep", "tag_dropout": 0.7, "tag_forge": 0.4}}), "add up to 1.1"),
         (raw(stage={"tags": {"tag_shuffle": 0.1}}), "set policy = 'keep'"),
@@ -71,6 +74,18 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
 def test_a_mistake_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_curriculum(given, name="train.toml")
+
+
+def test_adapters_are_off_and_their_layers_can_be_named() -> None:
+    assert parse_curriculum(raw()).lora.r == 0
+    found = parse_curriculum(raw(lora={"r": 8, "target_modules": ["query", "key"]})).lora
+    assert (found.alpha, found.target_modules) == (16, ("query", "key"))
+
+
+def test_a_folder_of_events_starts_from_the_file(tmp_path: Path) -> None:
+    assert parse_curriculum(raw(), base=tmp_path).tensorboard is False
+    assert parse_curriculum(raw(tensorboard=True), base=tmp_path).tensorboard is True
+    assert parse_curriculum(raw(tensorboard="logs"), base=tmp_path).tensorboard == str(tmp_path / "logs")
 
 
 def test_the_model_reads_tags_if_its_last_stage_did() -> None:

@@ -45,7 +45,7 @@ def test_a_killed_training_ends_with_the_same_weights(whole: tuple[Path, Path], 
     deaths = ["pairs", "8", "lists", "5"]
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.tiny_training", str(tmp_path), *deaths],
+        [sys.executable, "-m", "tests.tiny_training", str(tmp_path), "{}", *deaths],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

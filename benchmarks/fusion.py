@@ -1,0 +1,77 @@
+"""What each part of the fused order is worth: the weights fitted with all features, and without one at a time.
+
+    python -m benchmarks.fusion --model DIR --sets DIR/hotpotqa DIR/nq ... [--bi-encoder DIR] [--top-k 50] [--json FILE]
+
+Questions are ranked over their own candidates where they have some, else over BM25's best. Every figure is of
+questions that the weights were not fitted on (five folds), in percent: "SET/all/MAP" with every feature,
+"SET/without_FEATURE/MAP", "SET/cross_encoder/MAP" the model alone, and as many of nDCG@10. "weight_FEATURE" is the
+weight among all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks.common import parser, report
+from pipelines.fuse import fit_set
+from pipelines.judged_sets import Wanted, read_set
+from pipelines.systems import System, open_system
+from rerank_core.fusion import FEATURES, SINGLE
+from rerank_core.fusion_fit import FUSED, FitSet, Fitted, fit
+from rerank_core.scoring import load_scorer
+
+SHOWN = ("nDCG@10", "MAP")
+
+
+def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
+    """The sets as the fit wants them, and the bi-encoder's fingerprint."""
+    cheap = load_scorer(args.bi_encoder, backend="bi_encoder") if args.bi_encoder else None
+    system = System("model", "model", args.model, args.backend, alone=True)
+    opened = open_system(system, tags=["auto"], max_length=256)._replace(cheap=cheap)
+    wanted = Wanted(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
+    found = {}
+    with tempfile.TemporaryDirectory() as work:
+        for path in args.sets:
+            judged = read_set(path, wanted=wanted, work=Path(args.work or work))
+            found[judged.name] = fit_set(judged, opened)
+    return found, cheap.fingerprint if cheap else ""
+
+
+def figures_of(name: str, found: Fitted, score: str) -> dict[str, float]:
+    """A score's figures on every set, in percent."""
+    return {
+        f"{one}/{name}/{measure}": 100 * rows[score][measure]
+        for one, rows in found.figures.items()
+        for measure in SHOWN
+    }
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--model", default="", help="a cross-encoder's folder; default: the one that ships")
+    flags.add_argument("--backend", default="onnx", help="onnx, openvino or torch")
+    flags.add_argument("--bi-encoder", default="", help="a bi-encoder's folder")
+    flags.add_argument("--sets", type=Path, nargs="+", required=True, help="folders in BEIR's layout")
+    flags.add_argument("--top-k", type=int, default=50, help="candidates from BM25")
+    flags.add_argument("--max-queries", type=int, default=0, help="of a set; 0: all")
+    flags.add_argument("--work", default="", help="folder that keeps the sets' indices")
+    args = flags.parse_args()
+    sets, bi_encoder = fit_sets(args)
+    used = [name for name in FEATURES if bi_encoder or name != "bi_encoder"]
+    whole = fit(sets, features=used, bi_encoder=bi_encoder)
+    figures: dict[str, float] = {}
+    for single in SINGLE:
+        if single in used:
+            figures |= figures_of(single, whole, single)
+    figures |= figures_of("all", whole, FUSED)
+    for name in used[1:]:
+        rest = fit(sets, features=[one for one in used if one != name], bi_encoder=bi_encoder)
+        figures |= figures_of(f"without_{name}", rest, FUSED)
+    figures |= {f"weight_{name}": whole.fusion.weight(name) for name in used} | {"bias": whole.fusion.bias}
+    report(figures, args.json)
+
+
+if __name__ == "__main__":
+    main()
