@@ -81,7 +81,10 @@ def told(found: Fitted) -> dict[str, Any]:
         for name, rows in found.figures.items()
     }
     ridge = found.ridge if math.isfinite(found.ridge) else None
-    return {"ridge": ridge, "best_single": found.best_single, "questions": found.used, "figures": figures}
+    error = {name: round(value, 4) for name, value in found.error.items()}
+    return {
+        "ridge": ridge, "best_single": found.best_single, "questions": found.used, "ece": error, "figures": figures
+    }  # fmt: skip
 
 
 def _examples(by_mode: list[Scored], qrels: Qrels, *, min_relevance: int) -> list[Example]:

@@ -37,6 +37,8 @@ def print_fusion(found: Fitted, kept: Path | None) -> None:
         )
     else:
         out.print("[bold]fused[/] is of questions that its weights were not fitted on")
+    errors = ", ".join(f"{name} {100 * error:.1f}" for name, error in found.error.items())
+    out.print(f"[bold]expected calibration error[/] of the fused score, %: {errors}", soft_wrap=True)
     told = ", ".join(f"{name} {weight:+.3g}" for name, weight in weights(found.fusion).items())
     out.print(
         f"[bold]weights[/] {told}, and {found.fusion.bias:+.3g}; fitted on {found.used:,} questions",

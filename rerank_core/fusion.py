@@ -1,7 +1,7 @@
 """Fusion: the final order goes by a weighted sum of the cross-encoder's logit and of what it cannot see.
 
 The cross-encoder reads one pair at a time. It does not know how BM25 or a bi-encoder judged it, nor what the query's
-other candidates say: that the best of them names this one by its title, or that entities lead here. Weights are fitted
+other candidates say: that a good one names this one by its title, or that entities lead here. Weights are fitted
 on judged sets (`nightrank fuse`, rerank_core/fusion_fit.py) and stored beside the model as fusion.json. The sum is a
 logit too: its sigmoid is the published score. Logits of the cross-encoder, and so reuse, do not depend on it.
 """
@@ -28,8 +28,7 @@ FEATURES = (
     "cross_encoder",  # the model's logit
     "bm25",  # the document's score, standardised among the query's candidates
     "bi_encoder",  # the cosine, as it is
-    "title_in_query",  # 1 where the query holds the title
-    "named_by_best",  # 1 / the place by logit of the best candidate whose text holds this title; 0 where none does
+    "named_above",  # by how many logits a candidate whose text holds this title stands above it; see `_named_above`
     "one_hop",  # 1 where the tag HOP is 1
     "unreachable",  # 1 where no chain of entities leads from the query to it
 )
@@ -74,8 +73,7 @@ def features(group: QueryGroup) -> np.ndarray:
         [one.logit for one in known],
         _standard(group.candidates),
         _filled([one.cheap for one in known]),
-        titles.in_query(group.query.text, [one.candidate.title for one in known]),
-        _named_by_best(known),
+        _named_above(known),
         [one.tags is not None and one.tags.hop == 1 for one in known],
         [one.tags is not None and one.tags.hop == HOP_UNREACHABLE for one in known],
     )
@@ -144,10 +142,18 @@ def _filled(cosines: Sequence[float | None]) -> list[float]:
     return [mean if cosine is None else cosine for cosine in cosines]
 
 
-def _named_by_best(known: Sequence[ScoredCandidate]) -> list[float]:
+def _named_above(known: Sequence[ScoredCandidate]) -> list[float]:
+    """The largest (logit of the naming one - own logit) / place of the naming one by logit, and 0 at least.
+
+    So a weight of this between 0 and 1 draws what a good candidate names up towards it, and never beyond it.
+    """
     order = sorted(range(len(known)), key=lambda n: order_by_logit(known[n]))
     places = {n: place for place, n in enumerate(order, start=1)}
+    logits = [one.logit or 0.0 for one in known]
     found = titles.named_by(
         [one.candidate.title for one in known], [one.candidate.text for one in known], min_idf=MIN_IDF
     )
-    return [1 / min(places[n] for n in holders) if holders else 0.0 for holders in found]
+    return [
+        max([0.0, *((logits[holder] - logits[n]) / places[holder] for holder in holders)])
+        for n, holders in enumerate(found)
+    ]

@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from rerank_core import evaluation
+from rerank_core.calibration import expected_error
 from rerank_core.fusion import FEATURES, SINGLE, Fusion, FusionError
 from rerank_core.judgements import Qrels
 from rerank_core.text import fingerprint
@@ -61,6 +62,7 @@ class Fitted(NamedTuple):
     figures: dict[
         str, dict[str, Means]
     ]  # by set, then by score; "fused" on questions that its fit did not see
+    error: dict[str, float]  # expected calibration error of the fused scores by set, 0 to 1
     used: int  # questions that the fit could learn from: with candidates that are relevant and that are not
 
 
@@ -100,7 +102,8 @@ def fit(sets: Mapping[str, FitSet], *, features: Sequence[str], bi_encoder: str 
     told = {name: {s: worth[s][name] for s in worth} | {FUSED: found[name]} for name in sets}
     with_cosines = bool(weights[FEATURES.index("bi_encoder")])
     fusion = Fusion(tuple((scale * weights).tolist()), bias, bi_encoder if with_cosines else "")
-    return Fitted(fusion, ridge, best, told, sum(map(len, learnable.values())))
+    error = {name: _error(one, fusion) for name, one in sets.items()}
+    return Fitted(fusion, ridge, best, told, error, sum(map(len, learnable.values())))
 
 
 def _learnable(example: Example) -> bool:
@@ -219,6 +222,18 @@ def _mean(measured: Mapping[str, Means]) -> float:
 
 def _fold(example: Example) -> int:
     return int(fingerprint("fusion", example.query_id)[:8], 16) % FOLDS
+
+
+def _error(one: FitSet, fusion: Fusion) -> float:
+    """Of a fit that has seen these pairs; but it has one scale and one shift for thousands of them."""
+    pairs = [
+        (float(said), bool(relevant))
+        for e in one.examples
+        for said, relevant in zip(
+            expit(e.variants[0] @ np.array(fusion.weights) + fusion.bias), e.relevant, strict=True
+        )
+    ]
+    return expected_error([said for said, _ in pairs], [relevant for _, relevant in pairs])
 
 
 def _platt(sets: Mapping[str, FitSet], weights: np.ndarray) -> tuple[float, float]:

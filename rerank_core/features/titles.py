@@ -1,4 +1,4 @@
-"""Which candidates a query or the other candidates call by their titles.
+"""Which candidates the other candidates call by their titles.
 
 A question of several hops names its first passage, and that passage names the next one, of which the question says
 nothing: "the author of The Haunting" -> The Haunting -> Shirley Jackson. Titles are compared as lower-case words,
@@ -17,12 +17,6 @@ SHORTEST = 3
 """Letters of a title that is looked for; "It" and "US" stand everywhere."""
 
 _BRACKETED = re.compile(r"\s*\([^()]*\)\s*$")
-
-
-def in_query(query: str, titles: Sequence[str]) -> list[bool]:
-    """Of each title, whether the query holds it."""
-    asked = f" {normalise_text(query)} "
-    return [bool(title) and f" {title} " in asked for title in map(_plain, titles)]
 
 
 def named_by(titles: Sequence[str], texts: Sequence[str], *, min_idf: float) -> list[list[int]]:

@@ -56,11 +56,11 @@ def test_weights_are_stored_and_then_measured_as_they_will_be_served(tmp_path: P
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["path"] == str(model / FILE)
-    assert told["weights"]["named_by_best"] > 0
+    assert told["weights"]["named_above"] > 0
     fused, alone = (told["figures"]["towns"][score]["MAP"] for score in ("fused", "cross_encoder"))
     assert fused > alone + 0.1
-    assert fusion.read(model / FILE).weight("named_by_best") == pytest.approx(
-        told["weights"]["named_by_best"], abs=1e-6
+    assert fusion.read(model / FILE).weight("named_above") == pytest.approx(
+        told["weights"]["named_above"], abs=1e-6
     )
     figures = evaluate(tmp_path, towns, "--system", f"on={model}", "--system", f"off=alone:{model}")[
         "figures"

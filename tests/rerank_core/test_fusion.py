@@ -68,22 +68,25 @@ def test_the_features_of_a_group() -> None:
         "cross_encoder": [2.0, -1.0, 0.5],
         "bm25": pytest.approx([math.sqrt(2), -math.sqrt(2), 0.0]),  # mean 4 and deviation sqrt 2, of all four
         "bi_encoder": [0.5, 0.375, 0.25],  # the one that failed has the others' mean
-        "title_in_query": [1.0, 0.0, 0.0],
-        "named_by_best": [0.5, 1.0, 0.0],  # by the second best, and by the best
+        "named_above": [
+            0.0,
+            3.0,
+            0.0,
+        ],  # the best names the woman, three logits below; the town names what is above it
         "one_hop": [0.0, 1.0, 0.0],
         "unreachable": [0.0, 0.0, 1.0],
     }
 
 
 def test_the_fused_logit_is_the_weighted_sum_and_ranks() -> None:
-    fusion = weights(bias=-0.5, cross_encoder=1.0, named_by_best=4.0)
+    fusion = weights(bias=-0.5, cross_encoder=1.0, named_above=0.75)
     group = fuse(GROUP, fusion)
-    assert [one.fused for one in group.candidates] == [3.5, 2.5, None, 0.0]
+    assert [one.fused for one in group.candidates] == [1.5, 0.75, None, 0.0]
     assert [one.logit for one in group.candidates] == [2.0, -1.0, None, 0.5]  # the model's own stays
     ranked = rank(group)
     assert [one.scored.candidate.doc_id for one in ranked.candidates] == ["film", "woman", "town", "left_out"]
     scores = [score_of(one.scored, Calibration(9.0, 9.0)) for one in ranked.candidates]
-    assert scores == [sigmoid(3.5), sigmoid(2.5), sigmoid(0.0), None]  # calibrated when it was fitted
+    assert scores == [sigmoid(1.5), sigmoid(0.75), sigmoid(0.0), None]  # calibrated when it was fitted
 
 
 def test_without_tags_scores_and_candidates() -> None:
