@@ -156,7 +156,7 @@ def _calibration(config: Config) -> tuple[Calibration, dict[str, Any] | None]:
     """The model's own calibration, and what is told of it; a damaged one stops the night here."""
     if not config.scoring.calibrate:
         return UNCALIBRATED, None
-    folder = local_folder(config.scoring.model or DEFAULT_MODEL)
+    folder = local_folder(config.scoring.model or DEFAULT_MODEL, [calibration.FILE])
     try:
         return calibration.read(folder), calibration.told(folder)
     except CalibrationError as error:
@@ -166,7 +166,9 @@ def _calibration(config: Config) -> tuple[Calibration, dict[str, Any] | None]:
 def _fusion(config: Config) -> tuple[Fusion | None, dict[str, Any] | None]:
     """The weights of the final order, and what is told of them; damaged ones stop the night here."""
     wanted = config.fusion
-    path = Path(wanted.weights or local_folder(config.scoring.model or DEFAULT_MODEL) / fusion.FILE)
+    path = Path(
+        wanted.weights or local_folder(config.scoring.model or DEFAULT_MODEL, [fusion.FILE]) / fusion.FILE
+    )
     if wanted.use == "off" or (wanted.use == "auto" and not wanted.weights and not path.is_file()):
         return None, None
     try:

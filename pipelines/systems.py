@@ -12,6 +12,7 @@ from rerank_core.config import ConfigError, Tagging
 from rerank_core.fusion import Fusion, FusionError
 from rerank_core.judgements import read_run
 from rerank_core.scoring import DEFAULT_MODEL, load_scorer
+from rerank_core.scoring.model_folder import local_folder
 from rerank_core.scoring.scorer import ModelError, Scorer, reads_tags
 from rerank_core.shortcut import MODES
 
@@ -155,10 +156,10 @@ def check_bi_encoder(weights: Fusion, bi_encoder: Scorer | None, *, told: str) -
 
 
 def _weights(system: System) -> Fusion | None:
-    folder = Path(system.path) if system.path else DEFAULT_MODEL
-    if system.alone or system.backend == "bi_encoder" or not (folder / fusion.FILE).is_file():
+    if system.alone or system.backend == "bi_encoder":
         return None
+    path = local_folder(system.path or DEFAULT_MODEL, [fusion.FILE]) / fusion.FILE
     try:
-        return fusion.read(folder / fusion.FILE)
+        return fusion.read(path) if path.is_file() else None
     except FusionError as error:
         raise ModelError(f"{system.name}: {error}") from None
