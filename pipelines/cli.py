@@ -154,6 +154,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint of a training that was killed.")
     ] = False,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds", min=1, help="Train, mine with the new model, train again ...; default: the TOML's."
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="End each stage after 20 steps: to try a configuration out.")
     ] = False,
@@ -167,10 +173,11 @@ def train(
 
     show = not (quiet or as_json) and os.environ.get("RANK", "0") == "0"  # the first of several processes
     with _errors():
-        curriculum = load_curriculum(config)
-        flags = [name for name, given in (("--quick", quick),) if given]
+        curriculum = load_curriculum(config, **({"rounds": rounds} if rounds else {}))
+        told = ((f"--rounds {rounds}", rounds), ("--quick", quick))
+        flags = [name for name, given in told if given]
         with (
-            report.counter("Reading runs", unit="positives", show=show) as count,
+            report.counter("Reading and mining", unit="positives", show=show) as count,
             report_train.training(show=show) as tell,
         ):
             done = training.train(

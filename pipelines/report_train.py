@@ -21,6 +21,7 @@ from rich.table import Table
 
 from pipelines.report import LOG_EVERY_SECONDS, err, out
 from rerank_core.training.dev_set import MEASURE
+from rerank_core.training.rounds import describe
 
 if TYPE_CHECKING:
     from pipelines.train import Trained
@@ -51,6 +52,8 @@ def training(*, show: bool) -> Iterator[Callable[[Line], None]]:
                 if show and not err.is_terminal and time.monotonic() - told > LOG_EVERY_SECONDS:
                     told = time.monotonic()
                     logger.info("stage %s: step %s of %s, %s", stage, line["step"], line["steps"], loss)
+            elif line["kind"] == "mined" and show:
+                err.print(f"mined again for {stage}: {escape(describe(line))}", soft_wrap=True)
             elif line["kind"] == "dev" and show:
                 best = ", the best so far" if line["best"] else ""
                 err.print(
@@ -79,6 +82,10 @@ def print_trained(done: Trained) -> None:
             _percent(one.get(MEASURE)), _percent(one.get("first_dev_now")), _percent(one.get("forgotten")),
         )  # fmt: skip
     out.print(table)
+    rounds = [one for one in done.lines if one["kind"] == "round"]
+    if rounds:
+        measured = ", ".join(_percent(one.get(MEASURE)) or "not measured" for one in rounds)
+        out.print(f"{MEASURE} after each of {len(rounds)} rounds: {measured}; kept: round {done.round}")
     for one, data in zip(stages, done.data, strict=True):
         _print_data(one, data)
     for said in done.dev_sets:
@@ -111,6 +118,8 @@ def _print_data(line: Line, data: dict[str, Any]) -> None:
         told.append(f"{counts['negatives_left_out']:,} negatives beyond the number asked for")
     if line["unseen"]:
         told.append(f"{line['unseen']:,} examples that were never drawn")
+    if "mined" in data:
+        out.print(f"  mined again: {escape(describe(data['mined']))}", soft_wrap=True)
     if told:
         out.print(f"  [yellow]left out[/] {', '.join(told)}", soft_wrap=True)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pipelines
 from pipelines import train_data
 from pipelines.store import OutputError, lock, write_bytes
+from pipelines.train_rounds import train_rounds
 from rerank_core.features.render import with_tags
 from rerank_core.scoring.scorer import MissingEngine
 from rerank_core.training.curriculum import Curriculum, to_dict
@@ -41,10 +42,11 @@ class Trained(NamedTuple):
 
     path: str
     reads_tags: bool
-    data: list[dict[str, Any]]  # of each stage: name, source, runs and counts
+    data: list[dict[str, Any]]  # of each round's stages: name, source, runs, counts; in later rounds mined
     dev_sets: list[str]
     lines: list[Line]  # all figures
     int8_mean: float  # difference of the int8 file's logits
+    round: int  # the one whose model this is, from 1
 
 
 def train(
@@ -112,38 +114,36 @@ def _train(
     on_progress: Callable[[int], None],
 ) -> Trained | None:
     output = Path(curriculum.output)
-    files = [work / f"data-{number + 1}-{stage.name}.arrow" for number, stage in enumerate(curriculum.stages)]
-    with processes.main_first():  # the others find all of it prepared
+    with processes.main_first():
         devs, dev_sets = _read_devs(curriculum, work, quick=quick)
-        held_out = frozenset().union(*(train_data.query_ids(dev) for dev in devs.values()))
-        data = [
-            train_data.prepare(stage, path, held_out=held_out, on_progress=on_progress)
-            for stage, path in zip(curriculum.stages, files, strict=True)
-        ]
+    held_out = frozenset().union(*(train_data.query_ids(dev) for dev in devs.values()))
     steps = QUICK_STEPS if quick else 0
     figures = core.Figures(output / FIGURES, board=_board(curriculum) if processes.main else None)
-    model = core.finetune(
-        curriculum, files, devs, folder=work, figures=figures, tell=tell, max_steps=steps, processes=processes
-    )
-    if not processes.main:
+    done = train_rounds(
+        curriculum, core.finetune, devs, held_out=held_out, work=work, figures=figures, tell=tell, max_steps=steps,
+        on_progress=on_progress, processes=processes,
+    )  # fmt: skip
+    if done is None:
         return None
     package = work / "package"
     shutil.rmtree(package, ignore_errors=True)
     check = core.write_package(
-        model,
+        done.model,
         package,
-        pairs=_pairs(files[-1], tagged=curriculum.reads_tags),
+        pairs=_pairs(done.data, tagged=curriculum.reads_tags),
         reads_tags=curriculum.reads_tags,
         max_length=curriculum.max_length,
     )
     base = Path(curriculum.model).name if Path(curriculum.model).is_dir() else curriculum.model
     text = core.card(
-        curriculum, base=f"`{base}`", command=command, toml=toml, version=pipelines.__version__, data=data,
+        curriculum, base=f"`{base}`", command=command, toml=toml, version=pipelines.__version__, data=done.told,
         dev_sets=dev_sets, lines=figures.lines, check=check, max_steps=steps,
     )  # fmt: skip
     (package / "README.md").write_text(text, encoding="utf-8")
     _publish(package, output)
-    return Trained(str(output), curriculum.reads_tags, data, dev_sets, figures.lines, check.int8_mean)
+    return Trained(
+        str(output), curriculum.reads_tags, done.told, dev_sets, figures.lines, check.int8_mean, done.number
+    )
 
 
 class _Core(NamedTuple):

@@ -92,7 +92,7 @@ def prepare(
             f"{counts['groups_held_out']}); see labels and mining of the night, or lower dev_queries"
         )
     told: dict[str, Any] = {"name": stage.name, "source": stage.source, "counts": dict(counts)}
-    told["runs"] = [_told(manifest, stage.source) for _, manifest in runs]
+    told["runs"] = [_told(output, manifest, stage.source) for output, manifest in runs]
     store.write_bytes(str(record), json.dumps(told).encode())
     return told
 
@@ -129,9 +129,10 @@ def _find(output: str, run_id: str) -> Manifest:
     return manifest
 
 
-def _told(manifest: Manifest, table: str) -> dict[str, Any]:
-    """What the model card says of a run."""
+def _told(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
+    """What the model card says of a run, and where a later round finds it."""
     return {
+        "output": output,
         "run_id": manifest.run_id,
         "run_date": manifest.run_date,
         "created_at": manifest.created_at,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rerank_core.calibration import UNCALIBRATED, Calibration, score_of
@@ -34,6 +34,13 @@ class Mined(NamedTuple):
     rejected: Counter[str]
 
 
+class Judge(NamedTuple):
+    """A second opinion on a group's units: one too close to a positive is a positive that nobody labelled."""
+
+    scores: Mapping[str, float]  # by passage_id, on any scale
+    margin: float  # on that scale
+
+
 def mine(
     group: RankedGroup,
     positive_ids: frozenset[str],
@@ -41,13 +48,15 @@ def mine(
     config: Mining,
     label_source: str,
     calibration: Calibration = UNCALIBRATED,
+    judge: Judge | None = None,
 ) -> Mined:
     """Negatives for each positive of the group.
 
     Every candidate is kept, or counted under the first of these that applies: pruned (the cascade left it out, so
-    that it has no score), is_positive, positive_document (another unit of a positive's document), rank_min,
-    rank_max, max_score, min_score, absolute_margin, relative_margin, not_sampled (good, but `num_negatives` were
-    taken). Ranks are those after reranking, both ends included; scores are the published ones.
+    that it has no score), is_positive, positive_document (another unit of a positive's document), false_negative
+    (the judge puts it above the positive less its margin), rank_min, rank_max, max_score, min_score,
+    absolute_margin, relative_margin, not_sampled (good, but `num_negatives` were taken). Ranks are those after
+    reranking, both ends included; scores are the published ones.
 
     Args:
         group: ranked and not yet cut: easy negatives come from its lowest third.
@@ -55,6 +64,7 @@ def mine(
         config: the rules; `seed` decides random samples and easy negatives, the same on every worker.
         label_source: written into each negative.
         calibration: of the model whose logits these are.
+        judge: who says what is a false negative; a night asks nobody.
     """
     ranked = sorted((c for c in group.candidates if c.scored.logit is not None), key=lambda one: one.rank)
     pruned = len(group.candidates) - len(ranked)
@@ -69,7 +79,9 @@ def mine(
     rejected: Counter[str] = Counter({"pruned": pruned * len(positives)} if pruned else {})
     for positive in positives:
         verdicts = [
-            _label_rule(one, positive_ids, positive_documents) or _rule(one, positive, config, score=score)
+            _label_rule(one, positive_ids, positive_documents)
+            or _judged(one, positive, judge)
+            or _rule(one, positive, config, score=score)
             for one in ranked
         ]
         key = (str(config.seed), group.query.query_id, _id(positive))
@@ -125,6 +137,11 @@ def _label_rule(one: RankedCandidate, positive_ids: frozenset[str], documents: f
     if _id(one) in positive_ids:
         return "is_positive"
     return "positive_document" if one.scored.candidate.doc_id in documents else ""
+
+
+def _judged(one: RankedCandidate, positive: RankedCandidate, judge: Judge | None) -> str:
+    doubtful = judge and judge.scores[_id(one)] > judge.scores[_id(positive)] - judge.margin
+    return "false_negative" if doubtful else ""
 
 
 def _rule(

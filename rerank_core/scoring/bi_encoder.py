@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -136,6 +136,16 @@ class BiEncoderScorer:
         rows = self._embedder.encoder.encode(missing)
         beyond.update((text, more) for text, (_, more) in zip(missing, rows, strict=True))
         return np.array([sum(beyond[text] for text in self._prompted(pair)) for pair in pairs], np.int32)
+
+    def embed(self, texts: Sequence[str], *, side: Literal["query", "passage"]) -> np.ndarray:
+        """The vectors of queries or passages, for a search: float32, shape [len(texts), size], each of length 1.
+
+        They are not remembered.
+        """
+        prompt = self._settings.query if side == "query" else self._settings.passage
+        rows = self._embedder.encoder.encode([prompt + text for text in texts])
+        vectors = self._embed([row for row, _ in rows])
+        return np.stack(vectors).astype(np.float32) if vectors else np.empty((0, 0), np.float32)
 
     def _prompted(self, pair: tuple[str, str]) -> tuple[str, str]:
         return self._settings.query + pair[0], self._settings.passage + pair[1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rerank_core.training.curriculum import Curriculum
 from rerank_core.training.dev_set import MEASURE
 from rerank_core.training.figures import Line
 from rerank_core.training.package import Check
+from rerank_core.training.rounds import best_round, describe, of_round
 
 
 def card(
@@ -70,8 +72,9 @@ def card(
 def _data(stage: Mapping[str, Any]) -> str:
     counts = stage["counts"]
     runs = "; ".join(
-        f"{run['run_id']} of {run['run_date']} (published {run['created_at']}, labels by {run['labels']}, negatives by "
-        f"model {run['model_fingerprint'][:12]}, {run['rows']:,} rows)"
+        f"{run['run_id']} of {run['run_date']} (published {run['created_at']}, labels by {run['labels']}, "
+        + ("" if "mined" in stage else f"negatives by model {run['model_fingerprint'][:12]}, ")
+        + f"{run['rows']:,} rows)"
         for run in stage["runs"]
     )
     left_out = ", ".join(
@@ -89,6 +92,11 @@ def _data(stage: Mapping[str, Any]) -> str:
         f"{counts.get('negatives', 0):,} negatives"
         + (f"; left out: {left_out}" if left_out else "")
         + f". Runs: {runs}."
+        + (
+            f" Mined again by the model of the round before: {describe(stage['mined'])}."
+            if "mined" in stage
+            else ""
+        )
     )
 
 
@@ -102,7 +110,8 @@ def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[s
     before = next((one for one in lines if one["kind"] == "dev" and one["step"] == 0), None)
     if before:
         rows.append(f"| before | | | 0 | | {before[MEASURE]:.4f} ({before['dev']}) | | |")
-    losses = {stage.name: stage.loss for stage in curriculum.stages}
+    rounds = range(1, curriculum.rounds + 1)
+    losses = {stage.name: stage.loss for n in rounds for stage in of_round(curriculum, n, Path()).stages}
     for one in lines:
         if one["kind"] != "stage":
             continue
@@ -119,7 +128,19 @@ def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[s
     said = [f"- {one}" for one in dev_sets] or [
         "No dev set was configured, so nothing was measured or chosen by it."
     ]
-    return "\n".join(rows) + "\n\n" + "\n".join(said)
+    return "\n\n".join(["\n".join(rows), *_rounds(curriculum, lines), "\n".join(said)])
+
+
+def _rounds(curriculum: Curriculum, lines: Sequence[Line]) -> list[str]:
+    rounds = [one for one in lines if one["kind"] == "round"]
+    if not rounds:
+        return []
+    start = "the base model" if curriculum.remining.restart else "the model of the one before"
+    measured = ", ".join(f"{one['round']}: {_number(one.get(MEASURE)) or 'not measured'}" for one in rounds)
+    return [
+        f"{len(rounds)} rounds, each from {start} and with negatives mined by the one before; {MEASURE} {measured}. "
+        f"This is the model of round {best_round(lines)}; one that a dev set chose looks better on it than it is."
+    ]
 
 
 def _adapters(curriculum: Curriculum, lines: Sequence[Line]) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +27,7 @@ from rerank_core.toml import (
     read_toml,
     validate,
 )
+from rerank_core.training.remining import Remining, resolve
 
 TEACHER_LOSSES = frozenset({"margin_mse", "distil"})
 """Losses that learn from the logits that a run was published with."""
@@ -103,6 +106,30 @@ class Stage:
             )
 
 
+def check_rounds(stages: Sequence[Stage], remining: Remining) -> None:
+    """Refuse stages that cannot be mined for again.
+
+    Raises:
+        ValueError: naming the stage and the remedy.
+    """
+    judge = remining.false_negatives
+    for stage in stages:
+        if stage.source != "hard_negatives":
+            raise ValueError(
+                f"stage {stage.name!r} reads {stage.source}, which does not say what a query's positives are called; "
+                "set source = 'hard_negatives', or rounds = 1"
+            )
+        if stage.loss in TEACHER_LOSSES and (judge.judge != "teacher" or judge.backend == "bi_encoder"):
+            raise ValueError(
+                f"stage {stage.name!r} learns logits (loss = {stage.loss!r}), and in a second round these would be "
+                "the model's own; name a cross-encoder as remining.false_negatives.teacher, or set rounds = 1"
+            )
+        if re.search(r"-r[0-9]+$", stage.name):
+            raise ValueError(
+                f"stage {stage.name!r} is called as a stage of a later round will be; name it otherwise"
+            )
+
+
 @dataclass(frozen=True, config=STRICT)
 class Lora:
     """Low-rank adapters, trained in place of the weights and merged into them; r = 0: none, all weights train."""
@@ -132,12 +159,16 @@ class Curriculum:
     licence: str = ""
     tensorboard: bool | str = False
     lora: Lora = Lora()
+    rounds: Positive = 1
+    remining: Remining = Remining()
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two stages are called {name!r}; give each a name of its own")
+        if self.rounds > 1:
+            check_rounds(self.stages, self.remining)
         if self.stages[0].replay > 0:
             raise ValueError(f"stage {names[0]!r} is the first and has nothing to replay; set replay = 0.0")
         for number, stage in enumerate(self.stages):
@@ -163,14 +194,19 @@ class Curriculum:
         return stage.dev or self.dev
 
 
-def load_curriculum(path: str | Path) -> Curriculum:
+def load_curriculum(path: str | Path, **given: Any) -> Curriculum:
     """Read a training's configuration; relative paths in it start from the file's own folder.
+
+    Args:
+        path: the TOML.
+        given: fields that win over the file's.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a wrong type or value.
     """
     path = Path(path)
-    return parse_curriculum(read_toml(path, example="examples/train.toml"), base=path.parent, name=str(path))
+    raw = read_toml(path, example="examples/train.toml") | given
+    return parse_curriculum(raw, base=path.parent, name=str(path))
 
 
 def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "training") -> Curriculum:
@@ -193,6 +229,7 @@ def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "t
         dev=absolute(given.dev, base),
         tensorboard=absolute(given.tensorboard, base),
         stages=stages,
+        remining=resolve(given.remining, base),
     )
 
 

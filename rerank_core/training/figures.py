@@ -23,9 +23,10 @@ class Board(Protocol):
 class Figures:
     """Lines {"kind", "stage", "step", ...} of a file, in the order in which they came.
 
-    kind is "loss" (loss, lr, epoch), "dev" (a judged set's measures at the end of an epoch; best: it was kept) or
-    "stage" (a stage is done: its figures, and those of the first stage's set). Step 0 of the first stage is the model
-    before any training. A board is told the same.
+    kind is "loss" (loss, lr, epoch), "dev" (a judged set's measures at the end of an epoch; best: it was kept), "stage"
+    (a stage is done: its figures, and those of the first stage's set), "mined" (where a later round's negatives come
+    from) or "round" (a round is done). Step 0 of the first stage is the model before any training. A board is told the
+    same.
     """
 
     def __init__(self, path: Path, *, board: Board | None = None) -> None:
@@ -52,12 +53,18 @@ class Figures:
         """The lines of a kind, or of a stage's."""
         return [one for one in self.lines if one["kind"] == kind and stage in ("", one["stage"])]
 
+    def once(self, kind: str, stage: str, step: int, **values: Any) -> Line | None:
+        """Write a line unless the stage has one of this kind already, from before it was resumed."""
+        return None if self.of(kind, stage) else self.add(kind, stage, step, **values)
+
     def rewind(self, stage: str, step: int) -> None:
         """Forget what a stage told beyond a step: it is resumed from there."""
         kept = [
             one
             for one in self.lines
-            if one["stage"] != stage or (one["step"] <= step and one["kind"] != "stage")
+            if one["stage"] != stage
+            or one["kind"] == "mined"
+            or (one["step"] <= step and one["kind"] not in ("stage", "round"))
         ]
         if self._board and kept != self.lines:
             self._board.start(kept)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.config import Mining
-from rerank_core.mining import mine, training_pairs
+from rerank_core.mining import Judge, mine, training_pairs
 from rerank_core.ranking import rank, sigmoid
 from schemas.records import Candidate, Query, QueryGroup, RankedCandidate, RankedGroup, ScoredCandidate, Tags
 
@@ -53,7 +53,11 @@ def name(one: RankedCandidate) -> str:
 
 
 def oracle(
-    group: RankedGroup, positive_ids: frozenset[str], positive: RankedCandidate, config: Mining
+    group: RankedGroup,
+    positive_ids: frozenset[str],
+    positive: RankedCandidate,
+    config: Mining,
+    judge: Judge | None = None,
 ) -> dict[str, str]:
     """Verdict of each candidate before sampling: "" or the first rule, as documented."""
     documents = {c.scored.candidate.doc_id for c in group.candidates if name(c) in positive_ids}
@@ -65,6 +69,8 @@ def oracle(
             verdict = "is_positive"
         elif one.scored.candidate.doc_id in documents:
             verdict = "positive_document"
+        elif judge and judge.scores[name(one)] > judge.scores[name(positive)] - judge.margin:
+            verdict = "false_negative"
         elif not config.rank_min <= one.rank:
             verdict = "rank_min"
         elif config.rank_max and not one.rank <= config.rank_max:
@@ -108,7 +114,10 @@ def test_against_the_oracle(units: list[str], data: st.DataObject, config: Minin
     ranked = group(*((unit, data.draw(LOGITS)) for unit in units))
     positive_ids = frozenset(data.draw(st.lists(st.sampled_from(units), max_size=3)) if units else [])
 
-    mined = mine(ranked, positive_ids, config=config, label_source="clicks")
+    opinions = {unit: data.draw(SHARES) for unit in units}
+    judge = data.draw(st.none() | st.builds(Judge, st.just(opinions), st.sampled_from([-0.1, 0.0, 0.3])))
+
+    mined = mine(ranked, positive_ids, config=config, label_source="clicks", judge=judge)
 
     positives = [one for one in ranked.candidates if name(one) in positive_ids]
     if not positives:
@@ -116,7 +125,7 @@ def test_against_the_oracle(units: list[str], data: st.DataObject, config: Minin
         return
     rejected: Counter[str] = Counter()
     for positive in positives:
-        verdicts = oracle(ranked, positive_ids, positive, config)
+        verdicts = oracle(ranked, positive_ids, positive, config, judge)
         mine_of = [n for n in mined.negatives if n.positive == positive]
         hard = [name(n.negative) for n in mine_of if n.kept_by != "easy"]
         easy = [name(n.negative) for n in mine_of if n.kept_by == "easy"]

@@ -81,6 +81,11 @@ def test_parity_with_sentence_transformers(
     assert cosines.dtype == np.float32
     np.testing.assert_allclose(cosines, of_sentence_transformers(folder, PAIRS), atol=1e-4)
     assert cosines.std() > 0.02
+    queries = scorer.embed([query for query, _ in PAIRS], side="query")
+    passages = scorer.embed([passage for _, passage in PAIRS], side="passage")
+    assert queries.dtype == passages.dtype == np.float32
+    np.testing.assert_allclose((queries * passages).sum(1), cosines, atol=1e-5)
+    assert scorer.embed([], side="query").shape[0] == 0
 
 
 def write_onnx(folder: Path, *, pooled: bool) -> None:

@@ -21,6 +21,10 @@ def second(**fields: Any) -> dict[str, Any]:
     return raw(stages=[first, {"name": "two", "runs": ["night"], **fields}])
 
 
+def judged(**fields: Any) -> dict[str, Any]:
+    return {"remining": {"false_negatives": {"judge": "teacher", **fields}}}
+
+
 def test_three_lines_are_a_training(tmp_path: Path) -> None:
     (tmp_path / "train.toml").write_text(
         'model = "owner/base"\noutput = "model"\n[[stages]]\nname = "one"\nruns = ["../night@20260308-ab"]\n'
@@ -69,6 +73,16 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
         (raw(output="gs://bucket/model"), "not on this machine"),
         ({"model": "m", "output": "o", "stages": []}, "'stages' = .*at least 1"),
         ({"model": "m", "output": "o"}, "stages"),
+        (raw(rounds=0), "'rounds' = 0"),
+        (raw(rounds=2, stage={"source": "training_pairs"}), "'one' reads training_pairs, .* or rounds = 1"),
+        (raw(rounds=2, stage={"loss": "distil"}), "'one' learns logits .*remining.false_negatives.teacher"),
+        (raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t", backend="bi_encoder")), "a cross-encoder"),
+        (raw(rounds=2, stage={"name": "one-r2"}), "called as a stage of a later round"),
+        (raw(remining={"mining": {"enabled": False}}), "mining.enabled = false leaves nothing"),
+        (raw(remining={"mining": {"num_negative": 3}}), "the nearest known one is 'remining.mining.num_negatives'"),
+        (raw(remining={"dense": {"corpus": "c"}}), "corpus is searched by a bi-encoder"),
+        (raw(**judged()), "judge = 'teacher' needs teacher"),
+        (raw(**judged(judge="off", teacher="t")), "judge = 'off' asks no teacher"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named(given: dict[str, Any], message: str) -> None:
@@ -86,6 +100,21 @@ def test_a_folder_of_events_starts_from_the_file(tmp_path: Path) -> None:
     assert parse_curriculum(raw(), base=tmp_path).tensorboard is False
     assert parse_curriculum(raw(tensorboard=True), base=tmp_path).tensorboard is True
     assert parse_curriculum(raw(tensorboard="logs"), base=tmp_path).tensorboard == str(tmp_path / "logs")
+
+
+def test_what_rounds_need_is_asked_only_where_there_are_some(tmp_path: Path) -> None:
+    assert parse_curriculum(raw(stage={"loss": "distil"})).rounds == 1
+    taught = raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t"))
+    assert parse_curriculum(taught).rounds == 2
+    (tmp_path / "t").mkdir()
+    dense = {"model": "owner/bi", "corpus": "set/corpus.jsonl"}
+    found = parse_curriculum(raw(remining={"dense": dense, **judged(teacher="t")["remining"]}), base=tmp_path)
+    assert found.remining.false_negatives.teacher == str(tmp_path / "t")
+    assert (found.remining.dense.model, found.remining.dense.corpus) == (
+        "owner/bi",
+        str(tmp_path / "set" / "corpus.jsonl"),
+    )
+    assert parse_curriculum(to_dict(found)) == found
 
 
 def test_the_model_reads_tags_if_its_last_stage_did() -> None:

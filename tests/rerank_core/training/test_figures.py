@@ -38,8 +38,19 @@ def test_a_stage_goes_back_to_its_checkpoint_and_others_stay(tmp_path: Path) -> 
         figures.add(kind, stage, step)
 
     figures.rewind("two", 2)
+    assert figures.once("stage", "two", 2) == figures.lines[-1]
+    assert figures.once("stage", "two", 2) is None
+    figures.rewind("two", 2)
 
     kept = [(line["kind"], line["stage"], line["step"]) for line in Figures(tmp_path / "figures.jsonl").lines]
     assert kept == [("dev", "one", 4), ("stage", "one", 4), ("loss", "two", 1), ("dev", "two", 2)]
     assert figures.of("loss") == [{"kind": "loss", "stage": "two", "step": 1}]
     assert figures.of("dev", "one") == [{"kind": "dev", "stage": "one", "step": 4}]
+
+
+def test_where_negatives_come_from_stays_when_a_stage_begins_anew(tmp_path: Path) -> None:
+    figures = Figures(tmp_path / "figures.jsonl")
+    for kind in ("mined", "loss", "stage", "round"):
+        figures.add(kind, "one-r2", 0 if kind == "mined" else 3)
+    figures.rewind("one-r2", -1)
+    assert [line["kind"] for line in figures.lines] == ["mined"]
