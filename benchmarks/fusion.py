@@ -29,12 +29,13 @@ def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
     """The sets as the fit wants them, and the bi-encoder's fingerprint."""
     cheap = load_scorer(args.bi_encoder, backend="bi_encoder") if args.bi_encoder else None
     system = System("model", "model", args.model, args.backend, alone=True)
-    opened = open_system(system, tags=["auto"], max_length=256)._replace(cheap=cheap)
+    kept = Path(args.work) if args.work else None
+    opened = open_system(system, tags=["auto"], max_length=256, work=kept)._replace(cheap=cheap)
     wanted = Wanted(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
     found = {}
     with tempfile.TemporaryDirectory() as work:
         for path in args.sets:
-            judged = read_set(path, wanted=wanted, work=Path(args.work or work))
+            judged = read_set(path, wanted=wanted, work=kept or Path(work))
             found[judged.name] = fit_set(judged, opened)
     return found, cheap.fingerprint if cheap else ""
 

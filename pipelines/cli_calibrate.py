@@ -25,7 +25,7 @@ def calibrate(
     ] = False,
     max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens that a model reads.")] = 256,
     max_queries: Annotated[int, typer.Option("--max-queries", min=0, help="Queries of a set; 0: all.")] = 0,
-    work: Annotated[Path | None, typer.Option("--work", help="Folder that keeps the sets' indices.")] = None,
+    work: Annotated[Path | None, typer.Option("--work", help="Folder that keeps indices and scores.")] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the reliability here, before and after.")
     ] = None,
@@ -46,7 +46,7 @@ def calibrate(
     check_targets(plot)
     (system,) = parse([f"{backend}:{model}" if backend else model])
     # Fusion weights, where there are some, bring a calibration of their own.
-    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length)
+    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length, work=work)
     wanted = Wanted(split, "document", own, top_k=top_k, max_queries=max_queries)
     shown = not (quiet or as_json)
     with index_folder(work) as folder, report.counter("Scoring", unit="pairs", show=shown) as count:

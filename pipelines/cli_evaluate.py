@@ -66,7 +66,8 @@ def evaluate(
         str, typer.Option("--qrels", help="Of the night: documents, or at --level unit sentences.")
     ] = "",
     work: Annotated[
-        Path | None, typer.Option("--work", help="Folder that keeps the sets' indices for the next time.")
+        Path | None,
+        typer.Option("--work", help="Folder that keeps the sets' indices, and scores, for the next time."),
     ] = None,
     per_query: Annotated[
         Path | None, typer.Option("--per-query", help="A row a set, system and query: .parquet or .jsonl.")
@@ -91,7 +92,9 @@ def evaluate(
     evaluation_files.check_targets(per_query, json_file)
     modes = tags or ["auto"]
     cheap = load_scorer(bi_encoder, backend="bi_encoder", max_length=max_length) if bi_encoder else None
-    systems = [open_system(one, tags=modes, max_length=max_length, bi_encoder=cheap) for one in named]
+    systems = [
+        open_system(one, tags=modes, max_length=max_length, bi_encoder=cheap, work=work) for one in named
+    ]
     grades = {name: grade(min_relevance or (), name) for name in (*(path.name for path in paths), "night")}
     wanted = Wanted(split, level, own, own_only, top_k, max_queries)
     nights = []

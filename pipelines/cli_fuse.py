@@ -30,7 +30,7 @@ def fuse(
     ] = None,
     max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens that a model reads.")] = 256,
     max_queries: Annotated[int, typer.Option("--max-queries", min=0, help="Queries of a set; 0: all.")] = 0,
-    work: Annotated[Path | None, typer.Option("--work", help="Folder that keeps the sets' indices.")] = None,
+    work: Annotated[Path | None, typer.Option("--work", help="Folder that keeps indices and scores.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: Annotated[
@@ -45,7 +45,7 @@ def fuse(
     from rerank_core.scoring import load_scorer
 
     (system,) = parse([f"{backend}:{model}" if backend else model])
-    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length)
+    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length, work=work)
     cheap = load_scorer(bi_encoder, backend="bi_encoder", max_length=max_length) if bi_encoder else None
     opened = opened._replace(cheap=cheap)
     wanted = Wanted(split, "document", own, top_k=top_k, max_queries=max_queries)

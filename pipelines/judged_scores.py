@@ -60,9 +60,7 @@ def scored(groups: Sequence[QueryGroup], one: Opened, *, on_scored: Count) -> It
     else:
         found, failed = _logits(groups, one, tagged=False, on_scored=on_scored)
         for mode in one.modes:
-            yield Scored(
-                mode, [retag(g, mode=mode) for g in found] if one.modes != ("none",) else found, failed
-            )
+            yield Scored(mode, [retag(group, mode=mode) for group in found], failed)
 
 
 def fused(groups: Sequence[QueryGroup], one: Opened) -> list[QueryGroup]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pipelines.kept_scores import KeptScorer
 from rerank_core import fusion
 from rerank_core.config import ConfigError, Tagging
 from rerank_core.fusion import Fusion, FusionError
@@ -100,7 +101,12 @@ def _engine_for(folder: Path) -> str:
 
 
 def open_system(
-    system: System, *, tags: Sequence[str], max_length: int, bi_encoder: Scorer | None = None
+    system: System,
+    *,
+    tags: Sequence[str],
+    max_length: int,
+    bi_encoder: Scorer | None = None,
+    work: Path | None = None,
 ) -> Opened:
     """Load a system.
 
@@ -109,6 +115,7 @@ def open_system(
         tags: "auto" (as the model or its fusion says; where one reads tags, every mode), or modes of the shortcut.
         max_length: longest input of a model in tokens.
         bi_encoder: for fusion weights that were fitted with it.
+        work: folder that keeps the scores of models for the next time; None: they are not kept.
 
     Raises:
         ConfigError: no such mode, or a setting that the model's backend does not have.
@@ -127,6 +134,8 @@ def open_system(
         raise ModelError(f"{system.name}: {error}") from error
     except ValueError as error:  # a setting that makes no sense to the backend
         raise ConfigError(f"{system.name}: {error}") from error
+    if work:
+        scorer = KeptScorer(scorer, work)
     weights = _weights(system)
     served = MODES if reads_tags(scorer, Tagging()) or (weights and weights.reads_tags) else ("none",)
     chosen = [one for mode in tags for one in (served if mode == "auto" else (mode,))]
