@@ -20,6 +20,8 @@ class TrainSet(NamedTuple):
     questions: int  # drawn at most
     pseudo: int  # passages of its corpus that are asked for a pseudo-query
     same_title: bool = False  # see data.sample_negatives
+    positives: int = 2  # of a question, at most
+    draws: int = 1  # groups a positive, each with negatives of its own
 
 
 class DevSet(NamedTuple):
@@ -32,11 +34,11 @@ class DevSet(NamedTuple):
 
 
 TRAIN = {
-    "hotpotqa": TrainSet(610, 500),
-    "musique": TrainSet(288, 300),
-    "nq": TrainSet(1100, 300),
-    "squad": TrainSet(1100, 300),
-    "policyqa": TrainSet(500, 350, same_title=True),
+    "hotpotqa": TrainSet(610, 600, draws=2),
+    "musique": TrainSet(188, 500, positives=4, draws=2),
+    "nq": TrainSet(1500, 400),
+    "squad": TrainSet(1800, 500),
+    "policyqa": TrainSet(700, 600, same_title=True),
 }
 DEV = {
     "hotpotqa": DevSet(200, 10),
@@ -47,6 +49,8 @@ DEV = {
     "nfcorpus": DevSet(60, 100),
     "trec_dl19": DevSet(0, 100, relevant=2),
 }
+KEPT_APART = {"musique"}
+"""Sets whose dev questions have no candidates of their own: the train questions that do are measured, not learned."""
 HELD_OUT, HELD_OUT_DEPTH = 40, 15  # train questions a set for choosing, and candidates of each
 
 
@@ -64,10 +68,17 @@ def groups_of(
     chosen = sorted(questions, key=lambda q: fingerprint(str(seed), q.query_id))[: spec.questions]
     ranked = search(index, labelled, [q.text for q in chosen], top_k=100)
     return [
-        group
+        group._replace(group_id=f"{group.group_id}/{draw}")
         for question, found in zip(chosen, ranked, strict=True)
+        for draw in range(spec.draws)
         for group in data.build_groups(
-            labelled.name, question, found, labelled.corpus, same_title=spec.same_title, seed=seed
+            labelled.name,
+            question,
+            found,
+            labelled.corpus,
+            same_title=spec.same_title,
+            max_positives=spec.positives,
+            seed=seed + draw,
         )
     ]
 
@@ -180,6 +191,8 @@ def prepare(
         if spec.same_title:
             labelled = labelled._replace(questions=data.share_positives(labelled.questions))
         index = open_index(folder / name, work / "index")
+        if name in KEPT_APART:
+            labelled = labelled._replace(questions=tuple(q for q in labelled.questions if not q.candidates))
         kept, out = data.hold_out(labelled.questions, count=4 if quick else HELD_OUT, seed=seed)
         out = sorted(out, key=lambda q: fingerprint(q.query_id))[: 4 if quick else HELD_OUT]
         if spec.same_title:

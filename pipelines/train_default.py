@@ -1,12 +1,11 @@
-"""Trains, exports and measures the model that ships with Nightrank.
+"""Trains and exports the model that ships with Nightrank; `nightrank evaluate` and `fuse` do the rest.
 
-    python -m pipelines.train_default --data DIR --base WEIGHTS_DIR --out DIR [--minutes 45] [--seed 7] [--json FILE]
+    python -m pipelines.train_default --data DIR --base WEIGHTS_DIR --out DIR [--minutes 65] [--seed 7] [--json FILE]
 
-DATA holds the sets in BEIR's layout (hotpotqa, musique, nq, squad, policyqa to train; their dev splits, nfcorpus
-and trec_dl19 to measure, never to train or choose by). WEIGHTS_DIR holds all-MiniLM-L6-v2. OUT gets model/ (the
-folder to ship), checkpoints/ (safetensors), an index a set, and log.jsonl. `--quick` runs everything on a few
-queries. Traded: one short run on two CPU cores, so breadth comes from the weights it starts from (see
-rerank_core/training/model.py), not from the data.
+DATA holds the sets in BEIR's layout (hotpotqa, musique, nq, squad, policyqa: their train splits alone, some questions
+of which are held out to choose by). WEIGHTS_DIR holds all-MiniLM-L6-v2. OUT gets model/ (the folder to ship),
+checkpoints/ (safetensors) and an index a set. `--quick` runs everything on a few queries. Traded: one short run on two
+CPU cores, so breadth comes from the weights it starts from (see rerank_core/training/model.py), not from the data.
 """
 
 from __future__ import annotations
@@ -23,17 +22,16 @@ import numpy as np
 import torch
 from transformers import BertConfig
 
-from pipelines.default_sets import dev_sets, prepare
+from pipelines.default_sets import prepare
 from rerank_core.features.render import passage_text, special_tokens
 from rerank_core.scoring.onnx import OnnxScorer
 from rerank_core.training import data, evaluate, export, trainer
 from rerank_core.training.data import TrainingGroup
-from rerank_core.training.evaluate import EvaluationSet, Quality
+from rerank_core.training.evaluate import EvaluationSet
 from rerank_core.training.model import ModelSpec, PairModel, load_model
 
 MAX_LENGTH = 256  # tokens a pair, outside training
 BLENDS = (0.7, 1.0)
-TAGGED_QUERIES = 40  # of each dev set, for tags and fp32: enough for a gap, and affordable
 
 
 def log(message: str) -> None:
@@ -61,7 +59,7 @@ def batch_stream(
     while True:
         made = data.batches(groups, size=spec.groups, epoch=epoch, seed=spec.seed, length=_length)
         for chosen in made:
-            batch = trainer.Batch([], [], [], [])
+            batch = trainer.Batch([], [], [], [], [])
             vectors.add(texts_in(chosen))
             for group in chosen:
                 mode = data.tag_mode(group.group_id, epoch=epoch, seed=spec.seed)
@@ -72,9 +70,9 @@ def batch_stream(
                 batch.sizes.append(len(group.passages))
                 cosines = evaluate.cosine_scores(vectors)(group.query, group.passages)
                 batch.teacher.append((20 * cosines).astype(np.float32))
-                batch.gold.append(
-                    spec.pseudo_gold_weight if group.kind.startswith("pseudo:") else spec.gold_weight
-                )
+                made_up = group.kind.startswith("pseudo:")
+                batch.gold.append(spec.pseudo_gold_weight if made_up else spec.gold_weight)
+                batch.taught.append(spec.pseudo_teacher_weight if made_up else spec.teacher_weight)
             yield batch
         epoch += 1
 
@@ -119,37 +117,6 @@ def choose_blend(
     best = max(found, key=lambda share: (found[share]["mean"], share))
     model.load_state_dict(trainer.blend(start, end, best))
     return {"chosen_share": best, "ndcg_10": {str(share): row for share, row in found.items()}}
-
-
-Figures = dict[str, dict[str, Quality]]
-
-
-def dev_figures(
-    sets: Sequence[EvaluationSet], int8: Path, fp32: Path, *, vectors: Vectors
-) -> tuple[Figures, Figures]:
-    """(all queries: BM25, bi-encoder, int8 without tags; the first few: int8 in each tag mode, fp32)."""
-    quantised, full = scorer(int8), scorer(fp32)
-    systems = {
-        "BM25": evaluate.bm25_scores,
-        "bi-encoder": evaluate.cosine_scores(vectors),
-        "int8 plain": evaluate.remembered(evaluate.model_scores(quantised, mode="plain")),
-    }
-    few = {
-        "bi-encoder": systems["bi-encoder"],
-        "fp32 plain": evaluate.model_scores(full, mode="plain"),
-        "int8 plain": systems["int8 plain"],
-        "int8 true tags": evaluate.model_scores(quantised, mode="true"),
-        "int8 shuffled tags": evaluate.model_scores(quantised, mode="shuffled"),
-    }
-    main: Figures = {}
-    gaps: Figures = {}
-    for judged in sets:
-        main[judged.name] = {name: evaluate.measure(scores, judged) for name, scores in systems.items()}
-        log(f"{judged.name}, {len(judged.queries)} queries: {main[judged.name]}")
-        small = judged._replace(queries=judged.queries[:TAGGED_QUERIES])
-        gaps[judged.name] = {name: evaluate.measure(scores, small) for name, scores in few.items()}
-        log(f"{judged.name}, first {len(small.queries)}: {gaps[judged.name]}")
-    return main, gaps
 
 
 def fit(
@@ -202,9 +169,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--ordinary", action="store_true", help="start as an ordinary BERT classifier, to compare"
     )
-    parser.add_argument("--no-dev", action="store_true", help="stop before the dev sets")
-    parser.add_argument("--weights", type=Path, help="safetensors to export and measure, instead of training")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--gate", type=float, default=ModelSpec().gate, help="where the gates start")
+    parser.add_argument("--weights", type=Path, help="safetensors to export, instead of training")
+    parser.add_argument("--json", type=Path, help="where to write how it went")
     args = parser.parse_args(argv)
     args.minutes = min(args.minutes, 0.5) if args.quick else args.minutes
     return args
@@ -216,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer, pieces = trainer.extend_tokenizer(args.base, special_tokens())
-    spec = ModelSpec(closed_layers=0, biencoder_start=False) if args.ordinary else ModelSpec()
+    spec = ModelSpec(closed_layers=0, biencoder_start=False) if args.ordinary else ModelSpec(gate=args.gate)
     model = load_model(args.base, spec=spec, new_tokens=pieces)
     teacher = load_model(args.base, spec=ModelSpec(), new_tokens=pieces)
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -237,13 +204,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     report["held_out"] = choose_blend(model, write, start=start, held=held)
     trainer.save_weights(model, args.out / "checkpoints" / "chosen.safetensors")
     log(f"exported {write('model')}")
-    if not args.no_dev:
-        sets = dev_sets(args.data, args.out, quick=args.quick)
-        vectors = Vectors(teacher, tokenizer, max_length=MAX_LENGTH)
-        vectors.add(evaluate.texts_of(sets))
-        whole, few = dev_figures(sets, args.out / "model", args.out / "model_fp32", vectors=vectors)
-        report |= {"dev": whole, "dev_first_queries": few}
-        print(evaluate.as_markdown(whole), evaluate.as_markdown(few), sep="\n\n", flush=True)
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

@@ -61,11 +61,6 @@ def measure(scores: Scores, judged: EvaluationSet) -> Quality:
     return Quality(*(round(found[name], 6) for name in ("nDCG@10", "MAP", "MRR@10")))
 
 
-def bm25_scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
-    """The order in which the candidates came."""
-    return -np.arange(len(passages), dtype=np.float32)
-
-
 def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
     """Cosine of unit `vectors`, text -> float32 [hidden], of the query and of title and text together."""
 
@@ -85,31 +80,3 @@ def model_scores(score: PairScores, *, mode: str) -> Scores:
         return score(rendered(query, passages, shown_tags(query, passages, mode=mode, key=query)))
 
     return scores
-
-
-def remembered(scores: Scores) -> Scores:
-    """`scores`, computed once for each query; for repeated measurement over the same candidates."""
-    known: dict[str, np.ndarray] = {}
-
-    def looked_up(query: str, passages: Sequence[Passage]) -> np.ndarray:
-        if query not in known:
-            known[query] = scores(query, passages)
-        return known[query]
-
-    return looked_up
-
-
-def texts_of(sets: Sequence[EvaluationSet]) -> set[str]:
-    """Every text whose vector `cosine_scores` will ask for."""
-    queries = {q.text for s in sets for q in s.queries}
-    return queries | {passage_text(p.title, p.text) for s in sets for q in s.queries for p in q.candidates}
-
-
-def as_markdown(figures: Mapping[str, Mapping[str, Quality]]) -> str:
-    """A table of set x system, each cell nDCG@10 / MAP / MRR@10 in percent."""
-    systems = list(dict.fromkeys(system for row in figures.values() for system in row))
-    lines = ["| | " + " | ".join(systems) + " |", "|---" * (len(systems) + 1) + "|"]
-    for name, row in figures.items():
-        cells = (" / ".join(f"{100 * v:.1f}" for v in row[s]) if s in row else "-" for s in systems)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -31,7 +31,7 @@ class ModelSpec(NamedTuple):
     """What of the bi-encoder is kept, and how the rest starts."""
 
     closed_layers: int = 3  # from below: no attention between query and passage, and frozen
-    gate: float = -3.0  # what is added to attention logits between query and passage, at the start
+    gate: float = -2.0  # what is added to attention logits between query and passage, at the start
     biencoder_start: bool = True  # False: an ordinary BERT classifier, gates open, first-token head only
     cosine_scale: float = 20.0  # as all-MiniLM-L6-v2 was trained
 

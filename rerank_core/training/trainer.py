@@ -33,7 +33,8 @@ class TrainSpec(NamedTuple):
     max_length: int = 128
     gold_weight: float = 1.0  # listwise cross-entropy on the positive
     pseudo_gold_weight: float = 0.3  # the same, for pseudo-queries
-    teacher_weight: float = 1.0  # KL to the teacher's distribution over the group
+    teacher_weight: float = 0.3  # KL to the teacher's distribution over the group
+    pseudo_teacher_weight: float = 1.0  # the same, for pseudo-queries
     level_weight: float = 0.1  # BCE, so that a sigmoid of the logit means something
     seed: int = 7
 
@@ -45,6 +46,7 @@ class Batch(NamedTuple):
     sizes: list[int]  # pairs a group; the positive stands first
     teacher: list[np.ndarray]  # float32 [size] a group: the teacher's logits
     gold: list[float]  # weight of the gold label a group
+    taught: list[float]  # weight of the teacher's distribution a group
 
 
 def extend_tokenizer(
@@ -83,18 +85,20 @@ def encode(tokenizer: Any, pairs: Sequence[Rendered], *, max_length: int) -> dic
 def loss(logits: torch.Tensor, batch: Batch, spec: TrainSpec) -> dict[str, torch.Tensor]:
     """The three losses of a batch, each a mean over its groups, and "total", their weighted sum."""
     gold, teacher, level = [], [], []
-    for group, taught, weight in zip(logits.split(batch.sizes), batch.teacher, batch.gold, strict=True):
+    for group, taught, weight, share in zip(
+        logits.split(batch.sizes), batch.teacher, batch.gold, batch.taught, strict=True
+    ):
         log_share = group.log_softmax(0)
         gold.append(-weight * log_share[0])
         target = torch.from_numpy(taught).softmax(0)
-        teacher.append(functional.kl_div(log_share, target, reduction="sum"))
+        teacher.append(share * functional.kl_div(log_share, target, reduction="sum"))
         label = torch.zeros_like(group)
         label[0] = 1.0
         level.append(weight * functional.binary_cross_entropy_with_logits(group, label))
     parts = {
         name: torch.stack(v).mean() for name, v in (("gold", gold), ("teacher", teacher), ("level", level))
     }
-    weights = {"gold": 1.0, "teacher": spec.teacher_weight, "level": spec.level_weight}
+    weights = {"gold": 1.0, "teacher": 1.0, "level": spec.level_weight}
     return parts | {"total": sum(weights[name] * value for name, value in parts.items())}
 
 

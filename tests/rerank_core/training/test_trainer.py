@@ -92,8 +92,8 @@ def test_training_lifts_the_positive_and_leaves_frozen_parts(ready, tmp_path):
     tokenizer, load = ready
     model = load()
     frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
-    batch = trainer.Batch(PAIRS, [4], [np.zeros(4, dtype=np.float32)], [1.0])
-    spec = trainer.TrainSpec(minutes=0.05, learning_rate=1e-3, teacher_weight=0.0)
+    batch = trainer.Batch(PAIRS, [4], [np.zeros(4, dtype=np.float32)], [1.0], [0.0])
+    spec = trainer.TrainSpec(minutes=0.05, learning_rate=1e-3)
     seen = []
     facts = trainer.train(
         model, iter(lambda: batch, None), tokenizer=tokenizer, spec=spec, on_step=seen.append
@@ -108,14 +108,13 @@ def test_training_lifts_the_positive_and_leaves_frozen_parts(ready, tmp_path):
 
 
 def test_loss_by_hand():
-    batch = trainer.Batch(PAIRS[:2], [2], [np.array([0.0, 0.0], dtype=np.float32)], [1.0])
-    parts = trainer.loss(
-        torch.tensor([0.0, 0.0]), batch, trainer.TrainSpec(teacher_weight=1.0, level_weight=0.1)
-    )
+    batch = trainer.Batch(PAIRS[:2], [2], [np.array([0.0, np.log(3)], dtype=np.float32)], [1.0], [0.5])
+    parts = trainer.loss(torch.tensor([0.0, 0.0]), batch, trainer.TrainSpec(level_weight=0.1))
     half = float(np.log(2))
+    taught = half + 0.25 * np.log(0.25) + 0.75 * np.log(0.75)  # KL of (1/4, 3/4) from (1/2, 1/2)
     assert parts["gold"].item() == pytest.approx(half)
-    assert parts["teacher"].item() == pytest.approx(0.0, abs=1e-7)
-    assert parts["total"].item() == pytest.approx(1.1 * half)
+    assert parts["teacher"].item() == pytest.approx(0.5 * taught)
+    assert parts["total"].item() == pytest.approx(1.1 * half + 0.5 * taught)
 
 
 @pytest.mark.parametrize(
