@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rerank_core.calibration import Calibration, score_of
 from rerank_core.fusion import FEATURES, FILE, Fusion, FusionError, features, fuse, read, told, write
 from rerank_core.ranking import rank, sigmoid
+from rerank_core.scoring import DEFAULT_MODEL
 from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate, Tags
 
 QUERY = Query("q", "who wrote The Haunting", 1, 0, ())
@@ -146,3 +147,11 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, content: str | No
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
     write(tmp_path / FILE, weights(cross_encoder=1 / 3), told={})
     assert json.loads((tmp_path / FILE).read_text())["weights"]["cross_encoder"] == 0.333333
+
+
+def test_the_shipped_weights_need_nothing_that_is_not_shipped() -> None:
+    shipped = read(DEFAULT_MODEL / FILE)
+    assert shipped.bi_encoder == ""
+    assert shipped.weight("bi_encoder") == 0
+    assert shipped.weight("cross_encoder") > 0
+    assert 0 < shipped.weight("named_above") < 1  # nothing is lifted beyond what names it
