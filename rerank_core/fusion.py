@@ -145,7 +145,8 @@ def _filled(cosines: Sequence[float | None]) -> list[float]:
 def _named_above(known: Sequence[ScoredCandidate]) -> list[float]:
     """The largest (logit of the naming one - own logit) / place of the naming one by logit, and 0 at least.
 
-    So a weight of this between 0 and 1 draws what a good candidate names up towards it, and never beyond it.
+    So a weight that is not above the logit's draws what a good candidate names up towards it, and by itself never
+    beyond it.
     """
     order = sorted(range(len(known)), key=lambda n: order_by_logit(known[n]))
     places = {n: place for place, n in enumerate(order, start=1)}
