@@ -19,20 +19,22 @@ import numpy as np
 
 from rerank_core.features import titles
 from rerank_core.features.hop import MIN_IDF
-from rerank_core.ranking import order_by_logit
 from schemas.records import HOP_UNREACHABLE, QueryGroup, ScoredCandidate
 
 FILE = "fusion.json"
 
 FEATURES = (
     "cross_encoder",  # the model's logit
-    "bm25",  # the document's score, standardised among the query's candidates
+    "bm25",  # the document's score, standardised among the query's candidates, and at most OUTLIER from 0
     "bi_encoder",  # the cosine, as it is
     "named_above",  # by how many logits a candidate whose text holds this title stands above it; see `_named_above`
     "one_hop",  # 1 where the tag HOP is 1
     "unreachable",  # 1 where no chain of entities leads from the query to it
 )
 """What is summed. The tags' two are 0 for all where nothing was tagged."""
+
+OUTLIER = 2.0
+"""Deviations beyond which one more tells nothing: how far BM25's best stand out is a matter of how people ask."""
 
 OF_TAGS = frozenset({"one_hop", "unreachable"})
 SINGLE = ("cross_encoder", "bm25", "bi_encoder")
@@ -125,12 +127,12 @@ def write(path: Path, fusion: Fusion, *, told: dict[str, Any]) -> Path:
 
 
 def _standard(candidates: Sequence[ScoredCandidate]) -> list[float]:
-    """BM25's scores with mean 0 and deviation 1 among all candidates, of those that have a logit."""
+    """BM25's scores with mean 0 and deviation 1 among all candidates, of those that have a logit; without outliers."""
     scores = [one.candidate.bm25_score for one in candidates]
     mean = math.fsum(scores) / max(1, len(scores))
     spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / max(1, len(scores)))
     return [
-        (one.candidate.bm25_score - mean) / spread if spread > 0 else 0.0
+        min(OUTLIER, max(-OUTLIER, (one.candidate.bm25_score - mean) / spread)) if spread > 0 else 0.0
         for one in candidates
         if one.logit is not None
     ]
@@ -143,18 +145,15 @@ def _filled(cosines: Sequence[float | None]) -> list[float]:
 
 
 def _named_above(known: Sequence[ScoredCandidate]) -> list[float]:
-    """The largest (logit of the naming one - own logit) / place of the naming one by logit, and 0 at least.
+    """By how many logits the best candidate whose text holds this one's title stands above it; 0 where none does.
 
-    So a weight that is not above the logit's draws what a good candidate names up towards it, and by itself never
+    So a weight that is not above the logit's draws what a better candidate names up towards it, and by itself never
     beyond it.
     """
-    order = sorted(range(len(known)), key=lambda n: order_by_logit(known[n]))
-    places = {n: place for place, n in enumerate(order, start=1)}
     logits = [one.logit or 0.0 for one in known]
     found = titles.named_by(
         [one.candidate.title for one in known], [one.candidate.text for one in known], min_idf=MIN_IDF
     )
     return [
-        max([0.0, *((logits[holder] - logits[n]) / places[holder] for holder in holders)])
-        for n, holders in enumerate(found)
+        max([0.0, *(logits[holder] - logits[n] for holder in holders)]) for n, holders in enumerate(found)
     ]

@@ -62,12 +62,6 @@ def _bm25_order(one: ScoredCandidate) -> tuple[int, str, int, str]:
     return one.candidate.bm25_rank, *_place_in_document(one)
 
 
-def order_by_logit(one: ScoredCandidate) -> tuple[float, float, str, int, str]:
-    """A key that sorts candidates by the model's logit, best first, ties as in the final order."""
-    assert one.logit is not None
-    return -one.logit, -one.candidate.bm25_score, *_place_in_document(one)
-
-
 def final_logit(one: ScoredCandidate) -> float | None:
     """The logit that decides a candidate's place; None for one that the cascade left out."""
     return one.logit if one.fused is None else one.fused

@@ -79,6 +79,14 @@ def test_the_features_of_a_group() -> None:
     }
 
 
+def test_an_outlier_of_bm25_counts_no_more_than_two_deviations() -> None:
+    group = QueryGroup(
+        QUERY, (*(scored(f"d{n}", 0.0, bm25=1.0) for n in range(20)), scored("far", 0.0, bm25=90.0))
+    )
+    found = features(group)[:, FEATURES.index("bm25")]
+    assert (found[-1], found[0]) == (2.0, pytest.approx(-(20**-0.5)))
+
+
 def test_the_fused_logit_is_the_weighted_sum_and_ranks() -> None:
     fusion = weights(bias=-0.5, cross_encoder=1.0, named_above=0.75)
     group = fuse(GROUP, fusion)
@@ -154,4 +162,6 @@ def test_the_shipped_weights_need_nothing_that_is_not_shipped() -> None:
     assert shipped.bi_encoder == ""
     assert shipped.weight("bi_encoder") == 0
     assert shipped.weight("cross_encoder") > 0
-    assert 0 < shipped.weight("named_above") <= shipped.weight("cross_encoder")  # none is lifted beyond what names it
+    assert (
+        0 < shipped.weight("named_above") <= shipped.weight("cross_encoder")
+    )  # none is lifted beyond what names it
