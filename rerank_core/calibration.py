@@ -48,7 +48,7 @@ class Calibration:
         if after in (0, len(self.knots)):
             return self.knots[min(after, len(self.knots) - 1)][1]
         (x0, y0), (x1, y1) = self.knots[after - 1], self.knots[after]
-        return y0 + (y1 - y0) * (logit - x0) / (x1 - x0)
+        return min(y1, y0 + (y1 - y0) * (logit - x0) / (x1 - x0))  # rounding may pass the knot by a bit
 
 
 UNCALIBRATED = Calibration()

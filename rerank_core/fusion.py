@@ -25,7 +25,7 @@ FILE = "fusion.json"
 
 FEATURES = (
     "cross_encoder",  # the model's logit
-    "bm25",  # the document's score, standardised among the query's candidates, and at most OUTLIER from 0
+    "bm25",  # the document's score, standardised among the query's candidates and bent to stay within OUTLIER
     "bi_encoder",  # the cosine, as it is
     "named_above",  # by how many logits a candidate whose text holds this title stands above it; see `_named_above`
     "one_hop",  # 1 where the tag HOP is 1
@@ -34,7 +34,7 @@ FEATURES = (
 """What is summed. The tags' two are 0 for all where nothing was tagged."""
 
 OUTLIER = 2.0
-"""Deviations beyond which one more tells nothing: how far BM25's best stand out is a matter of how people ask."""
+"""Deviations that no score of BM25's exceeds, however far it stands out, which is a matter of how people ask."""
 
 OF_TAGS = frozenset({"one_hop", "unreachable"})
 SINGLE = ("cross_encoder", "bm25", "bi_encoder")
@@ -127,12 +127,12 @@ def write(path: Path, fusion: Fusion, *, told: dict[str, Any]) -> Path:
 
 
 def _standard(candidates: Sequence[ScoredCandidate]) -> list[float]:
-    """BM25's scores with mean 0 and deviation 1 among all candidates, of those that have a logit; without outliers."""
+    """BM25's scores with mean 0 and deviation 1 among all candidates, then bent; of those that have a logit."""
     scores = [one.candidate.bm25_score for one in candidates]
     mean = math.fsum(scores) / max(1, len(scores))
     spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / max(1, len(scores)))
     return [
-        min(OUTLIER, max(-OUTLIER, (one.candidate.bm25_score - mean) / spread)) if spread > 0 else 0.0
+        OUTLIER * math.tanh((one.candidate.bm25_score - mean) / spread / OUTLIER) if spread > 0 else 0.0
         for one in candidates
         if one.logit is not None
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def test_a_fused_night_ranks_by_the_weights_and_reuses_the_logits(
         spread = (sum((score - mean) ** 2 for score in scores) / len(scores)) ** 0.5 or 1.0
         for row in own:
             assert row["logit"] == before[row["query_id"], row["passage_id"]]["logit"]
-            wanted = row["logit"] - 3 * (row["bm25_score"] - mean) / spread - 2 * (row["hop"] == -1) - 0.5
+            bm25 = 2 * math.tanh((row["bm25_score"] - mean) / spread / 2)
+            wanted = row["logit"] - 3 * bm25 - 2 * (row["hop"] == -1) - 0.5
             assert row["fused_logit"] == pytest.approx(wanted, abs=1e-4)
             assert row["score"] == pytest.approx(sigmoid(row["fused_logit"]), abs=1e-6)
         assert [row["fused_logit"] for row in own] == sorted(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rerank_core import calibration
@@ -43,6 +43,7 @@ def test_as_it_stands_it_is_the_sigmoid(logit: float) -> None:
 
 
 @given(LOGITS, LOGITS)
+@example(4.0, 5.0)  # the last knot, and beyond it
 def test_probabilities_rise(one: float, other: float) -> None:
     low, high = sorted((one, other))
     for held in (UNCALIBRATED, Calibration(0.3, 2.0), STEPS):

@@ -67,7 +67,9 @@ def test_the_features_of_a_group() -> None:
     found = dict(zip(FEATURES, features(GROUP).T.tolist(), strict=True))
     assert found == {
         "cross_encoder": [2.0, -1.0, 0.5],
-        "bm25": pytest.approx([math.sqrt(2), -math.sqrt(2), 0.0]),  # mean 4 and deviation sqrt 2, of all four
+        "bm25": pytest.approx(
+            [2 * math.tanh(0.5**0.5), -2 * math.tanh(0.5**0.5), 0.0]
+        ),  # of all four: 4 +- sqrt 2
         "bi_encoder": [0.5, 0.375, 0.25],  # the one that failed has the others' mean
         "named_above": [
             0.0,
@@ -79,12 +81,13 @@ def test_the_features_of_a_group() -> None:
     }
 
 
-def test_an_outlier_of_bm25_counts_no_more_than_two_deviations() -> None:
+def test_an_outlier_of_bm25_counts_less_than_two_deviations() -> None:
     group = QueryGroup(
         QUERY, (*(scored(f"d{n}", 0.0, bm25=1.0) for n in range(20)), scored("far", 0.0, bm25=90.0))
     )
     found = features(group)[:, FEATURES.index("bm25")]
-    assert (found[-1], found[0]) == (2.0, pytest.approx(-(20**-0.5)))
+    assert found[-1] == pytest.approx(2 * math.tanh(20**0.5 / 2))
+    assert -0.23 < found[0] < 0 < 1.9 < found[-1] < 2
 
 
 def test_the_fused_logit_is_the_weighted_sum_and_ranks() -> None:
