@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from pipelines.nightly import run
 from rerank_core.config import Config
@@ -14,6 +15,10 @@ from schemas.manifest import Manifest
 from tests import tiny as tiny_night
 from tests.fakes import fake
 from tests.tiny import DAY, Tiny, make_tiny
+
+# A deadline is a timed assertion: on a busy machine it fails a test that is right.
+hypothesis_settings.register_profile("nightrank", deadline=None)
+hypothesis_settings.load_profile("nightrank")
 
 SECRET = "hunter2-7c1f"
 MakeConfig = Callable[..., Config]
