@@ -8,7 +8,7 @@ without a bracket at their end ("Paris (mythology)"). One that many candidates h
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rerank_core.features.entities import normalise_text
 from rerank_core.features.hop import joins
@@ -28,17 +28,25 @@ def named_by(titles: Sequence[str], texts: Sequence[str], *, min_idf: float) -> 
             few hold it (`hop.FEWEST_UBIQUITOUS`).
     """
     names = list(map(_plain, titles))
-    padded = [f" {normalise_text(text)} " for text in texts]
-    held = {
-        name: [place for place, text in enumerate(padded) if f" {name} " in text]
-        for name in set(names)
-        if name
-    }
+    held = _holders(set(names), [normalise_text(text) for text in texts])
     found = []
     for name in names:
         others = [place for place in held.get(name, ()) if names[place] != name]
         found.append(others if others and joins(len(others), len(texts), min_idf=min_idf) else [])
     return found
+
+
+def _holders(names: Collection[str], texts: Sequence[str]) -> dict[str, list[int]]:
+    """The places of the texts that hold each name. By their words: to look for each in every text takes too long."""
+    places: dict[str, set[int]] = {}
+    for place, text in enumerate(texts):
+        for word in set(text.split()):
+            places.setdefault(word, set()).add(place)
+    held = {}
+    for name in filter(None, names):
+        near = set.intersection(*(places.get(word, set()) for word in name.split()))
+        held[name] = sorted(place for place in near if f" {name} " in f" {texts[place]} ")
+    return held
 
 
 def _plain(title: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from rerank_core.features.titles import named_by
 
 MIN_IDF = 2.3
@@ -35,6 +38,21 @@ def test_only_whole_words_and_no_short_titles() -> None:
     titles = ["Paris", "It", "AC/DC", ""]
     texts = ["It rained.", "Parisian cafes played AC DC.", "", "They call it it."]
     assert named_by(titles, texts, min_idf=MIN_IDF) == [[], [], [1], []]
+
+
+WORDS = st.lists(st.sampled_from(["rome", "old", "new york", "oslo", "lee"]), max_size=5).map(" ".join)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), max_size=8))
+def test_it_is_what_looking_for_every_title_in_every_text_gives(passages: list[tuple[str, str]]) -> None:
+    titles, texts = [title for title, _ in passages], [text for _, text in passages]
+    wanted = [
+        [n for n, text in enumerate(texts) if f" {title} " in f" {text} " and titles[n] != title]
+        if title
+        else []
+        for title in titles
+    ]
+    assert named_by(titles, texts, min_idf=0.0) == wanted
 
 
 def test_no_candidates() -> None:
