@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from typing import Annotated, Any
 import typer
 
 import pipelines
-from pipelines import cli_calibrate, cli_evaluate, cli_fuse, report
+from pipelines import cli_calibrate, cli_evaluate, cli_fuse, cli_train, report
+from pipelines.cli_options import Json, Quiet
 from rerank_core.config import Config, ConfigError, load_config
 
 BEAM_HELP = (
@@ -41,10 +41,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -146,51 +142,6 @@ def autotune(
         typer.echo(json.dumps(tuning.plain(found)))
     elif not quiet:
         report_tuning.print_tuning(found)
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Option("--config", help="The training's TOML; see examples/train.toml.")],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint of a training that was killed.")
-    ] = False,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            "--rounds", min=1, help="Train, mine with the new model, train again ...; default: the TOML's."
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="End each stage after 20 steps: to try a configuration out.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Fine-tune a cross-encoder from published runs, for scoring.model of the next night."""
-    from pipelines import report_train
-    from pipelines import train as training
-    from rerank_core.training.curriculum import load_curriculum
-
-    show = not (quiet or as_json) and os.environ.get("RANK", "0") == "0"  # the first of several processes
-    with _errors():
-        curriculum = load_curriculum(config, **({"rounds": rounds} if rounds else {}))
-        told = ((f"--rounds {rounds}", rounds), ("--quick", quick))
-        flags = [name for name, given in told if given]
-        with (
-            report.counter("Reading and mining", unit="positives", show=show) as count,
-            report_train.training(show=show) as tell,
-        ):
-            done = training.train(
-                curriculum,
-                command=" ".join(["nightrank train --config", config.name, *flags]),
-                toml=config.read_text(encoding="utf-8"),
-                resume=resume,
-                quick=quick,
-                tell=tell,
-                on_progress=count,
-            )
-    if done:
-        _print(done, report_train.print_trained, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -341,6 +292,7 @@ def _errors() -> Iterator[None]:
         raise typer.Exit(next(code for kind, code in codes if isinstance(error, kind))) from None
 
 
+app.command()(_errors()(cli_train.train))
 app.command()(_errors()(cli_evaluate.evaluate))
 app.command()(_errors()(cli_calibrate.calibrate))
 app.command()(_errors()(cli_fuse.fuse))

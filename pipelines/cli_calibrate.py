@@ -9,31 +9,42 @@ from typing import Annotated
 import typer
 
 from pipelines import report
-from pipelines.cli_evaluate import index_folder
+from pipelines.cli_options import (
+    Backend,
+    DryRun,
+    Json,
+    MaxLength,
+    MaxQueries,
+    Model,
+    Own,
+    Quiet,
+    Sets,
+    Split,
+    TopK,
+    Work,
+    check_names,
+    index_folder,
+)
 from rerank_core.calibration import Method
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A cross-encoder's folder, or default: the one that ships.")],
-    sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders in BEIR's layout.")],
+    model: Model,
+    sets: Sets,
     method: Annotated[Method, typer.Option("--method", help="How logits become probabilities.")] = "platt",
-    backend: Annotated[str, typer.Option("--backend", help="onnx, openvino, torch or causal_lm.")] = "",
-    split: Annotated[str, typer.Option("--split", help="Which queries and judgements.")] = "dev",
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Candidates: BM25's best so many.")] = 50,
-    own: Annotated[
-        bool, typer.Option("--own", help="Candidates: a question's own list, where it has one.")
-    ] = False,
-    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens that a model reads.")] = 256,
-    max_queries: Annotated[int, typer.Option("--max-queries", min=0, help="Queries of a set; 0: all.")] = 0,
-    work: Annotated[Path | None, typer.Option("--work", help="Folder that keeps indices and scores.")] = None,
+    backend: Backend = "",
+    split: Split = "dev",
+    top_k: TopK = 50,
+    own: Own = False,
+    max_length: MaxLength = 256,
+    max_queries: MaxQueries = 0,
+    work: Work = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the reliability here, before and after.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")
-    ] = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Fit what a model's scores mean on judged sets, and store it beside the model."""
     from pipelines import calibrate as fitting
@@ -44,6 +55,7 @@ def calibrate(
 
     fitting.check(plot=plot is not None)
     check_targets(plot)
+    check_names(sets)
     (system,) = parse([f"{backend}:{model}" if backend else model])
     # Fusion weights, where there are some, bring a calibration of their own.
     opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length, work=work)

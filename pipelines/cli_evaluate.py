@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from pipelines import report
+from pipelines.cli_options import (
+    MaxLength,
+    MaxQueries,
+    MinRelevance,
+    Own,
+    Quiet,
+    Split,
+    TopK,
+    check_names,
+    grade,
+    index_folder,
+)
 from rerank_core.config import ConfigError
 
 SYSTEM_HELP = (
@@ -31,11 +41,9 @@ def evaluate(
         typer.Argument(metavar="SET", help="Folders in BEIR's layout, with qrels/SPLIT.tsv."),
     ] = None,
     system: Annotated[list[str] | None, typer.Option("--system", help=SYSTEM_HELP)] = None,
-    split: Annotated[str, typer.Option("--split", help="Which queries and judgements.")] = "dev",
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Candidates: BM25's best so many.")] = 100,
-    own: Annotated[
-        bool, typer.Option("--own", help="Candidates: a question's own list, where it has one.")
-    ] = False,
+    split: Split = "dev",
+    top_k: TopK = 100,
+    own: Own = False,
     own_only: Annotated[
         bool, typer.Option("--own-only", help="The same, and only the questions that have one.")
     ] = False,
@@ -46,19 +54,12 @@ def evaluate(
     level: Annotated[
         Literal["document", "unit"], typer.Option("--level", help="What is ranked; unit: sentences.")
     ] = "document",
-    min_relevance: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--min-relevance", help="Lowest grade that is relevant, as 2, or of one set as trec_dl19=2."
-        ),
-    ] = None,
+    min_relevance: MinRelevance = None,
     bi_encoder: Annotated[
         str, typer.Option("--bi-encoder", help="A bi-encoder's folder, for fusion weights that need it.")
     ] = "",
-    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens that a model reads.")] = 256,
-    max_queries: Annotated[
-        int, typer.Option("--max-queries", min=0, help="Queries of a set, drawn by hash; 0: all.")
-    ] = 0,
+    max_length: MaxLength = 256,
+    max_queries: MaxQueries = 0,
     night: Annotated[str, typer.Option("--night", help="A night's output folder: before and after.")] = "",
     run_id: Annotated[str, typer.Option("--run-id", help="Of the night; default: the newest.")] = "",
     queries: Annotated[str, typer.Option("--queries", help="Of the night: a BEIR queries.jsonl.")] = "",
@@ -75,7 +76,7 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="All figures, p-values, counts, fingerprints.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure rerankers on judged sets, or a published night, side by side, with tests of significance."""
     from pipelines import evaluation_files, report_evaluation
@@ -132,11 +133,9 @@ def _check_call(paths: Sequence[Path], *, night: str, judgements: bool, kinds: S
     Raises:
         ConfigError: what is missing or too much.
     """
-    names = [path.name for path in paths]
     if not paths and not night:
         raise ConfigError("nothing to measure on: give SET, a folder of judged questions, or --night OUTPUT")
-    if doubled := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"two sets are called {doubled.pop()!r}; give each once, or rename a folder")
+    check_names(paths)
     if paths and not kinds:
         raise ConfigError("nothing to measure: give --system bm25, default, a model's folder or run:FILE")
     if night and not judgements:
@@ -147,28 +146,3 @@ def _check_call(paths: Sequence[Path], *, night: str, judgements: bool, kinds: S
         raise ConfigError(
             "a night is measured as it was published: give a SET for --system, or run:FILE alone"
         )
-
-
-def grade(specs: Sequence[str], name: str) -> int:
-    """The lowest relevant grade of a set: its own, else the one for all, else 1.
-
-    Raises:
-        ConfigError: a spec holds no grade.
-    """
-    grades: dict[str, int] = {}
-    for spec in specs:
-        which, _, grade = spec.rpartition("=")
-        if not (grade.isascii() and grade.isdigit()) or int(grade) < 1:
-            raise ConfigError(f"--min-relevance {spec!r} holds no grade; give 2, or SET=2")
-        grades[which] = int(grade)
-    return grades.get(name, grades.get("", 1))
-
-
-@contextlib.contextmanager
-def index_folder(work: Path | None) -> Iterator[Path]:
-    """Where indices are built: the given folder, or one that goes when we do."""
-    if work:
-        yield work
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rerank_core.config import Tagging
+from rerank_core.config import ConfigError, Tagging
 from rerank_core.scoring.reuse import input_fingerprint
 from rerank_core.scoring.scorer import CHUNK, MeasuresOverflow, Scorer, WantsChunks, reads_tags
 
@@ -27,6 +27,9 @@ class KeptScorer:
     Args:
         scorer: any.
         folder: where the file lies; several processes may use it.
+
+    Raises:
+        ConfigError: the file cannot be used.
     """
 
     def __init__(self, scorer: Scorer, folder: Path) -> None:
@@ -34,11 +37,16 @@ class KeptScorer:
         self.fingerprint = scorer.fingerprint
         self.reads_tags = reads_tags(scorer, Tagging())
         self.chunk = scorer.chunk if isinstance(scorer, WantsChunks) else CHUNK
-        folder.mkdir(parents=True, exist_ok=True)
-        with self._open() as file:
-            file.execute(
-                "CREATE TABLE IF NOT EXISTS scores (input BLOB PRIMARY KEY, logit REAL) WITHOUT ROWID"
-            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._open() as file:
+                file.execute(
+                    "CREATE TABLE IF NOT EXISTS scores (input BLOB PRIMARY KEY, logit REAL) WITHOUT ROWID"
+                )
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"cannot keep scores in {self._path} ({error}); remove it, or name another folder"
+            ) from None
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """One logit a pair: float32, shape [len(pairs)]. Only finite ones are kept."""

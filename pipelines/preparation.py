@@ -181,6 +181,12 @@ def _cheap_loader(config: Config, options: PipelineOptions, weights: Fusion | No
     """Of the cascade's cheap model, or of the bi-encoder that fusion takes part of the order from."""
     cascade = config.cascade
     threads = threads_per_worker(options, config.scoring.threads)
+    idle = not (weights and weights.bi_encoder) and config.fusion.use != "off"
+    if config.fusion.bi_encoder and idle:
+        raise ConfigError(
+            f"fusion.bi_encoder = {config.fusion.bi_encoder!r} would take no part: there are no fusion weights that "
+            "were fitted with one; fit them by nightrank fuse --bi-encoder, or remove it"
+        )
     if weights and weights.bi_encoder and config.fusion.bi_encoder:
         if cascade.enabled and cascade.model != config.fusion.bi_encoder:
             raise ConfigError(

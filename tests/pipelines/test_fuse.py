@@ -137,6 +137,13 @@ def test_what_gives_no_logits_and_what_has_no_folder_is_refused(tmp_path: Path, 
     assert call("evaluate", towns, "--system", "alone:bm25").exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["fuse", "calibrate"])
+def test_two_sets_of_one_name_are_refused(tmp_path: Path, towns: Path, command: str) -> None:
+    failed = call(command, write_model(tmp_path / "model"), towns, tmp_path / "elsewhere" / towns.name)
+    assert failed.exit_code == 2
+    assert "two sets are called 'towns'" in " ".join(failed.stderr.split())
+
+
 def test_damaged_weights_are_named(tmp_path: Path, towns: Path) -> None:
     model = write_model(tmp_path / "model")
     (model / FILE).write_text("{")

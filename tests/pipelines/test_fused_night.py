@@ -105,6 +105,9 @@ def test_a_bi_encoder_takes_part_in_the_order(make_config: MakeConfig, tmp_path:
     with_bi_encoder = {"bi_encoder": str(bi), "max_length": 64}
     with pytest.raises(ConfigError, match="name it"):
         run(make_config(scoring={"model": str(model)}), run_date=DAY)
+    idle = make_config(scoring={"model": str(write_model(tmp_path / "plain"))}, fusion=with_bi_encoder)
+    with pytest.raises(ConfigError, match="would take no part"):
+        run(idle, run_date=DAY)
     config = make_config(scoring={"model": str(model)}, fusion=with_bi_encoder)
     night = run(config, run_date=DAY)
     found = rows(tmp_path / "output", night)

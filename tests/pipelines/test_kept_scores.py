@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.kept_scores import FILE, KeptScorer
+from rerank_core.config import ConfigError
 from rerank_core.scoring.scorer import score_checked
 
 PAIRS = [("who", "Anna."), ("who", "Bob."), ("where", "Anna."), ("whoA", "nna.")]
@@ -58,6 +59,14 @@ def test_a_pair_that_fails_costs_only_itself(tmp_path: Path) -> None:
     outcome = score_checked(kept, [*PAIRS, ("bad", "pair")])
     assert list(outcome.errors) == [4]
     assert outcome.logits[:4] == pytest.approx(Counting().score(PAIRS).tolist())
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("no database, and longer than a header of one: " * 9)
+    with pytest.raises(ConfigError, match=r"cannot keep scores in .*scores\.sqlite"):
+        KeptScorer(Counting(), tmp_path)
+    with pytest.raises(ConfigError, match="cannot keep scores"):
+        KeptScorer(Counting(), tmp_path / FILE)
 
 
 def test_many_and_repeated_inputs(tmp_path: Path) -> None:
