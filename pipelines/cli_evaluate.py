@@ -83,8 +83,7 @@ def evaluate(
     from pipelines.evaluate import evaluate_set
     from pipelines.judged_sets import Wanted, read_set
     from pipelines.night_result import NIGHTS_SYSTEMS, Night, evaluate_night
-    from pipelines.systems import open_system, parse
-    from rerank_core.scoring import load_scorer
+    from pipelines.systems import open_bi_encoder, open_system, parse
     from rerank_core.side_by_side import check_baseline, compare
 
     named, paths = parse(system or ()), [path.resolve() for path in sets or ()]
@@ -92,7 +91,7 @@ def evaluate(
     check_baseline(baseline, [*(one.name for one in named), *(NIGHTS_SYSTEMS if night else ())])
     evaluation_files.check_targets(per_query, json_file)
     modes = tags or ["auto"]
-    cheap = load_scorer(bi_encoder, backend="bi_encoder", max_length=max_length) if bi_encoder else None
+    cheap = open_bi_encoder(bi_encoder, max_length=max_length, work=work)
     systems = [
         open_system(one, tags=modes, max_length=max_length, bi_encoder=cheap, work=work) for one in named
     ]

@@ -51,13 +51,12 @@ def fuse(
     from pipelines import fuse as fitting
     from pipelines import report_fusion
     from pipelines.judged_sets import Wanted, read_set
-    from pipelines.systems import open_system, parse
-    from rerank_core.scoring import load_scorer
+    from pipelines.systems import open_bi_encoder, open_system, parse
 
     check_names(sets)
     (system,) = parse([f"{backend}:{model}" if backend else model])
     opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length, work=work)
-    cheap = load_scorer(bi_encoder, backend="bi_encoder", max_length=max_length) if bi_encoder else None
+    cheap = open_bi_encoder(bi_encoder, max_length=max_length, work=work)
     opened = opened._replace(cheap=cheap)
     wanted = Wanted(split, "document", own, top_k=top_k, max_queries=max_queries)
     shown = not (quiet or as_json)

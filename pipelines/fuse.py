@@ -83,7 +83,8 @@ def told(found: Fitted) -> dict[str, Any]:
     ridge = found.ridge if math.isfinite(found.ridge) else None
     error = {name: round(value, 4) for name, value in found.error.items()}
     return {
-        "ridge": ridge, "best_single": found.best_single, "questions": found.used, "ece": error, "figures": figures
+        "ridge": ridge, "tag_share": found.tag_share, "best_single": found.best_single, "questions": found.used,
+        "ece": error, "figures": figures,
     }  # fmt: skip
 
 

@@ -143,6 +143,20 @@ def open_system(
     return Opened(system, scorer=scorer, fusion=weights, cheap=cheap, modes=tuple(dict.fromkeys(chosen)))
 
 
+def open_bi_encoder(path: str, *, max_length: int, work: Path | None = None) -> Scorer | None:
+    """The bi-encoder of fusion weights; None where none is named.
+
+    Args:
+        path: its folder or its name on a hub, or "".
+        max_length: longest text in tokens.
+        work: folder that keeps its cosines for the next time; None: they are not kept.
+    """
+    if not path:
+        return None
+    scorer = load_scorer(path, backend=BACKENDS["bi"], max_length=max_length)
+    return KeptScorer(scorer, work) if work else scorer
+
+
 def check_bi_encoder(weights: Fusion, bi_encoder: Scorer | None, *, told: str) -> Scorer | None:
     """The bi-encoder that weights need; None where they need none.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rerank_core.features import titles
+from rerank_core.features import links
 from rerank_core.features.hop import MIN_IDF
 from schemas.records import HOP_UNREACHABLE, QueryGroup, ScoredCandidate
 
@@ -27,11 +27,13 @@ FEATURES = (
     "cross_encoder",  # the model's logit
     "bm25",  # the document's score, standardised among the query's candidates and bent to stay within OUTLIER
     "bi_encoder",  # the cosine, as it is
-    "named_above",  # by how many logits a candidate whose text holds this title stands above it; see `_named_above`
+    "named_above",  # by how many logits a candidate whose text holds this title stands above it; see `_above`
+    "shares_above",  # likewise a candidate with which it shares a rare name
+    "apart",  # 1 where its title is in neither the query nor another candidate, and it holds none of their titles
     "one_hop",  # 1 where the tag HOP is 1
     "unreachable",  # 1 where no chain of entities leads from the query to it
 )
-"""What is summed. The tags' two are 0 for all where nothing was tagged."""
+"""What is summed. The tags' two, the last, are 0 for all where nothing was tagged; the others read no tags."""
 
 OUTLIER = 2.0
 """Deviations that no score of BM25's exceeds, however far it stands out, which is a matter of how people ask."""
@@ -71,11 +73,15 @@ def features(group: QueryGroup) -> np.ndarray:
     A candidate whose cosine is not known has the mean of the others'.
     """
     known = [one for one in group.candidates if one.logit is not None]
+    titles, texts = [one.candidate.title for one in known], [one.candidate.text for one in known]
+    named = links.named_by(titles, texts, min_idf=MIN_IDF)
     columns = (
         [one.logit for one in known],
         _standard(group.candidates),
         _filled([one.cheap for one in known]),
-        _named_above(known),
+        _above(known, named),
+        _above(known, links.sharing_names(titles, texts, min_idf=MIN_IDF)),
+        links.stand_apart(group.query.text, titles, named),
         [one.tags is not None and one.tags.hop == 1 for one in known],
         [one.tags is not None and one.tags.hop == HOP_UNREACHABLE for one in known],
     )
@@ -144,16 +150,11 @@ def _filled(cosines: Sequence[float | None]) -> list[float]:
     return [mean if cosine is None else cosine for cosine in cosines]
 
 
-def _named_above(known: Sequence[ScoredCandidate]) -> list[float]:
-    """By how many logits the best candidate whose text holds this one's title stands above it; 0 where none does.
+def _above(known: Sequence[ScoredCandidate], linked: Sequence[Sequence[int]]) -> list[float]:
+    """By how many logits the best candidate that is linked to this one stands above it; 0 where none does.
 
-    So a weight that is not above the logit's draws what a better candidate names up towards it, and by itself never
-    beyond it.
+    So weights that together are not above the logit's draw what is linked to a better candidate up towards it, and by
+    themselves never beyond it.
     """
     logits = [one.logit or 0.0 for one in known]
-    found = titles.named_by(
-        [one.candidate.title for one in known], [one.candidate.text for one in known], min_idf=MIN_IDF
-    )
-    return [
-        max([0.0, *(logits[holder] - logits[n] for holder in holders)]) for n, holders in enumerate(found)
-    ]
+    return [max([0.0, *(logits[other] - logits[n] for other in others)]) for n, others in enumerate(linked)]

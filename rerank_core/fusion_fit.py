@@ -1,11 +1,14 @@
 """Fits the weights of `rerank_core.fusion` on judged questions.
 
 The loss is listwise: each relevant candidate's softmax cross-entropy against all that are not relevant, averaged over
-questions and then over sets, so that a large set does not outvote a small one. It is seen with true tags, without and
-with shuffled ones, or the weights would lean on tags as a model does that never saw others. Weights are drawn towards
-the best single score by a ridge; its strength is the one whose orders are best on questions that the fit did not see.
-If none of them beats the best single score there, that score alone is what is stored: fusion is never worse on these
-sets. At last the sum is scaled and shifted so that its sigmoid is a probability (Platt).
+questions and then over sets, so that a large set does not outvote a small one. Weights are drawn towards the best
+single score by a ridge; its strength is the one whose orders are best on questions that the fit did not see. If none of
+them beats the best single score there, that score alone is what is stored: fusion is never worse on these sets. At last
+the sum is scaled and shifted so that its sigmoid is a probability (Platt).
+
+Tags are seen true, missing and shuffled, or the weights would lean on them as a model does that never saw others. And
+they count no more than what can be lost: of their weights the largest share stays with which no set's MAP falls by more
+than MAX_GAP, on questions that the fit did not see, when they are missing or shuffled.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from scipy.special import expit
 
 from rerank_core import evaluation
 from rerank_core.calibration import expected_error
-from rerank_core.fusion import FEATURES, SINGLE, Fusion, FusionError
+from rerank_core.fusion import FEATURES, OF_TAGS, SINGLE, Fusion, FusionError
 from rerank_core.judgements import Qrels
 from rerank_core.text import fingerprint
 
@@ -28,7 +31,9 @@ FOLDS = 5
 RIDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FUSED = "fused"
 CHOSEN_BY = "nDCG@10"
-_VARIANTS = (0.5, 0.25, 0.25)  # weights of true, no and shuffled tags
+MAX_GAP = 0.01
+"""Of MAP that a set may lose without tags, or with shuffled ones."""
+TAG_SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.0)
 
 
 class Example(NamedTuple):
@@ -58,6 +63,7 @@ class Fitted(NamedTuple):
 
     fusion: Fusion
     ridge: float  # its strength; inf: the best single score alone
+    tag_share: float  # what is left of the weights that were found for tags, 0 to 1
     best_single: str
     figures: dict[
         str, dict[str, Means]
@@ -84,26 +90,28 @@ def fit(sets: Mapping[str, FitSet], *, features: Sequence[str], bi_encoder: str 
             "no question has candidates that are relevant and candidates that are not: there is nothing to fit on"
         )
     singles = {name: _single(learnable, name) for name in SINGLE if name in features}
-    worth = {name: _measure(sets, weights) for name, weights in singles.items()}
+    worth = {name: _measure(sets, [weights] * FOLDS) for name, weights in singles.items()}
     best = max(worth, key=lambda name: _mean(worth[name]))
     spread = _spread(learnable)
 
     near = functools.partial(_minimise, columns=columns, towards=singles[best])
-    unseen = {
-        ridge: _measure_unseen(sets, learnable, functools.partial(near, ridge=ridge * spread))
-        for ridge in RIDGES
-    }
-    ridge = max(unseen, key=lambda r: (_mean(unseen[r]), r))
-    if _mean(unseen[ridge]) > _mean(worth[best]):
-        weights, found = near(learnable, ridge=ridge * spread), unseen[ridge]
+    shares, orders = {}, {}
+    for strength in RIDGES:
+        unseen = _unseen(learnable, functools.partial(near, ridge=strength * spread))
+        shares[strength] = _tag_share(sets, unseen)
+        orders[strength] = _measure(sets, [_with_tags(one, shares[strength]) for one in unseen])
+    ridge = max(RIDGES, key=lambda strength: (_mean(orders[strength]), strength))
+    if _mean(orders[ridge]) > _mean(worth[best]):
+        found, share = orders[ridge], shares[ridge]
+        weights = _with_tags(near(learnable, ridge=ridge * spread), share)
     else:
-        weights, found, ridge = singles[best], worth[best], float("inf")
+        weights, found, ridge, share = singles[best], worth[best], float("inf"), 0.0
     scale, bias = _platt(sets, weights)
     told = {name: {s: worth[s][name] for s in worth} | {FUSED: found[name]} for name in sets}
     with_cosines = bool(weights[FEATURES.index("bi_encoder")])
     fusion = Fusion(tuple((scale * weights).tolist()), bias, bi_encoder if with_cosines else "")
     error = {name: _error(one, fusion) for name, one in sets.items()}
-    return Fitted(fusion, ridge, best, told, error, sum(map(len, learnable.values())))
+    return Fitted(fusion, ridge, share, best, told, error, sum(map(len, learnable.values())))
 
 
 def _learnable(example: Example) -> bool:
@@ -158,10 +166,14 @@ class _Lists(NamedTuple):
 def _stacked(sets: Mapping[str, Sequence[Example]], columns: Sequence[int]) -> _Lists:
     kept = [examples for examples in sets.values() if examples]
     lists = [
-        (matrix[:, columns], one.relevant, share / (len(kept) * len(examples) * one.relevant.sum()))
+        (
+            matrix[:, columns],
+            one.relevant,
+            1 / (len(one.variants) * len(kept) * len(examples) * one.relevant.sum()),
+        )
         for examples in kept
         for one in examples
-        for share, matrix in zip(_VARIANTS, one.variants, strict=True)
+        for matrix in one.variants
     ]
     sizes = [len(relevant) for _, relevant, _ in lists]
     return _Lists(
@@ -190,27 +202,40 @@ def _listwise(lists: _Lists, weights: np.ndarray) -> tuple[float, np.ndarray]:
     return value, steps @ lists.matrix
 
 
-def _measure(sets: Mapping[str, FitSet], weights: np.ndarray) -> dict[str, Means]:
-    """Measures of each set's orders by one sum."""
-    return {name: _means(one, [weights] * FOLDS) for name, one in sets.items()}
-
-
-def _measure_unseen(
-    sets: Mapping[str, FitSet],
+def _unseen(
     learnable: Mapping[str, Sequence[Example]],
     fitted: Callable[[Mapping[str, Sequence[Example]]], np.ndarray],
-) -> dict[str, Means]:
-    """The same, each question by weights that were fitted on the questions of the other folds."""
+) -> list[np.ndarray]:
+    """The weights for each fold's questions: those fitted on the questions of the others."""
     seen = [{n: [e for e in own if _fold(e) != f] for n, own in learnable.items()} for f in range(FOLDS)]
-    weights = [fitted(questions if any(questions.values()) else learnable) for questions in seen]
-    return {name: _means(one, weights) for name, one in sets.items()}
+    return [fitted(questions if any(questions.values()) else learnable) for questions in seen]
 
 
-def _means(one: FitSet, weights: Sequence[np.ndarray]) -> Means:
-    """Measures of a set's orders, each question by the weights of its fold."""
+def _tag_share(sets: Mapping[str, FitSet], weights: Sequence[np.ndarray]) -> float:
+    """The largest of TAG_SHARES with which no set leans on tags by more than MAX_GAP of MAP."""
+    for share in TAG_SHARES:
+        shared = [_with_tags(one, share) for one in weights]
+        true, none, shuffled = (_measure(sets, shared, variant=variant) for variant in range(3))
+        lost = [true[n]["MAP"] - min(none[n]["MAP"], shuffled[n]["MAP"]) for n in sets]
+        if max(lost) <= MAX_GAP:
+            return share
+    raise AssertionError("without any weight on tags nothing is lost")
+
+
+def _with_tags(weights: np.ndarray, share: float) -> np.ndarray:
+    """The weights with so much of the tags' own."""
+    return weights * [share if name in OF_TAGS else 1.0 for name in FEATURES]
+
+
+def _measure(sets: Mapping[str, FitSet], weights: Sequence[np.ndarray], variant: int = 0) -> dict[str, Means]:
+    """Measures of each set's orders, each question by the weights of its fold and in one variant of its tags."""
+    return {name: _means(one, weights, variant) for name, one in sets.items()}
+
+
+def _means(one: FitSet, weights: Sequence[np.ndarray], variant: int) -> Means:
     run = {}
     for example in one.examples:
-        sums = example.variants[0] @ weights[_fold(example)]
+        sums = example.variants[variant] @ weights[_fold(example)]
         order = sorted(zip((-sums).tolist(), example.items, strict=True))
         run[example.query_id] = {item: -float(place) for place, (_, item) in enumerate(order)}
     return evaluation.measure(run, one.qrels, min_relevance=one.min_relevance)

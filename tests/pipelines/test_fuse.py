@@ -92,9 +92,12 @@ def test_a_bi_encoder_takes_part_where_it_is_named(tmp_path: Path, towns: Path) 
         write_cross_encoder(tmp_path / name, task="Model", seed=seed)
         for seed, name in enumerate(("bi", "other"))
     )
-    done = call("fuse", model, towns, "--own", "--bi-encoder", bi_encoder, *SHORT, "--dry-run", "--json")
+    flags = ("--own", "--bi-encoder", bi_encoder, *SHORT, "--dry-run", "--json")
+    done = call("fuse", model, towns, *flags)
     assert done.exit_code == 0, done.output
     assert "bi_encoder" in json.loads(done.stdout)["figures"]["towns"]
+    kept = [call("fuse", model, towns, *flags, "--work", tmp_path / "kept").stdout for _ in range(2)]
+    assert kept == [done.stdout] * 2  # the second time by cosines of the first
     fingerprint = load_scorer(bi_encoder, backend="bi_encoder", max_length=64).fingerprint
     weights = {"weights": {"bi_encoder": 1.0}, "bias": 0.0, "bi_encoder": fingerprint}
     (model / FILE).write_text(json.dumps(weights))

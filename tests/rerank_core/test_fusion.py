@@ -76,6 +76,8 @@ def test_the_features_of_a_group() -> None:
             3.0,
             0.0,
         ],  # the best names the woman, three logits below; the town names what is above it
+        "shares_above": [0.0, 3.0, 1.5],  # her name, in the film's text; the film's, in the town's
+        "apart": [0.0, 0.0, 0.0],
         "one_hop": [0.0, 1.0, 0.0],
         "unreachable": [0.0, 0.0, 1.0],
     }
@@ -99,6 +101,11 @@ def test_the_fused_logit_is_the_weighted_sum_and_ranks() -> None:
     assert [one.scored.candidate.doc_id for one in ranked.candidates] == ["film", "woman", "town", "left_out"]
     scores = [score_of(one.scored, Calibration(9.0, 9.0)) for one in ranked.candidates]
     assert scores == [sigmoid(1.5), sigmoid(0.75), sigmoid(0.0), None]  # calibrated when it was fitted
+
+
+def test_what_nothing_links_to_the_query_stands_apart() -> None:
+    group = QueryGroup(QUERY, (scored("film", 1.0, title="The Haunting"), scored("town", 2.0, title="Oslo")))
+    assert features(group)[:, FEATURES.index("apart")].tolist() == [0.0, 1.0]
 
 
 def test_without_tags_scores_and_candidates() -> None:
@@ -165,6 +172,7 @@ def test_the_shipped_weights_need_nothing_that_is_not_shipped() -> None:
     assert shipped.bi_encoder == ""
     assert shipped.weight("bi_encoder") == 0
     assert shipped.weight("cross_encoder") > 0
-    assert (
-        0 < shipped.weight("named_above") <= shipped.weight("cross_encoder")
-    )  # none is lifted beyond what names it
+    lifting = shipped.weight("named_above"), shipped.weight("shares_above")
+    assert min(lifting) > 0
+    assert sum(lifting) <= shipped.weight("cross_encoder")  # none is lifted beyond what it is linked to
+    assert shipped.weight("apart") < 0
