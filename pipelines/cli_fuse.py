@@ -47,7 +47,7 @@ def fuse(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Fit how a model's logits, BM25, titles, tags and a bi-encoder make one order, and store it beside the model."""
+    """Fit how a model's logits, BM25, links, tags and a bi-encoder make one order, and store it beside the model."""
     from pipelines import fuse as fitting
     from pipelines import report_fusion
     from pipelines.judged_sets import Wanted, read_set

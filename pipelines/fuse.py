@@ -1,4 +1,4 @@
-"""`nightrank fuse`: fits how a model's logits, BM25, titles, tags and a bi-encoder make one order, on judged sets.
+"""`nightrank fuse`: fits how a model's logits, BM25, links, tags and a bi-encoder make one order, on judged sets.
 
 Figures are of questions that the fit did not see: each is ranked by weights that were fitted on the other folds. What
 is stored is fitted on all.
