@@ -54,9 +54,11 @@ def test_a_restart_takes_passing_settings_and_keeps_documents(es: Node, es_name:
 
 def test_a_paused_node_lets_a_request_time_out_and_goes_on_when_resumed(es: Node) -> None:
     es.pause()
-    with pytest.raises(elasticsearch.ConnectionTimeout):
-        es.client(request_timeout=1, max_retries=0).info()
-    es.resume()
+    try:
+        with pytest.raises(elasticsearch.ConnectionTimeout):
+            es.client(request_timeout=1, max_retries=0).info()
+    finally:
+        es.resume()
     assert es.client().info()["tagline"]
 
 

@@ -380,7 +380,10 @@ class Node(contextlib.AbstractContextManager["Node"]):
 
     def pause(self) -> None:
         """Hold the server's process: the system still accepts connections for it, and nothing answers."""
-        os.kill(self.pid(), signal.SIGSTOP)
+        pid = self.pid()
+        os.kill(pid, signal.SIGSTOP)
+        while not all(map(_is_stopped, Path(f"/proc/{pid}/task").glob("*/stat"))):
+            time.sleep(0.01)  # on a busy machine a thread of it may still answer for a while
 
     def resume(self) -> None:
         """Let a paused server go on."""
@@ -565,6 +568,14 @@ def _hashed(password: str) -> str:
     salt, rounds = secrets.token_bytes(32), 10_000
     key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds, 32)
     return f"{{PBKDF2}}{rounds}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+
+
+def _is_stopped(stat: Path) -> bool:
+    """Whether a thread, by its /proc/PID/task/TID/stat, is held or gone."""
+    try:
+        return stat.read_text().rpartition(") ")[2][:1] in "TZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _nobodys_group() -> int:
