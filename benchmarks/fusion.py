@@ -17,19 +17,18 @@ from pathlib import Path
 from benchmarks.common import parser, report
 from pipelines.fuse import fit_set
 from pipelines.judged_sets import Wanted, read_set
-from pipelines.systems import System, open_system
+from pipelines.systems import System, open_bi_encoder, open_system
 from rerank_core.fusion import FEATURES, SINGLE
 from rerank_core.fusion_fit import FUSED, FitSet, Fitted, fit
-from rerank_core.scoring import load_scorer
 
 SHOWN = ("nDCG@10", "MAP")
 
 
 def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
     """The sets as the fit wants them, and the bi-encoder's fingerprint."""
-    cheap = load_scorer(args.bi_encoder, backend="bi_encoder") if args.bi_encoder else None
     system = System("model", "model", args.model, args.backend, alone=True)
     kept = Path(args.work) if args.work else None
+    cheap = open_bi_encoder(args.bi_encoder, max_length=256, work=kept)
     opened = open_system(system, tags=["auto"], max_length=256, work=kept)._replace(cheap=cheap)
     wanted = Wanted(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
     found = {}

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipelines.report import out
 from rerank_core.fusion import FEATURES, Fusion
-from rerank_core.fusion_fit import FUSED, Fitted
+from rerank_core.fusion_fit import FUSED, MAX_GAP, Fitted
 
 SHOWN = ("nDCG@10", "MAP")
 
@@ -44,4 +44,10 @@ def print_fusion(found: Fitted, kept: Path | None) -> None:
         f"[bold]weights[/] {told}, and {found.fusion.bias:+.3g}; fitted on {found.used:,} questions",
         soft_wrap=True,
     )
+    if found.tag_share < 1 and not math.isinf(found.ridge):
+        out.print(
+            f"weights of tags are cut to {100 * found.tag_share:.0f} % of what was found, so that no set loses more "
+            f"than {100 * MAX_GAP:.0f} point of MAP where tags are missing or shuffled",
+            soft_wrap=True,
+        )
     out.print(f"stored in {kept}" if kept else "stored nowhere (--dry-run)", soft_wrap=True)

@@ -11,8 +11,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from pipelines.report_fusion import print_fusion
 from rerank_core import fusion
-from rerank_core.fusion import FILE
+from rerank_core.fusion import FEATURES, FILE, Fusion
+from rerank_core.fusion_fit import FUSED, Fitted
 from rerank_core.scoring import load_scorer
 from tests.tiny_onnx import write_model
 from tests.tiny_set import write_set
@@ -153,3 +155,14 @@ def test_damaged_weights_are_named(tmp_path: Path, towns: Path) -> None:
     failed = call("evaluate", towns, "--own", "--system", model)
     assert failed.exit_code == 3
     assert "holds no weights" in " ".join(failed.stderr.split())
+
+
+def test_the_report_says_how_far_tags_were_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    means = {"nDCG@10": 0.5, "MAP": 0.25}
+    figures = {"towns": {"cross_encoder": means, FUSED: means}}
+    weights = Fusion(tuple(0.1 for _ in FEATURES), -1.0)
+    found = Fitted(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
+    print_fusion(found, None)
+    assert "weights of tags are cut to 25 % of what was found" in " ".join(capsys.readouterr().out.split())
+    print_fusion(found._replace(tag_share=1.0), None)
+    assert "cut to" not in capsys.readouterr().out
