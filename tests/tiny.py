@@ -91,6 +91,15 @@ def write_lines(path: Path, records: Iterable[Any]) -> Path:
     return path
 
 
+def write_beir(folder: Path, queries: dict[str, str], qrels: str = "query-id\tcorpus-id\tscore\n") -> Path:
+    """CORPUS as a judged set in BEIR's layout, split dev."""
+    write_lines(folder / "corpus.jsonl", CORPUS)
+    write_lines(folder / "queries.jsonl", [{"_id": name, "text": text} for name, text in queries.items()])
+    (folder / "qrels").mkdir()
+    (folder / "qrels" / "dev.tsv").write_text(qrels)
+    return folder
+
+
 def make_tiny(folder: Path) -> Tiny:
     """Write the corpus and the logs, and build the index."""
     build_index(write_lines(folder / "corpus.jsonl", CORPUS), folder / "index")
