@@ -14,7 +14,7 @@ from rerank_core.fusion import Fusion, FusionError
 from rerank_core.judgements import read_run
 from rerank_core.scoring import DEFAULT_MODEL, load_scorer
 from rerank_core.scoring.model_folder import local_folder
-from rerank_core.scoring.scorer import ModelError, Scorer, reads_tags
+from rerank_core.scoring.scorer import MissingEngine, ModelError, Scorer, reads_tags
 from rerank_core.shortcut import MODES
 
 ALONE = "alone"
@@ -132,6 +132,8 @@ def open_system(
         scorer = load_scorer(system.path or None, backend=system.backend, max_length=max_length)
     except ModelError as error:
         raise ModelError(f"{system.name}: {error}") from error
+    except MissingEngine as error:
+        raise MissingEngine(f"{system.name}: {_where(system.path)}{error}") from error
     except ValueError as error:  # a setting that makes no sense to the backend
         raise ConfigError(f"{system.name}: {error}") from error
     if work:
@@ -153,8 +155,20 @@ def open_bi_encoder(path: str, *, max_length: int, work: Path | None = None) -> 
     """
     if not path:
         return None
-    scorer = load_scorer(path, backend=BACKENDS["bi"], max_length=max_length)
+    try:
+        scorer = load_scorer(path, backend=BACKENDS["bi"], max_length=max_length)
+    except MissingEngine as error:
+        raise MissingEngine(f"{path}: {_where(path)}{error}") from error
     return KeptScorer(scorer, work) if work else scorer
+
+
+def _where(path: str) -> str:
+    """What is said first of a name that is no folder: a slip of the pen asks for engines that nobody meant."""
+    return (
+        ""
+        if not path or Path(path).is_dir()
+        else "there is no such folder, so it would be a model of the Hub; "
+    )
 
 
 def check_bi_encoder(weights: Fusion, bi_encoder: Scorer | None, *, told: str) -> Scorer | None:

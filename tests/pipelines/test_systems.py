@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.systems import System, open_system, parse
+from pipelines import systems
+from pipelines.systems import System, open_bi_encoder, open_system, parse
 from rerank_core.config import ConfigError
 from rerank_core.judgements import JudgementError
-from rerank_core.scoring.scorer import ModelError
+from rerank_core.scoring.scorer import MissingEngine, ModelError
 
 
 @pytest.fixture
@@ -87,3 +88,22 @@ def test_what_cannot_be_opened_is_told(model: Path, tmp_path: Path) -> None:
         )
     with pytest.raises(JudgementError, match="cannot read"):
         open_system(System("run", "run", str(tmp_path / "nosuch")), tags=["auto"], max_length=32)
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_engine_that_is_not(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_: object, **__: object) -> None:
+        raise MissingEngine("it needs torch")
+
+    monkeypatch.setattr(systems, "load_scorer", without)
+    (slip,) = parse(["nowhere"])
+    told = "nowhere: there is no such folder, so it would be a model of the Hub; it needs torch"
+    for opening in (
+        lambda: open_system(slip, tags=["auto"], max_length=32),
+        lambda: open_bi_encoder("nowhere", max_length=32),
+    ):
+        with pytest.raises(MissingEngine, match=told):
+            opening()
+    with pytest.raises(MissingEngine, match=f"{model}: it needs torch"):
+        open_bi_encoder(str(model), max_length=32)
