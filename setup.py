@@ -40,9 +40,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["pipelines*", "rerank_core*", "schemas*"]),
+    packages=find_packages(
+        include=["pipelines*", "rerank_core*", "schemas*"], exclude=["pipelines.recipes*"]
+    ),
     package_data={
-        "pipelines": ["*.cfg"],
         "rerank_core": [
             "models/default/*",
             "models/default/onnx/*",

@@ -11,7 +11,7 @@ on the other, and the other way round, as a night does with its sample and the r
   a point; lost_model_SET: the same by the model's own scores, which is what a night reports.
 - saved_bm25, lost_bm25: all sets, without a cheap model. saved_BOUND, lost_BOUND: all sets at other bounds (points).
 - texts_share: distinct texts that the cheap model embeds, by pairs.
-- exit_cost_LAYER: with --early-exit, a BERT cross-encoder (as benchmarks.cross_encoder makes it): layers run, by all of
+- exit_cost_LAYER: with --early-exit, a BERT cross-encoder (as benchmarks.base_model makes it): layers run, by all of
   them, if rows stop after LAYER by a linear reading of their first token, at the same bound; exit_cost_cascade beside
   it is the share that the cascade scores.
 """
@@ -27,17 +27,19 @@ import numpy as np
 
 from benchmarks.common import parser, report
 from benchmarks.scoring import DATA, SETS
-from pipelines.default_sets import read_grades
-from pipelines.judged_sets import open_index
-from rerank_core.cascade import Fitted, fit, loss_of, prune
-from rerank_core.evaluation import measure_by_query
+from pipelines.evaluate.judged_sets import open_index
+from pipelines.recipes.default_model.groups import read_set
+from pipelines.recipes.default_model.sets import read_grades
+from rerank_core.evaluation.measures import measure_by_query
 from rerank_core.features.render import passage_text
-from rerank_core.ranking import sigmoid
-from rerank_core.scoring import load_scorer
-from rerank_core.scoring.scorer import Pair, Scorer, score_checked
+from rerank_core.inference.batching import Pair
+from rerank_core.ranking.cascade import Fitted, Profile, Rule, fit, loss_of, prune
+from rerank_core.ranking.order import sigmoid
+from rerank_core.scoring.fault_tolerant import score_checked
+from rerank_core.scoring.load import load_scorer
+from rerank_core.scoring.protocol import Scorer
 from rerank_core.text import fingerprint
-from rerank_core.training.data import read_set
-from schemas.records import Candidate, Profile, Query, QueryGroup, Rule, ScoredCandidate
+from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate
 
 BOUNDS = (0.002, 0.005, 0.01, 0.02)
 BOUND = 0.005

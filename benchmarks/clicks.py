@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import SAMPLE, parser, report, sample_config
-from pipelines import store
-from pipelines.nightly import run
-from rerank_core.judgements import by_query_id, read_qrels, read_queries
+from pipelines.nightly.run import run
+from pipelines.storage import filesystem, runs
+from rerank_core.evaluation.qrels import by_query_id, read_qrels, read_queries
 
 RULES: dict[str, dict[str, Any]] = {
     "clicked_once": {},
@@ -50,7 +50,7 @@ def main() -> None:
                 tags={"enabled": False}, evidence={"top_n": 0},
             )  # fmt: skip
             manifest = run(config, run_date=DAY, load=NoModel)
-            found = positives(store.table_files(config.output.path, manifest, "hard_negatives"))
+            found = positives(runs.table_files(config.output.path, manifest, "hard_negatives"))
             figures |= {f"right_{name}": right(found), f"positives_{name}": len(found)}
             if manifest.places:
                 differences = [abs(p["examined"] - 1 / n) for n, p in enumerate(manifest.places, start=1)]
@@ -60,7 +60,7 @@ def main() -> None:
 
 def positives(files: list[str]) -> set[tuple[str, str]]:
     """(query_id, doc_id) of what negatives were mined for."""
-    tables = [store.read_table(path, ["query_id", "positive_id"]) for path in files]
+    tables = [filesystem.read_table(path, ["query_id", "positive_id"]) for path in files]
     return {tuple(row.values()) for table in tables for row in table.to_pylist()}
 
 

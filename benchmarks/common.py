@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.sources.bm25_index import build_index
-from rerank_core.config import Config, parse_config
+from pipelines.sources.local.bm25_index import build_index
+from rerank_core.config.night import Config, parse_config
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_data"
 

@@ -26,15 +26,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.common import parser, report
-from pipelines.sources.bm25_index import LocalIndex, build_index
-from rerank_core.decomposition import decompose, follow_up, merge_max, merge_ranked
-from rerank_core.evaluation import measure
-from rerank_core.features.recognisers.rules import RulesRecogniser
+from pipelines.recipes.default_model.groups import LabelledSet, Question, read_set
+from pipelines.sources.local.bm25_index import LocalIndex, build_index
+from rerank_core.candidates.decomposition import decompose
+from rerank_core.candidates.expansion import follow_up, merge_max, merge_ranked
+from rerank_core.evaluation.measures import measure
+from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.render import passage_text, render
-from rerank_core.scoring import load_scorer
-from rerank_core.scoring.scorer import Scorer, score_checked
+from rerank_core.scoring.fault_tolerant import score_checked
+from rerank_core.scoring.load import load_scorer
+from rerank_core.scoring.protocol import Scorer
 from rerank_core.text import fingerprint
-from rerank_core.training.data import LabelledSet, Question, read_set
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SETS = ("hotpotqa", "musique")

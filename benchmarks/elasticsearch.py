@@ -32,16 +32,16 @@ import elasticsearch
 from elasticsearch import Elasticsearch
 
 from benchmarks.common import SAMPLE, median, parser, report
-from pipelines.es_write import open_cluster
-from pipelines.load_elasticsearch import load
-from pipelines.sources.elasticsearch import ElasticsearchSource
-from pipelines.sources.es_candidates import search_lines
-from pipelines.sources.es_log import check_counts, open_slices, read_slice
-from pipelines.sources.es_pit import LogQuery, PitReader, Slice, SliceCount
-from rerank_core.config import Elasticsearch as Wanted
-from rerank_core.config import Output, parse_config
+from pipelines.elasticsearch.candidates import search_lines
+from pipelines.elasticsearch.load import load
+from pipelines.elasticsearch.log import check_counts, open_slices, read_slice
+from pipelines.elasticsearch.pit import LogQuery, PitReader, Slice, SliceCount
+from pipelines.elasticsearch.source import ElasticsearchSource
+from pipelines.elasticsearch.write import open_cluster
+from rerank_core.config.night import Elasticsearch as Wanted
+from rerank_core.config.night import Output, parse_config
 from schemas.records import Query, Rejected
-from tests.servers.elasticsearch import VERSIONS, Node
+from tests.support.servers.elasticsearch import VERSIONS, Node
 
 Found = list[list[Any]]  # events by slice, or documents by query: whole, or their ids alone
 Contestant = Callable[[bool], Found]  # does the work once, and keeps of every result all (True) or its id

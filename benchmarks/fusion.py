@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import parser, report
-from pipelines.fuse import fit_set
-from pipelines.judged_sets import Wanted, read_set
-from pipelines.systems import System, open_bi_encoder, open_system
-from rerank_core.fusion import FEATURES, SINGLE
-from rerank_core.fusion_fit import FUSED, FitSet, Fitted, fit
+from pipelines.evaluate.fuse import fit_set
+from pipelines.evaluate.judged_sets import Wanted, read_set
+from pipelines.evaluate.systems import System, open_bi_encoder, open_system
+from rerank_core.ranking.fusion import FEATURES, SINGLE
+from rerank_core.ranking.fusion_fit import FUSED, FitSet, Fitted, fit
 
 SHOWN = ("nDCG@10", "MAP")
 

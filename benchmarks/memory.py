@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import SAMPLE, parser, peak_rss_mb, report, sample_config
-from pipelines.nightly import run
+from pipelines.nightly.run import run
 
 CANDIDATES = 50
 

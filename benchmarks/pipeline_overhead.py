@@ -18,12 +18,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.common import SAMPLE, median, parser, report, sample_config
-from pipelines import store
-from pipelines.nightly import run
-from rerank_core.config import Config
+from pipelines.nightly.run import run
+from pipelines.storage import runs
+from rerank_core.config.night import Config
 from rerank_core.features.render import passage_text, render
-from rerank_core.scoring import load_scorer
-from rerank_core.scoring.scorer import reads_tags
+from rerank_core.scoring.load import load_scorer
+from rerank_core.scoring.protocol import reads_tags
 from schemas.manifest import Manifest
 from schemas.records import Tags
 
@@ -33,7 +33,7 @@ RUN_DATE = datetime.date(2026, 3, 8)
 def model_inputs(config: Config, manifest: Manifest, *, tagged: bool) -> list[tuple[str, str]]:
     """The distinct inputs that the night scored, rendered again from what it published."""
     inputs: dict[str, tuple[str, str]] = {}
-    for path in store.table_files(config.output.path, manifest, "reranked"):
+    for path in runs.table_files(config.output.path, manifest, "reranked"):
         for row in pq.read_table(path).to_pylist():
             tags = Tags(*(row[name] for name in Tags._fields)) if tagged else None
             passage = passage_text(row["title"], row["text"])

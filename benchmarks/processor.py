@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rerank_core.scoring.batched import cores
+from rerank_core.inference.machine import cores
 
 GEMM = 2048
 

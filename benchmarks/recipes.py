@@ -27,13 +27,13 @@ import time
 from pathlib import Path
 
 from benchmarks.common import parser, report
-from pipelines import train as training
-from pipelines.nightly import run
-from pipelines.sources.bm25_index import build_index
-from rerank_core.config import parse_config
-from rerank_core.judgements import read_qrels
+from pipelines.nightly.run import run
+from pipelines.sources.local.bm25_index import build_index
+from pipelines.train import run as training
+from rerank_core.config.night import parse_config
+from rerank_core.config.training import load_curriculum
+from rerank_core.evaluation.qrels import read_qrels
 from rerank_core.text import fingerprint
-from rerank_core.training.curriculum import load_curriculum
 from rerank_core.training.dev_set import MEASURE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scoring --model DIR [--peers PYTHON] [--quick] [--json FILE] [--plot FILE] [--data FOLDER]
 
-DIR is a MiniLM-L6 cross-encoder with safetensors and fp32 ONNX, as `python -m benchmarks.cross_encoder` makes it.
+DIR is a MiniLM-L6 cross-encoder with safetensors and fp32 ONNX, as `python -m benchmarks.base_model` makes it.
 PYTHON is the interpreter of an environment with benchmarks/peers.txt; without it only our own engines are measured. The
 pairs are dev questions of HotpotQA, MuSiQue, NQ and NFCorpus with their candidates, so lengths are real ones. Every
 round runs each engine once over all pairs, tokenising included; medians of the rounds count.
@@ -36,15 +36,16 @@ from benchmarks import scoring_gpu
 from benchmarks.common import parser, report
 from benchmarks.processor import gemm_peak, operations
 from benchmarks.scoring_memory import memory, tiny_model
-from pipelines.default_sets import dev_sets
+from pipelines.recipes.default_model.measure import EvaluationSet, measure
+from pipelines.recipes.default_model.sets import dev_sets
 from rerank_core.features.render import passage_text
-from rerank_core.scoring import load_scorer, openvino
-from rerank_core.scoring.batching import plan_batches
-from rerank_core.scoring.encoding import read_folder
-from rerank_core.scoring.model_folder import read_json
-from rerank_core.scoring.quantise import quantise
-from rerank_core.scoring.scorer import Scorer
-from rerank_core.training.evaluate import EvaluationSet, measure
+from rerank_core.inference.batching import plan_batches
+from rerank_core.inference.encoding import read_folder
+from rerank_core.inference.model_folder import read_json
+from rerank_core.scoring.backends import openvino
+from rerank_core.scoring.backends.openvino_int8 import quantise
+from rerank_core.scoring.load import load_scorer
+from rerank_core.scoring.protocol import Scorer
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SETS = ("hotpotqa", "musique", "nq", "nfcorpus")

@@ -105,7 +105,7 @@ def one(
 
     from benchmarks.processor import operations
     from benchmarks.scoring import MAX_LENGTH, forget
-    from rerank_core.scoring.torch import TorchScorer
+    from rerank_core.scoring.backends.torch import TorchScorer
 
     asked = made_pairs(pairs)
     ours = TorchScorer(folder, device="cuda", precision="bf16", max_length=MAX_LENGTH)

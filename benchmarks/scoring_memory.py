@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import peak_rss_mb
-from rerank_core.scoring import load_scorer
-from rerank_core.scoring.model_folder import read_json
+from rerank_core.inference.model_folder import read_json
+from rerank_core.scoring.load import load_scorer
 
 
 def memory(count: int, folder: str) -> float:
@@ -38,7 +38,7 @@ def tiny_model(tokenizer_of: Path, to: Path) -> Path:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from benchmarks.cross_encoder import export
+    from benchmarks.base_model import export
 
     to.mkdir(parents=True)
     for file in ("tokenizer.json", "tokenizer_config.json"):

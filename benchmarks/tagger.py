@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.common import parser, report
-from pipelines.nightly import run
-from pipelines.sources.bm25_index import LocalIndex, build_index
-from rerank_core.config import Tagging, parse_config
-from rerank_core.evaluation import measure
-from rerank_core.features import tag
-from rerank_core.features.recognisers import Recogniser, load_recogniser
+from pipelines.nightly.run import run
+from pipelines.sources.local.bm25_index import LocalIndex, build_index
+from rerank_core.config.night import Tagging, parse_config
+from rerank_core.evaluation.measures import measure
+from rerank_core.features.ner import Recogniser, load_recogniser
+from rerank_core.features.tagger import tag
 from schemas.records import HOP_UNREACHABLE, Document, Tags
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

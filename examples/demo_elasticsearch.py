@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rerank_core.text import query_id
-from tests.servers.elasticsearch import Node
-from tests.servers.elasticsearch_build import Unavailable
+from tests.support.servers.elasticsearch import Node
+from tests.support.servers.elasticsearch_build import Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_DATE, ALIAS = "2026-03-08", "reranked"

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rerank_core.scoring import load_scorer
+from rerank_core.scoring.load import load_scorer
 from schemas.records import Tags
 
 if TYPE_CHECKING:
-    from rerank_core.scoring.scorer import Scorer
+    from rerank_core.scoring.protocol import Scorer
 
 __all__ = ["RankedPassage", "load_scorer", "rank"]
 
@@ -65,11 +65,13 @@ def rank(
         ScoringFailed: a passage that the model cannot score; the message gives its index.
     """
     # Imported here so that `import rerank_core.text` on a small machine stays light.
-    from rerank_core.config import Tagging
-    from rerank_core.features import tag
+    from rerank_core.config.night import Tagging
+    from rerank_core.errors import ScoringFailed
     from rerank_core.features.render import passage_text, render
-    from rerank_core.ranking import sigmoid
-    from rerank_core.scoring.scorer import ScoringFailed, reads_tags, score_checked
+    from rerank_core.features.tagger import tag
+    from rerank_core.ranking.order import sigmoid
+    from rerank_core.scoring.fault_tolerant import score_checked
+    from rerank_core.scoring.protocol import reads_tags
 
     asked = _checked_query(query)
     titled = _checked_passages(passages)

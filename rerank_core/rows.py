@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rerank_core.calibration import UNCALIBRATED, Calibration, score_of
-from rerank_core.evidence import quote
 from rerank_core.features.render import passage_text, render_tags
-from rerank_core.mining import training_pairs
+from rerank_core.mining.hard_negatives import training_pairs
+from rerank_core.ranking.calibration import UNCALIBRATED, Calibration, score_of
+from rerank_core.ranking.evidence import quote
 from schemas.records import HardNegative, Mention, PassageFacts, RankedCandidate, RankedGroup, Rejected
 from schemas.tables import DEAD_LETTERS, HARD_NEGATIVES, MENTION, PASSAGE_TAGS, RERANKED, TRAINING_PAIRS
 

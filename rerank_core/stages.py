@@ -1,4 +1,4 @@
-"""The stages of a night as pure functions on query groups; pipelines/transforms.py carries them on Beam.
+"""The stages of a night as pure functions on query groups; pipelines/nightly/stages.py carries them on Beam.
 
 Each takes groups and gives back groups and the records that it could not handle: together they account for
 every record that went in.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from rerank_core import features, units
-from rerank_core.config import Candidates, Tagging
-from rerank_core.decomposition import decompose
+from rerank_core.candidates import units
+from rerank_core.candidates.decomposition import decompose
+from rerank_core.config.night import Candidates, Tagging
+from rerank_core.features import tagger
 from rerank_core.features.render import Rendered, passage_text, render
+from rerank_core.scoring.fault_tolerant import score_checked
+from rerank_core.scoring.protocol import MeasuresOverflow, Scorer
 from rerank_core.scoring.reuse import PreviousScore, input_fingerprint
-from rerank_core.scoring.scorer import MeasuresOverflow, Scorer, score_checked
 from rerank_core.text import fingerprint, shorten
 from schemas.records import Candidate, Document, PassageFacts, Query, QueryGroup, Rejected, ScoredCandidate
 
@@ -61,7 +63,7 @@ def tag_group(
 ) -> QueryGroup:
     """Tag every candidate, from the facts of its (title, text) and of the query's ("", text)."""
     passages = [(c.candidate.title, c.candidate.text) for c in group.candidates]
-    tags = features.tag_facts(
+    tags = tagger.tag_facts(
         group.query.text,
         facts["", group.query.text],
         [title for title, _ in passages],

@@ -6,11 +6,9 @@ import dataclasses
 import json
 from typing import Any
 
+from schemas.errors import ManifestError
+
 FORMAT = 1
-
-
-class ManifestError(ValueError):
-    """A manifest is missing, damaged or of a format that this version does not read."""
 
 
 @dataclasses.dataclass(frozen=True)

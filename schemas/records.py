@@ -125,23 +125,6 @@ class ScoredCandidate(NamedTuple):
     fused: float | None = None  # the logit that fusion makes of this one and others; None without fusion
 
 
-class Rule(NamedTuple):
-    """Which candidates the cascade leaves out: see rerank_core.cascade."""
-
-    weight: float  # of the cheap model in the cheap score, 0 to 1; the rest is BM25's
-    margin: float  # below the tenth best cheap score of the query, in standard deviations of the query's candidates
-
-
-class Profile(NamedTuple):
-    """A query of the cascade's sample, scored in full; one value a candidate."""
-
-    query_id: str
-    cheap: tuple[float | None, ...]
-    bm25: tuple[float, ...]
-    gains: tuple[float, ...]  # the model's scores, 0 to 1
-    documents: tuple[int, ...]  # number of the document that the unit is of
-
-
 class RankedCandidate(NamedTuple):
     """A scored or pruned candidate with its places; `rank` orders units, `doc_rank` documents by their best unit."""
 

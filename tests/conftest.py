@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from pipelines.nightly import run
-from rerank_core.config import Config
+from pipelines.nightly.run import run
+from rerank_core.config.night import Config
 from schemas.manifest import Manifest
-from tests import tiny as tiny_night
-from tests.fakes import fake
-from tests.tiny import DAY, Tiny, make_tiny
+from tests.support import tiny as tiny_night
+from tests.support.fakes import fake
+from tests.support.tiny import DAY, Tiny, make_tiny
 
 # A deadline is a timed assertion: on a busy machine it fails a test that is right.
 hypothesis_settings.register_profile("nightrank", deadline=None)

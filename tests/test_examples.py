@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rerank_core.config import Config, load_config
-from rerank_core.training.curriculum import Curriculum, Stage, load_curriculum
+from rerank_core.config.night import Config, load_config
+from rerank_core.config.training import Curriculum, Stage, load_curriculum
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -1,21 +1,18 @@
 """Where a night's queries and candidates come from.
 
 A source is two functions: the events of the log, and the candidates of queries. `local.py` is the embedded one;
-another one drops in by implementing this protocol and adding its kind to `open_source` in pipelines/preparation.py.
+another one drops in by implementing this protocol and adding its kind to `open_source` in pipelines/nightly/prepare.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import apache_beam as beam
+if TYPE_CHECKING:
+    import apache_beam as beam
 
-from schemas.records import Document, Query, Rejected
-
-
-class SourceError(ValueError):
-    """The log or the index cannot be used at all; the message names it and the remedy."""
+    from schemas.records import Document, Query, Rejected
 
 
 class Source(Protocol):

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from rerank_core import features
-from rerank_core.features.recognisers import Recogniser
-from rerank_core.scoring.scorer import ModelError
+from rerank_core.errors import ModelError
+from rerank_core.features import tagger
+from rerank_core.features.ner import Recogniser
 from rerank_core.text import fingerprint
 from schemas.records import PassageFacts
 
@@ -44,7 +44,7 @@ class PassageReader:
         facts_fingerprint: str,
         look_up: Callable[[set[str]], Mapping[str, PassageFacts]],
     ) -> None:
-        if (own := features.facts_fingerprint(recogniser)) != facts_fingerprint:
+        if (own := tagger.facts_fingerprint(recogniser)) != facts_fingerprint:
             found = f"this worker reads passages as {own}, the job was started with {facts_fingerprint}"
             raise ModelError(f"{found}: give every worker the same recogniser")
         self._recogniser, self._fingerprint, self._look_up = recogniser, facts_fingerprint, look_up
@@ -60,7 +60,7 @@ class PassageReader:
         if missing := set(by_key) - set(facts):
             facts |= self._look_up(missing)
         new = sorted(set(by_key) - set(facts))
-        facts.update(zip(new, features.read([by_key[key] for key in new], self._recogniser), strict=True))
+        facts.update(zip(new, tagger.read([by_key[key] for key in new], self._recogniser), strict=True))
         self._remember(facts)
         return Found(keys, facts, len(new))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from rerank_core.units import sentences
+from rerank_core.candidates.units import sentences
 
 OPENING = 3  # sentences
 _LONGEST = 1500  # characters of a passage that are looked at

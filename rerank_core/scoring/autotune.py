@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rerank_core.scoring.machine import machine_name
-from rerank_core.scoring.model_folder import file_digest
-from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
-from rerank_core.scoring.scorer import MissingEngine, ModelError, Pair, Scorer, ScoringFailed
+from rerank_core.errors import MissingEngine, ModelError, ScoringFailed
+from rerank_core.inference.batching import Pair
+from rerank_core.inference.machine import machine_name
+from rerank_core.inference.model_folder import file_digest
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.scoring.protocol import Scorer
 from rerank_core.text import fingerprint
 
 MIN_AGREEMENT = 0.99
@@ -40,7 +42,7 @@ _FAILURES = (ModelError, MissingEngine, ScoringFailed, ValueError, RuntimeError)
 
 
 class Choice(NamedTuple):
-    """A way to run a model: fields of `rerank_core.scoring.Options`, and the backend."""
+    """A way to run a model: fields of `rerank_core.scoring.load.Options`, and the backend."""
 
     backend: str
     precision: str = ""

@@ -7,38 +7,23 @@ read while the model works on these.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
-from rerank_core.scoring.batching import plan_batches
-from rerank_core.scoring.encoding import Row
-from rerank_core.scoring.scorer import ModelError
+from rerank_core.errors import ModelError, OutOfMemory
+from rerank_core.inference.batching import plan_batches
+from rerank_core.inference.encoding import Row
 
 WINDOWS = 4
 """Parts of a chunk whose rows are made, and sorted into batches, together: the next is read while this one runs."""
 
 
-class OutOfMemory(RuntimeError):
-    """A batch did not fit into the device's memory."""
-
-
-class Tokens(Protocol):
-    """A model's input, as `rerank_core.scoring.encoding.Row` and a recogniser's row."""
-
-    @property
-    def ids(self) -> Sequence[int] | np.ndarray: ...
-
-    @property
-    def types(self) -> Sequence[int] | np.ndarray: ...
-
-
 class Encoder(Protocol):
-    """Pairs to rows, as `rerank_core.scoring.encoding.PairEncoder`."""
+    """Pairs to rows, as `rerank_core.inference.encoding.PairEncoder`."""
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]: ...
 
@@ -54,7 +39,7 @@ class BatchedScorer(ABC):
         max_tokens: most tokens of one batch, padding counted.
         streams: batches that run at once.
         reads_tags: whether the model was trained to read tags.
-        chunk: pairs that one call of `score` should get (see `rerank_core.scoring.scorer.score_checked`).
+        chunk: pairs that one call of `score` should get (see `rerank_core.scoring.fault_tolerant.score_checked`).
     """
 
     def __init__(
@@ -128,29 +113,6 @@ class BatchedScorer(ABC):
         return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
 
 
-def padded(
-    rows: Sequence[Tokens], *, pad_id: int, dtypes: Mapping[str, type], width: int = 0
-) -> dict[str, np.ndarray]:
-    """The rows as arrays [rows, longest row]: input_ids, attention_mask, token_type_ids, as far as `dtypes` names them.
-
-    Args:
-        rows: at least one.
-        pad_id: fills input_ids behind each row.
-        dtypes: NumPy type of each array wanted.
-        width: least width.
-    """
-    shape = (len(rows), max(width, *(len(row.ids) for row in rows)))
-    arrays: dict[str, np.ndarray] = {name: np.zeros(shape, dtype) for name, dtype in dtypes.items()}
-    arrays["input_ids"][:] = pad_id
-    for i, row in enumerate(rows):
-        n = len(row.ids)
-        arrays["input_ids"][i, :n] = row.ids
-        arrays["attention_mask"][i, :n] = 1
-        if "token_type_ids" in arrays:
-            arrays["token_type_ids"][i, :n] = row.types
-    return arrays
-
-
 def one_logit(output: np.ndarray) -> np.ndarray:
     """float32 of shape [rows] from a model's output of shape [rows], [rows, 1] or [rows, 2]."""
     if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
@@ -162,8 +124,3 @@ def one_logit(output: np.ndarray) -> np.ndarray:
         f"the output has shape {list(output.shape)}, not [rows, 1] or [rows, 2]: an embedding model, a "
         "generative one or a classifier of more labels. Export a cross-encoder"
     )
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from rerank_core.training.curriculum import TrainingError
-from rerank_core.training.figures import Line
+from rerank_core.errors import TrainingError
+from rerank_core.training.metrics_log import Line
 
 EVENTS = "events.out.tfevents.*"
 

@@ -29,19 +29,19 @@ from datasets import Dataset
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from torch.utils.data import BatchSampler, SequentialSampler
 
+from rerank_core.config.training import Curriculum, Stage
 from rerank_core.features.render import special_tokens, with_tags
-from rerank_core.training.adapters import Weights
-from rerank_core.training.curriculum import Curriculum, Stage
-from rerank_core.training.dev import measure_model
+from rerank_core.training.base_model import load, save_whole, start
+from rerank_core.training.callback import Plan, Tell, Watch
+from rerank_core.training.dev_measure import measure_model
 from rerank_core.training.dev_set import MEASURE, DevSet
-from rerank_core.training.figures import Figures, Line
+from rerank_core.training.distributed import ALONE, Batches, Processes, split
+from rerank_core.training.groups import GroupFile
+from rerank_core.training.lora import Weights
 from rerank_core.training.losses import list_labels, make_loss
-from rerank_core.training.parquet import GroupFile
-from rerank_core.training.processes import ALONE, Batches, Processes, split
+from rerank_core.training.metrics_log import Figures, Line
 from rerank_core.training.schedule import schedule
-from rerank_core.training.start import load, save_whole, start
 from rerank_core.training.tag_policy import shown_tags
-from rerank_core.training.watch import Plan, Tell, Watch
 
 
 def finetune(

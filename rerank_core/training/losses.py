@@ -25,7 +25,7 @@ from sentence_transformers.util import batch_to_device
 from torch import nn
 from torch.nn import functional
 
-from rerank_core.training.curriculum import TEACHER_LOSSES, Stage
+from rerank_core.config.training import TEACHER_LOSSES, Stage
 
 Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Side = tuple[str, str]

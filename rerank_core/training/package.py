@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rerank_core.scoring import load_scorer
+from rerank_core.errors import TrainingError
+from rerank_core.scoring.load import load_scorer
 from rerank_core.text import shorten
-from rerank_core.training.curriculum import TrainingError
+from rerank_core.training.base_model import load
 from rerank_core.training.export import export_onnx, quantise
-from rerank_core.training.start import load
 
 ONNX, ONNX_INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rerank_core.training.parquet import Facts
+from rerank_core.training.groups import Facts
 
 PHASES = 20
 """Steps an epoch in which the taste for hard examples grows."""

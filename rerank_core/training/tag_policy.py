@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from rerank_core.config.training import TagPolicy
 from rerank_core.features.render import special_tokens
 from rerank_core.text import fingerprint
-from rerank_core.training.curriculum import TagPolicy
 
 Treatment = Literal["true", "none", "shuffled", "forged"]
 

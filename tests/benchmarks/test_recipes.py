@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recipes import RECIPES, recipe_file
-from rerank_core.training.curriculum import load_curriculum
+from rerank_core.config.training import load_curriculum
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.nightly import run
-from pipelines.sources import SourceError
-from pipelines.sources.bm25_index import METADATA, build_index
+from pipelines.nightly.run import run
+from pipelines.sources.local.bm25_index import METADATA, build_index
+from rerank_core.errors import JudgementError, SourceError
 from rerank_core.features.render import escape
-from rerank_core.judgements import JudgementError
-from schemas.manifest import Manifest, ManifestError
+from schemas.errors import ManifestError
+from schemas.manifest import Manifest
 from tests.conftest import MakeConfig, Night
-from tests.fakes import FakeScorer, fake, forbidden
-from tests.tiny import CORPUS, DAY, GOOD_LOG, TIME, event, rows, write_lines
+from tests.support.fakes import FakeScorer, fake, forbidden
+from tests.support.tiny import CORPUS, DAY, GOOD_LOG, TIME, event, rows, write_lines
 
 GOOD = ["Who wrote Dune", "Why does rain fall"]
 BAD_EVENTS: dict[str, str] = {

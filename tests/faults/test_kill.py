@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import store
-from pipelines.nightly import run
+from pipelines.nightly.run import run
+from pipelines.storage import runs
+from rerank_core import errors
 from tests.conftest import Night
-from tests.fakes import fake
-from tests.tiny import DAY, Tiny, make_config, published_bytes, rows
+from tests.support.fakes import fake
+from tests.support.tiny import DAY, Tiny, make_config, published_bytes, rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,14 +25,14 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import os, sys
 from pathlib import Path
-from pipelines import store
-from pipelines.nightly import run
-from tests.fakes import fake
-from tests.tiny import DAY, Tiny, make_config
+from pipelines.storage import runs
+from pipelines.nightly.run import run
+from tests.support.fakes import fake
+from tests.support.tiny import DAY, Tiny, make_config
 
 folder, output, seconds, moves = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 tiny = Tiny(folder, folder / "index", folder / "log.jsonl", folder / "good.jsonl")
-move = store._move
+move = runs._move
 
 def dying(*arguments):
     global moves
@@ -40,7 +41,7 @@ def dying(*arguments):
     moves -= 1
     move(*arguments)
 
-store._move = dying
+runs._move = dying
 config = make_config(tiny, output, candidates={"top_k": 5})
 manifest = run(config, run_date=DAY, load=fake("next", seconds=seconds))
 print(manifest.run_id)
@@ -76,13 +77,13 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
 
 def assert_made_up_for(tiny: Tiny, output: Path, served: str, uninterrupted: dict[str, bytes]) -> None:
     """`served` is still served whole; the night, started again, publishes what it would have published."""
-    before = store.latest(str(output))
+    before = runs.latest(str(output))
     assert before is not None
     assert before.run_id == served
     assert len(rows(output, before)) == before.tables["reranked"].rows
     again = run(make_config(tiny, output, candidates={"top_k": 5}), run_date=DAY, load=fake("next"))
     assert published_bytes(output, again) == uninterrupted
-    assert store.latest(str(output)) == again
+    assert runs.latest(str(output)) == again
     assert not (output / "_staging").exists() or not list((output / "_staging").iterdir())
 
 
@@ -96,7 +97,7 @@ def test_killed_while_it_scores(
         wait_for(output, "_staging/*/_progress/*.json", slow)  # it scores
         # Meanwhile nobody else may write here: told at once, and the run goes on.
         started = time.monotonic()
-        with pytest.raises(store.Locked, match=f"process {slow.pid}.* is writing to {output}"):
+        with pytest.raises(errors.Locked, match=f"process {slow.pid}.* is writing to {output}"):
             run(make_config(tiny, output), run_date=DAY, load=fake())
         assert time.monotonic() - started < 2
         assert slow.poll() is None

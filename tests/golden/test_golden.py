@@ -20,7 +20,7 @@ import pytest
 from schemas.manifest import to_json
 from schemas.tables import TABLES, schema_version
 from tests.conftest import Night
-from tests.tiny import Tiny, rows
+from tests.support.tiny import Tiny, rows
 
 FOLDER = Path(__file__).parent
 

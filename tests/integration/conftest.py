@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import elasticsearch
 import pytest
 
-from tests.servers.elasticsearch import VERSIONS, Node
-from tests.servers.elasticsearch_build import Unavailable
+from tests.support.servers.elasticsearch import VERSIONS, Node
+from tests.support.servers.elasticsearch_build import Unavailable
 
 VERSION = VERSIONS[elasticsearch.__version__[0]]
 NODES = {"es", "secure_es"}

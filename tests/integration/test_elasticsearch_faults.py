@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.sources import SourceError, es_candidates, es_retry
-from pipelines.sources.es_client import connect
+from pipelines.elasticsearch import candidates, retry
+from pipelines.elasticsearch.client import connect
+from rerank_core.errors import SourceError
 from schemas.records import Query, Rejected
 from tests.integration.conftest import VERSION, started
-from tests.integration.source_data import (
+from tests.support.servers.elasticsearch import Node
+from tests.support.source_data import (
     DOC_MAPPING,
     EVENTS,
     WINDOW,
@@ -27,7 +29,6 @@ from tests.integration.source_data import (
     read,
     source,
 )
-from tests.servers.elasticsearch import Node
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("quick")]
 Name = Callable[[str], str]
@@ -36,8 +37,8 @@ Name = Callable[[str], str]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits: a test need not be as patient as a night."""
-    monkeypatch.setattr(es_retry, "FIRST_WAIT", 0.05)
-    monkeypatch.setattr(es_retry, "LONGEST_WAIT", 1.0)
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -209,18 +210,18 @@ def test_a_node_killed_in_mid_fetch_costs_no_query(
     reader.describe()
     calm = lists(reader.candidates(queries(400), top_k=20))
     threads: list[threading.Thread] = []
-    answers, read_item = 0, es_candidates.read_item
+    answers, read_item = 0, candidates.read_item
 
     def kill_in_the_middle(item: dict[str, Any], **known: Any) -> Any:
         nonlocal answers
         outcome = read_item(item, **known)
-        answers += isinstance(outcome, es_retry.Answered)
+        answers += isinstance(outcome, retry.Answered)
         if answers == 150 and not threads:
             es.kill9()
             threads.append(after(0.5, es.start))
         return outcome
 
-    monkeypatch.setattr(es_candidates, "read_item", kill_in_the_middle)
+    monkeypatch.setattr(candidates, "read_item", kill_in_the_middle)
     assert lists(reader.candidates(queries(400), top_k=20)) == calm
     threads[0].join()
     assert answers == 400  # each query was answered once, however often it was asked
@@ -229,15 +230,15 @@ def test_a_node_killed_in_mid_fetch_costs_no_query(
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Why queries had to be asked again, in the words of Elasticsearch."""
     seen: list[str] = []
-    read_item = es_candidates.read_item
+    read_item = candidates.read_item
 
     def spy(item: dict[str, Any], **known: Any) -> Any:
         outcome = read_item(item, **known)
-        if isinstance(outcome, es_retry.Again):
+        if isinstance(outcome, retry.Again):
             seen.append(f"{outcome.cause}: {outcome.detail}")
         return outcome
 
-    monkeypatch.setattr(es_candidates, "read_item", spy)
+    monkeypatch.setattr(candidates, "read_item", spy)
     return seen
 
 
@@ -312,13 +313,13 @@ def test_a_document_deleted_between_search_and_text_is_not_lost_in_silence(
     create(es, es_name("docs"), DOC_MAPPING)
     bulk(es, es_name("docs"), {name: {"title": "cat", "text": f"cat {name}"} for name in "abc"})
     reader = source(es.url, scores_only=True, log_index="x", index=es_name("docs"))
-    texts = es_candidates.Fetcher._texts
+    texts = candidates.Fetcher._texts
 
     def delete_first(self: Any, found: Any) -> Any:
         es.request("DELETE", f"/{es_name('docs')}/_doc/b?refresh")
         return texts(self, found)
 
-    monkeypatch.setattr(es_candidates.Fetcher, "_texts", delete_first)
+    monkeypatch.setattr(candidates.Fetcher, "_texts", delete_first)
     (found,) = reader.candidates([Query("0" * 16, "cat", 1, 1, ())], top_k=5)
     assert isinstance(found, list)
     assert [(one.doc_id, bool(one.text)) for one in found] == [("a", True), ("b", False), ("c", True)]

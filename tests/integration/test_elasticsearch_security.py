@@ -15,13 +15,13 @@ import apache_beam as beam
 import numpy as np
 import pytest
 
-from pipelines import nightly
-from pipelines.options import beam_options
-from pipelines.sources import SourceError
-from pipelines.sources.es_client import connect
-from rerank_core.config import ConfigError, parse_config
-from tests.integration.source_data import load_docs, load_log, queries, source
-from tests.servers.elasticsearch import Node
+from pipelines.beam_options import beam_options
+from pipelines.elasticsearch.client import connect
+from pipelines.nightly import graph, run
+from rerank_core.config.night import parse_config
+from rerank_core.errors import ConfigError, SourceError
+from tests.support.servers.elasticsearch import Node
+from tests.support.source_data import load_docs, load_log, queries, source
 
 LOG, DOCS = "secure-log", "secure-docs"
 
@@ -152,13 +152,13 @@ def test_nothing_that_a_night_leaves_behind_holds_the_secret(
         "mining": {"enabled": False},
     }
     config, day = parse_config(raw), datetime.date(2026, 3, 2)
-    manifest = nightly.run(config, run_date=day, load=Scorer)
+    manifest = run.run(config, run_date=day, load=Scorer)
     assert manifest.balance.events["read"] == 300
 
     options = beam_options([])
-    night = nightly.prepare(config, run_date=day, options=options, load=Scorer)
+    night = run.prepare(config, run_date=day, options=options, load=Scorer)
     pipeline = beam.Pipeline(options=options)
-    nightly.build(pipeline, night)
+    graph.build(pipeline, night)
     traces = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert len(traces) > 3
     traces["log"] = caplog.text.encode()

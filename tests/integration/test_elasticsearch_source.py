@@ -12,10 +12,12 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipelines.options import beam_options
-from pipelines.sources import Source, SourceError
+from pipelines.beam_options import beam_options
+from pipelines.sources import Source
+from rerank_core.errors import SourceError
 from schemas.records import LogEvent, Query, Rejected
-from tests.integration.source_data import (
+from tests.support.servers.elasticsearch import Node
+from tests.support.source_data import (
     DAY,
     DOC_MAPPING,
     EVENTS,
@@ -30,7 +32,6 @@ from tests.integration.source_data import (
     read,
     source,
 )
-from tests.servers.elasticsearch import Node
 
 Name = Callable[[str], str]
 LOG, DOCS = "source-log", "source-docs-1"

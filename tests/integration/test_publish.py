@@ -12,15 +12,15 @@ import pytest
 from elasticsearch import Elasticsearch
 from typer.testing import CliRunner
 
-from pipelines import es_write
-from pipelines.cli import app
-from pipelines.es_write import Cluster, Document, WriteError, open_cluster
-from pipelines.publish_elasticsearch import publish, rollback
-from rerank_core.config import ConfigError
+from pipelines.cli.app import app
+from pipelines.elasticsearch import write
+from pipelines.elasticsearch.publish import publish, rollback
+from pipelines.elasticsearch.write import Cluster, Document, open_cluster
+from rerank_core.errors import ConfigError, WriteError
 from rerank_core.text import query_id
 from tests.integration.conftest import started
-from tests.published_run import publish_run, text
-from tests.servers.elasticsearch import Node
+from tests.support.published_run import publish_run, text
+from tests.support.servers.elasticsearch import Node
 
 Names = Callable[[str], str]
 
@@ -150,18 +150,18 @@ def test_documents_that_the_index_does_not_hold_are_missed(
         ("long-id", [Document("1" * 600, {"text": "a"})], "refused document|HTTP 400"),
     ):  # fmt: skip
         index = es_name(name)
-        es_write.create(cluster, index, {"dynamic": "strict", "properties": {"text": {"type": "text"}}})
+        write.create(cluster, index, {"dynamic": "strict", "properties": {"text": {"type": "text"}}})
         with pytest.raises(WriteError, match=found):
-            es_write.fill(cluster, index, documents)
+            write.fill(cluster, index, documents)
         assert not client(es).indices.exists(index=index)
 
 
 def test_a_changed_document_is_noticed(es: Node, es_name: Names, cluster: Cluster) -> None:
     index = es_name("changed")
-    es_write.create(cluster, index, {"properties": {"text": {"type": "text"}}})
-    es_write.fill(cluster, index, [Document("1", {"text": "a"})])
+    write.create(cluster, index, {"properties": {"text": {"type": "text"}}})
+    write.fill(cluster, index, [Document("1", {"text": "a"})])
     with pytest.raises(WriteError, match=r"'1' .* is not what was sent"):
-        es_write.verify(cluster, index, count=1, sample=[Document("1", {"text": "b"})])
+        write.verify(cluster, index, count=1, sample=[Document("1", {"text": "b"})])
 
 
 def test_a_busy_cluster_is_asked_again(
@@ -172,8 +172,8 @@ def test_a_busy_cluster_is_asked_again(
     from elasticsearch import ApiError
 
     index, asked, real = es_name("busy"), [0], cluster.client.bulk
-    monkeypatch.setattr(es_write, "FIRST_WAIT", 0.01)
-    es_write.create(cluster, index, {"properties": {"text": {"type": "text"}}})
+    monkeypatch.setattr(write, "FIRST_WAIT", 0.01)
+    write.create(cluster, index, {"properties": {"text": {"type": "text"}}})
 
     def bulk(self: Elasticsearch, *arguments: Any, **options: Any) -> Any:
         asked[0] += 1
@@ -188,7 +188,7 @@ def test_a_busy_cluster_is_asked_again(
         return answer
 
     monkeypatch.setattr(Elasticsearch, "bulk", bulk)
-    assert es_write.fill(cluster, index, [Document(str(n), {"text": "a"}) for n in range(50)]) == 50
+    assert write.fill(cluster, index, [Document(str(n), {"text": "a"}) for n in range(50)]) == 50
     assert asked[0] == 3
 
 
@@ -290,11 +290,11 @@ def shell(secure: Node, *arguments: str, ca: bool = True, **environment: str) ->
     trusted = ["--ca-file", str(secure.security.ca)] if ca else []
     names = ("API_KEY", "USERNAME", "PASSWORD", "BEARER")
     given = {f"NIGHTRANK_ES_{name}": environment.get(name.lower()) for name in names}
-    es_write.connect.cache_clear()  # the connection of a process keeps whom it was opened for
+    write.connect.cache_clear()  # the connection of a process keeps whom it was opened for
     try:
         return CliRunner().invoke(app, [*arguments, "--to", secure.url, *trusted], env=given)
     finally:
-        es_write.connect.cache_clear()
+        write.connect.cache_clear()
 
 
 @pytest.mark.servers

@@ -14,7 +14,7 @@ import elasticsearch
 import pytest
 from elastic_transport import TlsError
 
-from tests.servers.elasticsearch import Node
+from tests.support.servers.elasticsearch import Node
 
 Name = Callable[[str], str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def test_its_reader_may_read_and_not_write(secure_es: Node, secure_es_name: Name
 # A process that starts a node, pauses it, so that it cannot end by itself, and is then killed with -9.
 OWNER = """
 import os, signal, sys
-from tests.servers.elasticsearch import Node
+from tests.support.servers.elasticsearch import Node
 node = Node(sys.argv[1]).start()
 print(node.pid(), node.folder, flush=True)
 node.pause()

@@ -13,7 +13,7 @@ def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT's folder with safetensors and fp32 ONNX. Read only."""
     for module in ("onnx", "torch", "transformers"):
         pytest.importorskip(module, reason="needs it to make the model: pip install 'nightrank[train]'")
-    from tests.tiny_onnx import write_transformer
+    from tests.support.tiny_onnx import write_transformer
 
     return write_transformer(
         tmp_path_factory.mktemp("model") / "bert", vocab_size=128

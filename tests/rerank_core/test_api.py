@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import rerank_core
-from rerank_core.features import tag
+from rerank_core.errors import ScoringFailed
 from rerank_core.features.render import passage_text, render
-from rerank_core.scoring import BACKENDS
-from rerank_core.scoring.scorer import ScoringFailed
+from rerank_core.features.tagger import tag
+from rerank_core.scoring.load import BACKENDS
 
 
 class Overlap:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from schemas.manifest import FORMAT, ManifestError, from_json, to_json
+from schemas.errors import ManifestError
+from schemas.manifest import FORMAT, from_json, to_json
 from tests.conftest import SECRET, Night
 
 

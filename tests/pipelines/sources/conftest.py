@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.sources.bm25_index import LocalIndex
-from tests.local_data import CORPUS, build
+from pipelines.sources.local.bm25_index import LocalIndex
+from tests.support.local_data import CORPUS, build
 
 
 @pytest.fixture(scope="module")

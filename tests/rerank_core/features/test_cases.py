@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from rerank_core.config import Tagging
-from rerank_core.features import tag
-from rerank_core.features.recognisers.rules import RulesRecogniser
+from rerank_core.config.night import Tagging
+from rerank_core.features.ner.rules import RulesRecogniser
+from rerank_core.features.tagger import tag
 from schemas.records import HOP_UNREACHABLE, Tags
 
 FAR = HOP_UNREACHABLE

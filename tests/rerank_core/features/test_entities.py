@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.features.entities import Linked, Named, link, normalise, normalise_text, stands_in
-from rerank_core.features.recognisers import LABELS
+from rerank_core.features.ner import LABELS
 from schemas.records import Mention
 
 

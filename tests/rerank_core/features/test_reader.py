@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from rerank_core.features import facts_fingerprint
+from rerank_core.errors import ModelError
+from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.reader import PassageReader
-from rerank_core.features.recognisers.rules import RulesRecogniser
-from rerank_core.scoring.scorer import ModelError
+from rerank_core.features.tagger import facts_fingerprint
 from schemas.records import Mention, PassageFacts
 
 

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_core.errors import MissingEngine, ModelError, ScoringFailed
+from rerank_core.inference.batching import Pair
 from rerank_core.scoring import autotune
 from rerank_core.scoring.autotune import Choice, Measured, Tuning, choices, compare, model_key, tune
-from rerank_core.scoring.scorer import MissingEngine, ModelError, Pair, Scorer, ScoringFailed
+from rerank_core.scoring.protocol import Scorer
 
 GROUPS = [[("who", str(n)) for n in range(6)], [("dune", str(n)) for n in range(4)]]
 

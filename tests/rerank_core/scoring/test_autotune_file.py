@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rerank_core.errors import ModelError
 from rerank_core.scoring import autotune
 from rerank_core.scoring.autotune import Choice, Measured, Tuning, find, keep, model_key
-from rerank_core.scoring.scorer import ModelError
 
 MakeModel = Callable[..., Path]
 

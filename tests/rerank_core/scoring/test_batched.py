@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_core.errors import ModelError, OutOfMemory
+from rerank_core.inference.batching import Pair, padded
+from rerank_core.inference.encoding import Row
 from rerank_core.scoring import batched
-from rerank_core.scoring.batched import BatchedScorer, OutOfMemory, one_logit, padded
-from rerank_core.scoring.encoding import Row
-from rerank_core.scoring.scorer import ModelError, Pair, score_checked
+from rerank_core.scoring.batched import BatchedScorer, one_logit
+from rerank_core.scoring.fault_tolerant import score_checked
 
 
 def row(*ids: int, types: Sequence[int] = ()) -> Row:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rerank_core.training.curriculum import TrainingError
-from rerank_core.training.figures import Figures, Line
+from rerank_core.errors import TrainingError
+from rerank_core.training.metrics_log import Figures, Line
 
 pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'nightrank[tensorboard]'")
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader

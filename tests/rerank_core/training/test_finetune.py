@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 
+from rerank_core.errors import ModelError, TrainingError
 from rerank_core.features.render import special_tokens
-from rerank_core.scoring.scorer import ModelError
-from rerank_core.training.curriculum import TrainingError
-from rerank_core.training.figures import Figures
+from rerank_core.training.base_model import load
 from rerank_core.training.finetune import newest_checkpoint
-from rerank_core.training.start import extend_vocabulary, load
-from tests.tiny_models import write_cross_encoder
-from tests.tiny_training import curriculum, train, two_stages
+from rerank_core.training.metrics_log import Figures
+from rerank_core.training.vocabulary import extend_vocabulary
+from tests.support.tiny_models import write_cross_encoder
+from tests.support.tiny_training import curriculum, train, two_stages
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,7 +45,7 @@ def test_a_killed_training_ends_with_the_same_weights(whole: tuple[Path, Path], 
     deaths = ["pairs", "8", "lists", "5"]
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.tiny_training", str(tmp_path), "{}", *deaths],
+        [sys.executable, "-m", "tests.support.tiny_training", str(tmp_path), "{}", *deaths],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rerank_core.training.curriculum import Stage
+from rerank_core.config.training import Stage
 from rerank_core.training.losses import PairCrossEncoder, list_labels, make_loss
-from tests.tiny_models import write_cross_encoder
+from tests.support.tiny_models import write_cross_encoder
 
 LISTS = [
     [

@@ -10,10 +10,10 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from rerank_core.scoring import load_scorer
-from rerank_core.training.curriculum import TrainingError
+from rerank_core.errors import TrainingError
+from rerank_core.scoring.load import load_scorer
 from rerank_core.training.package import ONNX, ONNX_INT8, write_package
-from tests.tiny_models import write_cross_encoder
+from tests.support.tiny_models import write_cross_encoder
 
 PAIRS = [
     ("who wrote dune", "frank herbert wrote the novel"),

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.training.parquet import Facts
+from rerank_core.training.groups import Facts
 from rerank_core.training.schedule import schedule
 
 SIZES = st.lists(st.integers(2, 5), min_size=1, max_size=12)

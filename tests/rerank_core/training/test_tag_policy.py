@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_core.config.training import TagPolicy
 from rerank_core.features.render import render, special_tokens, split_tags, with_tags
-from rerank_core.training.curriculum import TagPolicy
 from rerank_core.training.tag_policy import shown_tags, treatment
 from schemas.records import Tags
 

@@ -1,0 +1,82 @@
+"""Beam's flags, checked: an unknown one is an error, and the local runner is chosen on purpose."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+    WorkerOptions,
+)
+
+from rerank_core.errors import ConfigError
+
+# DirectRunner tries Prism first, which lost rows without an error (DECISIONS.md), and falls back by what it finds
+# on the machine. This one is in Beam itself and the same everywhere.
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
+LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi", LOCAL_RUNNER.lower())
+
+
+def beam_options(flags: Sequence[str]) -> PipelineOptions:
+    """Options of a pipeline from command-line flags.
+
+    Without `--runner`, and for DirectRunner, it is Beam's FnApiRunner in this process.
+
+    Raises:
+        ConfigError: a flag that no installed runner knows (Beam itself would drop it with a warning), or a value
+            that does not fit it.
+    """
+    unknown = _unknown(flags)
+    if unknown:
+        raise ConfigError(
+            f"Beam knows no flag {' '.join(unknown)!r}; see its runner's documentation for the name"
+        )
+    options = PipelineOptions(list(flags))
+    standard = options.view_as(StandardOptions)
+    if standard.runner is None or standard.runner.lower() in LOCAL_NAMES:
+        standard.runner = LOCAL_RUNNER
+    workers = options.view_as(WorkerOptions)
+    if workers.default_sdk_harness_log_level is None:
+        workers.default_sdk_harness_log_level = (
+            "WARNING"  # each worker process tells its whole life otherwise
+        )
+    return options
+
+
+def is_local_run(options: PipelineOptions) -> bool:
+    """Whether the workers are on this machine, so that they can share its files."""
+    return bool(options.view_as(StandardOptions).runner == LOCAL_RUNNER)
+
+
+def threads_per_worker(options: PipelineOptions, threads: int) -> int:
+    """Threads of one worker's model: as configured, or the machine's processors shared among local workers."""
+    if threads or not is_local_run(options):
+        return threads
+    workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:  # argparse prints a page of usage and exits
+        raise ConfigError(f"a flag for Beam cannot be used: {message}")
+
+
+def _unknown(flags: Sequence[str]) -> list[str]:
+    parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in [PipelineOptions, *_all_subclasses(PipelineOptions)]:
+        add = options.__dict__.get("_add_argparse_args")
+        if add is not None:
+            add.__func__(options, parser)
+    for action in parser._actions:
+        action.required = False
+    return parser.parse_known_args(list(flags))[1]
+
+
+def _all_subclasses(cls: type) -> list[type]:
+    direct: list[type] = cls.__subclasses__()
+    return [found for sub in direct for found in (sub, *_all_subclasses(sub))]

@@ -1,0 +1,5 @@
+"""The command line, one file a command; `main` is the entry point of `nightrank`."""
+
+from pipelines.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,86 @@
+"""The command line: `nightrank nightly`, `evaluate`, `train` ..., one file a command.
+
+Exit codes: 0 success; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
+judgements, a published run, a cluster); 4 another run holds the output folder; 5 the night ran but may not be
+published, or could not be published back, or a training failed; 1 anything else, which is a defect: the traceback
+is printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+import pipelines
+from pipelines.cli import autotune, calibrate, cluster, console, evaluate, fuse, index, nightly, show, train
+from schemas.errors import NightrankError
+
+app = typer.Typer(
+    name="nightrank",
+    help="Reranks a search index overnight: query log and BM25 candidates in, versioned Parquet out.",
+    epilog="Start with `nightrank index CORPUS --to DIR`, then `nightrank nightly --config FILE`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    index.index,
+    nightly.nightly,
+    autotune.autotune,
+    show.show,
+    cluster.publish,
+    cluster.load,
+    train.train,
+    evaluate.evaluate,
+    calibrate.calibrate,
+    fuse.fuse,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nightrank {pipelines.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Reranks a search index overnight: query log and BM25 candidates in, versioned Parquet out."""
+
+
+def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, its errors as a message and an exit code; a defect keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except NightrankError as error:
+            console.print_error(str(error))
+            raise typer.Exit(error.exit_code) from None
+
+    return run
+
+
+for _command in COMMANDS:
+    app.command()(_with_exit_codes(_command))
+
+
+def main() -> None:
+    """Entry point of the `nightrank` command."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("pipelines").setLevel(logging.INFO)
+    # Beam says this at every import, of a Google client library that only BigQuery users need.
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
+    app()

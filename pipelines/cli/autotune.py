@@ -1,0 +1,105 @@
+"""`nightrank autotune`: which engine runs a model fastest on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.cli import console
+from pipelines.cli.options import Json, Quiet, day_or_yesterday
+from rerank_core.config.night import Config, load_config
+from rerank_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rerank_core.scoring.autotune import Tuning
+
+
+@contextmanager
+def trying(*, show: bool) -> Iterator[Callable[[str], None]]:
+    """Give a callback that is told what is measured now."""
+    with console.err.status("Measuring ...") if show and console.err.is_terminal else _silent() as status:
+
+        def tell(label: str) -> None:
+            if status is not None:
+                status.update(f"Opening {escape(label)} ...")
+
+        yield tell
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    yield None
+
+
+def print_tuning(tuning: Tuning) -> None:
+    """The engines, fastest first, with what speaks against some, and what to do with the result."""
+    best = tuning.best
+    table = Table("engine", box=None, pad_edge=False, header_style="bold")
+    for name in ("pairs/s", "agrees", "Spearman"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in sorted(tuning.measured, key=lambda m: -m.pairs_per_second):
+        figures = ["", "", ""]
+        if row.pairs_per_second > 0:
+            figures = [f"{row.pairs_per_second:,.0f}", f"{row.agreement:.4f}", f"{row.correlation:.4f}"]
+        note = "[bold green]chosen[/]" if row.choice == best else escape(row.dropped)
+        table.add_row(escape(row.choice.label), *figures, note)
+    size = f"{tuning.pairs:,} pairs of at most {tuning.max_length} tokens"
+    console.out.print(f"{size} on {escape(tuning.machine)}", soft_wrap=True)
+    console.out.print(table)
+    console.out.print(
+        f"agrees: nDCG@10 of an engine's order by that of {escape(tuning.reference)}. Kept for this machine: "
+        'scoring.backend = "auto" takes it.',
+        soft_wrap=True,
+    )
+    chosen = best._asdict()
+    for name in [name for name, value in chosen.items() if value and (name, value) != ("device", "cpu")]:
+        console.out.print(f'  {name} = "{escape(chosen[name])}"', soft_wrap=True)
+
+
+def autotune(
+    model: Annotated[str, typer.Argument(help="A model, in place of the configured one.")] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The night's TOML; its log and index give the pairs.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help='Take the pairs from a JSONL of {"query", "passage"} instead.'),
+    ] = None,
+    run_date: Annotated[
+        datetime.datetime | None,
+        typer.Option(
+            "--run-date", formats=["%Y-%m-%d"], help="Last day of the log's window; default: yesterday."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure which engine runs a model fastest here without ranking otherwise; backend = "auto" takes it."""
+    from pipelines import autotune
+    from pipelines.sources.open import open_source
+
+    held = load_config(config) if config else Config()
+    scoring = dataclasses.replace(held.scoring, model=model) if model else held.scoring
+    if pairs:
+        groups = autotune.read_pairs(pairs)
+    elif config:
+        groups = autotune.sample(held, open_source(held), run_date=day_or_yesterday(run_date))
+    else:
+        raise ConfigError("nothing to measure by: give --config FILE of the night, or --pairs FILE")
+    with trying(show=not (quiet or as_json)) as tell:
+        found = autotune.measure(scoring, groups, on_measured=tell)
+    autotune.keep(scoring, found)
+    if as_json:
+        typer.echo(json.dumps(autotune.plain(found)))
+    elif not quiet:
+        print_tuning(found)

@@ -1,0 +1,45 @@
+"""`nightrank index`: builds the embedded BM25 index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli import console
+from pipelines.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from pipelines.sources.local.bm25_index import IndexReport
+from pipelines.cli.console import printable
+
+
+def index(
+    corpus: Annotated[Path, typer.Argument(help="A JSONL file of {_id, title, text}, or a BEIR folder.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder of the index; an older index there is replaced.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Build the embedded BM25 index over a corpus."""
+    from pipelines.sources.local.bm25_index import build_index
+
+    with console.counter("Indexing", unit="passages", show=not (quiet or as_json)) as count:
+        built = build_index(corpus, to, on_progress=count)
+    if as_json:
+        typer.echo(json.dumps({**built._asdict(), "path": str(built.path)}))
+    elif not quiet:
+        print_index(built)
+
+
+def print_index(report: IndexReport) -> None:
+    """What an index holds now."""
+    console.out.print(
+        f"[bold green]Indexed[/] {report.documents:,} passages in {printable(str(report.path))}"
+    )
+    if report.rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
+        console.out.print(
+            f"[yellow]Rejected[/] {sum(report.rejected.values()):,}: {reasons}; see rejected.jsonl there"
+        )

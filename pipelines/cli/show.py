@@ -1,0 +1,96 @@
+"""`nightrank show`: a query's list before and after, with scores, tags and evidence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from pipelines.cli.options import Json
+
+if TYPE_CHECKING:
+    from pipelines.storage.lookup import QueryList
+from pipelines.cli import console
+from pipelines.cli.console import printable
+
+
+def show(
+    query: Annotated[
+        str, typer.Argument(help="The query, as typed; case and closing punctuation do not matter.")
+    ],
+    run: Annotated[Path, typer.Option("--run", help="Output folder of the nightly job.")],
+    run_id: Annotated[str, typer.Option("--run-id", help="A published run; default: the newest.")] = "",
+    top: Annotated[int, typer.Option("--top", min=1, help="How many rows to show.")] = 10,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show how HOP was found (query -> entity -> passage), and the evidence."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print a query's list before and after, with scores and tags."""
+    from pipelines.storage.lookup import read_query
+
+    found = read_query(str(run), query, run_id=run_id)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"query": found.query, "run_id": found.run_id, "rows": found.rows[:top]}, ensure_ascii=False
+            )
+        )
+    else:
+        print_query(found, top=top, explain=explain)
+
+
+def print_query(found: QueryList, *, top: int, explain: bool = False) -> None:
+    """One query's list, before and after; with `explain` the chain behind each HOP, and the evidence."""
+    console.out.print(f"[bold]{printable(found.query)}[/]  run {found.run_id}, night of {found.run_date}")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("rank", "before", "score", "BM25", "passage", "tags"):
+        table.add_column(name, justify="left" if name in ("passage", "tags") else "right")
+    for row in found.rows[:top]:
+        moved = row["rank_before"] - row["rank"]
+        arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
+        text = row["title"] or (row["text"] or "")[:60]
+        passage = (
+            f"{printable(text)} [dim]{printable(row['passage_id'])}[/]"
+            if text
+            else printable(row["passage_id"])
+        )
+        score = "pruned" if row["score"] is None else f"{row['score']:.3f}"
+        table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", score,
+                      f"{row['bm25_score']:.1f}", passage, printable(_tags(row)))  # fmt: skip
+    console.out.print(table)
+    if explain:
+        for row in found.rows[:top]:
+            _print_reasons(row)
+    if len(found.rows) > top:
+        console.out.print(f"[dim]{len(found.rows) - top} more; --top {len(found.rows)} shows all[/]")
+
+
+def _print_reasons(row: dict[str, Any]) -> None:
+    """The chain from the query to the passage, and the sentences that speak for it."""
+    console.out.print(f"\n[bold]{row['rank']}[/] {printable(row['title'] or row['passage_id'])}")
+    if row["hop"] is None:
+        console.out.print("  no tags in this run")
+    elif not row["hop_chain"]:
+        console.out.print("  query -> nothing: no chain of shared entities leads here")
+    else:
+        steps = ["query", *row["hop_chain"], row["passage_id"]]
+        console.out.print(f"  HOP {row['hop']}: {printable(' -> '.join(steps))}")
+    if row["evidence"]:
+        console.out.print(f"  [italic]{printable(row['evidence'])}[/] [dim]{row['evidence_score']:.3f}[/]")
+
+
+def _tags(row: dict[str, object]) -> str:
+    from rerank_core.features.render import render_tags
+    from schemas.records import Tags
+
+    if row["hop"] is None:
+        return ""
+    return render_tags(Tags(*(row[name] for name in Tags._fields)))  # type: ignore[arg-type]

@@ -1,0 +1,310 @@
+"""The connection to a cluster: who asks, how errors are told apart, and one client a process.
+
+Credentials come from the environment of each process, and never leave it: not into the pipeline that Beam
+pickles, nor into an error, a log or the manifest.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import os
+import random
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from elastic_transport import SerializationError, TlsError, TransportError
+from elasticsearch import ApiError, ConnectionTimeout, JsonSerializer
+from elasticsearch import Elasticsearch as Client
+
+from pipelines.elasticsearch.retry import Pace, backoff
+from rerank_core.config.night import Elasticsearch
+from rerank_core.errors import ConfigError, SourceError
+from rerank_core.text import shorten
+
+try:
+    import orjson  # several times faster; comes with elasticsearch[orjson]
+except ImportError:
+    orjson = None  # type: ignore[assignment]
+
+Answer = TypeVar("Answer")
+PREFIX = "NIGHTRANK_ES_"
+PRIVILEGES = "reading needs the privileges 'read' and 'view_index_metadata' on the index"
+
+
+class Settings(NamedTuple):
+    """What a connection is opened with; hashable, and free of secrets."""
+
+    hosts: tuple[str, ...]
+    cloud_id: str
+    ca_file: str
+    client_cert: str
+    client_key: str
+    verify_tls: bool
+    timeout: float
+    concurrency: int
+
+    @property
+    def name(self) -> str:
+        """The cluster, for a person."""
+        return ", ".join(self.hosts) or f"cloud_id {self.cloud_id.partition(':')[0]}"
+
+
+def settings_of(config: Elasticsearch) -> Settings:
+    """Check where and how to connect.
+
+    Raises:
+        ConfigError: none or two places, a URL that is none, or one that holds credentials.
+    """
+    if bool(config.url) == bool(config.cloud_id):
+        raise ConfigError("set one of source.elasticsearch.url and cloud_id; see examples/nightly.toml")
+    hosts = tuple(_host(url.strip()) for url in config.url.split(",") if url.strip())
+    return Settings(
+        hosts=hosts,
+        cloud_id=config.cloud_id,
+        ca_file=config.ca_file,
+        client_cert=config.client_cert,
+        client_key=config.client_key,
+        verify_tls=config.verify_tls,
+        timeout=config.timeout_seconds,
+        concurrency=config.concurrency,
+    )
+
+
+def _host(url: str) -> str:
+    """The URL with its port. What is wrong is told without quoting it: it may hold a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        raise ConfigError("source.elasticsearch.url is not a URL, e.g. https://search.example:9200") from None
+    if "@" in parts.netloc or parts.query:
+        remedy = f"put them into {PREFIX}API_KEY, or {PREFIX}USERNAME and {PREFIX}PASSWORD"
+        raise ConfigError(f"source.elasticsearch.url holds credentials or parameters; {remedy}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"source.elasticsearch.url {url!r} must start with https:// or http:// and a host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
+
+
+def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The client's arguments that say who asks; none where the environment names nobody.
+
+    Raises:
+        ConfigError: two ways at once, half a way, or a file that cannot be read. Values are never quoted.
+    """
+    names = ("API_KEY", "USERNAME", "PASSWORD", "BEARER")
+    found = {name: value for name in names if (value := _secret(environment, PREFIX + name))}
+    used = {"USERNAME" if name == "PASSWORD" else name for name in found}
+    if len(used) > 1:
+        shown = ", ".join(PREFIX + name for name in found)
+        raise ConfigError(f"{shown} are set together; unset all but one way to authenticate")
+    if "API_KEY" in found:
+        return {"api_key": found["API_KEY"]}
+    if "BEARER" in found:
+        return {"bearer_auth": found["BEARER"]}
+    if not found:
+        return {}
+    if len(found) == 1:
+        raise ConfigError(f"set {PREFIX}USERNAME and {PREFIX}PASSWORD together, or neither")
+    return {"basic_auth": (found["USERNAME"], found["PASSWORD"])}
+
+
+def _secret(environment: Mapping[str, str], name: str) -> str:
+    value, file = environment.get(name, ""), environment.get(f"{name}_FILE", "")
+    if value and file:
+        raise ConfigError(f"{name} and {name}_FILE are both set; unset one")
+    if not file:
+        return value
+    try:
+        value = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}_FILE names a file that cannot be read: {type(error).__name__}") from None
+    if not value:
+        raise ConfigError(f"{name}_FILE names an empty file")
+    return value
+
+
+class _Json(JsonSerializer):
+    """JSON that reads what Elasticsearch stores, even where one document holds half a character."""
+
+    def json_loads(self, data: bytes) -> Any:
+        try:
+            return orjson.loads(data) if orjson else json.loads(data)
+        except ValueError:  # a lone surrogate, NaN, bytes that are not UTF-8: not worth a whole page
+            return json.loads(data.decode("utf-8", "replace"))
+
+
+class Connection(NamedTuple):
+    """A client, and the threads and the pace that all of a process's requests share."""
+
+    client: Client
+    threads: ThreadPoolExecutor
+    pace: Pace
+    lock: threading.Lock  # around the pace
+
+
+@functools.lru_cache(maxsize=4)
+def connect(settings: Settings) -> Connection:
+    """The process's connection, opened once.
+
+    Raises:
+        ConfigError: the environment's credentials or the certificate files cannot be used.
+    """
+    place: dict[str, Any] = (
+        {"cloud_id": settings.cloud_id} if settings.cloud_id else {"hosts": list(settings.hosts)}
+    )
+    if any(host.startswith("https:") for host in settings.hosts) or settings.cloud_id:
+        place |= {"verify_certs": settings.verify_tls, "ssl_show_warn": False, **_certificates(settings)}
+    who = credentials(os.environ)
+    try:
+        # Retries are ours alone: the client's would repeat a whole batch for one query, and at once.
+        client = Client(**place, **who, request_timeout=settings.timeout, max_retries=0, retry_on_timeout=False,
+                        connections_per_node=max(10, settings.concurrency),
+                        serializers={"application/json": _Json()})  # fmt: skip
+    except (ValueError, OSError) as error:
+        what = "a certificate file or the cloud_id cannot be used"
+        remedy = "see source.elasticsearch.ca_file, client_cert, client_key and cloud_id"
+        raise ConfigError(f"{what} ({type(error).__name__}); {remedy}") from None
+    _spare_the_collector()
+    threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="elasticsearch")
+    return Connection(client, threads, Pace(settings.concurrency), threading.Lock())
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector pass over what was loaded by now, and run less often.
+
+    A page of hits is thousands of new objects, each without cycles, and Beam alone half a million old ones: going
+    through those took two fifths of the processor time of a search.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
+def _certificates(settings: Settings) -> dict[str, str]:
+    arguments = {}
+    for argument, field in (
+        ("ca_certs", "ca_file"),
+        ("client_cert", "client_cert"),
+        ("client_key", "client_key"),
+    ):
+        if file := getattr(settings, field):
+            if not os.access(
+                file, os.R_OK
+            ):  # the client would say so at the first request, as a lost connection
+                raise ConfigError(f"source.elasticsearch.{field}: {file} cannot be read")
+            arguments[argument] = file
+    return arguments
+
+
+class Trouble(NamedTuple):
+    """An error of a request or of an item, told apart by what can be done about it."""
+
+    kind: Literal["busy", "silent", "lost_context", "failed", "refused"]
+    detail: str
+    timeout: bool = False
+
+
+def trouble(error: Exception, *, settings: Settings) -> Trouble:
+    """What an exception of the client means.
+
+    Raises:
+        SourceError: it means that nothing can be read here at all.
+    """
+    if isinstance(error, TlsError):
+        remedy = "give the cluster's CA as source.elasticsearch.ca_file, and the host name of its certificate"
+        raise SourceError(f"the certificate of {settings.name} does not verify; {remedy}") from None
+    if isinstance(error, ConnectionTimeout):
+        limit = f"source.elasticsearch.timeout_seconds = {settings.timeout:g}"
+        return Trouble("silent", f"no answer within {limit}", timeout=True)
+    if isinstance(error, SerializationError):
+        return Trouble("failed", "the answer was cut short or is no JSON")
+    if isinstance(error, TransportError):
+        return Trouble("silent", f"no connection to {settings.name} ({type(error).__name__})")
+    if isinstance(error, ApiError):
+        return refusal(error.meta.status, error.body, settings=settings)
+    raise error
+
+
+def refusal(status: int, body: Any, *, settings: Settings) -> Trouble:
+    """What an HTTP status and its body mean, be they of a request or of one item of an answer.
+
+    Raises:
+        SourceError: wrong credentials, or an index that is missing or closed.
+    """
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if status in (401, 403):
+        what = "does not know who asks" if status == 401 else "does not allow this"
+        remedy = f"check {PREFIX}API_KEY, {PREFIX}USERNAME and {PREFIX}PASSWORD, or {PREFIX}BEARER"
+        raise SourceError(f"{settings.name} {what} (HTTP {status}); {remedy}; {PRIVILEGES}")
+    types, detail = set(error_types(error)), reason(error)
+    if types & {"index_not_found_exception", "index_closed_exception"}:
+        remedy = (
+            "check source.elasticsearch.log_index and index, and that nobody deletes an index during a run"
+        )
+        raise SourceError(f"{settings.name}: {detail}; {remedy}")
+    if status == 429 or types & {"es_rejected_execution_exception", "circuit_breaking_exception"}:
+        return Trouble("busy", detail)
+    if "search_context_missing_exception" in types:
+        return Trouble("lost_context", detail)
+    if status >= 500 or status in (404, 408):
+        return Trouble("failed", f"HTTP {status}: {detail}")
+    return Trouble("refused", detail)
+
+
+def error_types(error: Any) -> Iterator[str]:
+    """Every exception type that an Elasticsearch error names, its causes included."""
+    if isinstance(error, dict):
+        if isinstance(error.get("type"), str):
+            yield error["type"]
+        for value in error.values():
+            yield from error_types(value)
+    elif isinstance(error, list):
+        for value in error:
+            yield from error_types(value)
+
+
+def reason(error: Any) -> str:
+    """Elasticsearch's own words, the innermost first cause."""
+    if not isinstance(error, dict):
+        return shorten(str(error))
+    inner = error.get("root_cause") or error.get("failed_shards") or error.get("failures")
+    if not inner and isinstance(error.get("caused_by"), dict):  # of the fetch phase, where no shard is named
+        return reason(error["caused_by"])
+    first: dict[str, Any] = inner[0] if inner else error
+    first = first["reason"] if isinstance(first.get("reason"), dict) else first
+    return shorten(f"{first.get('type', 'error')}: {first.get('reason', '')}", limit=400)
+
+
+def incomplete(answer: Mapping[str, Any]) -> str:
+    """Why a 200 answer holds less than it should; "" if it holds all."""
+    shards = answer.get("_shards", {})
+    if shards.get("failed"):
+        failures = shards.get("failures") or []
+        why = reason({"failures": failures}) if failures else "no reason given"
+        return f"{shards['failed']} of {shards.get('total')} shards failed: {why}"
+    return "the search timed out on the server" if answer.get("timed_out") else ""
+
+
+def patiently(action: Callable[[], Answer], *, settings: Settings, retries: int) -> Answer:
+    """What `action` gives, asked again while the cluster is busy or away.
+
+    Raises:
+        SourceError: it was refused, or asked too often.
+    """
+    for attempt in range(1, retries + 2):
+        try:
+            return action()
+        except (ApiError, TransportError) as error:
+            found = trouble(error, settings=settings)
+        if found.kind == "refused" or attempt > retries:
+            break
+        time.sleep(backoff(attempt, random_share=random.random()))
+    raise SourceError(f"{settings.name}: {found.detail} ({attempt} attempts)")

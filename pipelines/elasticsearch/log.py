@@ -1,0 +1,138 @@
+"""A query log in Elasticsearch as a Beam source: its slices are the elements that workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import pvalue
+
+from pipelines.elasticsearch.candidates import lookup
+from pipelines.elasticsearch.pit import FORMAT, LogQuery, PitReader, Slice, SliceCount, SliceReader
+from rerank_core.config.night import LogFields
+from rerank_core.errors import SourceError
+from rerank_core.querylog.events import EventError, Window, parse_event
+from rerank_core.text import utf8
+from schemas.records import LogEvent, Rejected
+
+
+def log_query(fields: LogFields, *, window: Window | None, time_types: tuple[str, ...], terms: Mapping[str, str],
+              indices: list[str]) -> dict[str, Any]:  # fmt: skip
+    """The filter of a log: the window as a range on the time, the configured values, the indices."""
+    filters: list[dict[str, Any]] = [{"term": {name: value}} for name, value in sorted(terms.items())]
+    if window is None and time_types:
+        filters.append({"exists": {"field": fields.timestamp}})
+    elif window is not None and time_types:
+        filters.append(_range(fields.timestamp, *window, dated=time_types[0].startswith("date")))
+    if indices:
+        filters.append({"terms": {"_index": indices}})
+    return {"bool": {"filter": filters}} if filters else {"match_all": {}}
+
+
+def _range(field: str, start: Any, end: Any, *, dated: bool) -> dict[str, Any]:
+    if dated:
+        span = {"gte": start.isoformat(), "lt": end.isoformat(), "format": FORMAT}
+        return {"range": {field: span}}
+    spans = [
+        {"range": {field: {"gte": start.timestamp() * unit, "lt": end.timestamp() * unit}}}
+        for unit in (1, 1000)
+    ]
+    return {"bool": {"should": spans, "minimum_should_match": 1}}  # seconds or milliseconds
+
+
+def open_slices(_: Any, log: LogQuery) -> Iterator[Slice]:
+    """Open the PIT that the slices start with, and count the log under it."""
+    pit, events = PitReader(log).open_and_count()
+    yield from (Slice(number, pit, events) for number in range(log.slices))
+
+
+def read_slice(part: Slice, log: LogQuery) -> Iterator[LogEvent | Rejected | SliceCount]:
+    """The events of one slice, then its counts.
+
+    The next page is fetched while this one is handed out. Memory: two pages, and the ids of one moment's events
+    (of the whole slice, if the log has no times: then there is no other place to go on from).
+
+    Raises:
+        SourceError: the cluster stays away, or a count does not add up.
+    """
+    reader = SliceReader(part, log)
+    with ThreadPoolExecutor(1, thread_name_prefix="pages") as ahead:
+        page: Future[list[dict[str, Any]]] = ahead.submit(reader.next_page)
+        while hits := page.result():
+            page = ahead.submit(reader.next_page)
+            for hit in hits:
+                yield to_event(hit, log)
+    yield reader.count()
+
+
+def to_event(hit: dict[str, Any], log: LogQuery) -> LogEvent | Rejected:
+    """A hit as an event; its record is "index/id"."""
+    record = utf8(f"{hit['_index']}/{hit['_id']}")
+    source = hit.get("_source")
+    try:
+        if source is None:
+            raise EventError(
+                "no_source", "the index stores no _source for this event; reindex the log with it"
+            )
+        if log.nested:
+            source = {name: lookup(source, name) for name in log.source_fields}
+        if log.dated:  # as Elasticsearch read it, whatever format the log writes times in
+            source[log.fields.timestamp] = hit["sort"][0]
+        return parse_event(source, log.fields, record=record)
+    except EventError as bad:
+        return Rejected("ReadQueryLog", "event", record, bad.reason, bad.detail)
+
+
+def check_counts(counts: list[SliceCount]) -> None:
+    """Whether the slices together are the log.
+
+    Raises:
+        SourceError: they are not.
+    """
+    if not counts:
+        raise SourceError("the query log was not read: no slice said what it read; run the night again")
+    read, events = sum(one.read for one in counts), counts[0].events
+    renewed = sum(one.renewed for one in counts)
+    if read < events or (read > events and not renewed):  # after a loss, later events are read too
+        found = (
+            f"{len(counts)} slices hold {read} events, the whole log {events}, {renewed} points in time lost"
+        )
+        raise SourceError(f"{found}: events were lost, or deleted meanwhile; run the night again")
+
+
+class ReadLog(beam.PTransform):
+    """PBegin -> PCollection[LogEvent | Rejected]."""
+
+    def __init__(self, log: LogQuery) -> None:
+        super().__init__()
+        self._log = log
+
+    def expand(self, begin: beam.Pipeline) -> beam.PCollection:
+        slices = (
+            begin
+            | "Start" >> beam.Create([None])
+            | "OpenSlices" >> beam.FlatMap(open_slices, self._log)
+            | "SpreadSlices" >> beam.Reshuffle()
+        )
+        read = slices | "ReadSlice" >> beam.ParDo(_ReadSlice(self._log)).with_outputs("counts", main="events")
+        counts = read.counts | "AllCounts" >> beam.combiners.ToList()
+        _ = counts | "CheckCounts" >> beam.Map(_check_and_close, self._log)
+        return read.events
+
+
+class _ReadSlice(beam.DoFn):
+    def __init__(self, log: LogQuery) -> None:
+        super().__init__()
+        self._log = log
+
+    # Any: a lone surrogate in a query survives pickling, but not the coder that typed rows would get.
+    def process(self, element: Slice) -> Iterator[Any]:
+        for record in read_slice(element, self._log):
+            yield pvalue.TaggedOutput("counts", record) if isinstance(record, SliceCount) else record
+
+
+def _check_and_close(counts: list[SliceCount], log: LogQuery) -> None:
+    check_counts(counts)
+    PitReader(log).close_pit(counts[0].pit)

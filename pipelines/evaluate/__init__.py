@@ -1,0 +1,1 @@
+"""Judged sets: `nightrank evaluate`, `fuse` and `calibrate`."""

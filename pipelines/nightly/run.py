@@ -1,0 +1,81 @@
+"""The nightly job: query log -> candidates -> tags -> scores -> ranking -> reranked results and hard negatives.
+
+`build` is the whole graph. `run` prepares a night, runs the graph on any Beam runner, counts what was written and
+only then publishes it. From the shell: `nightrank nightly --config FILE`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.beam_options import beam_options
+from pipelines.nightly import progress
+from pipelines.nightly.graph import build
+from pipelines.nightly.manifest import make_manifest
+from pipelines.nightly.models import Loader
+from pipelines.nightly.prepare import Night, prepare
+from pipelines.nightly.verify import verify
+from pipelines.nightly.worker_errors import worker_errors
+from pipelines.storage import runs
+from rerank_core.config.night import Config
+from rerank_core.errors import NightError
+from schemas.manifest import Manifest
+
+
+def run(
+    config: Config,
+    *,
+    run_date: datetime.date,
+    beam_flags: Sequence[str] = (),
+    load: Loader | None = None,
+    show: Callable[[progress.Progress], None] | None = None,
+) -> Manifest:
+    """Run one night and publish it.
+
+    Args:
+        config: the night's configuration.
+        run_date: last day of the log's window.
+        beam_flags: flags for Beam; without --runner the job runs in this process.
+        load: makes the scorer, in place of the configured model; must be picklable.
+        show: called with the progress twice a second, where the workers are on this machine.
+
+    Returns:
+        The manifest of the published run.
+
+    Raises:
+        ConfigError, SourceError, ModelError, OutputError: the night could not start.
+        NightError, ScoringFailed: it could not be published; the previous run stays in service.
+    """
+    started = time.monotonic()
+    options = beam_options(beam_flags)
+    night = prepare(config, run_date=run_date, options=options, load=load)
+    with runs.lock(config.output.path, night.run_id):
+        _run_graph(night, options, show)
+        verified = verify(night.staging, config, run_date=night.run_date, run_id=night.run_id)
+        manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
+        runs.publish(config.output.path, manifest)
+    return manifest
+
+
+def _run_graph(
+    night: Night, options: PipelineOptions, show: Callable[[progress.Progress], None] | None
+) -> None:
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, night)
+    watching = (
+        progress.watch(Path(night.progress), show or (lambda _: None))
+        if night.progress
+        else contextlib.nullcontext()
+    )
+    with watching, worker_errors():
+        pipeline.run().wait_until_finish()
+
+
+__all__ = ["Manifest", "Night", "NightError", "build", "prepare", "run"]

@@ -1,0 +1,185 @@
+"""The check between a finished pipeline and its publication: every record is accounted for, by reading files.
+
+Beam's "DONE" is no evidence: runners have lost rows behind it. What was written is counted in the Parquet files
+themselves and held against what was read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import NamedTuple
+
+import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.nightly.sinks import TALLIES
+from pipelines.storage.filesystem import files, join, open_parquet, read_bytes, read_table, size
+from pipelines.storage.runs import table_path
+from rerank_core.config.night import Config
+from rerank_core.errors import NightError
+from schemas.errors import ManifestError
+from schemas.manifest import Balance, TableInfo
+from schemas.tables import TABLES, schema_version
+
+Stages = dict[str, dict[str, float]]
+
+
+class Verified(NamedTuple):
+    """What the files of a finished run hold."""
+
+    stages: Stages
+    balance: Balance
+    rejected: dict[str, int]  # by "stage/reason"
+    tables: dict[str, TableInfo]
+
+
+class _Found(NamedTuple):
+    """Counts read from the files of a run."""
+
+    queries: int
+    fresh: int
+    reused: int
+    pruned: int
+    rejected_units: Counter[str]
+    rejected_reasons: Counter[str]
+
+
+def verify(staging: str, config: Config, *, run_date: str, run_id: str) -> Verified:
+    """Count what was written and hold it against what was read.
+
+    Raises:
+        NightError: nothing was read, records are missing, or too many were rejected.
+    """
+    path = join(staging, TALLIES)
+    if not FileSystems.exists(path):
+        raise NightError("the pipeline ended without its tallies: it did not run to its end")
+    stages: Stages = json.loads(read_bytes(path))
+    try:
+        tables = {name: _table_info(staging, name, run_date=run_date, run_id=run_id) for name in TABLES}
+        found = _count(staging)
+    except ManifestError as error:
+        raise NightError(f"{error}; start the night again") from None
+    _check_rows(stages, tables)
+    balance = _balance(stages, found)
+    _check_balance(balance)
+    _check_content(balance, found, config)
+    return Verified(stages, balance, dict(found.rejected_reasons), tables)
+
+
+def _table_info(staging: str, name: str, *, run_date: str, run_id: str) -> TableInfo:
+    paths = files(join(staging, name), "part-*.parquet")
+    rows = total = 0
+    for path in paths:
+        parquet = open_parquet(path)
+        rows += parquet.metadata.num_rows
+        if not parquet.schema_arrow.equals(TABLES[name], check_metadata=False):
+            raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
+        total += size(path)
+    return TableInfo(
+        table_path(name, run_date, run_id), schema_version(TABLES[name]), len(paths), rows, total
+    )
+
+
+def _count(staging: str) -> _Found:
+    queries = fresh = reused = pruned = 0
+    for path in files(join(staging, "reranked"), "part-*.parquet"):
+        table = read_table(path, ["query_id", "reused", "logit"])
+        queries += pc.count_distinct(table["query_id"]).as_py()  # a query is in one shard only
+        carried = pc.sum(table["reused"]).as_py() or 0
+        reused += carried
+        pruned += table["logit"].null_count
+        fresh += table.num_rows - carried - table["logit"].null_count
+    units: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for path in files(join(staging, "dead_letters"), "part-*.parquet"):
+        for row in read_table(path, ["unit", "stage", "reason"]).to_pylist():
+            units[row["unit"]] += 1
+            reasons[f"{row['stage']}/{row['reason']}"] += 1
+    return _Found(queries, fresh, reused, pruned, units, reasons)
+
+
+def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
+    negatives = stages.get("WriteHardNegatives", {})
+    told = {
+        "reranked": stages.get("WriteReranked", {}).get("out", 0),
+        "hard_negatives": negatives.get("out", 0),
+        "training_pairs": negatives.get("training_pairs", 0),
+        "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),
+        "dead_letters": stages.get("WriteDeadLetters", {}).get("out", 0),
+    }
+    for name, rows in told.items():
+        if rows != tables[name].rows:
+            raise NightError(f"{name}: {rows:.0f} rows were written, but the files hold {tables[name].rows}")
+
+
+def _balance(stages: Stages, found: _Found) -> Balance:
+    log = {what: int(amount) for what, amount in stages.get("ReadQueryLog", {}).items()}
+    fetched = stages.get("FetchCandidates", {})
+    pairs_read = int(fetched.get("out", 0)) + sum(
+        count for reason, count in found.rejected_reasons.items()
+        if reason in ("FetchCandidates/no_text", "FetchCandidates/duplicate_doc_id")
+    )  # fmt: skip
+    return Balance(
+        events={
+            "read": log.get("events_read", 0),
+            "kept": log.get("events_kept", 0),
+            "outside_window": log.get("events_outside_window", 0),
+            "below_min_count": log.get("events_below_min_count", 0),
+            "below_min_users": log.get("events_below_min_users", 0),
+            "capped": log.get("events_capped", 0),
+            "rejected": found.rejected_units["event"],
+        },
+        queries={
+            "read": int(fetched.get("in", 0)),
+            "published": found.queries,
+            "rejected": found.rejected_units["query"],
+        },
+        pairs={
+            "read": pairs_read,
+            "published": found.fresh,
+            "reused": found.reused,
+            "pruned": found.pruned,
+            "below_top_n": int(stages.get("WriteReranked", {}).get("below_top_n", 0)),
+            "rejected": found.rejected_units["pair"],
+        },
+    )
+
+
+def _check_balance(balance: Balance) -> None:
+    for unit in ("events", "queries", "pairs"):
+        counts: dict[str, int] = getattr(balance, unit)
+        read = counts["read"]
+        parts = {what: count for what, count in counts.items() if what != "read"}
+        if read != sum(parts.values()):
+            told = " + ".join(f"{what} {count}" for what, count in parts.items())
+            raise NightError(f"{unit} do not balance: {read} read, but {told} = {sum(parts.values())}")
+
+
+def _check_content(balance: Balance, found: _Found, config: Config) -> None:
+    events, queries, pairs = balance.events, balance.queries, balance.pairs
+    worst = ", ".join(f"{reason} {count}" for reason, count in found.rejected_reasons.most_common(3))
+    if not queries["read"]:
+        raise NightError(
+            f"the log gave no query: {events['read']} events read, {events['outside_window']} outside the window, "
+            f"{events['below_min_count']} below log.min_count, {events['below_min_users']} below "
+            f"privacy.min_users, {events['rejected']} rejected"
+            f"{f' ({worst})' if worst else ''}; check source.log, --run-date and log.window_days"
+        )
+    if not queries["published"]:
+        raise NightError(f"none of {queries['read']} queries could be reranked: {worst}")
+    # A search without a hit is a fact about the index, not a failure of the night.
+    no_hits = found.rejected_reasons["FetchCandidates/no_candidates"]
+    failed = {
+        "events": events["rejected"],
+        "queries": queries["rejected"] - no_hits,
+        "pairs": pairs["rejected"],
+    }
+    limit = config.output.max_rejected_share
+    for unit, count in failed.items():
+        read = getattr(balance, unit)["read"]
+        if count > limit * read:
+            raise NightError(
+                f"{count} of {read} {unit} were rejected ({worst}), more than "
+                f"output.max_rejected_share = {limit:g} allows; their dead letters are kept in the staging folder"
+            )

@@ -1,0 +1,1 @@
+"""From the events of a log to queries, on Beam."""

@@ -1,0 +1,90 @@
+"""DebiasClicks: what each place of a result list is worth, from the night's own log, and clicks corrected by it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import pvalue
+
+from rerank_core.config.night import Labels
+from rerank_core.querylog import click_model
+from schemas.records import Placed, Query
+
+MOST_QUERIES = 20_000
+"""Queries that propensities are estimated from, those with the lowest ids; more would fill one worker for a digit."""
+
+Shown = tuple[tuple[Placed, ...], ...]
+
+
+class Debiased(NamedTuple):
+    """The two outputs of DebiasClicks."""
+
+    queries: beam.PCollection
+    tallies: beam.PCollection
+
+
+class Estimate(NamedTuple):
+    """What every query is corrected by."""
+
+    propensities: click_model.Propensities
+    mean: float  # attraction of a document that nothing else is known of
+
+
+class DebiasClicks(beam.PTransform):
+    """PCollection[Query] that tell what was shown where -> the same with `attraction` in its stead.
+
+    Tallies are (what, amount): "examined:PLACE" and "impressions:PLACE", and "shown_at_several_places".
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def expand(self, queries: beam.PCollection) -> Debiased:
+        estimate = (
+            queries
+            | "Shown" >> beam.Map(_shown)
+            | "Lowest" >> beam.combiners.Top.Smallest(MOST_QUERIES)
+            | "Estimate" >> beam.Map(_estimate, self._labels.max_weight)
+        )
+        corrected = queries | "Correct" >> beam.Map(_correct, pvalue.AsSingleton(estimate), self._labels)
+        return Debiased(corrected, estimate | "Tell" >> beam.FlatMap(_tell))
+
+
+def _shown(query: Query) -> tuple[str, Shown]:
+    return query.query_id, tuple(places for _, places in query.shown)
+
+
+def _estimate(asked: Sequence[tuple[str, Shown]], max_weight: float) -> Estimate:
+    shown = [places for _, documents in sorted(asked) for places in documents]
+    propensities = click_model.estimate(shown)
+    mean = click_model.mean_attraction(shown, propensities, max_weight=max_weight) if shown else 0.0
+    return Estimate(propensities, mean)
+
+
+def _correct(query: Query, estimate: Estimate, labels: Labels) -> Query:
+    attraction = functools.partial(
+        click_model.attraction,
+        propensities=estimate.propensities,
+        max_weight=labels.max_weight,
+        mean=estimate.mean,
+    )
+    enough = [
+        (doc_id, places)
+        for doc_id, places in query.shown
+        if sum(one.impressions for one in places) >= labels.min_impressions
+    ]
+    return query._replace(
+        shown=(), attraction=tuple((doc_id, attraction(places)) for doc_id, places in enough)
+    )
+
+
+def _tell(estimate: Estimate) -> Iterator[tuple[str, Any]]:
+    examined, impressions, several = estimate.propensities
+    yield "shown_at_several_places", several
+    for place, (share, count) in enumerate(zip(examined, impressions, strict=True), start=1):
+        yield f"examined:{place}", share
+        yield f"impressions:{place}", count

@@ -1,0 +1,61 @@
+"""ReadQueryLog: the log of any source -> the night's distinct queries, with every event accounted for."""
+
+from __future__ import annotations
+
+import datetime
+from typing import NamedTuple
+
+import apache_beam as beam
+
+from pipelines.querylog.aggregate import AggregateQueries
+from pipelines.querylog.debias import DebiasClicks
+from pipelines.sources import Source
+from rerank_core.config.night import Config
+from schemas.records import Rejected
+
+
+class LogOutputs(NamedTuple):
+    """The three outputs of the stage."""
+
+    queries: beam.PCollection
+    rejected: beam.PCollection
+    tallies: beam.PCollection
+
+
+class ReadQueryLog(beam.PTransform):
+    """PBegin -> queries, rejected events and tallies."""
+
+    def __init__(
+        self, source: Source, window: tuple[datetime.datetime, datetime.datetime] | None, config: Config
+    ):
+        self._source, self._window, self._config = source, window, config
+
+    def expand(self, begin: beam.Pipeline) -> LogOutputs:
+        read = begin | "ReadEvents" >> self._source.events()
+        unreadable, events = read | "Readable" >> beam.Partition(
+            lambda record, _: int(not isinstance(record, Rejected)), 2
+        )
+        labels = self._config.labels
+        debias = labels.debias and labels.source == "clicks"
+        log = events | AggregateQueries(
+            self._config.log, window=self._window, privacy=self._config.privacy, places=debias
+        )
+        debiased = log.queries | DebiasClicks(labels) if debias else None
+        queries = debiased.queries if debiased else log.queries
+        rejected = (unreadable, log.rejected) | "RejectedEvents" >> beam.Flatten()
+        tallies = (
+            (
+                log.tallies,
+                *([debiased.tallies] if debiased else []),
+                unreadable
+                | "CountUnreadable" >> beam.FlatMap(lambda _: [("events_read", 1), ("events_rejected", 1)]),
+                rejected | "CountRejected" >> beam.Map(lambda _: ("rejected", 1)),
+                read | "CountIn" >> beam.combiners.Count.Globally() | "In" >> beam.Map(lambda n: ("in", n)),
+                queries
+                | "CountOut" >> beam.combiners.Count.Globally()
+                | "Out" >> beam.Map(lambda n: ("out", n)),
+            )
+            | beam.Flatten()
+            | "OfThisStage" >> beam.MapTuple(lambda what, amount: (("ReadQueryLog", what), amount))
+        )
+        return LogOutputs(queries, rejected, tallies)

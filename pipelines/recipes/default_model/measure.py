@@ -1,0 +1,82 @@
+"""Ranking quality of scorers over fixed candidates: BM25, a bi-encoder, and a cross-encoder with and without tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.recipes.default_model.groups import Passage, rendered, shown_tags
+from rerank_core.evaluation import measures
+from rerank_core.features.render import Rendered, passage_text
+
+Scores = Callable[[str, Sequence[Passage]], np.ndarray]
+"""(query, passages) -> one score each, higher is better."""
+PairScores = Callable[[Sequence[Rendered]], np.ndarray]
+
+
+class Judged(NamedTuple):
+    """One query with the passages to rank, in BM25's order, and its judgements."""
+
+    query_id: str
+    text: str
+    candidates: tuple[Passage, ...]
+    qrels: dict[str, int]  # doc id -> grade; every judged document, so that misses of BM25 count
+
+
+class EvaluationSet(NamedTuple):
+    """What is ranked and measured under one name."""
+
+    name: str
+    queries: tuple[Judged, ...]
+    relevant: int  # lowest grade that MAP and MRR count
+
+
+class Quality(NamedTuple):
+    """Means over the queries, between 0 and 1."""
+
+    ndcg_10: float
+    map: float
+    mrr_10: float
+
+
+def measure(scores: Scores, judged: EvaluationSet) -> Quality:
+    """Rank every query's candidates by `scores` (equal ones by doc id) and average the measures.
+
+    nDCG takes the grades as gains; documents that were judged but are not among the candidates count as missed.
+    """
+    run = {
+        query.query_id: dict(
+            zip(
+                (p.doc_id for p in query.candidates),
+                map(float, scores(query.text, query.candidates)),
+                strict=True,
+            )
+        )
+        for query in judged.queries
+    }
+    qrels = {query.query_id: query.qrels for query in judged.queries}
+    found = measures.measure(run, qrels, min_relevance=judged.relevant)
+    return Quality(*(round(found[name], 6) for name in ("nDCG@10", "MAP", "MRR@10")))
+
+
+def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
+    """Cosine of unit `vectors`, text -> float32 [hidden], of the query and of title and text together."""
+
+    def scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+        found: np.ndarray = (
+            np.stack([vectors[passage_text(p.title, p.text)] for p in passages]) @ vectors[query]
+        )
+        return found
+
+    return scores
+
+
+def model_scores(score: PairScores, *, mode: str) -> Scores:
+    """Logits of a cross-encoder that sees tags in `mode` ("plain", "true" or "shuffled")."""
+
+    def scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+        return score(rendered(query, passages, shown_tags(query, passages, mode=mode, key=query)))
+
+    return scores

@@ -1,0 +1,1 @@
+"""How the named-entity recogniser that ships was made: `python -m pipelines.recipes.entities`."""

@@ -1,0 +1,294 @@
+"""The embedded BM25 index: tantivy in a folder, built from a corpus, read through memory maps.
+
+Processes on one machine share its pages, so each may open its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tantivy
+
+from pipelines.sources.local.corpus_files import LineError, Passage, corpus_file, parse_passage
+from rerank_core.errors import SourceError
+from rerank_core.text import fingerprint, utf8
+from schemas.records import Document
+
+INDEX_FORMAT = 1
+ANALYZER = "en_stem"  # tantivy's own: words of under 40 bytes, lower case, Snowball English stems
+METADATA = "nightrank_index.json"  # written last: a folder without it is no index
+REJECTED = "rejected.jsonl"
+_TANTIVY = "tantivy"
+_WRITER_BYTES = 256_000_000
+_PROGRESS_EVERY = 1_000
+# Lucene's English stop words. A longer list would lose "who" and "what", which name bands and songs.
+_STOP_WORDS = re.findall(
+    r"\w+",
+    """a an and are as at be but by for if in into is it no not of on or such that the their then there
+    these they this to was will with""",
+)
+
+
+class IndexReport(NamedTuple):
+    """What `build_index` did."""
+
+    documents: int
+    rejected: dict[str, int]  # reason -> lines; each stands in rejected.jsonl
+    fingerprint: str  # of the kept documents, their order, the format and the analyzer
+    path: Path
+
+
+def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | None = None) -> IndexReport:
+    """Index a corpus for BM25.
+
+    Lines that cannot be used (bad_json, no_id, bad_field, empty, duplicate_id: the first one is kept) do not
+    stop the build: they are counted, and written with their reasons to `to`/rejected.jsonl. Memory: about 100
+    bytes a document for the duplicate check, and 256 MB for the writer.
+
+    Args:
+        corpus: JSONL of {_id, title?, text, sentences?}, or a BEIR folder, which holds a corpus.jsonl.
+        to: the index's folder. An index there is replaced, once the new one is complete; a build that is
+            interrupted leaves it as it was (and a hidden ".NAME.*.building" folder beside it).
+        on_progress: called now and then, and at the end, with how many more lines were read.
+
+    Raises:
+        SourceError: no such corpus, no document in it can be used, `to` holds something else or cannot be written.
+    """
+    corpus, to = corpus_file(Path(corpus)), Path(to).absolute()
+    _check_target(to)
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".building", dir=to.parent))
+    except OSError as error:
+        raise SourceError(f"cannot write the index to {to}: {error.strerror}; give another folder") from None
+    try:
+        building.chmod(0o755)  # mkdtemp's folders are private
+        report = _fill(corpus, building, on_progress=on_progress or (lambda lines: None))
+        _move_into_place(building, to)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return report._replace(path=to)
+
+
+def _check_target(to: Path) -> None:
+    if not to.exists():
+        return
+    if not to.is_dir():
+        raise SourceError(f"{to} is a file; give a new folder, or one that holds a Nightrank index")
+    if any(to.iterdir()) and not (to / METADATA).is_file():
+        found = f"{to} is not empty and no Nightrank index (it holds no {METADATA})"
+        raise SourceError(f"{found}; it stays untouched: give another folder")
+
+
+def _move_into_place(building: Path, to: Path) -> None:
+    old = building.with_suffix(".replaced")
+    if to.exists():
+        to.rename(old)
+    building.rename(to)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("doc_id", stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("title", stored=True, tokenizer_name=ANALYZER, index_option="position")
+    builder.add_text_field("text", stored=True, tokenizer_name=ANALYZER, index_option="position")
+    builder.add_bytes_field("sentences", stored=True)
+    return builder.build()
+
+
+def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> IndexReport:
+    """Write a whole index into the empty `folder`, its metadata last."""
+    (folder / _TANTIVY).mkdir()
+    index = tantivy.Index(_schema(), path=str(folder / _TANTIVY))
+    digest = hashlib.sha256(f"{INDEX_FORMAT} {ANALYZER}".encode())
+    seen: set[str] = set()
+    rejected: Counter[str] = Counter()
+    first_problem, line_number = "", 0
+    with (
+        _writing(index) as writer,
+        (folder / REJECTED).open("w", encoding="utf-8") as rejects,
+        corpus.open("rb") as lines,
+    ):
+        for line_number, line in enumerate(lines, start=1):
+            if line_number % _PROGRESS_EVERY == 0:
+                on_progress(_PROGRESS_EVERY)
+            try:
+                passage = parse_passage(line, seen=seen)
+            except LineError as problem:
+                reason, detail = problem.args
+                rejected[reason] += 1
+                first_problem = first_problem or f"line {line_number}: {reason}: {detail}"
+                record = {"record": f"{corpus.name}:{line_number}", "reason": reason, "detail": detail}
+                rejects.write(json.dumps(record, ensure_ascii=True) + "\n")
+                continue
+            seen.add(passage.doc_id)
+            digest.update(fingerprint(*passage[:3], *passage.sentences).encode())
+            writer.add_document(_to_tantivy(passage))
+    if not seen:
+        found = f"none of its {line_number} lines holds a document"
+        raise SourceError(f"{corpus}: {found}; {first_problem or 'it is empty'}")
+    on_progress(line_number % _PROGRESS_EVERY)
+    report = IndexReport(len(seen), dict(sorted(rejected.items())), digest.hexdigest(), folder)
+    _write_metadata(folder, report)
+    return report
+
+
+@contextlib.contextmanager
+def _writing(index: tantivy.Index) -> Iterator[tantivy.IndexWriter]:
+    """A writer that commits at the end, and whose threads have ended then, also where the block fails.
+
+    Left alone they would still write into a folder that is being removed, and it would stay.
+    """
+    # One thread: with several, the documents' order in the index would change from build to build.
+    writer = index.writer(heap_size=_WRITER_BYTES, num_threads=1)
+    try:
+        yield writer
+        writer.commit()
+    finally:
+        writer.wait_merging_threads()
+
+
+def _write_metadata(folder: Path, report: IndexReport) -> None:
+    metadata = {
+        "format": INDEX_FORMAT,
+        "documents": report.documents,
+        "fingerprint": report.fingerprint,
+        "tantivy": tantivy.__version__,
+        "analyzer": ANALYZER,
+    }
+    with (folder / METADATA).open("w", encoding="utf-8") as out:
+        json.dump(metadata, out, indent=2)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _to_tantivy(passage: Passage) -> tantivy.Document:
+    document = tantivy.Document()
+    document.add_text("doc_id", passage.doc_id)
+    document.add_text("title", passage.title)
+    document.add_text("text", passage.text)
+    if passage.sentences:
+        document.add_bytes("sentences", json.dumps(passage.sentences, ensure_ascii=False).encode())
+    return document
+
+
+class LocalIndex:
+    """An index that `build_index` made, open for searching; threads may share it.
+
+    Raises:
+        SourceError: the folder is missing, is no Nightrank index, has another format, or is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        metadata = _read_metadata(self.path)
+        self.fingerprint: str = metadata["fingerprint"]
+        self.documents: int = metadata["documents"]
+        try:
+            index = tantivy.Index.open(str(self.path / _TANTIVY))
+            index.config_reader("manual")  # the folder is replaced whole, never changed: nothing to watch
+            self._schema, self._searcher = index.schema, index.searcher()
+        except (ValueError, OSError) as error:
+            raise SourceError(_damaged(self.path, str(error))) from None
+        if self._searcher.num_docs != self.documents:
+            found = f"it holds {self._searcher.num_docs} documents, {METADATA} says {self.documents}"
+            raise SourceError(_damaged(self.path, found))
+        self._every_word, self._telling_words = _analyzer([]), _analyzer(_STOP_WORDS)
+
+    def search(self, texts: Sequence[str], *, top_k: int, title_boost: float = 1.5) -> list[list[Document]]:
+        """The best documents of each text, best first; [] where no word of the text is in the index.
+
+        A text is words and nothing else: there is no query syntax to escape. English stop words count only
+        where a text holds nothing else. The score is BM25(text) + title_boost * BM25(title), summed over the
+        words (k1 1.2, b 0.75) and rounded to 4 decimals; equal scores are in the order of doc_id.
+        """
+        return [self._search_one(text, top_k=top_k, title_boost=title_boost) for text in texts]
+
+    def _search_one(self, text: str, *, top_k: int, title_boost: float) -> list[Document]:
+        words = self._words(text)
+        if not words:
+            return []
+        query = self._query(words, title_boost=title_boost)
+        limit = top_k + 8
+        while True:
+            result = self._searcher.search(query, limit, count=False)
+            # Rounded, since a document's terms may be summed in another order in another build of the index.
+            hits = [(round(score, 4), at) for score, at in result.hits]
+            # tantivy breaks ties by place in the index. The cut at top_k is by doc_id only if all that tie
+            # with the last kept document are at hand: fetch until a lower score is seen, or nothing is left.
+            if len(hits) < limit or hits[-1][0] < hits[top_k - 1][0]:
+                break
+            limit *= 4
+        if len(hits) > top_k:
+            hits = [hit for hit in hits if hit[0] >= hits[top_k - 1][0]]
+        found = sorted((-score, *self._stored(at)) for score, at in hits)[:top_k]
+        return [
+            Document(doc_id, title, body, sentences, bm25_score=-minus, bm25_rank=rank)
+            for rank, (minus, doc_id, title, body, sentences) in enumerate(found, start=1)
+        ]
+
+    def _words(self, text: str) -> Counter[str]:
+        text = utf8(text)
+        return Counter(self._telling_words.analyze(text)) or Counter(self._every_word.analyze(text))
+
+    def _query(self, words: Counter[str], *, title_boost: float) -> tantivy.Query:
+        clauses = []
+        for word, times in words.items():
+            for field, boost in (("text", 1.0), ("title", title_boost)):
+                term = tantivy.Query.term_query(self._schema, field, word, index_option="freq")
+                clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(term, boost * times)))
+        return tantivy.Query.boolean_query(clauses)
+
+    def _stored(self, at: tantivy.DocAddress) -> tuple[str, str, str, tuple[str, ...]]:
+        stored = self._searcher.doc(at)
+        sentences = stored.get_first("sentences")
+        parsed = tuple(json.loads(sentences)) if sentences else ()
+        return stored.get_first("doc_id"), stored.get_first("title"), stored.get_first("text"), parsed
+
+
+def _analyzer(stop_words: list[str]) -> tantivy.TextAnalyzer:
+    """`ANALYZER`, minus stop words; tantivy-py hands out no built-in one to run on a query."""
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    builder = builder.filter(tantivy.Filter.remove_long(40)).filter(tantivy.Filter.lowercase())
+    if stop_words:
+        builder = builder.filter(tantivy.Filter.custom_stopword(stop_words))
+    return builder.filter(tantivy.Filter.stemmer("English")).build()
+
+
+def _damaged(path: Path, found: str) -> str:
+    return f"the index {path} is damaged: {found}; {_rebuild(path)}"
+
+
+def _rebuild(path: Path) -> str:
+    return f"rebuild with: nightrank index CORPUS --to {path}"
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise SourceError(f"no index at {path}; build one with: nightrank index CORPUS --to {path}")
+    try:
+        metadata: Any = json.loads((path / METADATA).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SourceError(f"{path} is no Nightrank index: it holds no {METADATA}; {_rebuild(path)}") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(_damaged(path, f"{METADATA}: {error}")) from None
+    if not isinstance(metadata, dict):
+        raise SourceError(_damaged(path, f"{METADATA} holds no object"))
+    version = metadata.get("format")
+    if version != INDEX_FORMAT:
+        found = f"the index {path} has format {version!r}, this version reads {INDEX_FORMAT}"
+        raise SourceError(f"{found}; {_rebuild(path)}")
+    if not isinstance(metadata.get("documents"), int) or not isinstance(metadata.get("fingerprint"), str):
+        raise SourceError(_damaged(path, f"{METADATA} lacks 'documents' or 'fingerprint'"))
+    return metadata

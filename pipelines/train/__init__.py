@@ -1,0 +1,1 @@
+"""`nightrank train`: from published runs to a fine-tuned cross-encoder."""

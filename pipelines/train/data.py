@@ -1,0 +1,145 @@
+"""What a training reads: published runs as files of groups, and judged sets to measure on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.storage import filesystem
+from pipelines.storage import runs as stored_runs
+from rerank_core.config.training import Stage, split_run
+from rerank_core.text import query_id
+from rerank_core.training.groups import (
+    COLUMNS,
+    Group,
+    check_version,
+    hard_negative_groups,
+    training_pair_groups,
+    without_duplicates,
+    write_groups,
+)
+from schemas.errors import ManifestError
+from schemas.manifest import Manifest
+
+_BATCH_ROWS = 1024
+Run = tuple[str, Manifest]
+
+
+def find_runs(stage: Stage) -> list[Run]:
+    """(output folder, manifest) of each of a stage's runs, the newest first, each once.
+
+    Raises:
+        ManifestError: no such run, nothing published, or another version of the table.
+    """
+    found: dict[tuple[str, str], Run] = {}
+    for named in stage.runs:
+        output, run_id = split_run(named)
+        manifest = stored_runs.open_run(output, run_id)
+        if stage.source not in manifest.tables:
+            raise ManifestError(f"the manifest of run {manifest.run_id} in {output} names no {stage.source}")
+        found[output, manifest.run_id] = (output, manifest)
+    return sorted(
+        found.values(), key=lambda run: (run[1].run_date, run[1].created_at, run[1].run_id), reverse=True
+    )
+
+
+def prepare(
+    stage: Stage,
+    path: Path,
+    *,
+    held_out: frozenset[str] = frozenset(),
+    on_progress: Callable[[int], None] = lambda more: None,
+) -> dict[str, Any]:
+    """Write a stage's groups to `path`, and give what the model card says of them; a prepared stage is only read.
+
+    Args:
+        stage: what to read.
+        path: file of the groups.
+        held_out: query_ids of the dev sets, which are not trained on.
+        on_progress: told how many more groups there are.
+
+    Raises:
+        ManifestError: a run cannot be used, holds no group, or no tags although the stage keeps them.
+    """
+    record = path.with_suffix(
+        ".json"
+    )  # written last: a training that is resumed learns from the very same groups
+    if record.exists():
+        held: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return held
+    counts: Counter[str] = Counter()
+    runs = find_runs(stage)
+    write_groups(_counted(_all_groups(stage, runs, held_out, counts), on_progress), path)
+    if not counts["groups"]:
+        places = ", ".join(f"{manifest.run_id} in {output}" for output, manifest in runs)
+        raise ManifestError(
+            f"stage {stage.name!r}: no positive with a negative in {places} (left out as queries of a dev set: "
+            f"{counts['groups_held_out']}); see labels and mining of the night, or lower dev_queries"
+        )
+    told: dict[str, Any] = {"name": stage.name, "source": stage.source, "counts": dict(counts)}
+    told["runs"] = [_told(output, manifest, stage.source) for output, manifest in runs]
+    filesystem.write_bytes(str(record), json.dumps(told).encode())
+    return told
+
+
+def _told(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
+    """What the model card says of a run, and where a later round finds it."""
+    return {
+        "output": output,
+        "run_id": manifest.run_id,
+        "run_date": manifest.run_date,
+        "created_at": manifest.created_at,
+        "rows": manifest.tables[table].rows,
+        "model_fingerprint": manifest.model_fingerprint,
+        "labels": manifest.config.get("labels", {}).get("source", "unknown"),
+    }
+
+
+def _all_groups(
+    stage: Stage, runs: list[Run], held_out: frozenset[str], counts: Counter[str]
+) -> Iterator[Group]:
+    seen: set[bytes] = set()
+
+    def learnt(groups: Iterator[Group]) -> Iterator[Group]:
+        for group in groups:
+            if query_id(group.query) in held_out:
+                counts["groups_held_out"] += 1
+            else:
+                yield group
+
+    for output, manifest in runs:
+        for group in without_duplicates(learnt(_groups(stage, output, manifest, counts)), seen, counts):
+            if stage.tags.policy == "keep" and not all(group.tags):
+                raise ManifestError(_untagged(stage, output, manifest))
+            yield group
+
+
+def _groups(stage: Stage, output: str, manifest: Manifest, counts: Counter[str]) -> Iterator[Group]:
+    for path in stored_runs.table_files(output, manifest, stage.source):
+        file = filesystem.open_parquet(path)
+        check_version(file.schema_arrow, stage.source, name=path)
+        batches: Iterator[pa.RecordBatch] = file.iter_batches(
+            batch_size=_BATCH_ROWS, columns=list(COLUMNS[stage.source]), use_threads=False
+        )
+        if stage.source == "hard_negatives":
+            yield from hard_negative_groups(batches, negatives=stage.negatives, counts=counts)
+        else:
+            yield from training_pair_groups(batches, negatives=stage.negatives, counts=counts, name=path)
+
+
+def _counted(groups: Iterator[Group], on_progress: Callable[[int], None]) -> Iterator[Group]:
+    for group in groups:
+        on_progress(1)
+        yield group
+
+
+def _untagged(stage: Stage, output: str, manifest: Manifest) -> str:
+    told = f"stage {stage.name!r} keeps tags, but run {manifest.run_id} in {output} "
+    if stage.source == "training_pairs":
+        return told + "has training_pairs of a model that reads none; set source = 'hard_negatives'"
+    return told + "was published without; turn tags.enabled on for a night, or set tags.policy = 'drop'"

@@ -1,0 +1,144 @@
+"""Candidates by a bi-encoder: every passage of a corpus embedded once, and searched exactly.
+
+FOLDER/passages.arrow   the passages, mapped: a row each in the corpus's order
+FOLDER/vectors.npy      their vectors, float32, mapped
+FOLDER/corpus.json      what they are; written last, so that a training which is resumed embeds nothing again
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.sources.local.corpus_files import LineError, corpus_file, parse_passage
+from pipelines.storage import filesystem
+from pipelines.storage import runs as stored_runs
+from pipelines.train.data import Run
+from rerank_core.candidates.dense import DenseIndex
+from rerank_core.config.remining import Dense
+from rerank_core.errors import SourceError
+from rerank_core.features.render import passage_text
+from rerank_core.scoring.load import load_scorer
+from rerank_core.text import fingerprint
+from schemas.records import Candidate
+
+if TYPE_CHECKING:
+    from rerank_core.scoring.backends.bi_encoder import BiEncoderScorer
+
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("doc_id", "passage_id", "title", "text")])
+_CHUNK = 256
+Passage = tuple[str, str, str, str]  # as in _SCHEMA
+
+
+class DenseCandidates:
+    """A corpus and the bi-encoder that searches it.
+
+    Args:
+        options: the bi-encoder, the corpus and how it is searched.
+        folder: where passages and vectors are kept.
+        runs: whose passages are the corpus where none is named.
+
+    Raises:
+        SourceError: no corpus, or nothing in it.
+        ModelError, MissingEngine: the bi-encoder cannot be used.
+    """
+
+    def __init__(self, options: Dense, folder: Path, runs: Iterable[Run]) -> None:
+        loaded = load_scorer(
+            options.model, backend="bi_encoder", max_length=options.max_length, device=options.device
+        )
+        scorer = cast("BiEncoderScorer", loaded)
+        self._scorer, self._top_k = scorer, options.top_k
+        record = folder / "corpus.json"
+        if not record.exists():
+            told = _write_passages(options, folder, runs)
+            _embed(scorer, folder)
+            filesystem.write_bytes(str(record), json.dumps(told).encode())
+        self.told: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        self._passages = _open(folder)
+        self._index = DenseIndex(np.load(folder / "vectors.npy", mmap_mode="r"), index=options.index)
+
+    def search(self, queries: Sequence[str]) -> list[list[Candidate]]:
+        """The nearest passages of each query, the best first, their places in `bm25_rank` and their scores 0."""
+        near = self._index.nearest(self._scorer.embed(queries, side="query"), top_k=self._top_k)
+        return [[self._candidate(int(n), place) for place, n in enumerate(row, start=1)] for row in near]
+
+    def _candidate(self, number: int, place: int) -> Candidate:
+        chunk = self._passages.get_batch(number // _CHUNK)
+        (row,) = chunk.slice(number % _CHUNK, 1).to_pylist()
+        return Candidate(**row, bm25_score=0.0, bm25_rank=place)
+
+
+def _open(folder: Path) -> Any:
+    return pa.ipc.open_file(pa.memory_map(str(folder / "passages.arrow")))
+
+
+def _write_passages(options: Dense, folder: Path, runs: Iterable[Run]) -> dict[str, Any]:
+    """Write the passages, and say what they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counts: Counter[str] = Counter()
+    found = _of_corpus(Path(options.corpus), counts) if options.corpus else _of_runs(runs, counts)
+    with pa.OSFile(str(folder / "passages.arrow"), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        while chunk := list(itertools.islice(found, _CHUNK)):
+            columns = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
+            counts["passages"] += len(chunk)
+    name = Path(options.corpus).name if options.corpus else "the runs"
+    if not counts["passages"]:
+        raise SourceError(f"{name}: no passage for remining.dense to search; name another corpus")
+    return {"name": name, "model": Path(options.model).name, "top_k": options.top_k, **counts}
+
+
+def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[Passage]:
+    seen: set[str] = set()
+    with corpus_file(corpus).open("rb") as lines:
+        for line in lines:
+            try:
+                one = parse_passage(line, seen=seen)
+            except LineError:
+                counts["lines_rejected"] += 1
+                continue
+            seen.add(one.doc_id)
+            yield one.doc_id, one.doc_id, one.title, one.text
+
+
+def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[Passage]:
+    """Each published passage once, as the first of the runs has it."""
+    seen: set[bytes] = set()
+    for output, manifest in runs:
+        for path in stored_runs.table_files(output, manifest, "reranked"):
+            for row in filesystem.read_table(path, list(_SCHEMA.names)).to_pylist():
+                key = bytes.fromhex(fingerprint(row["passage_id"])[:32])
+                if key in seen:
+                    continue
+                seen.add(key)
+                if row["text"] is None:
+                    counts["without_text"] += 1
+                else:
+                    yield row["doc_id"], row["passage_id"], row["title"] or "", row["text"]
+
+
+def _embed(scorer: BiEncoderScorer, folder: Path) -> None:
+    """Write the vectors of all passages, which appear under their name once they are whole."""
+    passages, building = _open(folder), folder / "_vectors.npy"
+    sizes = [passages.get_batch(n).num_rows for n in range(passages.num_record_batches)]
+    vectors, start = None, 0
+    for number, size in enumerate(sizes):
+        rows = passages.get_batch(number).to_pylist()
+        made = scorer.embed([passage_text(row["title"], row["text"]) for row in rows], side="passage")
+        if vectors is None:
+            shape = (sum(sizes), made.shape[1])
+            vectors = np.lib.format.open_memmap(building, mode="w+", dtype=np.float32, shape=shape)
+        vectors[start : start + size] = made
+        start += size
+    assert vectors is not None
+    vectors.flush()
+    os.replace(building, folder / "vectors.npy")

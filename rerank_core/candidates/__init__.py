@@ -1,0 +1,1 @@
+"""What is scored: units of documents, and more candidates by a second search."""

@@ -1,0 +1,1 @@
+"""Every TOML as frozen dataclasses."""

@@ -1,0 +1,365 @@
+"""One TOML configures a night. `examples/nightly.toml` documents every field, its default and its trade-off.
+
+`load_config` turns the file into a tree of frozen dataclasses. An unknown key fails and names the nearest known
+one; a wrong type fails and names the field, the value and what was expected. Secrets never stand here: they come
+from environment variables only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rerank_core.config.toml import (
+    STRICT,
+    NonNegative,
+    Positive,
+    Share,
+    absolute,
+    model_path,
+    read_toml,
+    validate,
+)
+from rerank_core.errors import ConfigError as ConfigError
+
+
+@dataclass(frozen=True, config=STRICT)
+class LogFields:
+    """Names of the log's columns; "" means that the log has no such column."""
+
+    timestamp: str = "timestamp"
+    query: str = "query"
+    user: str = "user"
+    clicks: str = "clicks"
+    impressions: str = "impressions"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Elasticsearch:
+    """How a cluster is read. Who reads it stands in NIGHTRANK_ES_* environment variables, never here."""
+
+    url: str = ""
+    cloud_id: str = ""
+    log_index: str = ""
+    index: str = ""
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    verify_tls: bool = True
+    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    max_retries: NonNegative = 8
+    concurrency: Positive = 4
+    page_size: Annotated[int, Field(gt=0, le=10_000)] = 5000
+    slices: Annotated[int, Field(gt=0, le=1024)] = 4
+    slice_field: Annotated[str, Field(min_length=1)] = "_seq_no"
+    keep_alive: Annotated[str, Field(pattern=r"^[1-9]\d*[smh]$")] = "5m"
+    title_field: str = "title"
+    text_fields: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
+    sentences_field: str = ""
+    tiebreak_field: str = ""
+    query_template: str = ""
+    filter: str | dict[str, Any] = dataclasses.field(default_factory=dict)
+    msearch_size: Positive = 50
+    scores_only: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class Source:
+    """Where queries and candidates come from."""
+
+    kind: Literal["local", "elasticsearch"] = "local"
+    log: str = ""
+    index: str = ""
+    elasticsearch: Elasticsearch = Elasticsearch()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Log:
+    """Which events of the log make the night's queries."""
+
+    window_days: Positive = 7
+    fields: LogFields = LogFields()
+    filter: dict[str, str] = dataclasses.field(default_factory=dict)
+    max_query_chars: Positive = 1000
+    min_count: Positive = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class Privacy:
+    """What of its users a night keeps; hashing them is not an option but always done."""
+
+    mask: bool = True
+    min_users: Positive = 1
+    max_events_per_user: Positive = 20
+
+
+@dataclass(frozen=True, config=STRICT)
+class Candidates:
+    """How many candidates a query gets, by which searches, and in which units they are scored."""
+
+    top_k: Positive = 100
+    title_boost: Annotated[float, Field(gt=0)] = 1.5
+    second_search: Literal["off", "parts", "names", "both"] = "off"
+    score_parts: bool = False
+    unit: Literal["passage", "sentence", "window"] = "passage"
+    window_words: Positive = 150
+    window_stride: Positive = 75
+
+    def __post_init__(self) -> None:
+        if self.window_stride > self.window_words:
+            raise ValueError(
+                f"window_stride {self.window_stride} is larger than window_words {self.window_words}: "
+                "words between two windows would never be scored; lower window_stride"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Tagging:
+    """Whether and how candidates are tagged."""
+
+    enabled: bool = True
+    model_input: Literal["auto", "tagged", "plain"] = "auto"
+    max_hop: Positive = 3
+    max_entities: Positive = 4
+    recogniser: Literal["spacy", "rules", "transformers", "onnx"] = "spacy"
+    recogniser_model: str = ""  # "" is the pipeline that ships with Nightrank, for spacy
+    min_idf: Annotated[float, Field(ge=0)] = 2.3
+    reasoning_density: Annotated[float, Field(gt=0)] = 0.16
+
+
+@dataclass(frozen=True, config=STRICT)
+class Scoring:
+    """The model and how it is run."""
+
+    model: str = ""  # "" is the model that ships with Nightrank
+    backend: Literal["auto", "onnx", "openvino", "torch", "causal_lm", "bi_encoder"] = "onnx"
+    onnx_file: str = ""  # "" is onnx/model.onnx, or the only ONNX file there
+    precision: Literal["", "fp32", "bf16", "fp16", "int8"] = ""  # "" is the backend's own
+    device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    allow_fallback: bool = False
+    max_length: Annotated[int, Field(ge=8)] = 256
+    max_tokens: NonNegative = 0
+    threads: NonNegative = 0
+    instruction: str = ""
+    compile: bool = False
+    trust_remote_code: bool = False
+    calibrate: bool = True
+    tuning: str = ""  # "" is the user's cache folder
+
+
+def fewest_queries(max_loss: float) -> int:
+    """Queries that a sample must have to bound a mean loss, since one query more may lose everything."""
+    return math.ceil(1 / max_loss - 1e-9) - 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class Cascade:
+    """Whether a cheap score spares the model candidates that cannot matter, and what that may cost."""
+
+    enabled: bool = False
+    model: str = ""  # "" is BM25's score alone
+    backend: Literal["onnx", "openvino", "torch", "bi_encoder"] = "bi_encoder"
+    device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    max_length: Annotated[int, Field(ge=8)] = 256
+    max_loss: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    sample_queries: Positive = 500
+
+    def __post_init__(self) -> None:
+        if self.enabled and self.sample_queries < (needed := fewest_queries(self.max_loss)):
+            raise ValueError(
+                f"a sample of {self.sample_queries} queries cannot show that the loss is at most {self.max_loss:g}: "
+                f"raise sample_queries to {needed} at least (twice that prunes well), or max_loss"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class FusionOptions:
+    """Whether the final order goes by the model's logit alone, or by a weighted sum of it and other scores."""
+
+    use: Literal["auto", "on", "off"] = "auto"  # auto: where the weights are there
+    weights: str = ""  # "" is fusion.json in the model's folder
+    bi_encoder: str = ""
+    max_length: Annotated[int, Field(ge=8)] = 256
+
+
+@dataclass(frozen=True, config=STRICT)
+class Ranking:
+    """How much of the order is published."""
+
+    top_n: NonNegative = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvidenceOptions:
+    """Which units are published with the sentences that speak for them."""
+
+    top_n: NonNegative = 3
+    keep_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Labels:
+    """What counts as a positive for mining."""
+
+    source: Literal["clicks", "qrels", "answers"] = "clicks"
+    min_clicks: Positive = 1
+    debias: bool = False
+    min_impressions: Positive = 5
+    min_attraction: Annotated[float, Field(gt=0)] = 0.4
+    max_weight: Annotated[float, Field(ge=1)] = 5.0
+    queries: str = ""
+    qrels: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Mining:
+    """Which candidates become hard negatives; names as in sentence-transformers' mine_hard_negatives."""
+
+    enabled: bool = True
+    num_negatives: Positive = 5
+    easy_negatives: NonNegative = 1
+    rank_min: Positive = 1
+    rank_max: NonNegative = 0
+    max_score: Share = 1.0
+    min_score: Share = 0.0
+    absolute_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    relative_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    sampling: Literal["top", "random"] = "top"
+    seed: int = 7
+
+
+@dataclass(frozen=True, config=STRICT)
+class Reuse:
+    """Whether the newest published run saves work."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True, config=STRICT)
+class Output:
+    """Where and how a run is published."""
+
+    path: str = ""
+    store_text: bool = True
+    queries_per_shard: Positive = 200
+    max_rejected_share: Share = 0.05
+
+
+@dataclass(frozen=True, config=STRICT)
+class Evaluation:
+    """Judgements to measure the night against; "" leaves that measurement out."""
+
+    queries: str = ""
+    qrels: str = ""
+    sentence_qrels: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """A whole night."""
+
+    source: Source = Source()
+    log: Log = Log()
+    privacy: Privacy = Privacy()
+    candidates: Candidates = Candidates()
+    tags: Tagging = Tagging()
+    scoring: Scoring = Scoring()
+    cascade: Cascade = Cascade()
+    fusion: FusionOptions = FusionOptions()
+    ranking: Ranking = Ranking()
+    evidence: EvidenceOptions = EvidenceOptions()
+    labels: Labels = Labels()
+    mining: Mining = Mining()
+    reuse: Reuse = Reuse()
+    output: Output = Output()
+    evaluation: Evaluation = Evaluation()
+
+
+PATHS = {
+    "source": ("log", "index"),
+    "source.elasticsearch": ("ca_file", "client_cert", "client_key", "query_template", "filter"),
+    "scoring": ("model", "tuning"),
+    "cascade": ("model",),
+    "fusion": ("weights", "bi_encoder"),
+    "labels": ("queries", "qrels"),
+    "output": ("path",),
+    "evaluation": ("queries", "qrels", "sentence_qrels"),
+}
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a night's configuration.
+
+    Relative paths in it are taken from the file's own folder; paths with a scheme ("gs://...") stay as they are.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a wrong type or value.
+    """
+    path = Path(path)
+    return parse_config(read_toml(path, example="examples/nightly.toml"), base=path.parent, name=str(path))
+
+
+def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "config") -> Config:
+    """Turn parsed TOML into a Config; `base` is the folder that relative paths start from."""
+    config = validate(Config, raw, name=name)
+    if config.labels.debias and not config.log.fields.impressions:
+        raise ConfigError(
+            f"{name}: labels.debias = true needs to know what was shown, but log.fields.impressions = ''; name the "
+            "column of the documents shown, or set labels.debias = false"
+        )
+    if config.privacy.min_users > 1 and not config.log.fields.user:
+        raise ConfigError(
+            f"{name}: privacy.min_users = {config.privacy.min_users}, but log.fields.user = '' says that the log "
+            "names no users: every query would be dropped; name the column of users, or set min_users = 1"
+        )
+    return _resolve(config, base)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain data, for the manifest. It holds no secrets by construction."""
+    plain: dict[str, Any] = json.loads(
+        json.dumps(dataclasses.asdict(config))
+    )  # tuples as lists, as read back
+    return plain
+
+
+def change_paths(config: Config, change: Callable[[Any], Any]) -> Config:
+    """`config` with `change` applied to every field of PATHS."""
+    for section, keys in PATHS.items():
+        config = _change(config, section.split("."), keys, change)
+    return config
+
+
+def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
+    if not names:
+        return dataclasses.replace(node, **{key: change(getattr(node, key)) for key in keys})
+    return dataclasses.replace(node, **{names[0]: _change(getattr(node, names[0]), names[1:], keys, change)})
+
+
+def _resolve(config: Config, base: Path) -> Config:
+    given = config
+    config = change_paths(config, lambda value: absolute(value, base))
+    # These name a folder, or a model of a hub ("owner/name") or an installed pipeline: a name stays as it is.
+    for section, key in (("scoring", "model"), ("cascade", "model"), ("fusion", "bi_encoder")):
+        name = model_path(getattr(getattr(given, section), key), base)
+        named = dataclasses.replace(getattr(config, section), **{key: name})
+        config = dataclasses.replace(config, **{section: named})
+    recogniser = given.tags.recogniser_model
+    if recogniser and (base / recogniser).is_dir():
+        tags = dataclasses.replace(config.tags, recogniser_model=absolute(recogniser, base))
+        config = dataclasses.replace(config, tags=tags)
+    return config
+
+
+def window(run_date: datetime.date, days: int) -> tuple[datetime.datetime, datetime.datetime]:
+    """The half-open span [start, end) of UTC time that ends with `run_date`'s last moment."""
+    end = datetime.datetime.combine(run_date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
+    return end - datetime.timedelta(days=days), end

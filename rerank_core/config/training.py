@@ -1,0 +1,243 @@
+"""One TOML configures a training. `examples/train.toml` documents every field, its default and its trade-off.
+
+A training is a list of stages; each reads published runs, and starts from the model that the stage before it left.
+Errors are those of `rerank_core.config.toml`: an unknown key names the nearest, a wrong value its field and what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rerank_core.config.remining import Remining, resolve
+from rerank_core.config.toml import (
+    STRICT,
+    NonNegative,
+    Positive,
+    Share,
+    absolute,
+    model_path,
+    read_toml,
+    validate,
+)
+from rerank_core.errors import ConfigError
+
+TEACHER_LOSSES = frozenset({"margin_mse", "distil"})
+"""Losses that learn from the logits that a run was published with."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Negatives:
+    """How many of a positive's published negatives are taken, at most."""
+
+    hard: NonNegative = 5
+    easy: NonNegative = 1
+
+    def __post_init__(self) -> None:
+        if self.hard + self.easy == 0:
+            raise ValueError("hard = 0 and easy = 0 leave nothing to tell a positive from; raise one of them")
+
+
+@dataclass(frozen=True, config=STRICT)
+class TagPolicy:
+    """What a model sees of the tags while it learns; the shares are of examples, and exclude each other."""
+
+    policy: Literal["drop", "keep"] = "drop"
+    tag_dropout: Share = 0.0
+    tag_shuffle: Share = 0.0
+    tag_forge: Share = 0.0
+
+    def __post_init__(self) -> None:
+        total = self.tag_dropout + self.tag_shuffle + self.tag_forge
+        if total > 1 + 1e-9:
+            raise ValueError(
+                f"tag_dropout, tag_shuffle and tag_forge add up to {total:g}; an example is treated in one way: "
+                "lower them to 1 at most"
+            )
+        if self.policy == "drop" and total > 0:
+            raise ValueError(
+                "policy = 'drop' shows no tags, so there are none to drop, shuffle or forge; "
+                "set policy = 'keep', or remove the shares"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Stage:
+    """One stage: its data, its loss and its schedule."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    runs: Annotated[tuple[str, ...], Field(min_length=1)]
+    source: Literal["hard_negatives", "training_pairs"] = "hard_negatives"
+    loss: Literal["bce", "listwise", "lambda", "ranknet", "margin_mse", "distil"] = "bce"
+    pos_weight: Annotated[float, Field(gt=0)] = 1.0
+    lr: Annotated[float, Field(gt=0, lt=1)] = 2e-5
+    epochs: Positive = 1
+    batch: Positive = 8
+    accumulation: Positive = 1
+    warmup: Share = 0.1
+    negatives: Negatives = Negatives()
+    tags: TagPolicy = TagPolicy()
+    difficulty: Literal["off", "growing"] = "off"
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dev: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source == "training_pairs":
+            needs = f"loss = '{self.loss}'" if self.loss in TEACHER_LOSSES else ""
+            needs = needs or ("difficulty = 'growing'" if self.difficulty == "growing" else "")
+            if needs:
+                raise ValueError(
+                    f"{needs} needs logits and margins, which training_pairs lacks; set source = 'hard_negatives'"
+                )
+        if self.pos_weight != 1.0 and self.loss != "bce":
+            raise ValueError(
+                f"pos_weight = {self.pos_weight:g} means something to loss = 'bce' alone; remove it"
+            )
+
+
+def check_rounds(stages: Sequence[Stage], remining: Remining) -> None:
+    """Refuse stages that cannot be mined for again.
+
+    Raises:
+        ValueError: naming the stage and the remedy.
+    """
+    judge = remining.false_negatives
+    for stage in stages:
+        if stage.source != "hard_negatives":
+            raise ValueError(
+                f"stage {stage.name!r} reads {stage.source}, which does not say what a query's positives are called; "
+                "set source = 'hard_negatives', or rounds = 1"
+            )
+        if stage.loss in TEACHER_LOSSES and (judge.judge != "teacher" or judge.backend == "bi_encoder"):
+            raise ValueError(
+                f"stage {stage.name!r} learns logits (loss = {stage.loss!r}), and in a second round these would be "
+                "the model's own; name a cross-encoder as remining.false_negatives.teacher, or set rounds = 1"
+            )
+        if re.search(r"-r[0-9]+$", stage.name):
+            raise ValueError(
+                f"stage {stage.name!r} is called as a stage of a later round will be; name it otherwise"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Lora:
+    """Low-rank adapters, trained in place of the weights and merged into them; r = 0: none, all weights train."""
+
+    r: NonNegative = 0
+    alpha: Positive = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Curriculum:
+    """A whole training."""
+
+    model: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    dev: str = ""
+    dev_queries: Positive = 200
+    dev_top_k: Positive = 50
+    patience: NonNegative = 2
+    seed: int = 7
+    max_length: Annotated[int, Field(ge=8)] = 256
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_steps: Positive = 200
+    log_steps: Positive = 10
+    licence: str = ""
+    tensorboard: bool | str = False
+    lora: Lora = Lora()
+    rounds: Positive = 1
+    remining: Remining = Remining()
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two stages are called {name!r}; give each a name of its own")
+        if self.rounds > 1:
+            check_rounds(self.stages, self.remining)
+        if self.stages[0].replay > 0:
+            raise ValueError(f"stage {names[0]!r} is the first and has nothing to replay; set replay = 0.0")
+        for number, stage in enumerate(self.stages):
+            earlier = [one.name for one in self.stages[:number] if one.source == "training_pairs"]
+            if stage.replay > 0 and stage.loss in TEACHER_LOSSES and earlier:
+                raise ValueError(
+                    f"stage {stage.name!r} replays {earlier[0]!r} with loss = {stage.loss!r}, but training_pairs has "
+                    "no logits to learn from; read hard_negatives there, or set replay = 0.0"
+                )
+
+    @property
+    def keeps_tags(self) -> bool:
+        """Whether any stage shows the model tags, so that its tokenizer must know them."""
+        return any(stage.tags.policy == "keep" for stage in self.stages)
+
+    @property
+    def reads_tags(self) -> bool:
+        """Whether the finished model is to be given tags: what its last stage was."""
+        return self.stages[-1].tags.policy == "keep"
+
+    def dev_of(self, stage: Stage) -> str:
+        """The judged set that a stage is measured on; "" for none."""
+        return stage.dev or self.dev
+
+
+def load_curriculum(path: str | Path, **given: Any) -> Curriculum:
+    """Read a training's configuration; relative paths in it start from the file's own folder.
+
+    Args:
+        path: the TOML.
+        given: fields that win over the file's.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a wrong type or value.
+    """
+    path = Path(path)
+    raw = read_toml(path, example="examples/train.toml") | given
+    return parse_curriculum(raw, base=path.parent, name=str(path))
+
+
+def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "training") -> Curriculum:
+    """Turn parsed TOML into a Curriculum; `base` is the folder that relative paths start from."""
+    given = validate(Curriculum, raw, name=name)
+    if "://" in given.output:
+        raise ConfigError(
+            f"{name}: output = {given.output!r} is not on this machine; train here, copy it there"
+        )
+    stages = tuple(
+        dataclasses.replace(
+            stage, runs=tuple(absolute(run, base) for run in stage.runs), dev=absolute(stage.dev, base)
+        )
+        for stage in given.stages
+    )
+    return dataclasses.replace(
+        given,
+        model=model_path(given.model, base),
+        output=absolute(given.output, base),
+        dev=absolute(given.dev, base),
+        tensorboard=absolute(given.tensorboard, base),
+        stages=stages,
+        remining=resolve(given.remining, base),
+    )
+
+
+def to_dict(curriculum: Curriculum) -> dict[str, Any]:
+    """The configuration as plain data, lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(curriculum)))
+    return plain
+
+
+def split_run(named: str) -> tuple[str, str]:
+    """(output folder, run_id) of "folder" or "folder@run_id"; run_id "" is the newest."""
+    folder, at, run_id = named.rpartition("@")
+    if at and folder and run_id.replace("-", "").isalnum():
+        return folder, run_id
+    return named, ""

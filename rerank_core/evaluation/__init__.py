@@ -1,0 +1,1 @@
+"""Measures, judgements, tests of significance."""

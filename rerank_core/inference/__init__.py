@@ -1,0 +1,1 @@
+"""What scoring and named-entity recognition share: tokenisation, batches, sessions, devices."""

@@ -1,0 +1,282 @@
+"""Pairs of texts as rows of token ids, each text tokenised once.
+
+A tokenizer reads the two texts of a pair one by one, cuts them, and puts its special tokens around them. So a passage
+that stands among many queries' candidates is read once, and joined with each query's ids: the rows are the tokenizer's
+own (a test holds them against it, kind by kind). Where a tokenizer does anything else with a pair, it is asked for
+every pair instead.
+
+An input longer than max_length loses tokens at the end of its longer side until it fits, as transformers and
+sentence-transformers cut it ("longest_first"): the passage alone is cut, unless the query side fills more than half of
+the input. `overflow` counts what was cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rerank_core.errors import MissingEngine, ModelError
+from rerank_core.inference.model_folder import check_max_length, padding_id, read_json
+from rerank_core.text import shorten
+
+try:
+    from tokenizers import Encoding, Tokenizer
+except ImportError as error:
+    raise MissingEngine(f"scoring needs tokenizers ({error}): pip install 'nightrank[cpu]'") from error
+
+KEPT_TOKENS = 8_000_000
+"""Tokens of texts that an encoder remembers, 32 MB at most; the oldest make room."""
+
+TEXT_COSTS = 64
+"""What a remembered text weighs beside its tokens, in tokens: its key and the objects around it, some 250 bytes."""
+
+_PROBES = (("a", "b"), ("a b c", "b"), ("", "c b a"))
+
+
+class Row(NamedTuple):
+    """One input of a model."""
+
+    ids: np.ndarray  # int32 [tokens]
+    types: (
+        np.ndarray
+    )  # int8 [tokens]: 1 for what belongs to the passage, where the model tells the sides apart
+
+
+class Template(NamedTuple):
+    """What a tokenizer puts before, between and after the two texts of a pair, and the types of all five parts."""
+
+    before: np.ndarray
+    between: np.ndarray
+    after: np.ndarray
+    types: tuple[int, int, int, int, int]
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def join(self, first: np.ndarray, second: np.ndarray) -> Row:
+        parts = (self.before, first, self.between, second, self.after)
+        types = np.repeat(np.array(self.types, np.int8), [len(part) for part in parts])
+        return Row(np.concatenate(parts), types)
+
+
+class PairEncoder:
+    """Turns (query side, passage side) pairs into rows. Safe to share between threads.
+
+    Args:
+        tokenizer: without truncation and padding, as `load_tokenizer` gives it.
+        max_length: longest row in tokens, special tokens included.
+        kept_tokens: most tokens to remember, TEXT_COSTS for each text among them.
+
+    Raises:
+        ValueError: a max_length that leaves no room for two texts.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, kept_tokens: int = KEPT_TOKENS) -> None:
+        self._tokenizer, self._max_length, self._room = tokenizer, max_length, kept_tokens
+        self._special = tokenizer.num_special_tokens_to_add(is_pair=True)
+        if max_length < self._special + 2:
+            raise ValueError(
+                f"max_length is {max_length}; two texts and {self._special} special tokens need more"
+            )
+        self._template = template_of(tokenizer)
+        self._forgeable = forgeable_ids(tokenizer)
+        self._kept: dict[bytes, np.ndarray] = {}
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        """A row for each pair, in order, none longer than max_length."""
+        if self._template is None:
+            return self._whole(pairs)
+        texts = self._read(pairs)
+        rows = []
+        for query, passage in pairs:
+            first, second = texts[query], texts[passage]
+            n, m = cut(len(first), len(second), room=self._max_length - self._special)
+            rows.append(self._template.join(first[:n], second[:m]))
+        return rows
+
+    def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Tokens of each pair beyond max_length, which its row leaves out: int32, shape [len(pairs)]."""
+        if self._template is None:
+            lengths = [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(pairs))]
+        else:
+            texts = self._read(pairs)
+            lengths = [len(texts[q]) + len(texts[p]) + self._special for q, p in pairs]
+        return np.maximum(np.array(lengths, np.int32) - self._max_length, 0, dtype=np.int32)
+
+    def _read(self, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+        """The ids of every text of the pairs, without special tokens, remembered or read now."""
+        keys = {text: _key(text) for pair in pairs for text in pair}
+        with self._lock:
+            found = {text: self._kept.get(key) for text, key in keys.items()}
+        missing = [text for text, ids in found.items() if ids is None]
+        read = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
+        fresh = {
+            text: self._unforged(np.array(encoding.ids, np.int32))
+            for text, encoding in zip(missing, read, strict=True)
+        }
+        with self._lock:
+            for text, ids in fresh.items():
+                if keys[text] not in self._kept:
+                    self._kept[keys[text]] = ids
+                    self._held += len(ids) + TEXT_COSTS
+            while self._held > self._room and self._kept:
+                self._held -= len(self._kept.pop(next(iter(self._kept)))) + TEXT_COSTS
+        return {text: fresh[text] if ids is None else ids for text, ids in found.items()}
+
+    def _whole(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        """Rows as the tokenizer makes them of whole pairs."""
+        cutting = Tokenizer.from_str(
+            self._tokenizer.to_str()
+        )  # truncation is a state, and threads share ours
+        cutting.enable_truncation(self._max_length, strategy="longest_first")
+        rows = []
+        for encoding in cutting.encode_batch_fast(list(pairs)):
+            ids = np.array(encoding.ids, np.int32)
+            own = np.array([side is None for side in encoding.sequence_ids])
+            rows.append(Row(np.where(own, ids, self._unforged(ids)), np.array(encoding.type_ids, np.int8)))
+        return rows
+
+    def _unforged(self, ids: np.ndarray) -> np.ndarray:
+        """A text's ids with the tokenizer's own tokens taken out: a page must not end its side of the input.
+
+        Done to ids, not to characters, since tokenizers fold "＜s＞" and the like in ways of their own.
+        """
+        forged = np.isin(ids, self._forgeable.ids)
+        return np.where(forged, self._forgeable.instead, ids).astype(np.int32) if forged.any() else ids
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+class Forgeable(NamedTuple):
+    """Ids that no text may bring with it, and the one that stands in for them."""
+
+    ids: np.ndarray  # int32
+    instead: int
+
+
+def forgeable_ids(tokenizer: Tokenizer) -> Forgeable:
+    """The special tokens of a tokenizer but for the tags, which `rerank_core.features.render` guards itself.
+
+    Many models have the tags among their special tokens, so the kind of token alone does not tell.
+    """
+    tags = re.compile(r"\[(?:HOP|ROLE|ENT|CAUSAL|REASONING)\b", re.IGNORECASE)
+    special = {
+        token.content: number
+        for number, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special and not tags.match(token.content)
+    }
+    unknown = next((special.pop(name) for name in ("[UNK]", "<unk>") if name in special), None)
+    if unknown is None:  # a tokenizer of bytes knows every text; a space says the least
+        unknown = next(iter(tokenizer.encode(" .", add_special_tokens=False).ids), 0)
+    return Forgeable(np.array(sorted(special.values()), np.int32), unknown)
+
+
+def cut(first: int, second: int, *, room: int) -> tuple[int, int]:
+    """How many tokens two texts of these lengths keep in `room`: the longer one is cut down to the other first.
+
+    The rule of the tokenizers library, so that a row is what other libraries make of the pair.
+    """
+    if first + second <= room:
+        return first, second
+    short, long = min(first, second), max(first, second)
+    if 2 * short <= room:
+        long = room - short
+    else:
+        short, long = room // 2, room - room // 2
+    return (short, long) if first <= second else (long, short)
+
+
+def template_of(tokenizer: Tokenizer) -> Template | None:
+    """What the tokenizer puts around a pair's texts; None if it does more to a pair than that."""
+    template: Template | None = None
+    for pair in _PROBES:
+        halves = [np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32) for text in pair]
+        encoding = tokenizer.encode(*pair)
+        if template is None:
+            template = _template(encoding)
+            if template is None:
+                return None
+        row = template.join(*halves)
+        if row.ids.tolist() != encoding.ids or row.types.tolist() != encoding.type_ids:
+            return None
+    return template
+
+
+def _template(encoding: Encoding) -> Template | None:
+    """The template that one encoded pair of non-empty texts shows."""
+    side = encoding.sequence_ids  # 0 and 1 for the texts, None for special tokens
+    if 0 not in side or 1 not in side or side.index(0) > side.index(1):
+        return None
+    first, second = side.index(0), side.index(1)
+    first_end, second_end = first + side.count(0), second + side.count(1)
+    ids, types = np.array(encoding.ids, np.int32), encoding.type_ids
+    spans = [
+        (0, first),
+        (first, first_end),
+        (first_end, second),
+        (second, second_end),
+        (second_end, len(ids)),
+    ]
+    of_part = tuple(types[start] if start < end else 0 for start, end in spans)
+    before, _, between, _, after = (ids[start:end] for start, end in spans)
+    return Template(before, between, after, of_part)  # type: ignore[arg-type]
+
+
+class FolderFacts(NamedTuple):
+    """What a backend needs to know of a model's folder beside the model."""
+
+    encoder: PairEncoder
+    pad_id: int
+    last_id: int  # of the vocabulary
+    reads_tags: bool
+
+
+def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
+    """Tokenizer and settings of a model's folder.
+
+    Raises:
+        ModelError: a file is missing or broken, or the model takes no input of max_length.
+    """
+    config = read_json(folder / "config.json")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    pad_id = padding_id(tokenizer, folder, config)
+    encoder = PairEncoder(tokenizer, max_length=max_length)
+    check_max_length(max_length, config, pad_id=pad_id, folder=folder)
+    reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
+    return FolderFacts(encoder, pad_id, max(tokenizer.get_vocab().values()), reads_tags)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a model's folder, which neither cuts nor pads.
+
+    Raises:
+        ModelError: no such file, or none that the tokenizers library takes.
+    """
+    if not path.is_file():
+        raise ModelError(
+            f"no {path}; make it once with transformers: "
+            f"AutoTokenizer.from_pretrained('{path.parent}').save_pretrained('{path.parent}')"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"{path} is not a tokenizer ({shorten(str(error))}); copy it again") from error
+    return prepared(tokenizer)
+
+
+def prepared(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer as a PairEncoder needs it; it is changed in place."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,176 @@
+"""What a Hugging Face model folder says of itself, for backends that read it without transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rerank_core.errors import ModelError
+from rerank_core.text import shorten
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+OPENVINO_INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
+"""Where a folder keeps its statically quantised model, as sentence-transformers names it."""
+
+_HUB_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+# Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
+OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+
+
+WEIGHTS = "*.safetensors"
+# Of a folder for transformers, all that can change what a tokenizer or a model does; not its README, its training's
+# state or its weights in other formats.
+TORCH_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+    "*.safetensors.index.json",
+    WEIGHTS,
+)
+ONNX_FILES = ("*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml", "openvino/*.bin")
+
+
+def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, revision: str = "") -> Path:
+    """The folder of a model: its own, or where the Hugging Face Hub's cache keeps what `model` names there.
+
+    A name is downloaded when it is first used; with HF_HUB_OFFLINE=1 it must be in the cache already.
+
+    Args:
+        model: a folder, or owner/name.
+        patterns: files to fetch: by default those that an engine without torch reads, no code and no pickles.
+        revision: of a name on the Hub; "" is the newest.
+
+    Raises:
+        ModelError: neither a folder nor a model that can be had.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir() or not _HUB_NAME.fullmatch(str(model)):
+        return folder
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(model), revision=revision or None, allow_patterns=list(patterns)))
+    except Exception as error:  # no network, no such name, a gated model: as many classes
+        raise ModelError(
+            f"no folder {model}, and the Hugging Face Hub gives no model of that name ({shorten(str(error))}); check "
+            "the name, or download the model once and name its folder"
+        ) from error
+
+
+def file_digests(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """Name and SHA-256 of every file of the folder that a pattern fits, in the order of their paths."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return [part for path in files for part in (path.name, file_digest(path))]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once a process as long as the file's size and time stay."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_onnx(folder: Path, onnx_file: str = "") -> Path:
+    """The ONNX file of a model's folder.
+
+    Raises:
+        ModelError: no folder, no such file, or several to choose from.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model folder at {folder}; name the folder of a model, or a model of a hub as owner/name"
+        )
+    found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    names = ", ".join(str(path.relative_to(folder)) for path in found)
+    for name in (onnx_file,) if onnx_file else ("onnx/model.onnx", "model.onnx"):
+        if (folder / name).is_file():
+            return folder / name
+    if not found:
+        raise ModelError(
+            f"no {onnx_file or 'ONNX file'} in {folder} or its onnx folder; export the model to "
+            f"{folder / 'onnx' / 'model.onnx'}"
+        )
+    if onnx_file:
+        raise ModelError(f"no {onnx_file} in {folder}; set scoring.onnx_file to one of: {names}")
+    if len(found) > 1:
+        raise ModelError(f"{folder} holds several ONNX files; set scoring.onnx_file to one of: {names}")
+    return found[0]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no file."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
+    if not isinstance(held, dict):
+        raise ModelError(f"{path} holds a {type(held).__name__}, not an object; copy the folder again")
+    return held
+
+
+def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> int:
+    """Id of the padding token, by tokenizer_config.json, config.json or the vocabulary."""
+    token = read_json(folder / "tokenizer_config.json").get("pad_token")
+    if isinstance(token, dict):  # an AddedToken as older transformers wrote it
+        token = token.get("content")
+    for candidate in (token, "[PAD]", "<pad>"):
+        found = tokenizer.token_to_id(candidate) if isinstance(candidate, str) else None
+        if found is not None:
+            return int(found)
+        if candidate is token and isinstance(config.get("pad_token_id"), int):
+            return int(config["pad_token_id"])
+    raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
+
+
+def check_max_length(
+    max_length: int, config: dict[str, Any], *, pad_id: int, folder: Path, field: str = "scoring.max_length"
+) -> None:
+    """Refuse a max_length beyond the model's positions; one that config.json does not name is unchecked.
+
+    It is not lowered silently: max_length is part of a score's identity, and says how much a night reads.
+
+    Raises:
+        ModelError: naming the highest max_length that works.
+    """
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < 1:
+        return
+    limit = positions - (pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0)
+    if max_length > limit:
+        raise ModelError(
+            f"{field} is {max_length}, but the model in {folder} takes at most {limit} tokens "
+            f"(max_position_embeddings of its config.json); set {field} = {limit} or lower"
+        )

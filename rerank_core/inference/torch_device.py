@@ -1,0 +1,221 @@
+"""What all backends on PyTorch share: the device, the model's files, its tokenizer, and the end of the memory.
+
+A model is a local folder or a name on the Hugging Face Hub, which is resolved to its folder in the Hub's cache first
+(downloaded once; with HF_HUB_OFFLINE=1 never), so that everything after that reads files. The weights are safetensors
+only and the code is transformers' own: no pickle is opened, and no model brings code along unless it is trusted to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
+from rerank_core.inference.model_folder import TORCH_FILES, WEIGHTS, file_digests, local_folder, read_json
+from rerank_core.text import shorten
+
+try:
+    import torch
+    import transformers
+    from transformers import AutoTokenizer
+except ImportError as error:
+    raise MissingEngine(
+        f"this backend needs torch and transformers ({error}): pip install 'nightrank[torch]'"
+    ) from error
+
+T = TypeVar("T")
+
+transformers.logging.disable_progress_bar()  # one for each loading of a model, in the middle of a night's own
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEVICES = ("cpu", "cuda")
+MAX_TOKENS = {"cpu": 2048, "cuda": 65_536}
+CHUNK = {"cpu": 512, "cuda": 16_384}
+
+_NO_MEMORY = re.compile(r"DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory")
+# What else a backend reads of a snapshot.
+_DESCRIBING = (
+    "nightrank.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "*_Pooling/config.json",
+)
+
+
+class Loaded(NamedTuple):
+    """A model's parts, on the CPU."""
+
+    folder: Path
+    config: dict[str, Any]  # config.json
+    tokenizer: Any  # transformers', a fast one
+    model: Any
+    digests: list[str]  # of all files that can change a logit
+    reads_tags: bool
+
+
+def open_model(
+    auto: Any,
+    model: str | Path,
+    *,
+    precision: str,
+    trust_remote_code: bool = False,
+    spare: tuple[str, ...] = (),
+) -> Loaded:
+    """Everything of a model that a backend needs.
+
+    Args:
+        auto: transformers' Auto class of the task.
+        model: a folder, or a name on the Hugging Face Hub.
+        precision: a key of PRECISIONS, for the weights.
+        trust_remote_code: run code of the model's own.
+        spare: beginnings of the names of weights that may be missing.
+
+    Raises:
+        ModelError: it cannot be had or loaded, brings code, or has no weights for the task's head.
+        ValueError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown scoring.precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    folder = model_folder(model, trust_remote_code=trust_remote_code)
+    tokenizer = _load_tokenizer(folder, trust_remote_code)
+    loaded = _load_model(auto, folder, precision, trust_remote_code, spare)
+    _check_vocabulary(loaded, tokenizer, folder)
+    return Loaded(
+        folder,
+        read_json(folder / "config.json"),
+        tokenizer,
+        loaded,
+        file_digests(folder, (*TORCH_FILES, *(["*.py"] if trust_remote_code else []))),
+        read_json(folder / "nightrank.json").get("reads_tags") is True,
+    )
+
+
+def choose_device(device: str, *, allow_fallback: bool) -> str:
+    """The device to run on: the one that is asked for, or the CPU where that is allowed.
+
+    Raises:
+        ValueError: an unknown device.
+        ModelError: no GPU, and no leave to do without.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"unknown scoring.device {device!r}; known: {', '.join(DEVICES)}")
+    if device == "cpu" or torch.cuda.is_available():
+        return device
+    if allow_fallback:
+        return "cpu"
+    why = (
+        "this torch finds none (a missing driver, or one of another version?)"
+        if torch.version.cuda
+        else "this torch was built without CUDA: install it from https://pytorch.org"
+    )
+    raise ModelError(
+        f"scoring.device is {device!r}, but {why}; give the machine a GPU that torch.cuda.is_available() sees, set "
+        'scoring.device = "cpu", or set scoring.allow_fallback = true to run on the CPU then'
+    )
+
+
+def model_folder(model: str | Path, *, trust_remote_code: bool = False) -> Path:
+    """The folder with a model's files; of a name on the Hub what is missing of them is downloaded.
+
+    Raises:
+        ModelError: no such folder and no such name, or one without safetensors.
+    """
+    folder = local_folder(model, [*TORCH_FILES, *_DESCRIBING, *(["*.py"] if trust_remote_code else [])])
+    if not any(folder.glob(WEIGHTS)):
+        raise ModelError(
+            f"no {WEIGHTS} in {folder}; weights in other formats are pickles, which can run any code, and are not "
+            "opened. Load the model once where you trust it, and save it with model.save_pretrained(folder)"
+        )
+    return folder
+
+
+def _remedy(folder: Path, *, trusted: bool) -> str:
+    """What to do about a folder that transformers cannot load."""
+    if not trusted and "auto_map" in read_json(folder / "config.json"):
+        return (
+            "it brings its own code, which is not run: take a model whose architecture is in transformers, or read the "
+            "code and set scoring.trust_remote_code = true"
+        )
+    return "copy the folder again, or take a model whose architecture is in transformers"
+
+
+def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    """transformers' tokenizer, which has a `backend_tokenizer`."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ImportError and others
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be loaded: {_remedy(folder, trusted=trust_remote_code)} "
+            f"({shorten(str(error))})"
+        ) from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ModelError(
+            f"the tokenizer in {folder} is a slow one; take a model with a tokenizer.json, or convert it with "
+            "transformers.convert_slow_tokenizer"
+        )
+    return tokenizer
+
+
+def _load_model(
+    auto: Any, folder: Path, precision: str, trust_remote_code: bool, spare: tuple[str, ...]
+) -> Any:
+    """The model for inference; its attention is SDPA where its class knows that, as transformers chooses."""
+    try:
+        model, info = auto.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            dtype=PRECISIONS[precision],
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ImportError and others
+        raise ModelError(
+            f"the model in {folder} cannot be loaded: {_remedy(folder, trusted=trust_remote_code)} "
+            f"({shorten(str(error), limit=400)})"
+        ) from error
+    missing = ", ".join(sorted(name for name in info["missing_keys"] if not name.startswith(spare)))
+    if missing:  # transformers fills them with random numbers
+        raise ModelError(
+            f"the weights in {folder} lack {shorten(missing)}, so that it is no model for {auto.__name__}; take one "
+            "that was trained for this"
+        )
+    return model.eval()
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Refuse a tokenizer whose ids the model does not know: a GPU does not survive one."""
+    last = max(tokenizer.get_vocab().values())
+    known = model.get_input_embeddings().num_embeddings
+    if last >= known:
+        raise ModelError(
+            f"the tokenizer in {folder} has ids up to {last}, its model knows {known} of them; copy both from one model"
+        )
+
+
+def to_device(array: np.ndarray, device: str) -> Any:
+    """The array as a tensor there. To a GPU it goes from pinned memory, and the caller does not wait for it."""
+    tensor = torch.from_numpy(array)
+    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def within_memory(call: Callable[[], T]) -> T:
+    """The call's answer, with gradients off.
+
+    Raises:
+        OutOfMemory: the device's memory is at its end; what was cached of it is given back.
+    """
+    try:
+        with torch.inference_mode():
+            return call()
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        said = shorten(str(error))
+    # Not in the handler: the error's traceback holds the batch's tensors until it ends.
+    torch.cuda.empty_cache()
+    raise OutOfMemory(said)

@@ -1,0 +1,1 @@
+"""From log events to queries: parsing, privacy, aggregation, the click model."""

@@ -1,0 +1,128 @@
+"""From raw records of a query log to the distinct queries of a window, as pure functions.
+
+`parse_event` names and checks one record; `screen` says what becomes of its event, and takes out who asked;
+`cap_user` bounds the weight of one user; `accumulate`, `merge` and `finish` fold the events of one query into one
+Query. Each gives one outcome in any order and any grouping.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from rerank_core.querylog.events import Accepted
+from rerank_core.text import query_id
+from schemas.records import Placed, Query
+
+
+class UserEvents(NamedTuple):
+    """The events of one user for one query that count, and how many do not."""
+
+    kept: tuple[Accepted, ...]
+    capped: int
+
+
+def cap_user(parts: Iterable[UserEvents], *, limit: int) -> UserEvents:
+    """All parts as one, of whose events the `limit` earliest count: a bot has no more weight than this.
+
+    Associative and commutative: among events of one time their text and clicks decide.
+    """
+    parts = list(parts)
+    kept = sorted((event for part in parts for event in part.kept), key=lambda event: (event.time, event))
+    return UserEvents(tuple(kept[:limit]), sum(part.capped for part in parts) + len(kept[limit:]))
+
+
+class Tally(NamedTuple):
+    """The events of one query, folded. `accumulate` and `accumulate_user` change it in place: never share one."""
+
+    spellings: dict[str, int]
+    clicks: dict[
+        str, tuple[int, int, int]
+    ]  # doc_id -> clicks, those with a known position, their positions' sum
+    users: int
+    first_seen: str  # "" where nothing is known
+    last_seen: str
+    shown: dict[tuple[str, int], tuple[int, int]]  # (doc_id, place) -> impressions, clicks
+
+
+def empty_tally() -> Tally:
+    return Tally({}, {}, 0, "", "", {})
+
+
+def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
+    """`tally` with the events of one user more, or with some of nobody known; `tally` itself is used up.
+
+    All of a user's events for the query must come in one call: they count as one user.
+    """
+    events = list(events)
+    for event in events:
+        tally.spellings[event.text] = tally.spellings.get(event.text, 0) + 1
+        positions = event.positions or (0,) * len(event.clicks)
+        for doc_id, position in zip(event.clicks, positions, strict=True):
+            clicks, placed, total = tally.clicks.get(doc_id, (0, 0, 0))
+            tally.clicks[doc_id] = (clicks + 1, placed + (position > 0), total + position)
+        clicked = set(event.clicks)
+        for place, doc_id in enumerate(event.shown, start=1):
+            impressions, clicks = tally.shown.get((doc_id, place), (0, 0))
+            tally.shown[doc_id, place] = (impressions + 1, clicks + (doc_id in clicked))
+    times = [event.time for event in events if event.time]
+    return tally._replace(
+        users=tally.users + any(event.user for event in events),
+        first_seen=_earliest(tally.first_seen, *times),
+        last_seen=max(tally.last_seen, *times, ""),
+    )
+
+
+def merge(tallies: Iterable[Tally]) -> Tally:
+    """One new tally of all events; associative and commutative in what `finish` makes of it."""
+    tallies = list(tallies)
+    spellings: Counter[str] = Counter()
+    clicks: dict[str, tuple[int, int, int]] = {}
+    shown: dict[tuple[str, int], tuple[int, int]] = {}
+    for tally in tallies:
+        spellings.update(tally.spellings)
+        for doc_id, (count, placed, total) in tally.clicks.items():
+            before = clicks.get(doc_id, (0, 0, 0))
+            clicks[doc_id] = (before[0] + count, before[1] + placed, before[2] + total)
+        for where, (impressions, clicked) in tally.shown.items():
+            known = shown.get(where, (0, 0))
+            shown[where] = (known[0] + impressions, known[1] + clicked)
+    return Tally(
+        dict(spellings),
+        clicks,
+        users=sum(tally.users for tally in tallies),
+        first_seen=_earliest(*(tally.first_seen for tally in tallies)),
+        last_seen=max((tally.last_seen for tally in tallies), default=""),
+        shown=shown,
+    )
+
+
+def _earliest(*times: str) -> str:
+    return min(filter(None, times), default="")
+
+
+def finish(tally: Tally) -> Query:
+    """The query of a tally that is not empty; its text is the most frequent spelling, then the smallest."""
+    text = min(tally.spellings, key=lambda spelling: (-tally.spellings[spelling], spelling))
+    clicks = sorted(tally.clicks.items())
+    return Query(
+        query_id=query_id(text),
+        text=text,
+        count=sum(tally.spellings.values()),
+        users=tally.users,
+        clicks=tuple((doc_id, count) for doc_id, (count, _, _) in clicks),
+        click_positions=tuple(total / placed if placed else 0.0 for _, (_, placed, total) in clicks),
+        first_seen=tally.first_seen,
+        last_seen=tally.last_seen,
+        shown=_by_document(tally.shown),
+    )
+
+
+def _by_document(
+    shown: Mapping[tuple[str, int], tuple[int, int]],
+) -> tuple[tuple[str, tuple[Placed, ...]], ...]:
+    documents: dict[str, list[Placed]] = {}
+    for (doc_id, place), counts in sorted(shown.items()):
+        documents.setdefault(doc_id, []).append(Placed(place, *counts))
+    return tuple((doc_id, tuple(places)) for doc_id, places in documents.items())

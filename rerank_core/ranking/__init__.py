@@ -1,0 +1,1 @@
+"""From logits to the final order: fusion, calibration, the cascade, evidence."""

@@ -1,0 +1,240 @@
+"""Bi-encoders: the cosine of a query's and a passage's embedding, as the first stage of a cascade.
+
+Reads sentence-transformers' folders: how tokens are pooled, and what is put before a query and a passage. Runs on ONNX
+Runtime where the folder has an ONNX file (no torch needed), on PyTorch otherwise. Every text is embedded once and its
+vector remembered, up to a number of bytes: queries share their candidates, so most of a night's pairs cost one product.
+A cosine leaves lengths out, so a module that normalises makes no difference, and any other one after pooling is
+refused: scores without it would look right and rank wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from rerank_core.errors import OutOfMemory
+from rerank_core.inference.batching import plan_batches
+from rerank_core.inference.encoding import Row
+from rerank_core.inference.model_folder import read_json
+from rerank_core.scoring.backends.bi_encoder_folder import SentenceFolder, SingleEncoder
+from rerank_core.text import fingerprint
+
+WINDOW = 2048
+"""Pairs whose texts are read and embedded together."""
+
+KEPT_BYTES = 512_000_000
+"""Bytes of vectors that a bi-encoder remembers: 330,000 of 384 numbers; the least recently used make room."""
+
+
+class Embedder(Protocol):
+    """Runs the model; an engine is a module with one."""
+
+    folder: Path  # of the model
+    settings: SentenceFolder
+    encoder: SingleEncoder
+    device: str
+    identity: list[str]  # of the engine, and of all files that can change a vector
+    max_tokens: int  # most tokens of one batch, padding counted; 1: each row alone
+    streams: int  # batches that run at once
+
+    def embed(self, rows: Sequence[Row]) -> np.ndarray:
+        """A vector a row, of any length: float32, shape [rows, size].
+
+        Raises:
+            OutOfMemory: fewer rows may fit.
+        """
+        ...
+
+
+class _Kept(NamedTuple):
+    vector: np.ndarray  # float32 [size], of length 1
+    beyond: int  # tokens of the text that it does not see
+
+
+class BiEncoderScorer:
+    """Cosines of embeddings. Safe to share between threads.
+
+    Args:
+        model: a folder; for the torch engine also a name on the Hugging Face Hub.
+        engine: "onnx", "torch", or "": ONNX Runtime if there is an ONNX file, else PyTorch.
+        onnx_file: ONNX file inside the folder; "" finds it.
+        pooling: "mean" or "cls"; "" is what the folder says, and the mean where it says nothing.
+        max_length: longest text in tokens, special tokens and prompt included.
+        max_tokens: most tokens of one batch, padding counted; 0 is the engine's own.
+        device: "cpu" or "cuda"; for ONNX Runtime "tensorrt" too.
+        precision: "fp32", "bf16" or "fp16", for the torch engine; an ONNX file has its own.
+        allow_fallback: take the CPU where the device cannot be had.
+        kept_bytes: most bytes of vectors to remember.
+
+    Raises:
+        ModelError: the folder cannot be used, or the device cannot be had.
+        MissingEngine: the engine is not installed.
+        ValueError: a setting that makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        engine: str = "",
+        onnx_file: str = "",
+        pooling: str = "",
+        max_length: int = 256,
+        max_tokens: int = 0,
+        device: str = "cpu",
+        precision: str = "fp32",
+        allow_fallback: bool = False,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        if max_tokens < 0 or kept_bytes < 0:
+            raise ValueError(f"max_tokens is {max_tokens}, kept_bytes {kept_bytes}; at least 0 is needed")
+        self.engine = engine or _engine_for(Path(model))
+        self._embedder = _open(
+            model,
+            self.engine,
+            onnx_file=onnx_file,
+            precision=precision,
+            pooling=pooling,
+            max_length=max_length,
+            device=device,
+            allow_fallback=allow_fallback,
+        )
+        self._settings, own = self._embedder.settings, self._embedder.max_tokens
+        self._max_tokens = own if own == 1 else max_tokens or own
+        self.device = self._embedder.device
+        self.chunk = 512 if self.device == "cpu" else 16_384
+        self.reads_tags = read_json(self._embedder.folder / "nightrank.json").get("reads_tags") is True
+        settings = (str(max_length), *map(str, self._settings))
+        self._fingerprint = fingerprint("bi-encoder", *settings, *self._embedder.identity)[:32]
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._room, self._held, self._lock = kept_bytes, 0, threading.Lock()
+        self._pool = ThreadPoolExecutor(self._embedder.streams)
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over the model's files, the engine, pooling, prompts and max_length."""
+        return self._fingerprint
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """The cosine of each pair: float32, shape [len(pairs)], -1 to 1."""
+        windows = [pairs[at : at + WINDOW] for at in range(0, len(pairs), WINDOW)]
+        parts = [self._cosines(window) for window in windows]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Tokens of each pair's two texts beyond max_length: int32, shape [len(pairs)]."""
+        texts = self._texts(pairs)
+        beyond = {text: kept.beyond for text, kept in self._find(texts).items()}
+        missing = [text for text in texts if text not in beyond]
+        rows = self._embedder.encoder.encode(missing)
+        beyond.update((text, more) for text, (_, more) in zip(missing, rows, strict=True))
+        return np.array([sum(beyond[text] for text in self._prompted(pair)) for pair in pairs], np.int32)
+
+    def embed(self, texts: Sequence[str], *, side: Literal["query", "passage"]) -> np.ndarray:
+        """The vectors of queries or passages, for a search: float32, shape [len(texts), size], each of length 1.
+
+        They are not remembered.
+        """
+        prompt = self._settings.query if side == "query" else self._settings.passage
+        rows = self._embedder.encoder.encode([prompt + text for text in texts])
+        vectors = self._embed([row for row, _ in rows])
+        return np.stack(vectors).astype(np.float32) if vectors else np.empty((0, 0), np.float32)
+
+    def _prompted(self, pair: tuple[str, str]) -> tuple[str, str]:
+        return self._settings.query + pair[0], self._settings.passage + pair[1]
+
+    def _texts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """The texts of the pairs as the model gets them, each once."""
+        return list(dict.fromkeys(text for pair in pairs for text in self._prompted(pair)))
+
+    def _cosines(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        texts = self._texts(pairs)
+        kept = self._read(texts)
+        vectors = np.stack([kept[text].vector for text in texts])
+        place = {text: i for i, text in enumerate(texts)}
+        ends = np.array([[place[text] for text in self._prompted(pair)] for pair in pairs])
+        cosines = np.einsum("ij,ij->i", vectors[ends[:, 0]], vectors[ends[:, 1]])
+        return np.asarray(cosines, np.float32)
+
+    def _read(self, texts: Sequence[str]) -> dict[str, _Kept]:
+        """Every text's vector, remembered or made now."""
+        kept = self._find(texts)
+        missing = [text for text in texts if text not in kept]
+        rows = self._embedder.encoder.encode(missing)
+        vectors = self._embed([row for row, _ in rows])
+        # Copies: a view would keep its whole batch in memory.
+        made = {
+            text: _Kept(vector.copy(), beyond)
+            for text, vector, (_, beyond) in zip(missing, vectors, rows, strict=True)
+        }
+        with self._lock:
+            for text, new in made.items():
+                old = self._kept.pop(_key(text), None)  # another thread's, of the same text
+                self._held += new.vector.nbytes - (old.vector.nbytes if old else 0)
+                self._kept[_key(text)] = new
+            while self._held > self._room:
+                self._held -= self._kept.popitem(last=False)[1].vector.nbytes
+        return kept | made
+
+    def _find(self, texts: Iterable[str]) -> dict[str, _Kept]:
+        """What is remembered of the texts, which thereby becomes the newest."""
+        found = {}
+        keys = {text: _key(text) for text in texts}
+        with self._lock:
+            for text, key in keys.items():
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    found[text] = self._kept[key]
+        return found
+
+    def _embed(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        """A vector of length 1 for each row."""
+        vectors: list[np.ndarray] = [np.empty(0)] * len(rows)
+        batches = plan_batches([len(row.ids) for row in rows], self._max_tokens)
+        answers = self._pool.map(self._run, ([rows[i] for i in batch] for batch in batches))
+        for batch, answer in zip(batches, answers, strict=True):
+            lengths = np.linalg.norm(answer, axis=1, keepdims=True)
+            for i, vector in zip(batch, answer / np.maximum(lengths, 1e-12), strict=True):
+                vectors[i] = vector
+        return vectors
+
+    def _run(self, rows: Sequence[Row]) -> np.ndarray:
+        """One batch's vectors; one that does not fit into memory is halved, and with it the budget."""
+        try:
+            return self._embedder.embed(rows)
+        except OutOfMemory:
+            if len(rows) == 1:
+                raise
+            self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids) // 2))
+        middle = len(rows) // 2
+        return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _engine_for(folder: Path) -> str:
+    return "onnx" if [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")] else "torch"
+
+
+def _open(model: str | Path, engine: str, *, onnx_file: str, precision: str, **options: Any) -> Embedder:
+    """The model on an engine, whose packages are imported here and not before."""
+    if engine == "onnx":
+        from rerank_core.scoring.backends.bi_encoder_onnx import OnnxEmbedder
+
+        if precision != "fp32":
+            raise ValueError(f"scoring.precision is {precision!r}, but an ONNX file has its own; remove it")
+        return OnnxEmbedder(Path(model), onnx_file=onnx_file, **options)
+    if engine == "torch":
+        from rerank_core.scoring.backends.bi_encoder_torch import TorchEmbedder
+
+        return TorchEmbedder(model, precision=precision, **options)
+    raise ValueError(f"unknown engine {engine!r}; known: onnx, torch")

@@ -1,0 +1,63 @@
+"""A bi-encoder's model on PyTorch, loaded as `rerank_core.scoring.backends.torch` loads a cross-encoder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoModel
+
+from rerank_core.errors import ModelError
+from rerank_core.inference.batching import padded
+from rerank_core.inference.encoding import Row, prepared
+from rerank_core.inference.model_folder import check_max_length
+from rerank_core.inference.torch_device import MAX_TOKENS, choose_device, open_model, to_device, within_memory
+from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
+
+
+class TorchEmbedder:
+    """See `rerank_core.scoring.backends.bi_encoder.Embedder`; its arguments are BiEncoderScorer's."""
+
+    streams = 1  # on all of torch's threads
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        pooling: str,
+        max_length: int,
+        device: str,
+        precision: str,
+        allow_fallback: bool,
+    ) -> None:
+        self.device = choose_device(device, allow_fallback=allow_fallback)
+        # A pooler that was never trained is in no file, and feeds no output that is read here.
+        loaded = open_model(AutoModel, model, precision=precision, spare=("pooler.",))
+        self.folder, tokenizer = loaded.folder, loaded.tokenizer
+        self.settings = read_sentence_folder(self.folder, pooling=pooling)
+        self._pad_id = tokenizer.pad_token_id
+        if self._pad_id is None:
+            raise ModelError(
+                f"{self.folder} names no padding token; add pad_token to its tokenizer_config.json"
+            )
+        check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=self.folder)
+        self.encoder = SingleEncoder(
+            prepared(tokenizer.backend_tokenizer), max_length=max_length, lower=self.settings.lower
+        )
+        self._model = loaded.model.to(self.device)
+        taken = inspect.signature(loaded.model.forward).parameters
+        self._types = {name: np.int64 for name in tokenizer.model_input_names if name in taken}
+        self.max_tokens = MAX_TOKENS[self.device]
+        self.identity = ["torch", self.device, precision, *loaded.digests]
+
+    def embed(self, rows: Sequence[Row]) -> np.ndarray:
+        return within_memory(lambda: self._embed(rows))
+
+    def _embed(self, rows: Sequence[Row]) -> np.ndarray:
+        arrays = padded(rows, pad_id=self._pad_id, dtypes=dict(self._types))
+        tensors = {name: to_device(array, self.device) for name, array in arrays.items()}
+        hidden = self._model(**tensors).last_hidden_state.float()
+        pooled = pool(hidden, tensors["attention_mask"].float(), self.settings.pooling)
+        return np.asarray(pooled.cpu().numpy(), np.float32)

@@ -1,0 +1,183 @@
+"""Cross-encoders on OpenVINO, on the CPU: from the same ONNX file as ONNX Runtime, or from a quantised copy of it.
+
+- fp32, bf16: the ONNX file in full precision (a dynamically quantised one runs, but slowly: see DECISIONS.md). bf16
+  needs a processor that has it.
+- int8: `openvino/openvino_model_qint8_quantized.xml` in the model's folder, where sentence-transformers looks for it
+  too; `nightrank autotune` or openvino_int8.py writes it. Its scales are fixed by calibration, so a row's
+  company does not change its logit, as it would with dynamic quantisation.
+
+Batches are small and each runs on one thread, as in onnx.py. OpenVINO prepares its kernels anew for
+every shape that it has not seen, so widths are rounded up to the next multiple of 4.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
+from rerank_core.inference.batching import padded
+from rerank_core.inference.encoding import PairEncoder, Row, read_folder
+from rerank_core.inference.machine import cores
+from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
+from rerank_core.scoring.batched import BatchedScorer, one_logit
+from rerank_core.text import fingerprint, shorten
+
+os.environ.setdefault("OPENVINO_TELEMETRY_DISABLED", "1")
+try:
+    import openvino
+
+    from rerank_core.scoring.backends.openvino_cls import keep_first_token
+except ImportError as error:
+    raise MissingEngine(
+        f"the openvino backend needs openvino ({error}): pip install 'nightrank[openvino]'"
+    ) from error
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": ""}
+MAX_TOKENS = 1024
+ROUND = 4  # tokens
+
+
+class OpenVinoScorer(BatchedScorer):
+    """A cross-encoder in OpenVINO. Safe to share between threads.
+
+    Args:
+        folder: the model's folder.
+        precision: a key of PRECISIONS.
+        onnx_file: ONNX file inside the folder, for fp32 and bf16; "" finds it.
+        max_length: longest input in tokens, special tokens included.
+        max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS.
+        threads: batches that run at once; 0 is one a core.
+
+    Raises:
+        ModelError: the folder cannot be used, or its model is no cross-encoder.
+        ValueError: a precision, max_length, max_tokens or threads that makes no sense.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        precision: str = "fp32",
+        onnx_file: str = "",
+        max_length: int = 256,
+        max_tokens: int = 0,
+        threads: int = 0,
+    ) -> None:
+        if max_tokens < 0 or threads < 0:
+            raise ValueError(f"max_tokens is {max_tokens}, threads {threads}; at least 0 is needed")
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"scoring.precision {precision!r} is not one of openvino's: {', '.join(PRECISIONS)}"
+            )
+        folder, self._streams = Path(folder), threads or cores()
+        path = quantised_file(folder) if precision == "int8" else find_onnx(folder, onnx_file)
+        read = read_folder(folder, max_length=max_length)
+        self._pad_id = read.pad_id
+        model = read_model(path)
+        keep_first_token(model)
+        self._types = input_types(model, path)
+        self._model = _compile(model, path, hint=PRECISIONS[precision], streams=self._streams)
+        self._own = threading.local()  # one request a thread
+        weights = [path.with_suffix(".bin")] if precision == "int8" else external_files(path)
+        # What is not in int8 runs in bf16 where the processor has it, and gives other digits there.
+        hint = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        settings = (precision, hint, str(max_length), str(self._pad_id))
+        files = [path, *weights, folder / "tokenizer.json"]
+        super().__init__(
+            read.encoder,
+            fingerprint=fingerprint("openvino", *settings, *map(file_digest, files))[:32],
+            max_tokens=max_tokens or MAX_TOKENS,
+            streams=self._streams,
+            reads_tags=read.reads_tags,
+        )
+        self._probe(path, read.encoder)
+
+    def run(self, rows: Sequence[Row]) -> np.ndarray:
+        width = -(-max(len(row.ids) for row in rows) // ROUND) * ROUND
+        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, width=width)
+        if not hasattr(self._own, "request"):
+            self._own.request = self._model.create_infer_request()
+        try:
+            self._own.request.infer(inputs)
+        except MemoryError as error:
+            raise OutOfMemory(shorten(str(error))) from error
+        return one_logit(self._own.request.get_output_tensor(0).data.copy())
+
+    def _probe(self, path: Path, encoder: PairEncoder) -> None:
+        try:
+            first = self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
+        except Exception as error:  # whatever the engine raises
+            raise ModelError(
+                f"{path} fails on two short inputs ({shorten(str(error))}); export it with dynamic batch and "
+                "sequence axes, from the model whose tokenizer.json this is"
+            ) from error
+        if first.shape != (2,):
+            raise ModelError(f"{path} answers 2 inputs with {first.size} logits; export it with a batch axis")
+
+
+def quantised_file(folder: Path) -> Path:
+    """The folder's statically quantised model."""
+    if not folder.is_dir():
+        raise ModelError(f"no model folder at {folder}; scoring.model is a local folder here")
+    for file in (folder / OPENVINO_INT8, (folder / OPENVINO_INT8).with_suffix(".bin")):
+        if not file.is_file():
+            found = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+            exact = any(not model_holds(path, DYNAMIC_QUANTISATION) for path in found)
+            remedy = f"write it with: nightrank autotune {folder}"
+            if not exact:
+                remedy = "it is made from an ONNX file in fp32, which the folder has not; export one"
+            raise ModelError(f"no {file}; {remedy}, or set another scoring.precision or backend")
+    return folder / OPENVINO_INT8
+
+
+def read_model(path: Path) -> openvino.Model:
+    """The graph of an ONNX or OpenVINO file."""
+    try:
+        return openvino.Core().read_model(str(path))
+    except Exception as error:  # whatever the engine raises
+        raise ModelError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be loaded: cut or no model, copy or export it again: "
+            f"{shorten(str(error), limit=400)}"
+        ) from error
+
+
+def _compile(model: openvino.Model, path: Path, *, hint: str, streams: int) -> Any:
+    settings: dict[str, Any] = {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": streams}
+    if hint:
+        settings["INFERENCE_PRECISION_HINT"] = hint
+    core = openvino.Core()
+    if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise ModelError(
+            "this processor has no bf16: OpenVINO would run fp32; set scoring.precision = 'fp32'"
+        )
+    try:
+        return core.compile_model(model, "CPU", settings)
+    except Exception as error:  # whatever the engine raises
+        raise ModelError(
+            f"OpenVINO cannot compile {path}: {shorten(str(error), limit=400)}; use the onnx backend"
+        ) from error
+
+
+def input_types(model: openvino.Model, path: Path) -> dict[str, type]:
+    """NumPy type of each of the model's inputs."""
+    held = {value.get_any_name(): value.get_element_type() for value in model.inputs}
+    known = {"i64": np.int64, "i32": np.int32}
+    if (
+        not set(INPUTS[:2]) <= set(held) <= set(INPUTS)
+        or not {t.get_type_name() for t in held.values()} <= set(known)
+        or len(model.outputs) < 1
+    ):
+        raise ModelError(
+            f"{path} is no text cross-encoder: its inputs are {', '.join(held)}; needed are input_ids and "
+            "attention_mask, and perhaps token_type_ids, of int64. Export a sequence classification model"
+        )
+    return {name: known[kind.get_type_name()] for name, kind in held.items()}

@@ -1,0 +1,162 @@
+"""Cross-encoders on PyTorch: whatever transformers loads as a sequence classifier, on the CPU or on a GPU.
+
+Takes a folder or a name on the Hugging Face Hub, and needs no export. Rows are made by our own encoder, so that a
+passage among many queries' candidates is read once, and the BERT, RoBERTa and ModernBERT kinds run without padding (see
+torch_varlen.py). In half precision the last layer is kept in float32: logits of 8 bits of mantissa are
+full of ties, and ties cost ranking quality. On a CPU one batch runs at a time on all of torch's threads, since these
+are one pool for the process; the onnx backend is faster there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from rerank_core.errors import ModelError
+from rerank_core.inference.batching import padded
+from rerank_core.inference.encoding import PairEncoder, Row, prepared
+from rerank_core.inference.model_folder import check_max_length
+from rerank_core.inference.torch_device import (
+    CHUNK,
+    MAX_TOKENS,
+    Loaded,
+    choose_device,
+    open_model,
+    to_device,
+    within_memory,
+)
+from rerank_core.scoring.backends.torch_varlen import Unpadded, can_unpad
+from rerank_core.scoring.batched import BatchedScorer, one_logit
+from rerank_core.text import fingerprint, shorten
+
+
+class TorchScorer(BatchedScorer):
+    """A cross-encoder in PyTorch. Safe to share between threads.
+
+    `device` says where it runs, and `attention` whether "padded" or "unpadded".
+
+    Args:
+        model: a folder, or a name on the Hugging Face Hub.
+        max_length: longest input in tokens, special tokens included.
+        max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS.
+        threads: torch's threads, for the whole process; 0 leaves them as they are.
+        device: "cpu" or "cuda".
+        precision: "fp32", "bf16" or "fp16", of weights and activations; logits are float32 always.
+        compile: by torch.compile. Then it runs padded, since a graph wants few shapes, and the first batches are slow.
+        allow_fallback: take the CPU where there is no GPU.
+        unpadded: leave padding out where the model's kind and the device allow.
+        trust_remote_code: run code that the model brings along.
+
+    Raises:
+        ModelError: the model cannot be used, or is no cross-encoder, or the device cannot be had.
+        ValueError: a setting that makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        max_length: int = 256,
+        max_tokens: int = 0,
+        threads: int = 0,
+        device: str = "cpu",
+        precision: str = "fp32",
+        compile: bool = False,
+        allow_fallback: bool = False,
+        unpadded: bool = True,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if max_tokens < 0 or threads < 0:
+            raise ValueError(f"max_tokens is {max_tokens}, threads {threads}; at least 0 is needed")
+        self.device = choose_device(device, allow_fallback=allow_fallback)
+        loaded = open_model(
+            AutoModelForSequenceClassification,
+            model,
+            precision=precision,
+            trust_remote_code=trust_remote_code,
+        )
+        encoder = PairEncoder(prepared(loaded.tokenizer.backend_tokenizer), max_length=max_length)
+        self._pad_id = _padding_id(loaded)
+        check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=loaded.folder)
+        if threads:
+            torch.set_num_threads(threads)
+        if precision != "fp32":
+            _keep_head_in_float32(loaded.model)
+        self._types = _inputs(loaded)
+        self._place(loaded.model, compile=compile, unpadded=unpadded)
+        settings = (precision, self.device, self.attention, str(compile), str(max_length), str(self._pad_id))
+        super().__init__(
+            encoder,
+            fingerprint=fingerprint("torch", *settings, *loaded.digests)[:32],
+            max_tokens=max_tokens or MAX_TOKENS[self.device],
+            reads_tags=loaded.reads_tags,
+            chunk=CHUNK[self.device],
+        )
+        self._probe(loaded.folder, encoder)
+
+    def run(self, rows: Sequence[Row]) -> np.ndarray:
+        return within_memory(lambda: one_logit(self._forward(rows).float().cpu().numpy()))
+
+    def _place(self, model: Any, *, compile: bool, unpadded: bool) -> None:
+        """Put the model on its device, and choose the path that the rows take."""
+        model.to(self.device)
+        self._unpadded = None
+        if unpadded and not compile and can_unpad(model, device=self.device):
+            typed = "token_type_ids" in self._types
+            self._unpadded = Unpadded(model, device=self.device, pad_id=self._pad_id, typed=typed)
+        self._model = torch.compile(model, dynamic=True) if compile else model
+        self.attention = "unpadded" if self._unpadded else "padded"
+
+    def _forward(self, rows: Sequence[Row]) -> Any:
+        if self._unpadded:
+            return self._unpadded(rows)
+        arrays = padded(rows, pad_id=self._pad_id, dtypes=self._types)
+        return self._model(**{name: to_device(array, self.device) for name, array in arrays.items()}).logits
+
+    def _probe(self, folder: Path, encoder: PairEncoder) -> None:
+        """Run two inputs of unlike length, and look at the answer's shape."""
+        try:
+            self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}") from None
+        except Exception as error:
+            raise ModelError(
+                f"the model in {folder} fails on two short inputs ({shorten(str(error))}); copy its weights, "
+                "config.json and tokenizer from one model"
+            ) from error
+
+
+def _padding_id(loaded: Loaded) -> int:
+    """Id of the padding token, by the tokenizer or config.json."""
+    config = loaded.model.config
+    found = next(
+        (n for n in (loaded.tokenizer.pad_token_id, config.pad_token_id) if isinstance(n, int)), None
+    )
+    if found is None:
+        raise ModelError(f"{loaded.folder} names no padding token; add pad_token_id to its config.json")
+    if config.pad_token_id is None:  # a decoder looks for a row's last token by it
+        config.pad_token_id = found
+    return found
+
+
+def _inputs(loaded: Loaded) -> dict[str, type]:
+    """NumPy type of each of the model's inputs, as its tokenizer names them."""
+    taken = inspect.signature(loaded.model.forward).parameters
+    typed = "token_type_ids" in loaded.tokenizer.model_input_names and "token_type_ids" in taken
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
+    return dict.fromkeys(names, np.int64)
+
+
+def _keep_head_in_float32(model: Any) -> None:
+    """Compute the logits, and only these, in float32."""
+    labels = model.config.num_labels
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == labels]
+    for head in linear[-1:]:
+        head.float()
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))

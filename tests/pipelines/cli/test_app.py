@@ -1,0 +1,219 @@
+"""The commands as a user types them: what they print, where, and their exit codes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import pipelines
+from pipelines.cli.app import app
+from pipelines.nightly import models
+from pipelines.nightly import run as nightly_run
+from pipelines.storage import runs
+from rerank_core.config.night import Config
+from schemas.manifest import Manifest, to_json
+from tests.conftest import Night
+from tests.support.fakes import load_fake
+from tests.support.tiny import CORPUS, DAY, Tiny, event, write_lines
+
+ROOT = Path(__file__).parents[3]
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def config(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`config(log=..., index=..., output=..., more=...)` -> a TOML; the model is a fake one."""
+    monkeypatch.setattr(models, "load_scorer", load_fake)
+
+    def write(
+        *,
+        log: Path = tiny.good_log,
+        index: Path = tiny.index,
+        output: Path = tmp_path / "output",
+        more: str = "",
+    ) -> Path:
+        text = f'[source]\nlog = "{log}"\nindex = "{index}"\n[output]\npath = "{output}"\n{more}'
+        text += '\n[tags]\nrecogniser = "rules"\n'
+        (tmp_path / "night.toml").write_text(text)
+        return tmp_path / "night.toml"
+
+    return write
+
+
+def test_help_and_version() -> None:
+    shown = call("--help").output
+    for command in ("index", "nightly", "show"):
+        assert f" {command} " in shown
+        assert call(command, "--help").exit_code == 0
+    assert call("--version").output == f"nightrank {pipelines.__version__}\n"
+    assert call("nosuch").exit_code == 2
+    assert call("nightly").exit_code == 2  # no --config
+
+
+def test_a_corpus_is_indexed(tmp_path: Path) -> None:
+    corpus = write_lines(tmp_path / "corpus.jsonl", [*CORPUS, "no json"])
+    plain = call("index", corpus, "--to", tmp_path / "index")
+    assert plain.exit_code == 0
+    assert "Indexed 12 passages" in plain.stdout
+    assert "bad_json 1; see rejected.jsonl there" in " ".join(plain.stdout.split())
+    quiet = call("index", corpus, "--to", tmp_path / "index", "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    told = json.loads(call("index", corpus, "--to", tmp_path / "index", "--json").stdout)
+    assert (told["documents"], told["rejected"]) == (12, {"bad_json": 1})
+
+
+def test_a_night_is_told_as_asked(
+    config: Callable[..., Path], night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The night itself is the fixture's; one from end to end is the last test of this file.
+    asked: list[dict[str, Any]] = []
+
+    def run(read: Config, **options: Any) -> Manifest:
+        asked.append(options)
+        return night.manifest
+
+    monkeypatch.setattr(nightly_run, "run", run)
+    command = ("nightly", "--config", config())
+    plain = call(*command, "--run-date", "2026-03-08", "--", "--direct_num_workers=2")
+    assert plain.exit_code == 0, plain.output
+    assert "Night of 2026-03-08" in plain.stdout
+    assert f"latest.json names run {night.manifest.run_id}" in plain.stdout
+    assert (asked[0]["run_date"], list(asked[0]["beam_flags"])) == (DAY, ["--direct_num_workers=2"])
+    quiet = call(*command, "-q")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    yesterday = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
+    assert asked[1]["run_date"] == yesterday
+    assert json.loads(call(*command, "--json").stdout) == json.loads(to_json(night.manifest))
+    assert call(*command, "--run-date", "8 March").exit_code == 2
+
+
+def test_a_list_is_shown(night: Night) -> None:
+    shown = call("show", "  WHO wrote dune?? ", "--run", night.output, "--top", "2")
+    assert shown.exit_code == 0
+    assert "Who wrote Dune" in shown.stdout
+    assert "more; --top" in shown.stdout
+    told = json.loads(call("show", "who wrote dune", "--run", night.output, "--json", "--top", "2").stdout)
+    assert (told["query"], told["run_id"], len(told["rows"])) == ("Who wrote Dune", night.manifest.run_id, 2)
+    assert [row["rank"] for row in told["rows"]] == [1, 2]
+    named = call("show", "who wrote dune", "--run", night.output, "--run-id", night.manifest.run_id)
+    assert named.exit_code == 0
+
+
+def test_an_unknown_query_names_the_nearest(night: Night) -> None:
+    shown = call("show", "who wrote duna", "--run", night.output)
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert "holds no query 'who wrote duna'; the nearest are 'Who wrote Dune'" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--run", "nosuch"], ["--run", "{output}", "--run-id", "nosuch"]])
+def test_a_run_that_is_not_there_is_told(night: Night, arguments: Sequence[str]) -> None:
+    shown = call("show", "dune", *(argument.format(output=night.output) for argument in arguments))
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert shown.stderr.startswith("error: no ")
+
+
+def nightly_fails(code: int, path: Path, *flags: str) -> str:
+    """The message of a night that must fail with `code`, on one line and with nothing on stdout."""
+    failed = call("nightly", "--config", path, "--run-date", "2026-03-08", *flags)
+    assert (failed.exit_code, failed.stdout) == (code, ""), failed.output
+    assert failed.stderr.startswith("error: ")
+    assert "Traceback" not in failed.stderr
+    return failed.stderr
+
+
+def test_a_wrong_call_is_2(config: Callable[..., Path], tmp_path: Path) -> None:
+    assert "no configuration at" in nightly_fails(2, tmp_path / "nosuch.toml")
+    assert "'ranking.top_n' = 'ten'" in nightly_fails(2, config(more='[ranking]\ntop_n = "ten"\n'))
+    assert "nearest known one is 'ranking.top_n'" in nightly_fails(2, config(more="[ranking]\ntop_m = 1\n"))
+    assert "not valid TOML" in nightly_fails(2, config(more="[ranking\n"))
+    assert "--nosuch" in nightly_fails(2, config(), "--", "--nosuch")
+    (tmp_path / "file").write_text("")
+    assert "cannot write to output.path" in nightly_fails(2, config(output=tmp_path / "file" / "output"))
+
+
+def test_an_input_that_cannot_be_used_is_3(config: Callable[..., Path], tmp_path: Path) -> None:
+    assert "no index at" in nightly_fails(3, config(index=tmp_path / "nosuch"))
+    assert "no query log at" in nightly_fails(3, config(log=tmp_path / "nosuch.jsonl"))
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text("no json\n")
+    assert f"{queries}:1" in nightly_fails(3, config(more=f'[evaluation]\nqueries = "{queries}"\n'))
+    missing = call("index", tmp_path / "nosuch.jsonl", "--to", tmp_path / "index")
+    assert (missing.exit_code, missing.stdout) == (3, "")
+    (tmp_path / "file").write_text("")
+    corpus = write_lines(tmp_path / "corpus.jsonl", CORPUS)
+    nowhere = call("index", corpus, "--to", tmp_path / "file" / "index")
+    assert (nowhere.exit_code, "Traceback" in nowhere.output) == (3, False)
+
+
+def test_a_model_that_cannot_be_used_is_3(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the real loader
+    more = f'[scoring]\nmodel = "{tmp_path}/nosuch-model"\n'
+    assert "nosuch-model" in nightly_fails(3, config(more=more))
+
+
+def test_a_folder_in_use_is_4(config: Callable[..., Path], tmp_path: Path) -> None:
+    with runs.lock(str(tmp_path / "output"), "20260308-other"):
+        message = nightly_fails(4, config())
+    assert "another run (20260308-other, process" in message
+
+
+def test_a_night_that_may_not_be_published_is_5(config: Callable[..., Path], tmp_path: Path) -> None:
+    log = write_lines(tmp_path / "log.jsonl", [event("dune", at="2020-01-01T00:00:00Z")])
+    assert "1 events read, 1 outside the window" in nightly_fails(5, config(log=log))
+
+
+def test_a_defect_shows_its_traceback(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*arguments: Any, **options: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(nightly_run, "prepare", defect)
+    failed = call("nightly", "--config", config())
+    assert failed.exit_code == 1
+    assert isinstance(failed.exception, KeyError)
+
+
+def test_the_real_command_with_a_real_model(tiny: Tiny, tmp_path: Path) -> None:
+    """A process of its own, ONNX Runtime included: stdout holds one JSON object and stderr no warning of Beam's."""
+    pytest.importorskip("onnx")
+    from tests.support.tiny_onnx import write_model
+
+    write_model(tmp_path / "model")
+    (tmp_path / "night.toml").write_text(
+        f'[source]\nlog = "{tiny.log}"\nindex = "{tiny.index}"\n[scoring]\nmodel = "model"\nmax_length = 64\n'
+        '[output]\npath = "output"\nmax_rejected_share = 0.5\n[tags]\nrecogniser = "rules"\n'
+    )
+    command = [sys.executable, "-m", "pipelines.cli", "nightly", "--config", "night.toml", "--json"]
+    done = subprocess.run(
+        [*command, "--run-date", "2026-03-08"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NIGHTRANK_TEST_SECRET": "hunter2-secret"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["balance"]["queries"]["published"] == 5
+    assert told["degraded"]["truncated_pairs"] > 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 8
+    assert not [path for path in written if b"hunter2-secret" in path.read_bytes()]
+    assert "hunter2-secret" not in done.stdout + done.stderr
+    assert not done.stderr, done.stderr

@@ -1,0 +1,78 @@
+"""Progress that crosses processes through small files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.nightly import progress
+from pipelines.nightly.progress import Progress, ProgressFile, read, watch
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.01)
+
+
+def test_nothing_is_known_at_first(tmp_path: Path) -> None:
+    assert read(tmp_path) == Progress(0.0, 0)
+
+
+def test_shards_add_up(tmp_path: Path) -> None:
+    first = ProgressFile(str(tmp_path), 0, 4, pairs=100)
+    assert read(tmp_path) == Progress(0.0, 0)
+    time.sleep(0.02)
+    first.add(50)
+    assert read(tmp_path) == Progress(0.125, 50)
+    second = ProgressFile(str(tmp_path), 1, 4, pairs=10)
+    time.sleep(0.02)
+    second.add(10)
+    second.finish()
+    assert read(tmp_path) == Progress(0.375, 60)
+    ProgressFile(str(tmp_path), 2, 4, pairs=0).finish()  # all reused: nothing scored, and done
+    assert read(tmp_path) == Progress(0.625, 60)
+
+
+def test_a_shard_that_is_tried_again_counts_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        shard = ProgressFile(str(tmp_path), 0, 1, pairs=8)
+        shard.add(8)
+        shard.finish()
+    assert read(tmp_path) == Progress(1.0, 8)
+
+
+def test_it_is_written_no_more_often_than_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 60.0)
+    shard = ProgressFile(str(tmp_path), 0, 1, pairs=8)
+    shard.add(4)
+    assert read(tmp_path).scored == 0
+    shard.finish()
+    assert read(tmp_path).scored == 4
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
+    shard = ProgressFile(None, 0, 1, pairs=1)
+    shard.add(1)
+    shard.finish()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_watcher_shows_the_end_also_of_a_failure(tmp_path: Path) -> None:
+    shown: list[Progress] = []
+    folder = tmp_path / "new" / "folder"
+
+    def fail() -> None:
+        with watch(folder, shown.append):
+            ProgressFile(str(folder), 0, 2, pairs=1).finish()
+            time.sleep(0.1)
+            assert shown
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert shown[-1] == Progress(0.5, 0)
+    count = len(shown)
+    time.sleep(0.05)
+    assert len(shown) == count  # the thread is gone

@@ -1,0 +1,176 @@
+"""What a training reads: published runs as groups, and judged sets to measure on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.nightly.run import run
+from pipelines.nightly.sinks import write_table
+from pipelines.train import data, dev_sets
+from rerank_core.config.training import Stage, TagPolicy
+from rerank_core.errors import JudgementError
+from rerank_core.features.render import split_tags
+from rerank_core.text import query_id
+from rerank_core.training.groups import GroupFile
+from schemas.errors import ManifestError
+from schemas.manifest import Manifest
+from schemas.tables import HARD_NEGATIVES
+from tests.conftest import Night
+from tests.support.fakes import fake
+from tests.support.tiny import DAY, Tiny, make_config, rows, write_beir
+
+
+def stage(output: Path | str, **fields: Any) -> Stage:
+    return Stage(name="s", runs=(str(output),), **fields)
+
+
+def groups(path: Path) -> list[Any]:
+    file = GroupFile(path)
+    return [file[n] for n in range(len(file.facts().keys))]
+
+
+def test_a_published_run_becomes_groups(night: Night, tmp_path: Path) -> None:
+    told = data.prepare(stage(night.output), tmp_path / "a.arrow")
+
+    published = rows(night.output, night.manifest, "hard_negatives")
+    found = groups(tmp_path / "a.arrow")
+    assert sum(len(one.passages) - 1 for one in found) == told["counts"]["negatives"] == len(published)
+    assert (
+        told["counts"]["groups"] == len(found) == len({(r["query_id"], r["positive_id"]) for r in published})
+    )
+    assert told["runs"][0]["run_id"] == night.manifest.run_id
+
+
+def test_both_tables_give_the_same_groups(night: Night, tmp_path: Path) -> None:
+    held = []
+    for source in ("hard_negatives", "training_pairs"):
+        data.prepare(stage(night.output, source=source), tmp_path / f"{source}.arrow")
+        held.append(sorted((one.query, one.passages) for one in groups(tmp_path / f"{source}.arrow")))
+    assert held[0] == held[1]
+
+
+def test_prepared_data_stay_as_they_were(night: Night, tmp_path: Path) -> None:
+    """A training that is resumed learns from the run that it began with, not from a newer one."""
+    output = tmp_path / "output"
+    shutil.copytree(night.output, output)
+    told = data.prepare(stage(output), tmp_path / "a.arrow")
+    shutil.rmtree(output)
+    assert data.prepare(stage(output), tmp_path / "a.arrow") == told
+
+
+@pytest.fixture(scope="module")
+def two(night: Night, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """An output folder with the night and a newer, judged one, and the newer one's manifest. Read only."""
+    output = tmp_path_factory.mktemp("two") / "output"
+    shutil.copytree(night.output, output)
+    folder = write_beir(output.parent / "set", {"q1": "who wrote dune"}, "q1\tdune\t1\n")
+    judged = {"queries": str(folder / "queries.jsonl"), "qrels": str(folder / "qrels" / "dev.tsv")}
+    return output, run(make_config(tiny, output, evaluation=judged), run_date=DAY, load=fake("other"))
+
+
+def test_of_two_runs_the_newer_one_counts(night: Night, two: tuple[Path, Manifest], tmp_path: Path) -> None:
+    output, newer = two
+    both = (f"{output}@{night.manifest.run_id}", str(output), f"{output}@{newer.run_id}")
+
+    told = data.prepare(Stage(name="s", runs=both), tmp_path / "a.arrow")
+
+    assert [one["run_id"] for one in told["runs"]] == [newer.run_id, night.manifest.run_id]
+    by_run = [
+        len({(r["query_id"], r["positive_id"]) for r in rows(output, manifest, "hard_negatives")})
+        for manifest in (newer, night.manifest)
+    ]
+    assert told["counts"]["groups"] + told["counts"]["groups_known"] == sum(by_run)
+    assert told["counts"]["groups_known"] > 0
+
+
+def test_queries_that_are_measured_are_not_trained_on(night: Night, tmp_path: Path) -> None:
+    held_out = frozenset({query_id("who wrote dune")})
+    told = data.prepare(stage(night.output), tmp_path / "a.arrow", held_out=held_out)
+    assert told["counts"]["groups_held_out"] > 0
+    assert all(query_id(one.query) not in held_out for one in groups(tmp_path / "a.arrow"))
+
+
+def test_a_run_that_cannot_be_used_is_named(night: Night, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no published run in .*nowhere"):
+        data.find_runs(stage(tmp_path / "nowhere"))
+    with pytest.raises(ManifestError, match="no run '20260308-none'"):
+        data.find_runs(stage(f"{night.output}@20260308-none"))
+    every = frozenset(row["query_id"] for row in rows(night.output, night.manifest, "hard_negatives"))
+    with pytest.raises(ManifestError, match="no positive with a negative in .*dev set: [1-9]"):
+        data.prepare(stage(night.output), tmp_path / "b.arrow", held_out=every)
+
+
+def test_tags_that_were_not_published_cannot_be_kept(night: Night, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(night.output, output)
+    for table, columns, message in (
+        ("training_pairs", ["query"], "training_pairs of a model that reads none; set source"),
+        ("hard_negatives", ["positive_tags", "negative_tags"], "was published without; turn tags.enabled on"),
+    ):
+        for path in (output / night.manifest.tables[table].path).glob("*.parquet"):
+            held = pq.read_table(path, partitioning=None)
+            bare = [
+                {**row, **{name: split_tags(row[name])[1] for name in columns}} for row in held.to_pylist()
+            ]
+            write_table(str(path), pa.Table.from_pylist(bare, schema=held.schema))
+        kept = stage(output, source=table, tags=TagPolicy(policy="keep"))
+        with pytest.raises(ManifestError, match=message):
+            data.prepare(kept, tmp_path / f"{table}.arrow")
+
+
+def test_a_file_of_another_version_is_named(night: Night, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(night.output, output)
+    path = sorted((output / night.manifest.tables["hard_negatives"].path).glob("*.parquet"))[0]
+    newer = HARD_NEGATIVES.with_metadata({**HARD_NEGATIVES.metadata, b"schema_version": b"9"})
+    write_table(str(path), pq.read_table(path, partitioning=None).cast(newer))
+    with pytest.raises(
+        ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer one"
+    ):
+        data.prepare(stage(output), tmp_path / "a.arrow")
+
+
+def test_a_beir_folder_is_searched_and_tagged(tmp_path: Path) -> None:
+    folder = write_beir(
+        tmp_path / "set",
+        {"q1": "Who wrote Dune?", "q2": "rain"},
+        "query-id\tcorpus-id\tscore\nq1\tdune\t2\nq9\tx\t1\n",
+    )
+
+    dev, said = dev_sets.read_dev(str(folder), queries=5, top_k=3, tagged=True)
+
+    (query,) = dev.queries
+    assert (query.query_id, dev.qrels) == ("q1", {"q1": {"dune": 2}})
+    assert "dune" in query.doc_ids
+    assert len(query.doc_ids) <= 3
+    assert all(tags.startswith("[HOP:") for tags in query.tags)
+    assert said.startswith("set (dev), 1 judged queries, 1 measured on")
+
+
+def test_a_judged_night_is_measured_on_what_it_ranked(two: tuple[Path, Manifest]) -> None:
+    output, manifest = two
+    dev, _ = dev_sets.read_dev(str(output), queries=5, top_k=4, tagged=True)
+
+    (query,) = dev.queries
+    ranked = [r for r in rows(output, manifest) if r["query_id"] == query.query_id]
+    ranked.sort(key=lambda row: row["rank_before"])
+    assert list(query.doc_ids) == [row["doc_id"] for row in ranked[:4]]
+    assert dev.qrels == {query_id("who wrote dune"): {"dune": 1}}
+    assert query.tags[0].startswith("[HOP:")
+
+
+def test_a_dev_set_that_judges_nothing_is_named(night: Night, tmp_path: Path) -> None:
+    with pytest.raises(JudgementError, match="has no judgements of documents; set evaluation.queries"):
+        dev_sets.read_dev(str(night.output), queries=5, top_k=5, tagged=False)
+    folder = write_beir(tmp_path / "set", {"q1": "who wrote dune"}, "q7\tdune\t1\n")
+    with pytest.raises(JudgementError, match="dev.tsv judges no query of"):
+        dev_sets.read_dev(str(folder), queries=5, top_k=5, tagged=False)
+    (folder / "qrels" / "dev.tsv").unlink()
+    with pytest.raises(JudgementError, match="no judgements in .*dev.tsv, validation.tsv, test.tsv"):
+        dev_sets.read_dev(str(folder), queries=5, top_k=5, tagged=False)

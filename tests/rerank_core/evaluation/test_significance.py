@@ -1,0 +1,80 @@
+"""Tests of significance: against every way of flipping signs, and Holm against closed testing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank_core.evaluation.significance import Verdict, against_baselines, holm, sign_flip
+
+P_VALUES = st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.2, 0.5, 1.0]), max_size=6)
+
+
+def exact(differences: list[int]) -> float:
+    """The share of all sign patterns whose sum lies at least as far from zero."""
+    sums = [
+        sum(sign * one for sign, one in zip(signs, differences, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
+    return sum(abs(one) >= abs(sum(differences)) for one in sums) / len(sums)
+
+
+@given(st.lists(st.integers(-4, 4), max_size=8))
+@settings(deadline=None)
+def test_few_queries_are_enumerated(differences: list[int]) -> None:
+    assert sign_flip(differences) == pytest.approx(exact(differences))
+
+
+def test_random_flips_come_near_the_exact_value_and_are_the_same_every_time() -> None:
+    differences = [3, -1, 2, 5, -2, 4, 1, -3, 2, 6, -1, 2]
+    rough = sign_flip(differences, resamples=2000)
+    assert rough == pytest.approx(exact(differences), abs=0.02)
+    assert rough == sign_flip(differences, resamples=2000)
+    assert rough != sign_flip(differences, resamples=2000, seed=8)
+
+
+def test_many_queries_that_all_agree_leave_no_doubt() -> None:
+    assert sign_flip([0.01] * 300) == pytest.approx(2 / 10_000)
+    assert sign_flip([0.01, -0.01] * 150) > 0.9
+
+
+def test_without_a_difference_there_is_nothing_to_find() -> None:
+    assert sign_flip([]) == sign_flip([0.0] * 50) == sign_flip([0.0, 0.7]) == 1.0
+    with pytest.raises(ValueError, match="not finite"):
+        sign_flip([0.1, math.nan])
+
+
+@given(P_VALUES)
+def test_holm_is_closed_testing_with_bonferroni(p_values: list[float]) -> None:
+    """A hypothesis falls if every intersection that it is part of falls: that is the definition."""
+    places = range(len(p_values))
+    families = [f for size in range(1, len(p_values) + 1) for f in itertools.combinations(places, size)]
+    expected = [
+        max(min(1.0, len(f) * min(p_values[n] for n in f)) for f in families if place in f)
+        for place in places
+    ]
+    assert holm(p_values) == pytest.approx(expected)
+
+
+def test_every_system_of_every_set_counts_in_the_correction() -> None:
+    base = {f"q{n}": 0.5 for n in range(8)}
+    better = {query: value + 0.1 + n / 100 for n, (query, value) in enumerate(base.items())}
+    values = {
+        "one": {"bm25": base, "up": better, "same": dict(base)},
+        "two": {"up": {"q": 0.9}, "bm25": {"q": 0.1}},
+    }
+
+    found = against_baselines(values, {"one": "bm25", "two": "bm25"})
+
+    assert list(found) == [("one", "up"), ("one", "same"), ("two", "up")]
+    assert found["one", "up"].p == pytest.approx(2 / 2**8)
+    assert found["one", "up"].p_holm == pytest.approx(3 * 2 / 2**8)
+    assert found["one", "up"].change == pytest.approx(0.135)
+    assert found["one", "up"].significant
+    assert found["one", "same"] == Verdict(0.0, 1.0, 1.0)
+    assert found["two", "up"] == Verdict(pytest.approx(0.8), 1.0, 1.0)
+    assert not found["two", "up"].significant

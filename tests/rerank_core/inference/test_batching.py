@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerank_core.inference.batching import padding_share, plan_batches
+
+LENGTHS = st.lists(st.integers(0, 60), max_size=40)
+
+
+def fewest_batches(lengths: list[int], max_tokens: int) -> int:
+    """The fewest batches of any cut of the sorted rows, by trying every cut (dynamic programming)."""
+    rows = sorted(lengths, reverse=True)
+    best = [0]
+    for end in range(1, len(rows) + 1):
+        fits = (s for s in range(end) if s == end - 1 or (end - s) * max(rows[s:end]) <= max_tokens)
+        best.append(1 + min(best[start] for start in fits))
+    return best[-1]
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_every_row_is_in_one_batch_that_keeps_the_budget(lengths: list[int], max_tokens: int) -> None:
+    batches = plan_batches(lengths, max_tokens)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert batch
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_tokens
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_longest_first_and_stable(lengths: list[int], max_tokens: int) -> None:
+    flat = [i for batch in plan_batches(lengths, max_tokens) for i in batch]
+    assert flat == sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+@given(st.lists(st.integers(0, 60), max_size=14), st.integers(1, 200))
+def test_no_cut_of_the_sorted_rows_needs_fewer_batches(lengths: list[int], max_tokens: int) -> None:
+    assert len(plan_batches(lengths, max_tokens)) == fewest_batches(lengths, max_tokens)
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_padding_share_counts_the_padded_cells(lengths: list[int], max_tokens: int) -> None:
+    batches = plan_batches(lengths, max_tokens)
+    padded = [
+        [lengths[i] < column + 1 for i in b for column in range(max(lengths[j] for j in b))] for b in batches
+    ]
+    cells = [cell for batch in padded for cell in batch]
+    assert padding_share(lengths, batches) == pytest.approx(sum(cells) / len(cells) if cells else 0)
+
+
+def test_a_row_over_the_budget_is_alone() -> None:
+    assert plan_batches([5, 900, 4], 10) == [[1], [0, 2]]
+
+
+def test_no_rows_make_no_batches() -> None:
+    assert plan_batches([], 10) == []
+    assert padding_share([], []) == 0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_tokens", "said"), [([1], 0, "max_tokens is 0"), ([3, -2], 9, "row 1 has length -2")]
+)
+def test_senseless_input_is_refused(lengths: list[int], max_tokens: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        plan_batches(lengths, max_tokens)

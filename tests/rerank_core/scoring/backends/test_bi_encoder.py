@@ -1,0 +1,330 @@
+"""Bi-encoders: sentence-transformers' cosines, and every text embedded once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'nightrank[train]'")
+pytest.importorskip("transformers")
+sentence_transformers = pytest.importorskip("sentence_transformers")
+
+from rerank_core.errors import (
+    ModelError,
+    OutOfMemory,
+)
+from rerank_core.scoring.backends.bi_encoder import BiEncoderScorer
+from rerank_core.scoring.fault_tolerant import score_checked
+from rerank_core.scoring.protocol import MeasuresOverflow
+from tests.support.tiny_models import write_cross_encoder
+
+PAIRS = [
+    ("who wrote the novel dune", "dune was written by frank herbert"),
+    ("who wrote the novel dune", "sand moves"),
+    ("who wrote the novel dune", ""),
+    ("", ""),
+    ("sand", "the sand moves by the dune, " * 9),
+    ("the novel " * 20, "Frank Herbert WROTE"),
+    ("dune", "dune"),
+    ("who", "é ü 砂"),
+]
+LENGTH = 24
+PROMPTS = {"query": "who: ", "document": "text: "}
+
+
+def write_model(
+    folder: Path,
+    kind: str = "bert",
+    *,
+    pooling: str = "mean",
+    normalised: bool = False,
+    prompts: dict[str, str] | None = None,
+    seed: int = 0,
+) -> Path:
+    """A sentence-transformers folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    plain = write_cross_encoder(folder.with_name(f"{folder.name}-plain"), kind, task="Model", seed=seed)
+    modules = [Transformer(str(plain)), Pooling(32, pooling), *([Normalize()] if normalised else [])]
+    SentenceTransformer(modules=modules, prompts=prompts or {}, device="cpu").save(str(folder))
+    return folder
+
+
+def of_sentence_transformers(folder: Path, pairs: list[tuple[str, str]]) -> np.ndarray:
+    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    model.max_seq_length = LENGTH
+    queries = model.encode_query([query for query, _ in pairs], normalize_embeddings=True)
+    passages = model.encode_document([passage for _, passage in pairs], normalize_embeddings=True)
+    return np.asarray((queries * passages).sum(1))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert", "distilbert"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("prompts", [None, PROMPTS])
+def test_parity_with_sentence_transformers(
+    tmp_path: Path, kind: str, pooling: str, prompts: dict[str, str] | None
+) -> None:
+    folder = write_model(
+        tmp_path / kind, kind, pooling=pooling, normalised=prompts is not None, prompts=prompts
+    )
+    scorer = BiEncoderScorer(folder, max_length=LENGTH)
+    assert scorer.engine == "torch"
+    cosines = scorer.score(PAIRS)
+    assert cosines.dtype == np.float32
+    np.testing.assert_allclose(cosines, of_sentence_transformers(folder, PAIRS), atol=1e-4)
+    assert cosines.std() > 0.02
+    queries = scorer.embed([query for query, _ in PAIRS], side="query")
+    passages = scorer.embed([passage for _, passage in PAIRS], side="passage")
+    assert queries.dtype == passages.dtype == np.float32
+    np.testing.assert_allclose((queries * passages).sum(1), cosines, atol=1e-5)
+    assert scorer.embed([], side="query").shape[0] == 0
+
+
+def write_onnx(folder: Path, *, pooled: bool) -> None:
+    """The folder's model as an ONNX file, pooled by the mean or not at all."""
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+
+    class Exported(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            hidden = self.model(input_ids, attention_mask, token_type_ids).last_hidden_state
+            mask = attention_mask[:, :, None].float()
+            return (hidden * mask).sum(1) / mask.sum(1) if pooled else hidden
+
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = torch.tensor([[2, 9, 8, 3], [2, 9, 3, 0]])
+    output = "sentence_embedding" if pooled else "last_hidden_state"
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    axes[output] = {0: "batch"} if pooled else {0: "batch", 1: "sequence"}
+    (folder / "onnx").mkdir()
+    torch.onnx.export(
+        Exported(), (example, (example > 0).long(), torch.zeros_like(example)), str(folder / "onnx/model.onnx"),
+        dynamo=False, input_names=names, output_names=[output], dynamic_axes=axes, opset_version=17,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_on_onnx_runtime(bert: Path, tmp_path: Path, pooled: bool) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript", reason="the export needs onnxscript")
+    folder = shutil.copytree(bert, tmp_path / "bert")
+    write_onnx(folder, pooled=pooled)
+    scorer, by_torch = BiEncoderScorer(folder, max_length=LENGTH), BiEncoderScorer(bert, max_length=LENGTH)
+    assert (scorer.engine, by_torch.engine) == ("onnx", "torch")
+    np.testing.assert_allclose(scorer.score(PAIRS), by_torch.score(PAIRS), atol=1e-4)
+    assert scorer.overflow(PAIRS).tolist() == by_torch.overflow(PAIRS).tolist()
+    chosen = BiEncoderScorer(folder, max_length=LENGTH, engine="torch")
+    assert len({scorer.fingerprint, by_torch.fingerprint}) == 2
+    with pytest.raises(ValueError, match="precision is 'bf16', but an ONNX file has its own"):
+        BiEncoderScorer(folder, max_length=LENGTH, precision="bf16")
+    assert chosen.fingerprint == by_torch.fingerprint
+
+
+def test_an_onnx_cross_encoder_is_refused(make_model: Any) -> None:
+    with pytest.raises(
+        ModelError, match=r"is no text embedder: from input_ids, attention_mask it makes logits"
+    ):
+        BiEncoderScorer(make_model())
+
+
+def test_a_row_alone_scores_as_it_does_in_a_batch(bert: Path) -> None:
+    together = BiEncoderScorer(bert, max_length=LENGTH).score(PAIRS)
+    alone = [BiEncoderScorer(bert, max_length=LENGTH).score([pair])[0] for pair in PAIRS]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert BiEncoderScorer(bert, max_length=LENGTH).score([]).shape == (0,)
+
+
+def test_it_is_a_scorer(bert: Path) -> None:
+    scorer = BiEncoderScorer(bert, max_length=LENGTH)
+    assert isinstance(scorer, MeasuresOverflow)
+    outcome = score_checked(scorer, [*PAIRS, ("who", "\ud800")])
+    assert set(outcome.errors) == {len(PAIRS)}
+    # 2 special tokens leave 22; "砂" and unknown words are a token each.
+    overflow = scorer.overflow([("dune", "sand"), ("dune " * 30, "sand " * 24)])
+    assert (overflow.dtype, overflow.tolist()) == (np.int32, [0, 10])
+
+
+# Each text once
+
+
+class Counting:
+    """An embedder that counts the rows that it is given."""
+
+    def __init__(self, embedder: Any) -> None:
+        self._embedder, self.rows, self.limit = embedder, 0, 10**9
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+    def embed(self, rows: Any) -> Any:
+        if sum(len(row.ids) for row in rows) > self.limit:
+            raise OutOfMemory("too much")
+        self.rows += len(rows)
+        return self._embedder.embed(rows)
+
+
+def counting(folder: Path, **options: Any) -> tuple[BiEncoderScorer, Counting]:
+    scorer = BiEncoderScorer(folder, max_length=LENGTH, **options)
+    scorer._embedder = counter = Counting(scorer._embedder)
+    return scorer, counter
+
+
+def test_each_text_is_embedded_once(bert: Path) -> None:
+    scorer, counter = counting(bert)
+    expected = scorer.score(PAIRS)
+    texts = {text for pair in PAIRS for text in pair}
+    assert counter.rows == len(texts)
+    np.testing.assert_array_equal(scorer.score(PAIRS[::-1]), expected[::-1])
+    scorer.overflow(PAIRS)
+    assert counter.rows == len(texts)
+    scorer.score([*PAIRS, ("dune", "herbert")])
+    assert counter.rows == len(texts) + 1
+
+
+def test_a_prompt_makes_two_texts_of_one(tmp_path: Path) -> None:
+    scorer, counter = counting(write_model(tmp_path / "model", prompts=PROMPTS))
+    (cosine,) = scorer.score([("dune", "dune")])
+    assert counter.rows == 2
+    assert cosine < 0.9999
+
+
+def test_the_least_recently_used_make_room(bert: Path) -> None:
+    scorer, counter = counting(bert, kept_bytes=3 * 32 * 4)
+    full = BiEncoderScorer(bert, max_length=LENGTH)
+    np.testing.assert_allclose(scorer.score(PAIRS), full.score(PAIRS), atol=1e-6)
+    assert scorer._held <= 3 * 32 * 4
+    scorer.score([("a", "b")])
+    scorer.score([("a", "c")])
+    scorer.score([("a", "d")])  # "b" is the oldest by now
+    before = counter.rows
+    scorer.score([("a", "c")])
+    assert counter.rows == before
+    scorer.score([("a", "b")])
+    assert counter.rows == before + 1
+    none, _ = counting(bert, kept_bytes=0)
+    np.testing.assert_allclose(none.score(PAIRS), full.score(PAIRS), atol=1e-6)
+    assert none._held == 0
+
+
+def test_threads_may_share_a_scorer(bert: Path) -> None:
+    scorer = BiEncoderScorer(bert, max_length=LENGTH, kept_bytes=6 * 32 * 4)
+    expected = scorer.score(PAIRS)
+    with ThreadPoolExecutor(4) as pool:
+        for cosines in pool.map(lambda _: scorer.score(PAIRS), range(12)):
+            np.testing.assert_allclose(cosines, expected, atol=1e-5)
+    assert scorer._held == sum(kept.vector.nbytes for kept in scorer._kept.values())
+
+
+def test_a_batch_beyond_memory_is_halved(bert: Path) -> None:
+    expected = BiEncoderScorer(bert, max_length=LENGTH).score(PAIRS)
+    scorer, counter = counting(bert)
+    counter.limit = 40
+    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-5)
+    counter.limit = 3
+    with pytest.raises(OutOfMemory):
+        scorer.score([("who wrote", "frank")])
+
+
+# What the folder says
+
+
+def test_the_fingerprint_names_weights_and_settings(bert: Path, tmp_path: Path) -> None:
+    first = BiEncoderScorer(bert, max_length=LENGTH)
+    assert BiEncoderScorer(bert, max_length=LENGTH, max_tokens=30).fingerprint == first.fingerprint
+    others = [
+        BiEncoderScorer(bert, max_length=LENGTH + 1),
+        BiEncoderScorer(bert, max_length=LENGTH, pooling="cls"),
+        BiEncoderScorer(bert, max_length=LENGTH, precision="bf16"),
+        BiEncoderScorer(write_model(tmp_path / "other", seed=1), max_length=LENGTH),
+        BiEncoderScorer(write_model(tmp_path / "prompted", prompts=PROMPTS), max_length=LENGTH),
+    ]
+    assert len({first.fingerprint, *(scorer.fingerprint for scorer in others)}) == 6
+
+
+def test_half_precision_is_close(bert: Path) -> None:
+    full = BiEncoderScorer(bert, max_length=LENGTH).score(PAIRS)
+    half = BiEncoderScorer(bert, max_length=LENGTH, precision="bf16").score(PAIRS)
+    np.testing.assert_allclose(half, full, atol=0.05)
+
+
+def test_a_plain_folder_is_pooled_by_the_mean(bert: Path, tmp_path: Path) -> None:
+    plain = write_cross_encoder(tmp_path / "plain", task="Model")
+    cosines = BiEncoderScorer(plain, max_length=LENGTH).score(PAIRS)
+    np.testing.assert_allclose(cosines, BiEncoderScorer(bert, max_length=LENGTH).score(PAIRS), atol=1e-6)
+
+
+def test_the_pooling_of_older_folders(bert: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bert, tmp_path / "older")
+    flags = {
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": False,
+        "word_embedding_dimension": 32,
+    }
+    (folder / "1_Pooling/config.json").write_text(json.dumps(flags))
+    cosines = BiEncoderScorer(folder, max_length=LENGTH).score(PAIRS)
+    expected = BiEncoderScorer(bert, max_length=LENGTH, pooling="cls").score(PAIRS)
+    np.testing.assert_array_equal(cosines, expected)
+
+
+def test_texts_in_lower_case(bert: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bert, tmp_path / "lower")
+    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    upper, lower = BiEncoderScorer(folder, max_length=LENGTH).score([("WHO", "dune"), ("who", "dune")])
+    assert upper == pytest.approx(lower, abs=1e-6)  # of another row in its batch
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        (
+            "1_Pooling/config.json",
+            '{"pooling_mode": "lasttoken"}',
+            "pools by lasttoken; known here: mean, cls",
+        ),
+        ("1_Pooling/config.json", '{"pooling_mode": ["mean", "cls"]}', "pools by mean, cls; known here"),
+        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
+        ("modules.json", '[{"type": "a.Dense", "path": "2_Dense"}]', "has a Dense in 2_Dense"),
+        ("modules.json", '[{"type": "a.Transformer", "path": "0_T"}]', "has a Transformer in 0_T"),
+        ("modules.json", "{}", "is no list of modules"),
+        ("modules.json", "[", "is not readable JSON"),
+    ],
+)
+def test_a_folder_that_cannot_be_followed(
+    bert: Path, tmp_path: Path, file: str, content: str, said: str
+) -> None:
+    folder = shutil.copytree(bert, tmp_path / "odd")
+    (folder / file).write_text(content)
+    with pytest.raises(ModelError, match=said):
+        BiEncoderScorer(folder, max_length=LENGTH)
+
+
+def test_a_prompt_that_pooling_leaves_out(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", prompts=PROMPTS)
+    (folder / "1_Pooling/config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
+    with pytest.raises(ModelError, match="leaves prompts out of the pooling"):
+        BiEncoderScorer(folder, max_length=LENGTH)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_length": 2}, {"max_tokens": -1}, {"engine": "jax"}, {"pooling": "max"}, {"kept_bytes": -1}],
+)
+def test_senseless_settings(bert: Path, options: Any) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        BiEncoderScorer(bert, **{"max_length": LENGTH, **options})

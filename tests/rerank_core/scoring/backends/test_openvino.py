@@ -1,0 +1,182 @@
+"""OpenVINO: the same logits as ONNX Runtime, whatever is spared, quantised or batched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rerank_core.errors import ModelError
+from rerank_core.scoring.fault_tolerant import score_checked
+
+openvino = pytest.importorskip("openvino", reason="needs pip install 'nightrank[openvino]'")
+
+from rerank_core.inference.model_folder import OPENVINO_INT8
+from rerank_core.scoring.backends.onnx import OnnxScorer
+from rerank_core.scoring.backends.openvino import OpenVinoScorer, read_model
+from rerank_core.scoring.backends.openvino_cls import keep_first_token
+from rerank_core.scoring.backends.openvino_int8 import quantise
+from rerank_core.scoring.load import DEFAULT_MODEL
+from tests.support.tiny_onnx import KINDS
+
+MakeModel = Callable[..., Path]
+QUERY = "who wrote the novel dune"
+WORDS = "who wrote the novel dune was written by frank herbert sand moves".split()
+PAIRS = [
+    (QUERY, "dune was written by frank herbert"),
+    (QUERY, "sand moves"),
+    (QUERY, ""),
+    ("sand", "the sand moves by the dune, " * 6),
+    (QUERY * 5, "the novel dune " * 9),
+    ("who", "é ü 砂"),
+]
+
+
+def many(count: int) -> list[tuple[str, str]]:
+    random = np.random.default_rng(0)
+    return [
+        (" ".join(random.choice(WORDS, 4)), " ".join(random.choice(WORDS, random.integers(1, 40))))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("labels", [1, 2])
+def test_every_kind_scores_as_in_onnx_runtime(make_transformer: MakeModel, kind: str, labels: int) -> None:
+    folder = make_transformer(kind, labels=labels)
+    expected = OnnxScorer(folder, max_length=40).score(PAIRS)
+    scorer = OpenVinoScorer(folder, max_length=40, threads=2)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-3)
+    assert scorer.score([]).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_layer_is_spared_for_every_kind_that_reads_one_token(
+    make_transformer: MakeModel, kind: str
+) -> None:
+    pooled = {"classifier_pooling": "cls"} if kind == "modernbert" else {}
+    model = read_model(make_transformer(kind, **pooled) / "onnx" / "model.onnx")
+    products = sum(node.get_type_name() == "MatMul" for node in model.get_ops())
+    # Query, attention twice, output, two of the feed-forward network. ModernBERT's halves of it are cut by a shape that
+    # is computed from the whole, where the choice stops.
+    assert keep_first_token(model) == (1 if kind == "modernbert" else 6)
+    assert sum(node.get_type_name() == "MatMul" for node in model.get_ops()) == products
+
+
+def test_a_model_that_reads_all_tokens_is_left_alone(make_model: MakeModel) -> None:
+    folder = make_model(token_types=True)
+    assert keep_first_token(read_model(folder / "onnx" / "model.onnx")) == 0
+    np.testing.assert_allclose(
+        OpenVinoScorer(folder).score(PAIRS), OnnxScorer(folder).score(PAIRS), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("max_tokens", [1, 64, 4096])
+def test_a_row_alone_scores_as_it_does_in_a_batch(make_transformer: MakeModel, max_tokens: int) -> None:
+    scorer = OpenVinoScorer(make_transformer(), max_tokens=max_tokens, max_length=60)
+    together = scorer.score(PAIRS)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, np.concatenate([scorer.score([pair]) for pair in PAIRS]), atol=1e-5)
+
+
+def test_static_int8_ranks_as_fp32_and_knows_no_company(make_transformer: MakeModel) -> None:
+    folder = make_transformer()
+    pairs = many(120)
+    full = OpenVinoScorer(folder, max_length=60).score(pairs)
+    assert quantise(folder, pairs, max_length=60) == folder / OPENVINO_INT8
+    scorer = OpenVinoScorer(folder, precision="int8", max_length=60)
+    small = scorer.score(pairs)
+    assert (
+        np.corrcoef(full, small)[0, 1] > 0.9
+    )  # so small a model of random weights is hurt more than a real one
+    assert np.abs(full - small).max() > 0  # it is another model
+    alone = np.concatenate([scorer.score([pair]) for pair in pairs])
+    np.testing.assert_allclose(small, alone, atol=1e-4)
+
+
+def test_threads_may_share_a_scorer(make_transformer: MakeModel) -> None:
+    scorer = OpenVinoScorer(make_transformer(), threads=2)
+    expected = scorer.score(PAIRS)
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(lambda _: scorer.score(PAIRS), range(12)):
+            np.testing.assert_allclose(answer, expected, atol=1e-5)
+
+
+def test_a_text_that_no_tokenizer_takes_costs_its_pair_alone(make_transformer: MakeModel) -> None:
+    outcome = score_checked(OpenVinoScorer(make_transformer()), [*PAIRS, ("who", "\ud800")])
+    assert set(outcome.errors) == {len(PAIRS)}
+
+
+def test_the_fingerprint_names_weights_precision_and_length(make_transformer: MakeModel) -> None:
+    folder = make_transformer()
+    quantise(folder, many(20))
+    prints = [
+        OpenVinoScorer(folder, **options).fingerprint
+        for options in ({}, {"max_length": 40}, {"precision": "int8"})
+    ]
+    prints.append(OnnxScorer(folder).fingerprint)
+    prints.append(OpenVinoScorer(make_transformer("electra")).fingerprint)
+    assert len(set(prints)) == 5
+    assert OpenVinoScorer(folder, threads=1, max_tokens=99).fingerprint == prints[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"precision": "int8"}, ModelError, "no .*_qint8_quantized.xml; write it with: nightrank autotune"),
+        ({"precision": "fp16"}, ValueError, r"scoring.precision 'fp16' is not one of openvino's: fp32, bf16, int8"),
+        ({"max_tokens": -1}, ValueError, "max_tokens is -1"),
+        ({"max_length": 500}, ModelError, "takes at most 300 tokens"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run(make_transformer: MakeModel, options: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        OpenVinoScorer(make_transformer(), **options)
+
+
+@pytest.mark.parametrize("options", [{"pooled": False}, {"extra_input": "pixel_values"}, {"batch": 1}])
+def test_a_foreign_model_is_refused(make_model: MakeModel, options: Any) -> None:
+    with pytest.raises(ModelError, match=r"model.onnx"):
+        OpenVinoScorer(make_model(**options))
+
+
+def test_a_broken_file_is_refused(make_model: MakeModel) -> None:
+    folder = make_model()
+    (folder / "onnx" / "model.onnx").write_bytes(b"version https://git-lfs")
+    with pytest.raises(ModelError, match="cannot be loaded: cut or no model"):
+        OpenVinoScorer(folder)
+
+
+def test_bf16_needs_a_processor_that_has_it(
+    make_transformer: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_transformer()
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        full = OpenVinoScorer(folder, max_length=60).score(PAIRS)
+        np.testing.assert_allclose(
+            OpenVinoScorer(folder, precision="bf16", max_length=60).score(PAIRS), full, atol=0.2
+        )
+    else:
+        with pytest.raises(ModelError, match="this processor has no bf16"):
+            OpenVinoScorer(folder, precision="bf16")
+
+
+def test_what_cannot_be_quantised_is_not_sent_to_autotune() -> None:
+    with pytest.raises(ModelError, match="made from an ONNX file in fp32, which the folder has not"):
+        OpenVinoScorer(DEFAULT_MODEL, precision="int8")
+
+
+def test_quantising_what_is_quantised_or_without_pairs(make_model: MakeModel) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    folder = make_model()
+    quantize_dynamic(folder / "onnx/model.onnx", folder / "onnx/int8.onnx")
+    with pytest.raises(ModelError, match="is quantised already"):
+        quantise(folder, PAIRS, onnx_file="onnx/int8.onnx")
+    with pytest.raises(ValueError, match="no pairs to calibrate by"):
+        quantise(folder, [])

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rerank_core.scoring.load import BACKENDS, DEFAULT_MODEL, load_scorer
+
+
+def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
+    folder = make_model(file="x.onnx")
+    scorer = load_scorer(str(folder), onnx_file="x.onnx", max_length=64, max_tokens=128, threads=1)
+    assert scorer.score([("who", "dune")]).shape == (1,)
+
+
+def test_no_model_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "onnx", lambda model, options: (model, options))
+    assert load_scorer()[0] == load_scorer("")[0] == str(DEFAULT_MODEL)  # type: ignore[index]
+
+
+def test_an_unknown_backend_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown scoring.backend 'onyx'; known: .*onnx"):
+        load_scorer(backend="onyx")
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_importing_the_core_imports_no_engine() -> None:
+    code = (
+        "import sys, rerank_core, rerank_core.scoring.load\n"
+        "print([m for m in ('onnxruntime', 'tokenizers', 'numpy', 'torch', 'pydantic', 'pyarrow') if m in sys.modules])"
+    )
+    assert run(code) == "[]"
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "tokenizers"])
+def test_a_missing_engine_names_the_extra(missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from rerank_core.scoring.load import load_scorer\n"
+        "try: load_scorer('.')\n"
+        "except ImportError as error: print(error)"
+    )
+    assert "pip install 'nightrank[cpu]'" in run(code)

@@ -1,0 +1,25 @@
+"""A cluster that is never asked, for tests of what needs no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.elasticsearch.client import Settings, settings_of
+from rerank_core.config.night import Config, parse_config
+from schemas.records import Query
+
+
+def config(**wanted: Any) -> Config:
+    """A night over a cluster, with these values of `source.elasticsearch`."""
+    places = {"url": "https://search.example:9200", "log_index": "log", "index": "docs"}
+    return parse_config({"source": {"kind": "elasticsearch", "elasticsearch": places | wanted}})
+
+
+def settings(**wanted: Any) -> Settings:
+    """How that cluster is connected to."""
+    return settings_of(config(**wanted).source.elasticsearch)
+
+
+def query(text: str) -> Query:
+    """A query of the night."""
+    return Query("0123456789abcdef", text, 1, 1, ())

@@ -1,0 +1,81 @@
+"""A small published run, made by the store itself and without a night."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.storage import runs
+from rerank_core.text import query_id
+from schemas.manifest import Balance, Manifest, TableInfo
+from schemas.tables import TABLES
+
+RUN_DATE = "2026-03-08"
+
+
+def publish_run(
+    output: Path, *, run_id: str, queries: int = 60, shards: int = 3, results: int = 4
+) -> Manifest:
+    """Publish `queries` lists of `results` rows each, in `shards` files, rows of a query out of order."""
+    tables: dict[str, TableInfo] = {}
+    for name, schema in TABLES.items():
+        folder = Path(runs.staging(str(output), run_id)) / name
+        folder.mkdir(parents=True)
+        rows = 0
+        files = shards if name == "reranked" else 1
+        for shard in range(files):
+            found = _shard(run_id, range(shard, queries, shards), results) if name == "reranked" else []
+            pq.write_table(pa.Table.from_pylist(found, schema=schema), folder / f"part-{shard}.parquet")
+            rows += len(found)
+        tables[name] = TableInfo(runs.table_path(name, RUN_DATE, run_id), 1, files, rows, 0)
+    manifest = _manifest(run_id, tables, queries=queries)
+    runs.publish(str(output), manifest)
+    return manifest
+
+
+def text(number: int) -> str:
+    """The text of a query."""
+    return f"what is query number {number}"
+
+
+def score(run_id: str, number: int, rank: int) -> float:
+    """A score that tells runs apart."""
+    return round(1 / (rank + number % 7 + len(run_id)), 6)
+
+
+def _shard(run_id: str, numbers: range, results: int) -> list[dict[str, object]]:
+    blank = {field.name: _blank(field.type) for field in TABLES["reranked"]}
+    return [
+        {
+            **blank,
+            "query_id": query_id(text(number)),
+            "query": text(number),
+            "doc_id": f"d{rank}",
+            "passage_id": f"d{rank}#0",
+            "rank": rank,
+            "score": score(run_id, number, rank),
+            "run_id": run_id,
+        }
+        for rank in range(results, 0, -1)
+        for number in numbers
+    ]
+
+
+def _blank(kind: pa.DataType) -> object:
+    if pa.types.is_list(kind):
+        return []
+    return "" if pa.types.is_string(kind) else False if pa.types.is_boolean(kind) else 0
+
+
+def _manifest(run_id: str, tables: dict[str, TableInfo], *, queries: int) -> Manifest:
+    empty: dict[str, object] = {field.name: {} for field in dataclasses.fields(Manifest)}
+    balance = Balance({"read": 0}, {"read": queries, "published": queries}, {"read": 0})
+    known = {
+        "run_id": run_id, "run_date": RUN_DATE, "created_at": f"{RUN_DATE}T03:00:00+00:00", "window": None,
+        "nightrank_version": "0", "previous_run_id": None, "model_fingerprint": "m", "tagger_fingerprint": None,
+        "balance": balance, "tables": tables, "seconds": 1.0, "format": 1,
+    }  # fmt: skip
+    return Manifest(**{**empty, **known})  # type: ignore[arg-type]
