@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import (
 
 from rerank_core.errors import ConfigError
 
-# DirectRunner tries Prism first, which lost rows without an error (DECISIONS.md), and falls back by what it finds
+# DirectRunner tries Prism first, which lost rows without an error, and falls back by what it finds
 # on the machine. This one is in Beam itself and the same everywhere.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
 LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi", LOCAL_RUNNER.lower())

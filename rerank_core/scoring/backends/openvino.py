@@ -1,6 +1,6 @@
 """Cross-encoders on OpenVINO, on the CPU: from the same ONNX file as ONNX Runtime, or from a quantised copy of it.
 
-- fp32, bf16: the ONNX file in full precision (a dynamically quantised one runs, but slowly: see DECISIONS.md). bf16
+- fp32, bf16: the ONNX file in full precision (a dynamically quantised one runs, but slower than fp32). bf16
   needs a processor that has it.
 - int8: `openvino/openvino_model_qint8_quantized.xml` in the model's folder, where sentence-transformers looks for it
   too; `nightrank autotune` or openvino_int8.py writes it. Its scales are fixed by calibration, so a row's
