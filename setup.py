@@ -28,7 +28,7 @@ TEST = [
     "trustme>=1.1,<2",
     "matplotlib>=3.9,<4",
 ]
-DOCS = ["sphinx>=8.2,<10", "myst-parser>=5,<6", "pydata-sphinx-theme>=0.17,<1"]
+DOCS = ["sphinx>=8.2,<10", "myst-parser>=5,<6", "sphinx-book-theme>=1.1.4,<2"]
 DEV = [*TEST, "ruff==0.17.5", "mypy>=2,<3", "import-linter>=2.3,<3"]
 
 setup(

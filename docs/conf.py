@@ -19,20 +19,18 @@ release = version = next(
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 nitpicky = True
+smartquotes = False  # "" and -- are code as often as not
 exclude_patterns = ["_build"]
 
-html_theme = "pydata_sphinx_theme"
+html_theme = "sphinx_book_theme"
 html_title = "Nightrank"
 html_static_path = ["static"]
 html_css_files = ["nightrank.css"]
 html_copy_source = False
-html_show_sourcelink = False
 html_theme_options = {
-    "logo": {"text": "Nightrank"},
-    "navbar_end": ["theme-switcher"],
-    "footer_start": [],
-    "footer_end": [],
-    "show_prev_next": False,
-    "show_nav_level": 2,
-    "header_links_before_dropdown": 6,
+    "home_page_in_toc": True,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the sidebar has the search
 }

@@ -45,7 +45,9 @@ def updated(name: str, page: str) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"docs/{name} lacks the lines {BEGIN!r} and {END!r}, between which text is generated")
+        raise ValueError(
+            f"docs/{name} lacks the lines {BEGIN!r} and {END!r}, between which text is generated"
+        )
     return f"{before}{BEGIN}\n\n{PAGES[name]().strip()}\n\n{END}{after}"
 
 
@@ -154,9 +156,10 @@ def configuration(name: str) -> str:
     parts = []
     for section in sections((EXAMPLES / name).read_text(encoding="utf-8").splitlines()):
         heading = f"## `{section.header}`" if section.header else "## Top level"
+        meaning = _prose(section.meaning[:1].upper() + section.meaning[1:])
         rows = [(f"`{key.name}`", f"`{key.default}`", key.meaning) for key in section.keys]
         table = _table(("key", "default", "meaning"), rows) if rows else ""
-        parts.append("\n\n".join(part for part in (heading, _prose(section.meaning), table) if part))
+        parts.append("\n\n".join(part for part in (heading, meaning, table) if part))
     return "\n\n".join(parts)
 
 
@@ -214,7 +217,8 @@ def _option(parameter: Any, hint: Any) -> str:
 
 
 def _default(parameter: Any) -> str:
-    return "" if parameter.default in (None, False, "", ()) else f"`{parameter.default}`"
+    shown = parameter.default not in (None, "", ()) and parameter.default is not False
+    return f"`{parameter.default}`" if shown else ""
 
 
 # Markdown
@@ -228,9 +232,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _prose(text: str) -> str:
     """Text in which no character means anything to Markdown but the backquote."""
     outside = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    return "".join(
-        part if part.startswith("`") else re.sub(r"([|<*\\])", r"\\\1", part) for part in outside
-    )
+    return "".join(part if part.startswith("`") else re.sub(r"([|<*\\])", r"\\\1", part) for part in outside)
 
 
 PAGES: dict[str, Callable[[], str]] = {
