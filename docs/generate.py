@@ -58,11 +58,11 @@ def columns(name: str) -> str:
     """A published table's columns."""
     schema = TABLES[name]
     rows = [
-        (f"`{field.name}`", _arrow(field.type), "yes" if field.nullable else "no", _doc(field))
+        (f"`{field.name}`", _arrow(field.type) + (" or null" if field.nullable else ""), _doc(field))
         for field in schema
     ]
     version = f"Schema version {schema_version(schema)}, {len(rows)} columns."
-    return f"{version}\n\n{_table(('column', 'type', 'null', 'meaning'), rows)}"
+    return f"{version}\n\n{_table(('column', 'type', 'meaning'), rows)}"
 
 
 def _doc(field: pa.Field) -> str:
@@ -197,9 +197,9 @@ def _command(name: str, command: Any) -> str:
     arguments = [parameter for parameter in command.params if parameter.opts[0] == parameter.name]
     options = [parameter for parameter in command.params if parameter.opts[0] != parameter.name]
     usage = " ".join(["nightrank", name, *(["[OPTIONS]"] if options else []), *map(_argument, arguments)])
-    rows = [(f"`{_argument(one)}`", "", one.help or "") for one in arguments]
-    rows += [(_option(one, hints.get(one.name)), _default(one), one.help or "") for one in options]
-    table = _table(("argument or option", "default", "meaning"), rows)
+    rows = [(f"`{_argument(one)}`", one.help or "") for one in arguments]
+    rows += [(_names(one), _meaning(one, hints.get(one.name))) for one in options]
+    table = _table(("argument or option", "meaning"), rows)
     return f"## `nightrank {name}`\n\n    {usage}\n\n{_prose(command.help)}\n\n{table}"
 
 
@@ -210,15 +210,18 @@ def _argument(parameter: Any) -> str:
     return f"[{name}]{'...' if parameter.nargs == -1 else ''}"
 
 
-def _option(parameter: Any, hint: Any) -> str:
-    choices = "\\|".join(typing.get_args(hint)) if typing.get_origin(hint) is Literal else ""
-    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
-    return f"{names} {choices}".strip() + (" (required)" if parameter.required else "")
+def _names(parameter: Any) -> str:
+    return ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
 
 
-def _default(parameter: Any) -> str:
-    shown = parameter.default not in (None, "", ()) and parameter.default is not False
-    return f"`{parameter.default}`" if shown else ""
+def _meaning(parameter: Any, hint: Any) -> str:
+    """An option's help, with its choices and default."""
+    parts = ["Required." if parameter.required else "", parameter.help or ""]
+    if typing.get_origin(hint) is Literal:
+        parts.append(f"One of {', '.join(f'`{choice}`' for choice in typing.get_args(hint))}.")
+    if parameter.default not in (None, "", ()) and parameter.default is not False:
+        parts.append(f"Default: `{parameter.default}`.")
+    return " ".join(filter(None, parts))
 
 
 # Markdown
