@@ -173,6 +173,7 @@ def test_a_link_leads_somewhere(page: str, link: str) -> None:
     file, _, heading = link.partition("#")
     target = (ROOT / page).parent / file if file else ROOT / page
     assert target.exists()
+    assert target.resolve().is_relative_to(ROOT)
     if heading:
         assert heading in _headings(target.read_text(encoding="utf-8"))
 
@@ -197,11 +198,6 @@ NAMED = sorted(
 @pytest.mark.parametrize(("page", "path"), NAMED)
 def test_a_named_file_is_there(page: str, path: str) -> None:
     assert (ROOT / path).exists()
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_needs_nothing_outside_the_repository(page: str) -> None:
-    assert not re.search(r"(?<![\w/.])(?:\.\./)+shared/|/work/|/tmp/|/home/", PAGES[page])
 
 
 def test_the_readme_is_short() -> None:
