@@ -1,10 +1,10 @@
-# Two commands do everything: `make demo` and `make test`. Both set up the virtual environment first.
+# `make demo` and `make test` do most; every target sets up the virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATE := 2026-03-08
 
-.PHONY: demo demo-elasticsearch test check clean
+.PHONY: demo demo-elasticsearch test check docs clean
 
 demo: $(VENV)/.installed-cpu
 	@test -e demo_index/nightrank_index.json || $(BIN)/nightrank index sample_data --to demo_index
@@ -18,18 +18,23 @@ test: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8
 	$(BIN)/python -m pytest
 	PYTHONPATH=$(abspath $(VENV))/elasticsearch-8 $(BIN)/python -m pytest tests/integration
 
-check: $(VENV)/.installed-dev
+check: $(VENV)/.installed-dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Warnings are errors, among them every link to a page or heading that is not there. --fresh-env: as on a new machine.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs build/docs
+	@echo "The pages are in build/docs/index.html"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nightrank needs Python 3.11 or newer")'
 	@echo "Making the virtual environment $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-cpu: setup.py | $(VENV)/bin/python
+$(VENV)/.installed-cpu: setup.py pyproject.toml | $(VENV)/bin/python
 	@echo "Installing Nightrank for scoring on CPU (no torch); about a minute ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu]'
 	@touch $@
@@ -37,6 +42,11 @@ $(VENV)/.installed-cpu: setup.py | $(VENV)/bin/python
 $(VENV)/.installed-dev: $(VENV)/.installed-cpu
 	@echo "Installing what the tests and checks need, every engine among it (torch is 5 GB); some minutes ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,openvino,train,tensorboard,dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-cpu
+	@echo "Installing what builds the documentation ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,docs]'
 	@touch $@
 
 # Two packages without their dependencies, which are the installed client's own.

@@ -1,6 +1,4 @@
-"""Nightrank's packages, dependencies and command. Why each dependency is here stands in DECISIONS.md."""
-
-from pathlib import Path
+"""Nightrank's packages and dependencies; pyproject.toml holds the rest. docs/decisions/ says why each is needed."""
 
 from setuptools import find_packages, setup
 
@@ -30,20 +28,15 @@ TEST = [
     "trustme>=1.1,<2",
     "matplotlib>=3.9,<4",
 ]
+DOCS = ["sphinx>=8.2,<10", "myst-parser>=5,<6", "sphinx-book-theme>=1.1.4,<2"]
 DEV = [*TEST, "ruff==0.17.5", "mypy>=2,<3", "import-linter>=2.3,<3"]
 
 setup(
-    name="nightrank",
-    version="0.1.0",
-    description="Reranks a search index overnight: query log and BM25 candidates in, versioned Parquet out.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    python_requires=">=3.11",
     packages=find_packages(
-        include=["pipelines*", "rerank_core*", "schemas*"], exclude=["pipelines.recipes*"]
+        include=["nightrank*", "pipelines*", "rerank_core*", "schemas*"], exclude=["pipelines.recipes*"]
     ),
     package_data={
+        "": ["py.typed"],
         "rerank_core": [
             "models/default/*",
             "models/default/onnx/*",
@@ -74,7 +67,7 @@ setup(
         "faiss": FAISS,
         "bench": ["matplotlib>=3.9,<4"],
         "test": TEST,
+        "docs": DOCS,
         "dev": DEV,
     },
-    entry_points={"console_scripts": ["nightrank = pipelines.cli:main"]},
 )

@@ -1,8 +1,8 @@
 """`make demo-elasticsearch`: a night from a real Elasticsearch and back into it.
 
 Starts a server on loopback (the one of the tests), loads a corpus and a query log, runs the night of
-examples/elasticsearch.toml, publishes it back, asks the alias, and stops the server. HotpotQA's dev questions over
-its passages where a copy stands beside the repository (../shared/data/hotpotqa), else the bundled sample.
+examples/elasticsearch.toml, publishes it back, asks the alias, and stops the server. Runs on the bundled sample, or
+with --data on a judged set in BEIR's layout, whose dev questions become the log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.servers.elasticsearch_build import Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_DATE, ALIAS = "2026-03-08", "reranked"
-HOTPOTQA, SAMPLE = ROOT.parent / "shared" / "data" / "hotpotqa", ROOT / "sample_data"
+SAMPLE = ROOT / "sample_data"
 WORK = ROOT / "demo_output" / "elasticsearch"
 
 
@@ -38,12 +38,12 @@ def main() -> None:
     """Parse the command line, start a server, run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sample", action="store_true", help="the bundled sample, even where HotpotQA is there"
+        "--data", type=Path, help="folder in BEIR's layout, with qrels/dev.tsv; default: the bundled sample"
     )
-    parser.add_argument("--model", default="", help="folder of a cross-encoder; default: the one that ships")
+    parser.add_argument("--model", default="", help="folder of a cross-encoder; default: the bundled one")
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    data = sample() if arguments.sample or not HOTPOTQA.is_dir() else hotpotqa()
+    data = judged_set(arguments.data.resolve()) if arguments.data else sample()
     print(
         "Starting Elasticsearch on this machine; the first time it is fetched, which takes a minute ...",
         flush=True,
@@ -63,20 +63,20 @@ def sample() -> Data:
                 extra)  # fmt: skip
 
 
-def hotpotqa() -> Data:
-    """HotpotQA's passages; its dev questions, asked once each on the demo's date."""
-    lines = (HOTPOTQA / "queries.jsonl").read_text(encoding="utf-8").splitlines()
-    questions = [row["text"] for row in map(json.loads, lines) if row["split"] == "dev"]
+def judged_set(folder: Path) -> Data:
+    """A judged set's passages; its dev questions, asked once each on the demo's date."""
+    lines = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [row["text"] for row in map(json.loads, lines) if row.get("split", "dev") == "dev"]
     log = WORK / "log.jsonl"
     events = [{"timestamp": f"{RUN_DATE}T09:00:00Z", "query": text} for text in questions]
     log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     judged = {
         "source": "qrels",
-        "queries": str(HOTPOTQA / "queries.jsonl"),
-        "qrels": str(HOTPOTQA / "qrels" / "dev.tsv"),
+        "queries": str(folder / "queries.jsonl"),
+        "qrels": str(folder / "qrels" / "dev.tsv"),
     }
     labels = "\n".join(f"{key} = {json.dumps(value)}" for key, value in judged.items())
-    return Data(HOTPOTQA, log, questions[0], _evaluation(HOTPOTQA) + f"\n[labels]\n{labels}\n")
+    return Data(folder, log, questions[0], _evaluation(folder) + f"\n[labels]\n{labels}\n")
 
 
 def _evaluation(folder: Path) -> str:

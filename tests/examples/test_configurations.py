@@ -13,7 +13,7 @@ import pytest
 from rerank_core.config.night import Config, load_config
 from rerank_core.config.training import Curriculum, Stage, load_curriculum
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def fields(node: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
