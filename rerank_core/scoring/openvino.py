@@ -12,7 +12,7 @@ every shape that it has not seen, so widths are rounded up to the next multiple 
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,8 @@ from rerank_core.scoring.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external
 from rerank_core.scoring.scorer import MissingEngine, ModelError
 from rerank_core.text import fingerprint, shorten
 
-os.environ.setdefault("OPENVINO_TELEMETRY_DISABLED", "1")
+# OpenVINO and NNCF report their use over the network, from a process that they fork, unless this package is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
 
