@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATE := 2026-03-08
 
-.PHONY: demo demo-elasticsearch test check docs clean
+.PHONY: demo demo-elasticsearch test test-all test-elasticsearch-8 check docs clean
 
 demo: $(VENV)/.installed-cpu
 	@test -e demo_index/nightrank_index.json || $(BIN)/nightrank index sample_data --to demo_index
@@ -13,10 +13,20 @@ demo: $(VENV)/.installed-cpu
 demo-elasticsearch: $(VENV)/.installed-dev
 	@$(BIN)/python -m examples.demo_elasticsearch
 
-# The second run is against Elasticsearch 8, whose client goes before the installed one.
+# All tests, and beside them those that need a server once more with Elasticsearch 8, which mostly wait for it. The output
+# of each run comes when it ends. `pytest` by hand runs in one process; here the files are dealt out to a worker a core,
+# each file to one worker, which makes what its tests share once. They are dealt in order, as the slowest come first.
 test: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(abspath $(VENV))/elasticsearch-8 $(BIN)/python -m pytest tests/integration
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-all test-elasticsearch-8
+
+# The workers have the cores between them.
+test-all: export OMP_NUM_THREADS = 1
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+
+# Its client goes before the installed one.
+test-elasticsearch-8: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8
+	PYTHONPATH=$(abspath $(VENV))/elasticsearch-8 $(BIN)/python -m pytest -p no:cacheprovider tests/integration
 
 check: $(VENV)/.installed-dev docs
 	$(BIN)/ruff check .

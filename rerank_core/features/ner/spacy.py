@@ -28,6 +28,9 @@ SHIPPED = Path(__file__).parents[2] / "models" / "entities"
 LONGEST = 50_000
 """Characters that spaCy gets as one text; a longer one is cut at white space (it would refuse 1,000,000)."""
 
+MOST_CHARACTERS = 200_000
+"""Characters that go through the network together: spaCy takes about 3 KB of memory for each."""
+
 MOST_STRINGS = 1_000_000
 """Strings after which a pipeline is opened anew: spaCy keeps every spelling it ever saw (100 bytes or more each)."""
 
@@ -116,8 +119,8 @@ class _Opened:
                 self._most_strings = len(self._nlp.vocab.strings) + MOST_STRINGS
             find = spans_of_tagger if _is_bio_tagger(self._nlp) else _spans_of_pipeline
             found: list[list[Span]] = []
-            for start in range(0, len(texts), batch_size):
-                found += find(self._nlp, texts[start : start + batch_size])
+            for batch in _batches(texts, batch_size):
+                found += find(self._nlp, batch)
             return found
 
 
@@ -223,6 +226,20 @@ def _embed_once(model: Any, vectors: Any) -> None:
         return ragged(mixed.dataXd[place], np.array([len(doc) for doc in docs], np.int32)), None
 
     layers[:2] = [Model("each_once", forward, layers=[hashes, layers[1]])]
+
+
+def _batches(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
+    """The texts in order, at most `batch_size` and, unless one alone has more, MOST_CHARACTERS together."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        characters += len(text)
+        if batch and (len(batch) == batch_size or characters > MOST_CHARACTERS):
+            yield batch
+            batch, characters = [], len(text)
+        batch.append(text)
+    if batch:
+        yield batch
 
 
 def _cut(text: str) -> Iterator[tuple[int, int]]:

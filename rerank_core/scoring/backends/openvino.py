@@ -12,7 +12,7 @@ every shape that it has not seen, so widths are rounded up to the next multiple 
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,8 @@ from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, extern
 from rerank_core.scoring.batched import BatchedScorer, one_logit
 from rerank_core.text import fingerprint, shorten
 
-os.environ.setdefault("OPENVINO_TELEMETRY_DISABLED", "1")
+# OpenVINO and NNCF report their use over the network, from a process that they fork, unless this package is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
 

@@ -133,7 +133,7 @@ class Node(contextlib.AbstractContextManager["Node"]):
                 self._launcher.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill9()
-        self._end_guard()
+        self._forget()
 
     def kill9(self) -> None:
         """Kill the server as a machine that loses power does."""
@@ -144,8 +144,7 @@ class Node(contextlib.AbstractContextManager["Node"]):
             until = time.monotonic() + 60
             while self._group_alive() and time.monotonic() < until:
                 time.sleep(0.02)
-            self._launcher = None
-        self._end_guard()
+        self._forget()
 
     def restart(self, passing: Mapping[str, object] | None = None) -> Self:
         """Stop, and start again on the same port and data."""
@@ -261,7 +260,9 @@ class Node(contextlib.AbstractContextManager["Node"]):
             start_new_session=True,
         )
 
-    def _end_guard(self) -> None:
+    def _forget(self) -> None:
+        """End the guard of a server that is gone; its process id may by now be another's, so it is never used again."""
+        self._launcher = None
         if self._guard and self._guard.stdin:
             self._guard.kill()
             self._guard.wait()

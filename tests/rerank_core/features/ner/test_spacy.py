@@ -148,6 +148,13 @@ def test_pieces_of_a_long_text_hold_all_of_it_and_no_cut_word(monkeypatch: pytes
     assert pieces == ["one two ", "three ", "abcdefghij", "klmnopq ", "four"]
 
 
+def test_long_texts_do_not_all_go_through_the_network_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_CHARACTERS", 10)
+    texts = ["a" * 4, "b" * 6, "c", "d" * 12, "e", "f", "g", "h"]
+    assert list(module._batches(texts, 3)) == [texts[:2], texts[2:3], texts[3:4], texts[4:7], texts[7:]]
+    assert list(module._batches([], 3)) == []
+
+
 def test_a_pickled_recogniser_is_small_and_finds_the_same(shipped: SpacyRecogniser) -> None:
     expected = shipped.recognise(PASSAGES)
     raw = pickle.dumps(shipped)
