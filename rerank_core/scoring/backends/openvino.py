@@ -6,15 +6,19 @@
   too; `nightrank autotune` or openvino_int8.py writes it. Its scales are fixed by calibration, so a row's
   company does not change its logit, as it would with dynamic quantisation.
 
-Batches are small and each runs on one thread, as in onnx.py. OpenVINO prepares its kernels anew for
-every shape that it has not seen, so widths are rounded up to the next multiple of 4.
+Batches are small and each runs on one thread, as in onnx.py. OpenVINO compiles its kernels anew for every shape that it
+has not seen, so widths are rounded up to the next multiple of 4.
+
+One width is avoided in int8. On processors with AMX, OpenVINO 2026.4 multiplies queries and keys wrongly where a batch is
+exactly as wide as an attention head (32 tokens for most small models): the last tokens of its rows get wrong attention, and
+logits are off by whole units. Such a batch is padded to the next width.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +86,15 @@ class OpenVinoScorer(BatchedScorer):
         self._pad_id = read.pad_id
         model = read_model(path)
         keep_first_token(model)
+        self._unsafe = head_sizes(model) if precision == "int8" else frozenset()
         self._types = input_types(model, path)
         self._model = _compile(model, path, hint=PRECISIONS[precision], streams=self._streams)
         self._own = threading.local()  # one request a thread
         weights = [path.with_suffix(".bin")] if precision == "int8" else external_files(path)
         # What is not in int8 runs in bf16 where the processor has it, and gives other digits there.
         hint = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        settings = (precision, hint, str(max_length), str(self._pad_id))
+        # "int8 2": logits that were computed before the unsafe width was avoided are not reused.
+        settings = ("int8 2" if precision == "int8" else precision, hint, str(max_length), str(self._pad_id))
         files = [path, *weights, folder / "tokenizer.json"]
         super().__init__(
             read.encoder,
@@ -100,7 +106,7 @@ class OpenVinoScorer(BatchedScorer):
         self._probe(path, read.encoder)
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
-        width = -(-max(len(row.ids) for row in rows) // ROUND) * ROUND
+        width = safe_width(max(len(row.ids) for row in rows), self._unsafe)
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, width=width)
         if not hasattr(self._own, "request"):
             self._own.request = self._model.create_infer_request()
@@ -122,6 +128,23 @@ class OpenVinoScorer(BatchedScorer):
             ) from error
         if first.shape != (2,):
             raise ModelError(f"{path} answers 2 inputs with {first.size} logits; export it with a batch axis")
+
+
+def head_sizes(model: openvino.Model) -> frozenset[int]:
+    """Columns of the model's attention heads: 32 where 384 are split among 12 heads."""
+    products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
+    # A product with weights has two axes on its right side, attention four on both.
+    values = [node.input_value(1).get_partial_shape() for node in products]
+    sizes = [shape[axis] for shape in values if len(shape) == 4 for axis in (2, 3)]
+    return frozenset(size.get_length() for size in sizes if size.is_static)
+
+
+def safe_width(longest: int, unsafe: Collection[int]) -> int:
+    """Tokens that rows are padded to: a multiple of ROUND that is not in `unsafe`."""
+    width = -(-longest // ROUND) * ROUND
+    while width in unsafe:
+        width += ROUND
+    return width
 
 
 def quantised_file(folder: Path) -> Path:
