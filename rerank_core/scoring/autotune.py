@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rerank_core.config.backends import BACKENDS, Backend
 from rerank_core.errors import MissingEngine, ModelError, ScoringFailed
 from rerank_core.inference.batching import Pair
 from rerank_core.inference.machine import machine_name
@@ -90,21 +91,35 @@ class Tuning(NamedTuple):
 
 def choices(folder: Path, *, gpu: bool = False) -> list[Choice]:
     """The ways to run a folder's model with what is installed here, full precision first."""
-    found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
-    exact = [path for path in found if not model_holds(path, DYNAMIC_QUANTISATION)]
-    small = [str(path.relative_to(folder)) for path in found if path not in exact]
-    names = [*(str(path.relative_to(folder)) for path in exact), *small]
-    made = [Choice("onnx", onnx_file=name) for name in names] if _installed("onnxruntime") else []
-    if exact and _installed("openvino"):
-        source = str(exact[0].relative_to(folder))
-        made += [Choice("openvino", precision, onnx_file=source) for precision in ("fp32", "bf16")]
-        made.append(Choice("openvino", "int8"))  # quantised from the same file, and kept beside it
-    if any(folder.glob("*.safetensors")) and _installed("torch") and _installed("transformers"):
-        made += [Choice("torch", precision) for precision in ("fp32", "bf16")]
-        made += [Choice("torch", precision, device="cuda") for precision in ("bf16", "fp16") if gpu]
-    if gpu and exact:
-        made += [Choice("onnx", onnx_file=str(path.relative_to(folder)), device="cuda") for path in exact]
-    return sorted(made, key=lambda one: one.precision not in ("", "fp32") or one.onnx_file in small)
+    files = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    quantised = [str(path.relative_to(folder)) for path in files if model_holds(path, DYNAMIC_QUANTISATION)]
+    exact = [name for path in files if (name := str(path.relative_to(folder))) not in quantised]
+    made = [
+        Choice(name, precision, onnx_file, device)
+        for name, backend in BACKENDS.items()
+        if all(map(_installed, backend.engines))
+        for precision, device in backend.autotune
+        if gpu or device == "cpu"
+        for onnx_file in _files(backend, folder, exact, quantised, precision=precision, device=device)
+    ]
+    return sorted(
+        made, key=lambda choice: choice.precision not in ("", "fp32") or choice.onnx_file in quantised
+    )
+
+
+def _files(
+    backend: Backend, folder: Path, exact: list[str], quantised: list[str], *, precision: str, device: str
+) -> list[str]:
+    """Values of onnx_file with which a backend can run the folder's model; [""] if it needs none."""
+    if backend.weights == "safetensors":
+        return [""] if any(folder.glob("*.safetensors")) else []
+    if backend.weights != "onnx":
+        return [""]
+    if precision == "int8":  # quantised from the first file, and stored beside it
+        return [""] if exact else []
+    if precision:
+        return exact[:1]
+    return exact + quantised if device == "cpu" else exact
 
 
 def tune(

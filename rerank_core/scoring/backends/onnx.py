@@ -26,7 +26,7 @@ from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, read_folder
 from rerank_core.inference.machine import cores
-from rerank_core.inference.model_folder import file_digest, find_onnx
+from rerank_core.inference.model_folder import file_digest, find_onnx, local_folder
 from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
 from rerank_core.inference.onnx_session import (
     GPU_STREAMS,
@@ -52,7 +52,7 @@ class OnnxScorer(BatchedScorer):
     """A cross-encoder in ONNX Runtime. Safe to share between threads.
 
     Args:
-        folder: the model's folder.
+        folder: the model's folder, or its name on the Hugging Face Hub.
         onnx_file: ONNX file inside it; "" finds it.
         max_length: longest input in tokens, special tokens included.
         max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS. Not for a dynamically quantised model.
@@ -78,7 +78,7 @@ class OnnxScorer(BatchedScorer):
     ) -> None:
         if max_tokens < 0 or threads < 0:
             raise ValueError(f"max_tokens is {max_tokens}, threads {threads}; at least 0 is needed")
-        folder = Path(folder)
+        folder = local_folder(folder)
         path = find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
         self._pad_id = read.pad_id

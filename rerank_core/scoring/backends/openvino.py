@@ -9,9 +9,9 @@
 Batches are small and each runs on one thread, as in onnx.py. OpenVINO compiles its kernels anew for every shape that it
 has not seen, so widths are rounded up to the next multiple of 4.
 
-One width is avoided in int8. On processors with AMX, OpenVINO 2026.4 multiplies queries and keys wrongly where a batch is
-exactly as wide as an attention head (32 tokens for most small models): the last tokens of its rows get wrong attention, and
-logits are off by whole units. Such a batch is padded to the next width.
+One width is avoided in int8. On processors with AMX, OpenVINO 2026.4 multiplies queries and keys wrongly where a batch
+is exactly as wide as an attention head (32 tokens for most small models): the last tokens of its rows get wrong
+attention, and logits are off by whole units. Such a batch is padded to the next width.
 """
 
 from __future__ import annotations
@@ -24,24 +24,20 @@ from typing import Any
 
 import numpy as np
 
-from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
+from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, read_folder
 from rerank_core.inference.machine import cores
-from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx
+from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx, local_folder
 from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
 from rerank_core.scoring.batched import BatchedScorer, one_logit
 from rerank_core.text import fingerprint, shorten
 
-os.environ.setdefault("OPENVINO_TELEMETRY_DISABLED", "1")
-try:
-    import openvino
+os.environ.setdefault("OPENVINO_TELEMETRY_DISABLED", "1")  # before it is imported
 
-    from rerank_core.scoring.backends.openvino_cls import keep_first_token
-except ImportError as error:
-    raise MissingEngine(
-        f"the openvino backend needs openvino ({error}): pip install 'nightrank[openvino]'"
-    ) from error
+import openvino
+
+from rerank_core.scoring.backends.openvino_cls import keep_first_token
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": ""}
 MAX_TOKENS = 1024
@@ -52,7 +48,7 @@ class OpenVinoScorer(BatchedScorer):
     """A cross-encoder in OpenVINO. Safe to share between threads.
 
     Args:
-        folder: the model's folder.
+        folder: the model's folder, or its name on the Hugging Face Hub.
         precision: a key of PRECISIONS.
         onnx_file: ONNX file inside the folder, for fp32 and bf16; "" finds it.
         max_length: longest input in tokens, special tokens included.
@@ -80,7 +76,7 @@ class OpenVinoScorer(BatchedScorer):
             raise ValueError(
                 f"scoring.precision {precision!r} is not one of openvino's: {', '.join(PRECISIONS)}"
             )
-        folder, self._streams = Path(folder), threads or cores()
+        folder, self._streams = local_folder(folder), threads or cores()
         path = quantised_file(folder) if precision == "int8" else find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
         self._pad_id = read.pad_id

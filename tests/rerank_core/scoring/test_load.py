@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rerank_core.scoring.load import BACKENDS, DEFAULT_MODEL, load_scorer
+from rerank_core.config.backends import BACKENDS, Backend
+from rerank_core.scoring.load import DEFAULT_MODEL, load_scorer
 
 
 def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
@@ -17,8 +18,8 @@ def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
 
 
 def test_no_model_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKENDS, "onnx", lambda model, options: (model, options))
-    assert load_scorer()[0] == load_scorer("")[0] == str(DEFAULT_MODEL)  # type: ignore[index]
+    monkeypatch.setitem(BACKENDS, "onnx", Backend(lambda model: model))
+    assert load_scorer() == load_scorer("") == str(DEFAULT_MODEL)
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:

@@ -107,7 +107,9 @@ def test_int8_scores_a_row_alike_at_every_width(make_transformer: MakeModel, kin
     scorer = OpenVinoScorer(folder, precision="int8", max_length=60)
     alone = np.concatenate([scorer.score([pair]) for pair in pairs])
     beside_a_longer_row = np.concatenate([scorer.score([pair, ("who", "sand " * 50)])[:1] for pair in pairs])
-    np.testing.assert_allclose(alone, beside_a_longer_row, atol=0.02)  # a step of int8, where a sum is on its edge
+    np.testing.assert_allclose(
+        alone, beside_a_longer_row, atol=0.02
+    )  # a step of int8, where a sum is on its edge
 
 
 @pytest.mark.parametrize("kind", KINDS)
