@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rerank_core.config.backends import BACKENDS, Backend
-from rerank_core.scoring.load import DEFAULT_MODEL, load_scorer
+from rerank_core.scoring.load import DEFAULT_MODEL, Options, load_scorer
 
 
 def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
@@ -25,6 +27,17 @@ def test_no_model_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_backend_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown scoring.backend 'onyx'; known: .*onnx"):
         load_scorer(backend="onyx")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_has_the_options_that_its_line_lists(name: str) -> None:
+    backend = BACKENDS[name]
+    assert isinstance(backend.factory, str)
+    try:
+        parameters = inspect.signature(pkgutil.resolve_name(backend.factory)).parameters
+    except ImportError as error:
+        pytest.skip(f"needs pip install 'nightrank[{backend.extra}]' ({error})")
+    assert set(backend.options) == set(parameters) & set(Options._fields)
 
 
 def run(code: str) -> str:
