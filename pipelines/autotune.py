@@ -1,8 +1,7 @@
-"""`nightrank autotune`: which engine runs a model fastest here, measured on pairs of the night that it is for.
+"""`nightrank autotune`: which engine runs a model fastest on this machine, measured on pairs of the night.
 
-The pairs are a few queries of the log with their candidates, rendered as the night renders them, without tags. What was
-measured is kept for this machine, and `scoring.backend = "auto"` takes it from there, or measures where there is
-nothing: on another machine, for another model, another max_length.
+The pairs are a few queries of the log with their candidates, rendered as the night renders them, without tags. The
+result is stored for this machine, model and max_length, and `scoring.backend = "auto"` reads it from there.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,18 +19,18 @@ from pipelines.beam_options import beam_options
 from pipelines.querylog.read_log import ReadQueryLog
 from pipelines.sources import Source
 from rerank_core import stages
+from rerank_core.config.backends import BACKENDS
 from rerank_core.config.night import Config, Scoring, window
 from rerank_core.errors import ConfigError, ModelError, SourceError
 from rerank_core.inference.batching import Pair
 from rerank_core.inference.machine import gpu_name, machine_name
 from rerank_core.inference.model_folder import OPENVINO_INT8, local_folder
 from rerank_core.scoring import autotune
-from rerank_core.scoring.autotune import Choice, Tuning
 from rerank_core.scoring.load import DEFAULT_MODEL, Options, load_scorer
 from rerank_core.scoring.protocol import Scorer
+from rerank_core.scoring.tuning import Choice, Tuning, default_path, model_key, read_tuning, write_tuning
+from rerank_core.scoring.tuning import as_json as tuning_json
 from schemas.records import Query
-
-logger = logging.getLogger(__name__)
 
 QUERIES = 8
 PAIRS_A_QUERY = 40
@@ -40,19 +38,13 @@ PAIRS_A_QUERY = 40
 Groups = list[list[Pair]]
 
 
-def resolve(
-    config: Config,
-    source: Source,
-    *,
-    run_date: datetime.date,
-    local: bool,
-    on_measured: Callable[[str], None] = lambda label: None,
-) -> Config:
+def resolve(config: Config, *, local: bool) -> Config:
     """The configuration with its backend named, where it says "auto".
 
     Raises:
-        ConfigError: the workers are on other machines than this one, or an option is set that "auto" chooses, or that
-            only some engines have.
+        ConfigError: nothing is stored for this machine, model and max_length; the workers are on other machines than
+            this one; or an option is set that "auto" chooses, or that only some engines have.
+        ModelError: every engine that was measured failed, or the file of results is damaged.
     """
     if config.scoring.backend != "auto":
         return config
@@ -65,22 +57,24 @@ def resolve(
             )
     if not local:
         raise ConfigError(
-            "scoring.backend = 'auto' measures this machine, but the runner's workers are elsewhere: run nightrank "
-            "autotune on a machine of their kind, and set scoring.backend and scoring.precision to what it says"
+            "scoring.backend = 'auto' is what was measured on this machine, but the runner's workers are elsewhere: "
+            "run nightrank autotune on a machine of their kind, and set scoring.backend and scoring.precision to its "
+            "result"
         )
     folder, path = model_folder(config.scoring), tuning_file(config.scoring)
-    known = autotune.find(
+    tuning = read_tuning(
         path,
         machine=machine_name(),
-        model=autotune.model_key(folder),
+        model=model_key(folder),
         max_length=config.scoring.max_length,
     )
-    if known is None:
-        logger.info("no engine was measured for this model on this machine yet: a minute or two for that")
-        groups = sample(config, source, run_date=run_date)
-        known = measure(config.scoring, groups, on_measured=on_measured)
-        autotune.keep(path, known)
-    return dataclasses.replace(config, scoring=chosen(config.scoring, known.best))
+    if tuning is None:
+        raise ConfigError(
+            f"scoring.backend = 'auto', but {path} has no measurement of {folder} on this machine at "
+            f"scoring.max_length = {config.scoring.max_length}; measure it once, with this night's TOML: "
+            "nightrank autotune --config FILE"
+        )
+    return dataclasses.replace(config, scoring=dataclasses.replace(config.scoring, **tuning.best._asdict()))
 
 
 def measure(
@@ -88,10 +82,10 @@ def measure(
 ) -> Tuning:
     """Measure every engine that can run the model here.
 
-    Where the model's folder has no static int8 yet, and can be written to, it is made of these pairs first.
+    OpenVINO's static int8 model is first written to the model's folder, calibrated on these pairs, if it has none.
 
     Raises:
-        ModelError: the model cannot be used at all.
+        ModelError: no folder, nothing installed that reads its files, or no engine that runs them.
     """
     folder = model_folder(scoring)
     options = autotune.choices(folder, gpu=bool(gpu_name()))
@@ -100,14 +94,14 @@ def measure(
             f"no model folder at {folder}; set scoring.model to a model's folder, or its name on a hub"
         )
     if not options:
-        raise ModelError(
-            f"nothing that is installed runs the model in {folder}: an ONNX file needs pip install 'nightrank[cpu]' or "
-            "'nightrank[openvino]', *.safetensors need 'nightrank[torch]'"
+        extras = ", ".join(
+            f"'nightrank[{b.extra}]' for *.{b.weights}" for b in BACKENDS.values() if b.weights
         )
+        raise ModelError(f"no engine is installed that runs the model in {folder}: pip install {extras}")
 
     def load(choice: Choice) -> Scorer:
         if choice.backend == "openvino" and choice.precision == "int8":
-            quantise(folder, groups, max_length=scoring.max_length)
+            ensure_int8(folder, groups, max_length=scoring.max_length)
         return load_scorer(folder, max_length=scoring.max_length, threads=scoring.threads, **choice._asdict())
 
     tuning = autotune.tune(
@@ -118,12 +112,12 @@ def measure(
         max_length=scoring.max_length,
         on_measured=on_measured,
     )
-    _ = tuning.best  # or there is nothing to keep
+    _ = tuning.best  # raises if no engine is left
     return tuning
 
 
-def quantise(folder: Path, groups: Groups, *, max_length: int) -> None:
-    """Write the folder's static int8 where there is none, from the ONNX file that OpenVINO reads in fp32.
+def ensure_int8(folder: Path, groups: Groups, *, max_length: int) -> None:
+    """Write the folder's static int8 model if it has none, from the ONNX file that OpenVINO runs in fp32.
 
     Raises:
         ModelError: the folder cannot be written to.
@@ -131,21 +125,16 @@ def quantise(folder: Path, groups: Groups, *, max_length: int) -> None:
     """
     if (folder / OPENVINO_INT8).is_file():
         return
-    from rerank_core.scoring.backends.openvino_int8 import quantise as write
+    from rerank_core.scoring.backends.openvino_int8 import quantise
 
     pairs = [pair for group in groups for pair in group]
     source = next(choice.onnx_file for choice in autotune.choices(folder) if choice.backend == "openvino")
     try:
-        write(folder, pairs, onnx_file=source, max_length=max_length)
+        quantise(folder, pairs, onnx_file=source, max_length=max_length)
     except OSError as error:
         raise ModelError(
-            f"cannot write {folder / OPENVINO_INT8} ({error}): copy the model to a folder of yours"
+            f"cannot write {folder / OPENVINO_INT8} ({error}): copy the model to a folder that you can write to"
         ) from error
-
-
-def chosen(scoring: Scoring, best: Choice) -> Scoring:
-    """The configuration of the best choice."""
-    return dataclasses.replace(scoring, **best._asdict())
 
 
 def model_folder(scoring: Scoring) -> Path:
@@ -153,17 +142,17 @@ def model_folder(scoring: Scoring) -> Path:
 
 
 def tuning_file(scoring: Scoring) -> Path:
-    return Path(scoring.tuning) if scoring.tuning else autotune.default_path()
+    return Path(scoring.tuning) if scoring.tuning else default_path()
 
 
-def keep(scoring: Scoring, found: Tuning) -> None:
-    """Write what was measured where `resolve` looks for it."""
-    autotune.keep(tuning_file(scoring), found)
+def store(scoring: Scoring, tuning: Tuning) -> None:
+    """Write the result to where `resolve` looks for it."""
+    write_tuning(tuning_file(scoring), tuning)
 
 
-def plain(found: Tuning) -> dict[str, object]:
-    """What was measured as plain data, with what was chosen."""
-    return {**autotune.plain(found), "chosen": found.best._asdict()}
+def as_json(tuning: Tuning) -> dict[str, object]:
+    """The result as plain data, with the choice."""
+    return {**tuning_json(tuning), "chosen": tuning.best._asdict()}
 
 
 def sample(config: Config, source: Source, *, run_date: datetime.date) -> Groups:
@@ -175,12 +164,12 @@ def sample(config: Config, source: Source, *, run_date: datetime.date) -> Groups
     queries = _queries(config, source, run_date=run_date)
     top_k = min(config.candidates.top_k, PAIRS_A_QUERY)
     groups = []
-    for query, found in zip(queries, source.candidates(queries, top_k=top_k), strict=True):
-        group, _ = stages.make_group(query, found, config=config.candidates)
+    for query, documents in zip(queries, source.candidates(queries, top_k=top_k), strict=True):
+        group, _ = stages.make_group(query, documents, config=config.candidates)
         pairs = [
-            (one.query, one.passage)
+            (side.query, side.passage)
             for candidate in group.candidates
-            for one in stages.rendered(group, candidate, tagged=False)
+            for side in stages.rendered(group, candidate, tagged=False)
         ]
         if pairs:
             groups.append(pairs[:PAIRS_A_QUERY])
@@ -201,10 +190,10 @@ def _queries(config: Config, source: Source, *, run_date: datetime.date) -> list
             _ = (
                 log.queries
                 | "Lowest" >> beam.combiners.Top.Smallest(QUERIES, key=_id)
-                | "Keep" >> beam.Map(_write, str(path))
+                | "Write" >> beam.Map(_write, str(path))
             )
-        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [Query(**{**row, "clicks": (), "click_positions": ()}) for row in held]
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return [Query(**{**row, "clicks": (), "click_positions": ()}) for row in rows]
 
 
 def _id(query: Query) -> str:

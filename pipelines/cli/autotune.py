@@ -20,28 +20,21 @@ from rerank_core.config.night import Config, load_config
 from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rerank_core.scoring.autotune import Tuning
+    from rerank_core.scoring.tuning import Tuning
 
 
 @contextmanager
-def trying(*, show: bool) -> Iterator[Callable[[str], None]]:
-    """Give a callback that is told what is measured now."""
-    with console.err.status("Measuring ...") if show and console.err.is_terminal else _silent() as status:
-
-        def tell(label: str) -> None:
-            if status is not None:
-                status.update(f"Opening {escape(label)} ...")
-
-        yield tell
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    yield None
+def measuring(*, show: bool) -> Iterator[Callable[[str], None]]:
+    """Give a callback that shows which engine is being measured, on a terminal."""
+    if not (show and console.err.is_terminal):
+        yield lambda label: None
+        return
+    with console.err.status("Measuring ...") as status:
+        yield lambda label: status.update(f"Opening {escape(label)} ...")
 
 
 def print_tuning(tuning: Tuning) -> None:
-    """The engines, fastest first, with what speaks against some, and what to do with the result."""
+    """The engines, fastest first, why some are dropped, and what to do with the result."""
     best = tuning.best
     table = Table("engine", box=None, pad_edge=False, header_style="bold")
     for name in ("pairs/s", "agrees", "Spearman"):
@@ -57,8 +50,8 @@ def print_tuning(tuning: Tuning) -> None:
     console.out.print(f"{size} on {escape(tuning.machine)}", soft_wrap=True)
     console.out.print(table)
     console.out.print(
-        f"agrees: nDCG@10 of an engine's order by that of {escape(tuning.reference)}. Kept for this machine: "
-        'scoring.backend = "auto" takes it.',
+        f"agrees: nDCG@10 of an engine's order by that of {escape(tuning.reference)}. Stored for this machine: "
+        'scoring.backend = "auto" reads it.',
         soft_wrap=True,
     )
     chosen = best._asdict()
@@ -84,22 +77,22 @@ def autotune(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure which engine runs a model fastest here without ranking otherwise; backend = "auto" takes it."""
+    """Measure which engine runs a model fastest on this machine with the right ranking; backend = "auto" reads it."""
     from pipelines import autotune
     from pipelines.sources.open import open_source
 
-    held = load_config(config) if config else Config()
-    scoring = dataclasses.replace(held.scoring, model=model) if model else held.scoring
+    night = load_config(config) if config else Config()
+    scoring = dataclasses.replace(night.scoring, model=model) if model else night.scoring
     if pairs:
         groups = autotune.read_pairs(pairs)
     elif config:
-        groups = autotune.sample(held, open_source(held), run_date=day_or_yesterday(run_date))
+        groups = autotune.sample(night, open_source(night), run_date=day_or_yesterday(run_date))
     else:
         raise ConfigError("nothing to measure by: give --config FILE of the night, or --pairs FILE")
-    with trying(show=not (quiet or as_json)) as tell:
-        found = autotune.measure(scoring, groups, on_measured=tell)
-    autotune.keep(scoring, found)
+    with measuring(show=not (quiet or as_json)) as on_measured:
+        tuning = autotune.measure(scoring, groups, on_measured=on_measured)
+    autotune.store(scoring, tuning)
     if as_json:
-        typer.echo(json.dumps(autotune.plain(found)))
+        typer.echo(json.dumps(autotune.as_json(tuning)))
     elif not quiet:
-        print_tuning(found)
+        print_tuning(tuning)

@@ -25,6 +25,7 @@ from pipelines.cli.options import (
     grade,
     index_folder,
 )
+from rerank_core.config.backends import cross_encoders
 from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from rerank_core.evaluation.significance import Verdict
 
 SYSTEM_HELP = (
-    "bm25, default (the model that ships), a cross-encoder's folder or hub name, openvino:, onnx:, torch: or "
-    "causal_lm:NAME, bi:NAME (a bi-encoder), run:FILE (TREC). alone:MODEL leaves its fusion weights out. LABEL=... "
-    "names it. Repeatable."
+    "bm25, default (the model that ships), a cross-encoder's folder or hub name, "
+    f"BACKEND:NAME ({', '.join(cross_encoders())}), bi:NAME (a bi-encoder), run:FILE (TREC). alone:MODEL leaves its "
+    "fusion weights out. LABEL=... names it. Repeatable."
 )
 TAGS_HELP = (
     "Tags in the input: auto (as the model says; one that reads them is measured with all), true, none, shuffled, "

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from rerank_core.config.backends import cross_encoders
 from rerank_core.errors import ConfigError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -20,7 +21,7 @@ Json = Annotated[
 
 Model = Annotated[str, typer.Argument(help="A cross-encoder's folder, or default: the one that ships.")]
 Sets = Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders in BEIR's layout.")]
-Backend = Annotated[str, typer.Option("--backend", help="onnx, openvino, torch or causal_lm.")]
+Backend = Annotated[str, typer.Option("--backend", help=f"One of {', '.join(cross_encoders())}.")]
 Split = Annotated[str, typer.Option("--split", help="Which queries and judgements.")]
 TopK = Annotated[int, typer.Option("--top-k", min=1, help="Candidates: BM25's best so many.")]
 Own = Annotated[bool, typer.Option("--own", help="Candidates: a question's own list, where it has one.")]

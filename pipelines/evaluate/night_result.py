@@ -9,6 +9,7 @@ from pipelines.evaluate.published import COLUMNS, read_judgements, read_rows
 from pipelines.evaluate.systems import Opened
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
+from rerank_core.config.backends import gives_cosines
 from rerank_core.config.night import Evaluation
 from rerank_core.errors import JudgementError
 from rerank_core.evaluation.comparison import Order, SetResult, measured, run_orders
@@ -64,7 +65,7 @@ def evaluate_night(night: Night, runs: Sequence[Opened] = ()) -> SetResult:
         lists[one.system.name] = run_orders(
             orders, qrels, told=f"{one.system.path} and run {manifest.run_id}"
         )
-    logits = manifest.config["scoring"]["backend"] != "bi_encoder"
+    logits = not gives_cosines(manifest.config["scoring"]["backend"])
     systems = {
         name: measured(
             order, qrels=qrels, min_relevance=night.min_relevance, logits=logits and name == "reranked"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rerank_core.config.backends import BACKENDS, gives_cosines
 from rerank_core.config.night import Tagging
 from rerank_core.errors import ConfigError, FusionError, MissingEngine, ModelError
 from rerank_core.evaluation.qrels import read_run
@@ -21,7 +22,6 @@ from rerank_core.scoring.score_cache import KeptScorer
 ALONE = "alone"
 """Before a model's name: its own order, without the fusion weights that lie beside it."""
 
-BACKENDS = {name: name for name in ("onnx", "openvino", "torch", "causal_lm")} | {"bi": "bi_encoder"}
 Kind = Literal["bm25", "model", "run"]
 _LABELLED = re.compile(r"([^=/:\\]+)=(.+)", re.DOTALL)
 
@@ -51,12 +51,17 @@ class Opened(NamedTuple):
     @property
     def gives_logits(self) -> bool:
         """Whether a score of 0 means an even chance: a cosine, BM25's score and whatever a run holds do not."""
-        return self.system.kind == "model" and self.system.backend != "bi_encoder"
+        return self.system.kind == "model" and not gives_cosines(self.system.backend)
 
     @property
     def reads_tags(self) -> bool:
         """Whether the model itself does; its fusion may where it does not."""
         return self.scorer is not None and reads_tags(self.scorer, Tagging())
+
+
+def prefixes() -> dict[str, str]:
+    """The backend of each KIND in "KIND:NAME"."""
+    return {backend.prefix or name: name for name, backend in BACKENDS.items()}
 
 
 def parse(specs: Sequence[str]) -> list[System]:
@@ -84,8 +89,9 @@ def _parse(spec: str) -> System:
         return System(label or rest, "bm25")
     if rest == "default":
         return System(label or rest, "model", "", "onnx")
+    backends = prefixes()
     kind, colon, path = rest.partition(":")
-    if not colon or kind not in (*BACKENDS, "run"):
+    if not colon or kind not in (*backends, "run"):
         kind, path = "", rest
     if not path:
         raise ConfigError(
@@ -95,7 +101,7 @@ def _parse(spec: str) -> System:
     if kind == "run":
         return System(name, "run", path)
     if kind:
-        return System(name, "model", "" if path == "default" else path, BACKENDS[kind])
+        return System(name, "model", "" if path == "default" else path, backends[kind])
     return System(name, "model", path, _engine_for(Path(path)))
 
 
@@ -159,7 +165,7 @@ def open_bi_encoder(path: str, *, max_length: int, work: Path | None = None) -> 
     if not path:
         return None
     try:
-        scorer = load_scorer(path, backend=BACKENDS["bi"], max_length=max_length)
+        scorer = load_scorer(path, backend="bi_encoder", max_length=max_length)
     except MissingEngine as error:
         raise MissingEngine(f"{path}: {_where(path)}{error}") from error
     return KeptScorer(scorer, work) if work else scorer
@@ -175,7 +181,7 @@ def _where(path: str) -> str:
 
 
 def _weights(system: System) -> Fusion | None:
-    if system.alone or system.backend == "bi_encoder":
+    if system.alone or gives_cosines(system.backend):
         return None
     path = local_folder(system.path or DEFAULT_MODEL, [fusion.FILE]) / fusion.FILE
     try:

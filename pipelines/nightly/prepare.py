@@ -89,7 +89,7 @@ def prepare(
     described = source.describe()
     given = load is not None
     if not given:
-        config = autotune.resolve(config, source, run_date=run_date, local=is_local_run(options))
+        config = autotune.resolve(config, local=is_local_run(options))
     scores, calibrated = (UNCALIBRATED, None) if given else read_calibration(config)
     load = load or scorer_loader(config, options)
     scorer = load_checked(load)  # once here: a bad model stops the night before it starts

@@ -21,6 +21,7 @@ from pipelines.storage import runs as stored_runs
 from pipelines.train import data as train_data
 from pipelines.train.dense_candidates import DenseCandidates
 from pipelines.train.pools import read_pools
+from rerank_core.config.backends import gives_cosines
 from rerank_core.config.night import Tagging
 from rerank_core.config.training import Curriculum, Stage
 from rerank_core.errors import TrainingError
@@ -208,7 +209,7 @@ class _Miner:
         scorer = load_scorer(
             judge.teacher, backend=judge.backend, max_length=judge.max_length, device=judge.device
         )
-        return Rater(scorer, reads_tags(scorer, Tagging()), cosine=judge.backend == "bi_encoder")
+        return Rater(scorer, reads_tags(scorer, Tagging()), cosine=gives_cosines(judge.backend))
 
 
 def _runs(told: dict[str, Any]) -> list[train_data.Run]:

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from rerank_core.config.backends import BACKENDS, check_backend, first_stages
 from rerank_core.config.toml import (
     STRICT,
     NonNegative,
@@ -29,6 +30,9 @@ from rerank_core.config.toml import (
     validate,
 )
 from rerank_core.errors import ConfigError as ConfigError
+
+ScoringBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, ["auto", *BACKENDS]))]
+FirstStageBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, first_stages()))]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -140,7 +144,7 @@ class Scoring:
     """The model and how it is run."""
 
     model: str = ""  # "" is the model that ships with Nightrank
-    backend: Literal["auto", "onnx", "openvino", "torch", "causal_lm", "bi_encoder"] = "onnx"
+    backend: ScoringBackend = "onnx"
     onnx_file: str = ""  # "" is onnx/model.onnx, or the only ONNX file there
     precision: Literal["", "fp32", "bf16", "fp16", "int8"] = ""  # "" is the backend's own
     device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
@@ -166,7 +170,7 @@ class Cascade:
 
     enabled: bool = False
     model: str = ""  # "" is BM25's score alone
-    backend: Literal["onnx", "openvino", "torch", "bi_encoder"] = "bi_encoder"
+    backend: FirstStageBackend = "bi_encoder"
     device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     max_length: Annotated[int, Field(ge=8)] = 256
     max_loss: Annotated[float, Field(gt=0, lt=1)] = 0.005

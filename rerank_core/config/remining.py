@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from rerank_core.config.backends import BACKENDS, check_backend
 from rerank_core.config.night import Mining
 from rerank_core.config.toml import STRICT, Positive, absolute, model_path
 
+TeacherBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, BACKENDS))]
 Index = Literal["auto", "numpy", "faiss"]
 
 
@@ -38,7 +40,7 @@ class FalseNegatives:
     judge: Literal["model", "teacher", "off"] = "model"
     margin: Annotated[float, Field(ge=-2, le=2)] = 0.0
     teacher: str = ""
-    backend: Literal["onnx", "openvino", "torch", "causal_lm", "bi_encoder"] = "onnx"
+    backend: TeacherBackend = "onnx"
     max_length: Annotated[int, Field(ge=8)] = 256
     device: Literal["cpu", "cuda"] = "cpu"
 

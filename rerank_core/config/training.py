@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rerank_core.config.backends import gives_cosines
 from rerank_core.config.remining import Remining, resolve
 from rerank_core.config.toml import (
     STRICT,
@@ -115,7 +116,7 @@ def check_rounds(stages: Sequence[Stage], remining: Remining) -> None:
                 f"stage {stage.name!r} reads {stage.source}, which does not say what a query's positives are called; "
                 "set source = 'hard_negatives', or rounds = 1"
             )
-        if stage.loss in TEACHER_LOSSES and (judge.judge != "teacher" or judge.backend == "bi_encoder"):
+        if stage.loss in TEACHER_LOSSES and (judge.judge != "teacher" or gives_cosines(judge.backend)):
             raise ValueError(
                 f"stage {stage.name!r} learns logits (loss = {stage.loss!r}), and in a second round these would be "
                 "the model's own; name a cross-encoder as remining.false_negatives.teacher, or set rounds = 1"

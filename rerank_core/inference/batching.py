@@ -42,13 +42,6 @@ def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return batches
 
 
-def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
-    """Share of the tokens that a model is fed which are padding: 0 for none, and for no batches at all."""
-    fed = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
-    held = sum(lengths[i] for batch in batches for i in batch)
-    return 1 - held / fed if fed else 0.0
-
-
 class Tokens(Protocol):
     """A model's input, as `rerank_core.inference.encoding.Row` and a recogniser's row."""
 

@@ -1,14 +1,16 @@
-"""From a model to a scorer. A backend is one module here, one line in BACKENDS and one test.
+"""From a model to a scorer. A backend is one module, one line in `rerank_core.config.backends.BACKENDS` and one test.
 
-Importing this package imports no backend: a machine that only tags or ranks installs no inference engine, and one that
+Importing this module imports no backend: a machine that only tags or ranks needs no inference engine, and one that
 scores with ONNX Runtime no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rerank_core.config.backends import BACKENDS
 
 if TYPE_CHECKING:
     from rerank_core.scoring.protocol import Scorer
@@ -18,7 +20,7 @@ DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "default"
 
 
 class Options(NamedTuple):
-    """How a model is run; each field means what examples/nightly.toml says of it. A field at its default is unset."""
+    """How a model is run, as the keys of [scoring] in examples/nightly.toml. A field at its default is unset."""
 
     onnx_file: str = ""
     precision: str = ""
@@ -32,74 +34,6 @@ class Options(NamedTuple):
     trust_remote_code: bool = False
 
 
-def _onnx(model: str, options: Options) -> Scorer:
-    from rerank_core.scoring.backends.onnx import OnnxScorer
-
-    taken = _taken(
-        "onnx", options, "onnx_file", "device", "max_length", "max_tokens", "threads", "allow_fallback"
-    )
-    return OnnxScorer(_folder(model), **taken)
-
-
-def _openvino(model: str, options: Options) -> Scorer:
-    from rerank_core.scoring.backends.openvino import OpenVinoScorer
-
-    taken = _taken("openvino", options, "onnx_file", "precision", "max_length", "max_tokens", "threads")
-    return OpenVinoScorer(_folder(model), **taken)
-
-
-def _torch(model: str, options: Options) -> Scorer:
-    from rerank_core.scoring.backends.torch import TorchScorer
-
-    taken = _taken(
-        "torch", options, "precision", "device", "max_length", "max_tokens", "threads", "compile",
-        "allow_fallback", "trust_remote_code",
-    )  # fmt: skip
-    return TorchScorer(model, **taken)
-
-
-def _causal_lm(model: str, options: Options) -> Scorer:
-    from rerank_core.scoring.backends.causal_lm import CausalLMScorer
-
-    taken = _taken(
-        "causal_lm", options, "precision", "device", "max_length", "max_tokens", "instruction", "allow_fallback",
-        "trust_remote_code",
-    )  # fmt: skip
-    return CausalLMScorer(model, **taken)
-
-
-def _bi_encoder(model: str, options: Options) -> Scorer:
-    from rerank_core.scoring.backends.bi_encoder import BiEncoderScorer
-
-    taken = _taken(
-        "bi_encoder",
-        options,
-        "onnx_file",
-        "precision",
-        "device",
-        "max_length",
-        "max_tokens",
-        "allow_fallback",
-    )
-    return BiEncoderScorer(model, **taken)
-
-
-BACKENDS: dict[str, Callable[[str, Options], Scorer]] = {
-    "onnx": _onnx,
-    "openvino": _openvino,
-    "torch": _torch,
-    "causal_lm": _causal_lm,
-    "bi_encoder": _bi_encoder,
-}
-EXTRAS = {
-    "onnx": "cpu",
-    "openvino": "openvino",
-    "torch": "torch",
-    "causal_lm": "torch",
-    "bi_encoder": "torch",
-}
-
-
 def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **options: Any) -> Scorer:
     """Load a cross-encoder.
 
@@ -107,48 +41,43 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
         model: folder of a Hugging Face or sentence-transformers cross-encoder, or its name on the Hugging Face Hub;
             None or "" is the one that ships with Nightrank.
         backend: a key of `BACKENDS`.
-        options: fields of `Options`, as far as the backend knows them.
+        options: fields of `Options` that the backend has.
 
     Raises:
         ModelError: the model cannot be used; the message names the file and the remedy.
         ValueError: an unknown backend, or an option that the backend does not have.
         MissingEngine: the backend's engine is not installed; the message names the extra.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown scoring.backend {backend!r}; known: {', '.join(sorted(BACKENDS))}")
+    known = BACKENDS[backend]
+    taken = _taken(backend, Options(**options))
     try:
-        factory = BACKENDS[backend]
-    except KeyError:
-        known = ", ".join(sorted(BACKENDS))
-        raise ValueError(f"unknown scoring.backend {backend!r}; known: {known}") from None
-    try:
-        return factory(str(model or DEFAULT_MODEL), Options(**options))
+        factory = pkgutil.resolve_name(known.factory) if isinstance(known.factory, str) else known.factory
+        scorer: Scorer = factory(str(model or DEFAULT_MODEL), **taken)
     except ImportError as error:
         from rerank_core.errors import MissingEngine
 
         if isinstance(error, MissingEngine):
             raise
         raise MissingEngine(
-            f"the {backend} backend needs {error.name or error}: pip install 'nightrank[{EXTRAS[backend]}]'"
+            f"the {backend} backend needs {error.name or error}: pip install 'nightrank[{known.extra}]'"
         ) from error
+    return scorer
 
 
-def _folder(model: str) -> Path:
-    from rerank_core.inference.model_folder import local_folder
-
-    return local_folder(model)
-
-
-def _taken(backend: str, options: Options, *names: str) -> dict[str, Any]:
+def _taken(backend: str, options: Options) -> dict[str, Any]:
     """The options that a backend has.
 
     Raises:
-        ValueError: another one is set: what would be ignored is better refused.
+        ValueError: another one is set; it would have no effect.
     """
-    given = options._asdict()
+    given, names = options._asdict(), BACKENDS[backend].options
     for name, default in Options._field_defaults.items():
-        # How many processors an engine may use says nothing of its answers: one that has no use for it may ignore it.
+        # The number of threads changes no score, so a backend that has no use for it may ignore it.
         if name not in (*names, "threads") and given[name] != default:
             raise ValueError(
                 f"scoring.{name} = {given[name]!r} has no meaning for the {backend} backend; remove it"
             )
-    # An unset precision or instruction is the backend's own.
+    # An empty precision, file or instruction is the backend's own default.
     return {name: given[name] for name in names if given[name] != ""}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import rerank_core
+from rerank_core.config.backends import BACKENDS, Backend
 from rerank_core.errors import ScoringFailed
 from rerank_core.features.render import passage_text, render
 from rerank_core.features.tagger import tag
-from rerank_core.scoring.load import BACKENDS
 
 
 class Overlap:
@@ -77,11 +77,11 @@ def test_a_passage_that_cannot_be_scored_is_named() -> None:
 def test_a_folder_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Any] = []
 
-    def load(model: str, options: Any) -> Overlap:
+    def load(model: str) -> Overlap:
         loaded.append(Path(model))
         return Overlap()
 
-    monkeypatch.setitem(BACKENDS, "onnx", load)
+    monkeypatch.setitem(BACKENDS, "onnx", Backend(load))
     rerank_core._cached_scorer.cache_clear()
     try:
         for model in ("one", "one", "two", None, None):

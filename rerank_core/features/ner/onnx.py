@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,12 +24,11 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import load_tokenizer
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import file_digest, find_onnx, padding_id, read_json
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
-from rerank_core.inference.onnx_session import INTEGERS, open_session
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.inference.onnx_session import open_session, token_inputs
 from rerank_core.text import fingerprint, shorten
 
 if TYPE_CHECKING:
-    import onnxruntime
     from tokenizers import Tokenizer
 
 
@@ -100,9 +99,8 @@ class _Engine:
         self._session = open_session(model.path)
         self._pool = ThreadPoolExecutor(threads or cores())
         self._pad_id = model.pad_id
-        self._types = _input_types(self._session, model.path)
-        outputs = [output.name for output in self._session.get_outputs()]
-        self._output = "logits" if "logits" in outputs else outputs[0]
+        self._types = token_inputs(self._session, model.path, export="a token-classification model")
+        self._output = "logits" if "logits" in self._session.outputs else self._session.outputs[0]
         self._probe(model)
 
     def classify(self, batches: Sequence[list[Row]]) -> Iterable[list[np.ndarray]]:
@@ -113,7 +111,7 @@ class _Engine:
         """Logits of one batch, padded to its longest row."""
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)
         width = inputs["input_ids"].shape[1]
-        logits = np.asarray(self._session.run([self._output], inputs)[0], dtype=np.float32)
+        logits = self._session.run(self._output, inputs).astype(np.float32)
         if logits.ndim != 3 or logits.shape[:2] != (len(rows), width):
             raise ModelError(
                 f"inputs of shape [{len(rows)}, {width}] give an output of shape {list(logits.shape)}, not one "
@@ -175,16 +173,3 @@ def _describe(settings: _Settings) -> _Model:
     digests = [file_digest(file) for file in (path, *external_files(path), tokenizer_file)]
     parts = ("onnxruntime", TOKENS_VERSION, repr(tags), str(length), str(pad_id), *digests)
     return _Model(path, tokenizer, tags, pad_id, length, fingerprint(*parts)[:32])
-
-
-def _input_types(session: onnxruntime.InferenceSession, path: Path) -> dict[str, type[np.integer[Any]]]:
-    """NumPy type of each of the model's inputs."""
-    held = {node.name: node.type for node in session.get_inputs()}
-    missing = set(INPUTS[:2]) - set(held)
-    if missing or any(name not in INPUTS or kind not in INTEGERS for name, kind in held.items()):
-        listed = ", ".join(f"{name}: {kind}" for name, kind in held.items())
-        raise ModelError(
-            f"{path} has the inputs {listed}; needed are input_ids and attention_mask, and perhaps "
-            "token_type_ids, of int64. Export a token-classification model"
-        )
-    return {name: INTEGERS[kind] for name, kind in held.items()}

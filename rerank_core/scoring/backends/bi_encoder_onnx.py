@@ -7,22 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rerank_core.errors import ModelError, OutOfMemory
+from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import Row, load_tokenizer
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import check_max_length, file_digest, find_onnx, padding_id, read_json
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
-from rerank_core.inference.onnx_session import (
-    GPU_STREAMS,
-    INTEGERS,
-    MAX_TOKENS,
-    OUT_OF_MEMORY,
-    device_of,
-    open_session,
-)
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.inference.onnx_session import GPU_STREAMS, MAX_TOKENS, open_session, token_inputs
 from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
-from rerank_core.text import shorten
 
 # An output that is pooled already, then those that are not.
 OUTPUTS = ("sentence_embedding", "last_hidden_state", "token_embeddings")
@@ -49,15 +41,13 @@ class OnnxEmbedder:
         check_max_length(max_length, config, pad_id=self._pad_id, folder=folder)
         self.encoder = SingleEncoder(tokenizer, max_length=max_length, lower=self.settings.lower)
         self._session = open_session(path, device=device, allow_fallback=allow_fallback)
-        self.device = device_of(self._session)
-        self._types = {node.name: INTEGERS.get(node.type) for node in self._session.get_inputs()}
-        outputs = [output.name for output in self._session.get_outputs()]
-        self._output = next((name for name in OUTPUTS if name in outputs), "")
-        unknown = [name for name, kind in self._types.items() if name not in INPUTS or kind is None]
-        if not self._output or unknown or not set(INPUTS[:2]) <= set(self._types):
+        self.device = self._session.device
+        self._types = token_inputs(self._session, path, export="an embedding model")
+        self._output = next((name for name in OUTPUTS if name in self._session.outputs), "")
+        if not self._output:
             raise ModelError(
-                f"{path} is no text embedder: from {', '.join(self._types)} it makes {', '.join(outputs)}; export a "
-                f"model that takes input_ids and attention_mask and gives one of: {', '.join(OUTPUTS)}"
+                f"{path} is not an embedding model: its outputs are {', '.join(self._session.outputs)}; needed is one "
+                f"of {', '.join(OUTPUTS)}"
             )
         self.max_tokens = 1 if model_holds(path, DYNAMIC_QUANTISATION) else MAX_TOKENS[self.device]
         self.streams = cores() if self.device == "cpu" else GPU_STREAMS
@@ -65,14 +55,8 @@ class OnnxEmbedder:
         self.identity = ["onnxruntime", self.device, self._output, *map(file_digest, files)]
 
     def embed(self, rows: Sequence[Row]) -> np.ndarray:
-        wanted = {name: kind for name, kind in self._types.items() if kind is not None}
-        inputs = padded(rows, pad_id=self._pad_id, dtypes=dict(wanted))
-        try:
-            output = np.asarray(self._session.run([self._output], inputs)[0]).astype(np.float32)
-        except Exception as error:  # onnxruntime's own classes share no base but Exception
-            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
-                raise OutOfMemory(shorten(str(error))) from error
-            raise
+        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)
+        output = self._session.run(self._output, inputs).astype(np.float32)
         if output.ndim == 2:
             return output
         mask = inputs["attention_mask"].astype(np.float32)

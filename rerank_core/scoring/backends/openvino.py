@@ -6,39 +6,39 @@
   too; `nightrank autotune` or openvino_int8.py writes it. Its scales are fixed by calibration, so a row's
   company does not change its logit, as it would with dynamic quantisation.
 
-Batches are small and each runs on one thread, as in onnx.py. OpenVINO prepares its kernels anew for
-every shape that it has not seen, so widths are rounded up to the next multiple of 4.
+Batches are small and each runs on one thread, as in onnx.py. OpenVINO compiles its kernels anew for every shape that it
+has not seen, so widths are rounded up to the next multiple of 4.
+
+One width is avoided in int8. On processors with AMX, OpenVINO 2026.4 multiplies queries and keys wrongly where a batch
+is exactly as wide as an attention head (32 tokens for most small models): the last tokens of its rows get wrong
+attention, and logits are off by whole units. Such a batch is padded to the next width.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
+from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, read_folder
 from rerank_core.inference.machine import cores
-from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx
+from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx, local_folder
 from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
 from rerank_core.scoring.batched import BatchedScorer, one_logit
 from rerank_core.text import fingerprint, shorten
 
 # OpenVINO and NNCF report their use over the network, from a process that they fork, unless this package is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-try:
-    import openvino
 
-    from rerank_core.scoring.backends.openvino_cls import keep_first_token
-except ImportError as error:
-    raise MissingEngine(
-        f"the openvino backend needs openvino ({error}): pip install 'nightrank[openvino]'"
-    ) from error
+import openvino  # noqa: E402
+
+from rerank_core.scoring.backends.openvino_cls import keep_first_token  # noqa: E402
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": ""}
 MAX_TOKENS = 1024
@@ -49,7 +49,7 @@ class OpenVinoScorer(BatchedScorer):
     """A cross-encoder in OpenVINO. Safe to share between threads.
 
     Args:
-        folder: the model's folder.
+        folder: the model's folder, or its name on the Hugging Face Hub.
         precision: a key of PRECISIONS.
         onnx_file: ONNX file inside the folder, for fp32 and bf16; "" finds it.
         max_length: longest input in tokens, special tokens included.
@@ -77,19 +77,21 @@ class OpenVinoScorer(BatchedScorer):
             raise ValueError(
                 f"scoring.precision {precision!r} is not one of openvino's: {', '.join(PRECISIONS)}"
             )
-        folder, self._streams = Path(folder), threads or cores()
+        folder, self._streams = local_folder(folder), threads or cores()
         path = quantised_file(folder) if precision == "int8" else find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
         self._pad_id = read.pad_id
         model = read_model(path)
         keep_first_token(model)
+        self._unsafe = head_sizes(model) if precision == "int8" else frozenset()
         self._types = input_types(model, path)
         self._model = _compile(model, path, hint=PRECISIONS[precision], streams=self._streams)
         self._own = threading.local()  # one request a thread
         weights = [path.with_suffix(".bin")] if precision == "int8" else external_files(path)
         # What is not in int8 runs in bf16 where the processor has it, and gives other digits there.
         hint = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        settings = (precision, hint, str(max_length), str(self._pad_id))
+        # "int8 2": logits that were computed before the unsafe width was avoided are not reused.
+        settings = ("int8 2" if precision == "int8" else precision, hint, str(max_length), str(self._pad_id))
         files = [path, *weights, folder / "tokenizer.json"]
         super().__init__(
             read.encoder,
@@ -101,7 +103,7 @@ class OpenVinoScorer(BatchedScorer):
         self._probe(path, read.encoder)
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
-        width = -(-max(len(row.ids) for row in rows) // ROUND) * ROUND
+        width = safe_width(max(len(row.ids) for row in rows), self._unsafe)
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, width=width)
         if not hasattr(self._own, "request"):
             self._own.request = self._model.create_infer_request()
@@ -123,6 +125,23 @@ class OpenVinoScorer(BatchedScorer):
             ) from error
         if first.shape != (2,):
             raise ModelError(f"{path} answers 2 inputs with {first.size} logits; export it with a batch axis")
+
+
+def head_sizes(model: openvino.Model) -> frozenset[int]:
+    """Columns of the model's attention heads: 32 where 384 are split among 12 heads."""
+    products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
+    # A product with weights has two axes on its right side, attention four on both.
+    values = [node.input_value(1).get_partial_shape() for node in products]
+    sizes = [shape[axis] for shape in values if len(shape) == 4 for axis in (2, 3)]
+    return frozenset(size.get_length() for size in sizes if size.is_static)
+
+
+def safe_width(longest: int, unsafe: Collection[int]) -> int:
+    """Tokens that rows are padded to: a multiple of ROUND that is not in `unsafe`."""
+    width = -(-longest // ROUND) * ROUND
+    while width in unsafe:
+        width += ROUND
+    return width
 
 
 def quantised_file(folder: Path) -> Path:

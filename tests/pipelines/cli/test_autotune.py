@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from pipelines.cli import autotune as cli_autotune
 from pipelines.cli.app import app
 from rerank_core.scoring import autotune
+from rerank_core.scoring.tuning import model_key
 from tests.support.tiny import Tiny, write_lines
 
 PASSAGES = ["Dune is a novel by Frank Herbert.", "Rain falls because warm air rises.", "Sand moves."]
@@ -82,7 +83,7 @@ def test_the_table_names_engines_and_what_was_chosen(small: Path, pairs: Path, c
     assert lines[4].startswith("agrees: nDCG@10 of an engine's order by that of onnx onnx/model.onnx.")
     assert lines[5:] == ['backend = "onnx"', f'onnx_file = "{chosen.split()[1]}"']
     (kept,) = json.loads((cache / "nightrank" / "tuning.json").read_text())["tunings"]
-    assert (kept["model"], kept["pairs"]) == (autotune.model_key(small), 6)
+    assert (kept["model"], kept["pairs"]) == (model_key(small), 6)
 
 
 def test_quiet_and_json(small: Path, pairs: Path) -> None:
@@ -129,8 +130,8 @@ def test_an_engine_that_failed_stands_in_the_table_with_its_reason(small: Path, 
     assert "(0bytes)cannotbeloaded" in told
 
 
-def test_what_is_tried_is_told_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_being_measured_is_shown_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     for show in (True, False):
-        with cli_autotune.trying(show=show) as tell:
-            tell("onnx [bold]")
+        with cli_autotune.measuring(show=show) as on_measured:
+            on_measured("onnx [bold]")
     assert capsys.readouterr() == ("", "")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.inference.batching import padding_share, plan_batches
+from rerank_core.inference.batching import plan_batches
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=40)
 
@@ -39,23 +39,12 @@ def test_no_cut_of_the_sorted_rows_needs_fewer_batches(lengths: list[int], max_t
     assert len(plan_batches(lengths, max_tokens)) == fewest_batches(lengths, max_tokens)
 
 
-@given(LENGTHS, st.integers(1, 200))
-def test_padding_share_counts_the_padded_cells(lengths: list[int], max_tokens: int) -> None:
-    batches = plan_batches(lengths, max_tokens)
-    padded = [
-        [lengths[i] < column + 1 for i in b for column in range(max(lengths[j] for j in b))] for b in batches
-    ]
-    cells = [cell for batch in padded for cell in batch]
-    assert padding_share(lengths, batches) == pytest.approx(sum(cells) / len(cells) if cells else 0)
-
-
 def test_a_row_over_the_budget_is_alone() -> None:
     assert plan_batches([5, 900, 4], 10) == [[1], [0, 2]]
 
 
 def test_no_rows_make_no_batches() -> None:
     assert plan_batches([], 10) == []
-    assert padding_share([], []) == 0
 
 
 @pytest.mark.parametrize(

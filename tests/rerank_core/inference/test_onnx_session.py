@@ -44,7 +44,7 @@ def test_the_end_of_the_memory_halves_the_batches(
 ) -> None:
     scorer = OnnxScorer(make_model(), max_tokens=4096)
     expected = scorer.score(PAIRS)
-    run = scorer._session.run
+    run = scorer._session._session.run
 
     class Small:
         def run(self, outputs: Any, inputs: dict[str, np.ndarray]) -> Any:
@@ -54,7 +54,7 @@ def test_the_end_of_the_memory_halves_the_batches(
                 )
             return run(outputs, inputs)
 
-    monkeypatch.setattr(scorer, "_session", Small())
+    monkeypatch.setattr(scorer._session, "_session", Small())
     np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-6)
     assert scorer.halvings > 0
     halved = scorer.halvings

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rerank_core.errors import MissingEngine, ModelError, ScoringFailed
 from rerank_core.inference.batching import Pair
 from rerank_core.scoring import autotune
-from rerank_core.scoring.autotune import Choice, Measured, Tuning, choices, compare, model_key, tune
+from rerank_core.scoring.autotune import choices, compare_orders, tune
 from rerank_core.scoring.protocol import Scorer
+from rerank_core.scoring.tuning import Choice, Measurement, Tuning, model_key
 
 GROUPS = [[("who", str(n)) for n in range(6)], [("dune", str(n)) for n in range(4)]]
 
@@ -47,35 +48,35 @@ def arrays(groups: list[list[tuple[int, int]]]) -> tuple[np.ndarray, np.ndarray,
 def test_agreement_by_hand(
     one: list[float], two: list[float], sizes: list[int], agreement: float, correlation: float
 ) -> None:
-    found = compare(np.array(one, np.float32), np.array(two, np.float32), sizes)
+    found = compare_orders(np.array(one, np.float32), np.array(two, np.float32), sizes)
     assert found == pytest.approx((agreement, correlation), abs=1e-5)
 
 
 def test_beyond_the_tenth_only_the_correlation_sees_a_change() -> None:
     reference = np.arange(13, 0, -1).astype(np.float32)
     swapped = reference[[*range(11), 12, 11]]
-    agreement, correlation = compare(reference, swapped, [13])
+    agreement, correlation = compare_orders(reference, swapped, [13])
     assert agreement == 1.0
     assert 0.9 < correlation < 1.0
-    assert compare(reference, np.roll(reference, -1), [13])[0] < 1.0  # the last came first
+    assert compare_orders(reference, np.roll(reference, -1), [13])[0] < 1.0  # the last came first
 
 
 @given(LOGITS)
 def test_agreement_is_a_share_and_knows_the_order_alone(groups: list[list[tuple[int, int]]]) -> None:
     one, two, sizes = arrays(groups)
-    agreement, correlation = compare(one, two, sizes)
+    agreement, correlation = compare_orders(one, two, sizes)
     assert 0 <= agreement <= 1 + 1e-9
     assert -1 - 1e-9 <= correlation <= 1 + 1e-9
     for same in (2 * two + 1, two**3, np.arctan(two.astype(np.float64))):
-        assert compare(one, same, sizes) == (agreement, correlation)
-    assert compare(one, one, sizes) == pytest.approx((1.0, 1.0))
+        assert compare_orders(one, same, sizes) == (agreement, correlation)
+    assert compare_orders(one, one, sizes) == pytest.approx((1.0, 1.0))
 
 
 @given(LOGITS, st.integers(0, 5), st.tuples(st.integers(-50, 50), st.integers(-50, 50)))
 def test_a_group_of_one_pair_says_nothing(
     groups: list[list[tuple[int, int]]], at: int, alone: tuple[int, int]
 ) -> None:
-    assert compare(*arrays([*groups[:at], [alone], *groups[at:]])) == compare(*arrays(groups))
+    assert compare_orders(*arrays([*groups[:at], [alone], *groups[at:]])) == compare_orders(*arrays(groups))
 
 
 # --- the measurement
@@ -142,7 +143,7 @@ def test_an_engine_of_another_order_is_dropped_however_fast(tmp_path: Path) -> N
     found, _ = measured(tmp_path, engines)
     assert found.best == Choice("exact")
     rough = found.measured[1]
-    assert rough.dropped == f"its order agrees with exact's to {rough.agreement:.4f} only"
+    assert rough.dropped == f"its order agrees with exact's only to {rough.agreement:.4f}"
     assert rough.correlation == -1.0
     assert measured(tmp_path, engines, min_agreement=rough.agreement - 0.01)[0].best == Choice("rough")
 
@@ -159,7 +160,7 @@ def test_an_engine_that_answers_no_number_is_dropped(tmp_path: Path) -> None:
 )
 def test_an_engine_that_fails_stays_in_the_table_with_its_reason(tmp_path: Path, error: Exception) -> None:
     found, _ = measured(tmp_path, {"missing": error, "onnx": (falling, 2.0), "torch": (falling, 3.0)})
-    assert found.measured[0] == Measured(Choice("missing"), 0.0, 0.0, 0.0, "no file")
+    assert found.measured[0] == Measurement(Choice("missing"), 0.0, 0.0, 0.0, "no file")
     assert (found.reference, found.best) == ("onnx", Choice("onnx"))  # of those that run, the first
 
 
@@ -209,7 +210,9 @@ def test_without_pairs_nothing_is_measured(tmp_path: Path) -> None:
 
 def test_without_an_engine_all_reasons_are_named(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, {"one": ModelError("no file"), "two": MissingEngine("pip install two")})
-    with pytest.raises(ModelError, match=r"no engine here can run .* \(one: no file; two: pip install two\)"):
+    with pytest.raises(
+        ModelError, match=r"no engine on this machine can run .* \(one: no file; two: pip install two\)"
+    ):
         _ = found.best
 
 

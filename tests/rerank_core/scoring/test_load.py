@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rerank_core.scoring.load import BACKENDS, DEFAULT_MODEL, load_scorer
+from rerank_core.config.backends import BACKENDS, Backend
+from rerank_core.scoring.load import DEFAULT_MODEL, Options, load_scorer
 
 
 def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
@@ -17,13 +20,24 @@ def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
 
 
 def test_no_model_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKENDS, "onnx", lambda model, options: (model, options))
-    assert load_scorer()[0] == load_scorer("")[0] == str(DEFAULT_MODEL)  # type: ignore[index]
+    monkeypatch.setitem(BACKENDS, "onnx", Backend(lambda model: model))
+    assert load_scorer() == load_scorer("") == str(DEFAULT_MODEL)
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown scoring.backend 'onyx'; known: .*onnx"):
         load_scorer(backend="onyx")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_has_the_options_that_its_line_lists(name: str) -> None:
+    backend = BACKENDS[name]
+    assert isinstance(backend.factory, str)
+    try:
+        parameters = inspect.signature(pkgutil.resolve_name(backend.factory)).parameters
+    except ImportError as error:
+        pytest.skip(f"needs pip install 'nightrank[{backend.extra}]' ({error})")
+    assert set(backend.options) == set(parameters) & set(Options._fields)
 
 
 def run(code: str) -> str:

@@ -138,7 +138,8 @@ def test_on_onnx_runtime(bert: Path, tmp_path: Path, pooled: bool) -> None:
 
 def test_an_onnx_cross_encoder_is_refused(make_model: Any) -> None:
     with pytest.raises(
-        ModelError, match=r"is no text embedder: from input_ids, attention_mask it makes logits"
+        ModelError,
+        match=r"is not an embedding model: its outputs are logits; needed is one of sentence_embedding",
     ):
         BiEncoderScorer(make_model())
 
