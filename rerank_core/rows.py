@@ -148,7 +148,7 @@ def _reranked_row(
         "logit": logit,
         "fused_logit": ranked.scored.fused,
         "score": score_of(ranked.scored, calibration),
-        "cheap_score": ranked.scored.cheap,
+        "cheap_score": ranked.scored.first_stage,
         "hop": tags.hop if tags else None,
         "hop_chain": list(tags.hop_chain) if tags else None,
         "role": tags.role if tags else None,

@@ -26,7 +26,7 @@ class LogEvent(NamedTuple):
 class Placed(NamedTuple):
     """How often a document was shown and clicked at one place of a query's result list."""
 
-    place: int  # from 1
+    rank: int  # from 1
     impressions: int
     clicks: int
 
@@ -116,12 +116,8 @@ class ScoredCandidate(NamedTuple):
     reused: bool  # the logit comes from an earlier run
     overflow: int  # tokens of the input beyond max_length, which the model did not see
     evidence: Evidence | None = None  # of the best units only
-    cheap: float | None = (
-        None  # a bi-encoder's or other cheap model's score; None without one, or where it failed
-    )
-    pruned: float | None = (
-        None  # the cheap score by which the cascade left it out: it gets no logit; None: it did not
-    )
+    first_stage: float | None = None  # the first-stage model's score; None without one, or where it failed
+    pruned: float | None = None  # the first-stage score by which the cascade pruned it, which leaves no logit
     fused: float | None = None  # the logit that fusion makes of this one and others; None without fusion
 
 

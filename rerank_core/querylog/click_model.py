@@ -40,12 +40,12 @@ def estimate(shown: Iterable[Sequence[Placed]]) -> Propensities:
     documents = sorted(tuple(sorted(places)) for places in shown if places)
     if not documents:
         return Propensities((), (), 0)
-    depth = min(MOST_PLACES, max(one.place for places in documents for one in places))
+    depth = min(MOST_PLACES, max(one.rank for places in documents for one in places))
     views, clicked = np.zeros((2, len(documents), depth))
     for n, places in enumerate(documents):
         for one in places:
-            views[n, min(one.place, depth) - 1] += one.impressions
-            clicked[n, min(one.place, depth) - 1] += one.clicks
+            views[n, min(one.rank, depth) - 1] += one.impressions
+            clicked[n, min(one.rank, depth) - 1] += one.clicks
     examined = _bradley_terry(_won(views, clicked))
     several = int(((views > 0).sum(axis=1) > 1).sum())
     return Propensities(tuple(examined.tolist()), tuple(int(n) for n in views.sum(axis=0)), several)
@@ -59,9 +59,7 @@ def attraction(
     Self-normalised inverse-propensity weighting: rather than each click by its weight, the impressions are weighed by
     their propensity, which has less variance. One looked-at impression of `mean` attraction is added to each document.
     """
-    looked_at = sum(
-        one.impressions / weight(one.place, propensities, max_weight=max_weight) for one in places
-    )
+    looked_at = sum(one.impressions / weight(one.rank, propensities, max_weight=max_weight) for one in places)
     return (sum(one.clicks for one in places) + mean) / (looked_at + 1)
 
 
@@ -71,7 +69,7 @@ def mean_attraction(
     """Clicks by impressions that were looked at, over all documents."""
     documents = list(shown)
     looked_at = sum(
-        one.impressions / weight(one.place, propensities, max_weight=max_weight)
+        one.impressions / weight(one.rank, propensities, max_weight=max_weight)
         for d in documents
         for one in d
     )

@@ -76,7 +76,7 @@ def features(group: QueryGroup) -> np.ndarray:
     columns = (
         [one.logit for one in known],
         _standard(group.candidates),
-        _filled([one.cheap for one in known]),
+        _filled([one.first_stage for one in known]),
         _above(known, named),
         _above(known, links.sharing_names(titles, texts, min_idf=MIN_IDF)),
         links.stand_apart(group.query.text, titles, named),
