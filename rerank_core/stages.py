@@ -66,7 +66,7 @@ def tag_group(
     tags = tagger.tag_facts(
         group.query.text,
         facts["", group.query.text],
-        [title for title, _ in passages],
+        passages,
         [facts[passage] for passage in passages],
         names=[c.candidate.passage_id for c in group.candidates],
         config=config,

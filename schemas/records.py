@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-HOP_UNREACHABLE = -1
-"""`Tags.hop` of a candidate that no chain of shared entities joins to the query."""
+from schemas.tags import Tags
 
 
 class LogEvent(NamedTuple):
@@ -86,17 +85,6 @@ class PassageFacts(NamedTuple):
     words: int
     role: str
     causal: bool
-
-
-class Tags(NamedTuple):
-    """What the tagger says of one candidate of one query. Never derived from labels."""
-
-    hop: int  # distance from the query's entities; HOP_UNREACHABLE
-    role: str  # rhetorical function, one of `rerank_core.features.role.ROLES`
-    entities: tuple[str, ...]  # the most telling first
-    causal: bool
-    reasoning: bool
-    hop_chain: tuple[str, ...] = ()  # query -> entity, passage_id, entity, ... -> this one; () if unreachable
 
 
 class Evidence(NamedTuple):

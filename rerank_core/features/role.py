@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from rerank_core.candidates.units import sentences
+from rerank_core.features.tags import Tag
 
 OPENING = 3  # sentences
 _LONGEST = 1500  # characters of a passage that are looked at
@@ -285,3 +286,8 @@ def role(text: str) -> str:
             if rule.pattern.search(sentence):
                 return rule.role
     return DEFAULT_ROLE
+
+
+ROLE = Tag(
+    lambda given: [facts.role for facts in given.facts], "ROLE", values=ROLES, ideal="Supporting_Evidence"
+)

@@ -21,7 +21,8 @@ from rerank_core.errors import ConfigError, FusionError
 from rerank_core.features.hop import MIN_IDF
 from rerank_core.ranking import links
 from rerank_core.scoring.protocol import Scorer
-from schemas.records import HOP_UNREACHABLE, QueryGroup, ScoredCandidate
+from schemas.records import QueryGroup, ScoredCandidate
+from schemas.tags import HOP_UNREACHABLE
 
 FILE = "fusion.json"
 

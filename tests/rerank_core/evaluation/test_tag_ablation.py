@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core.evaluation.tag_ablation import MODES, retag
-from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate, Tags
+from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate
+from schemas.tags import Tags
 
 
 def group(*ids: str, query: str = "q") -> QueryGroup:

@@ -11,7 +11,7 @@ import pytest
 from rerank_core.config.night import Tagging
 from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.tagger import tag
-from schemas.records import HOP_UNREACHABLE, Tags
+from schemas.tags import HOP_UNREACHABLE, Tags
 
 FAR = HOP_UNREACHABLE
 CONFIG = Tagging(recogniser="rules", reasoning_density=0.18)

@@ -1,6 +1,6 @@
-"""CAUSAL and REASONING: does a text speak of causes, and is it dense in entities.
+"""CAUSAL: does a text speak of causes.
 
-CAUSAL is a table of markers, each with texts that it must take and false friends that it must leave: both are its
+It is a table of markers, each with texts that it must take and false friends that it must leave: both are its
 tests. A marker names a cause, an effect or a reason. Purposes ("in order to", "to this end") are none; "so that" is
 one, since what follows is meant to be the effect. Where a marker has a causal and another meaning ("since", "led to",
 "attributed to"), only surroundings that speak for the causal one count: a tag that is missing harms less than a
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+
+from rerank_core.features.tags import Tag
 
 
 class Marker(NamedTuple):
@@ -146,11 +148,6 @@ def causal(text: str) -> bool:
     )
 
 
-def reasoning(entity_mentions: int, words: int, *, density: float) -> bool:
-    """Whether the text names at least two entities and at least `density` of them a word.
-
-    The threshold (`tags.reasoning_density`) should leave the tag to a minority, or it says nothing. Measured with the
-    rules on whole passages, 0.18 tags 17 to 29 % of encyclopedia articles' openings, 8 % of paragraphs from inside
-    articles, and 1 % or less of privacy policies and medical abstracts; 0.15 tags half of the openings.
-    """
-    return entity_mentions >= 2 and entity_mentions >= density * words
+CAUSAL = Tag(
+    lambda given: [facts.causal for facts in given.facts], "CAUSAL", values=(True, False), ideal=True
+)
