@@ -95,9 +95,13 @@ def reuse_scores(
         if known is None:
             return candidate._replace(fingerprint=key)
         return candidate._replace(
-            fingerprint=key, logit=known.logit, reused=known.logit is not None, overflow=known.overflow,
-            evidence=known.evidence, first_stage=known.cheap,
-        )  # fmt: skip
+            fingerprint=key,
+            logit=known.logit,
+            reused=known.logit is not None,
+            overflow=known.overflow,
+            evidence=known.evidence,
+            first_stage=known.cheap,
+        )
 
     return group._replace(candidates=tuple(look_up(c) for c in group.candidates))
 

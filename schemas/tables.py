@@ -1,7 +1,7 @@
 """One pyarrow schema per published table, each with a version, and a doc for every column.
 
-A change that a reader could notice raises the table's version and gets a line in CHANGELOG.md; the golden
-files in tests/golden show what is published.
+A change that a reader could notice raises the table's version and gets a line in CHANGELOG.md. The files in
+tests/golden show what is published.
 """
 
 from __future__ import annotations
@@ -147,14 +147,18 @@ PASSAGE_TAGS = _table(
     1,
     [
         ("passage_key", STR, False, "Hash of the unit's title and text and of what read it: key of reuse."),
-        ("mentions", pa.list_(pa.field("element", MENTION, nullable=False)), False,
-         "Named entities in the text: as spelled, PER, ORG, LOC or MISC, first and last character + 1."),
+        (
+            "mentions",
+            pa.list_(pa.field("element", MENTION, nullable=False)),
+            False,
+            "Named entities in the text: as spelled, PER, ORG, LOC or MISC, first and last character + 1.",
+        ),
         ("words", I32, False, "Number of words in the text."),
         ("role", STR, False, "Rhetorical role of the text, one of the tagger's."),
         ("causal", BOOL, False, "Whether the text holds causal language."),
         ("run_id", STR, False, "The run that published this row."),
     ],
-)  # fmt: skip
+)
 
 DEAD_LETTERS = _table(
     "dead_letters",
@@ -179,12 +183,12 @@ TABLES: dict[str, pa.Schema] = {
 
 
 def schema_version(schema: pa.Schema) -> int:
-    """Version that a schema (or a published file's schema) carries.
+    """Version of a schema (or of a published file's schema).
 
     Raises:
-        ValueError: the schema carries none, so it was not written by this project.
+        ValueError: the schema has none, so Nightrank did not write it.
     """
     raw = (schema.metadata or {}).get(b"schema_version")
     if raw is None:
-        raise ValueError("schema carries no 'schema_version' metadata: not a table published by Nightrank")
+        raise ValueError("the schema has no 'schema_version' metadata: not a table published by Nightrank")
     return int(raw)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.records import Placed
+from schemas.records import ShownAtRank
 
 ROUNDS = 1000
 CLOSE = 1e-7  # largest change of a propensity at which the search ends
@@ -31,7 +31,7 @@ class Propensities(NamedTuple):
     several: int  # documents of a query that were shown at two places at least: they tell place and attraction apart
 
 
-def estimate(shown: Iterable[Sequence[Placed]]) -> Propensities:
+def estimate(shown: Iterable[Sequence[ShownAtRank]]) -> Propensities:
     """Propensities of places.
 
     Args:
@@ -52,7 +52,7 @@ def estimate(shown: Iterable[Sequence[Placed]]) -> Propensities:
 
 
 def attraction(
-    places: Sequence[Placed], propensities: Propensities, *, max_weight: float, mean: float
+    places: Sequence[ShownAtRank], propensities: Propensities, *, max_weight: float, mean: float
 ) -> float:
     """Clicks by impressions that were looked at: 0 to 1, roughly, and more where luck was at work.
 
@@ -64,7 +64,7 @@ def attraction(
 
 
 def mean_attraction(
-    shown: Iterable[Sequence[Placed]], propensities: Propensities, *, max_weight: float
+    shown: Iterable[Sequence[ShownAtRank]], propensities: Propensities, *, max_weight: float
 ) -> float:
     """Clicks by impressions that were looked at, over all documents."""
     documents = list(shown)

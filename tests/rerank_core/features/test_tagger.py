@@ -127,8 +127,13 @@ def test_the_tagger_cannot_see_labels_or_scores() -> None:
         "names",
     ]
     assert list(inspect.signature(tag_facts).parameters) == [
-        "query", "query_facts", "passages", "facts", "names", "config"
-    ]  # fmt: skip
+        "query",
+        "query_facts",
+        "passages",
+        "facts",
+        "names",
+        "config",
+    ]
 
 
 def test_the_fingerprint_follows_every_parameter_that_decides_a_tag() -> None:
