@@ -97,7 +97,7 @@ def scored(asked: Sequence[Unscored], logits: Sequence[float], cheap: Sequence[f
     for one in asked:
         end = at + len(one.documents)
         candidates = tuple(
-            ScoredCandidate(Candidate(doc, doc, "", "", bm25, n), None, "", None, False, 0, cheap=score)
+            ScoredCandidate(Candidate(doc, doc, "", "", bm25, n), None, "", None, False, 0, first_stage=score)
             for n, (doc, bm25, score) in enumerate(
                 zip(one.documents, one.bm25, cheap[at:end], strict=True), 1
             )
@@ -188,7 +188,7 @@ def curves(full: Sequence[Asked], bounds: Sequence[float]) -> dict[str, float]:
 
 
 def without_cheap(one: Asked) -> Asked:
-    candidates = tuple(c._replace(cheap=None) for c in one.group.candidates)
+    candidates = tuple(c._replace(first_stage=None) for c in one.group.candidates)
     nothing = (None,) * len(candidates)
     return one._replace(
         group=one.group._replace(candidates=candidates), profile=one.profile._replace(cheap=nothing)

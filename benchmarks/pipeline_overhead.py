@@ -25,7 +25,7 @@ from rerank_core.features.render import passage_text, render
 from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import reads_tags
 from schemas.manifest import Manifest
-from schemas.records import Tags
+from schemas.tags import Tags
 
 RUN_DATE = datetime.date(2026, 3, 8)
 
@@ -35,7 +35,7 @@ def model_inputs(config: Config, manifest: Manifest, *, tagged: bool) -> list[tu
     inputs: dict[str, tuple[str, str]] = {}
     for path in runs.table_files(config.output.path, manifest, "reranked"):
         for row in pq.read_table(path).to_pylist():
-            tags = Tags(*(row[name] for name in Tags._fields)) if tagged else None
+            tags = Tags.from_row(row) if tagged else None
             passage = passage_text(row["title"], row["text"])
             inputs[row["input_fingerprint"]] = tuple(render(row["query"], passage, tags))
     return list(inputs.values())

@@ -32,7 +32,8 @@ from rerank_core.config.night import Tagging, parse_config
 from rerank_core.evaluation.measures import measure
 from rerank_core.features.ner import Recogniser, load_recogniser
 from rerank_core.features.tagger import tag
-from schemas.records import HOP_UNREACHABLE, Document, Tags
+from schemas.records import Document
+from schemas.tags import HOP_UNREACHABLE, Tags
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 DAY = datetime.date(2026, 3, 8)

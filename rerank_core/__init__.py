@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rerank_core.scoring.load import load_scorer
-from schemas.records import Tags
+from schemas.tags import Tags
 
 if TYPE_CHECKING:
     from rerank_core.scoring.protocol import Scorer

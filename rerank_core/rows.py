@@ -14,6 +14,7 @@ from rerank_core.ranking.calibration import UNCALIBRATED, Calibration, score_of
 from rerank_core.ranking.evidence import quote
 from schemas.records import HardNegative, Mention, PassageFacts, RankedCandidate, RankedGroup, Rejected
 from schemas.tables import DEAD_LETTERS, HARD_NEGATIVES, MENTION, PASSAGE_TAGS, RERANKED, TRAINING_PAIRS
+from schemas.tags import Tags
 
 
 def reranked(
@@ -148,13 +149,8 @@ def _reranked_row(
         "logit": logit,
         "fused_logit": ranked.scored.fused,
         "score": score_of(ranked.scored, calibration),
-        "cheap_score": ranked.scored.cheap,
-        "hop": tags.hop if tags else None,
-        "hop_chain": list(tags.hop_chain) if tags else None,
-        "role": tags.role if tags else None,
-        "entities": list(tags.entities) if tags else None,
-        "causal": tags.causal if tags else None,
-        "reasoning": tags.reasoning if tags else None,
+        "cheap_score": ranked.scored.first_stage,
+        **(tags._asdict() if tags else dict.fromkeys(Tags._fields)),
         "evidence": quote(candidate.text, evidence) if evidence else None,
         "evidence_sentences": list(evidence.sentences) if evidence else None,
         "evidence_logit": evidence.logit if evidence else None,

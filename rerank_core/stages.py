@@ -66,7 +66,7 @@ def tag_group(
     tags = tagger.tag_facts(
         group.query.text,
         facts["", group.query.text],
-        [title for title, _ in passages],
+        passages,
         [facts[passage] for passage in passages],
         names=[c.candidate.passage_id for c in group.candidates],
         config=config,
@@ -95,25 +95,29 @@ def reuse_scores(
         if known is None:
             return candidate._replace(fingerprint=key)
         return candidate._replace(
-            fingerprint=key, logit=known.logit, reused=known.logit is not None, overflow=known.overflow,
-            evidence=known.evidence, cheap=known.cheap,
-        )  # fmt: skip
+            fingerprint=key,
+            logit=known.logit,
+            reused=known.logit is not None,
+            overflow=known.overflow,
+            evidence=known.evidence,
+            first_stage=known.cheap,
+        )
 
     return group._replace(candidates=tuple(look_up(c) for c in group.candidates))
 
 
-def cheap_scores(groups: Sequence[QueryGroup], scorer: Scorer) -> tuple[list[QueryGroup], int]:
+def first_stage_scores(groups: Sequence[QueryGroup], scorer: Scorer) -> tuple[list[QueryGroup], int]:
     """Give every candidate without one the cheap model's score, which sees no tags.
 
     The second value counts the candidates that it failed on: they stay without.
     """
-    open_ones = [(g, c) for g in groups for c in g.candidates if c.cheap is None]
+    open_ones = [(g, c) for g in groups for c in g.candidates if c.first_stage is None]
     sides = [rendered(group, candidate, tagged=False)[0] for group, candidate in open_ones]
     outcome = score_checked(scorer, [(one.query, one.passage) for one in sides])
     scores = iter(outcome.logits)
 
     def scored(candidate: ScoredCandidate) -> ScoredCandidate:
-        return candidate._replace(cheap=next(scores)) if candidate.cheap is None else candidate
+        return candidate._replace(first_stage=next(scores)) if candidate.first_stage is None else candidate
 
     made = [group._replace(candidates=tuple(map(scored, group.candidates))) for group in groups]
     return made, len(outcome.errors)

@@ -1,4 +1,4 @@
-"""What a run says of itself. Written last: a run without a manifest was never published."""
+"""The manifest of a run. It is written last: a run without a manifest was never published."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class TableInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Balance:
-    """Where every record went, by unit; the left side equals the sum of the right one, or nothing is published."""
+    """What became of every record. Nothing is published unless `read` is the sum of the others."""
 
-    # read = kept + outside_window + rejected + below_min_count + below_min_users + capped (one user's many)
+    # read = kept + outside_window + rejected + below_min_count + below_min_users + capped (too many of one user)
     events: dict[str, int]
-    queries: dict[str, int]  # read = published + rejected
-    pairs: dict[str, int]  # read = published + reused + pruned + rejected + below_top_n
+    # read = published + rejected
+    queries: dict[str, int]
+    # read = published + reused + pruned + rejected + below_top_n
+    pairs: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,24 +51,19 @@ class Manifest:
     stages: dict[str, dict[str, float]]
     balance: Balance
     mining: dict[str, dict[str, int]]  # kept and rejected, by rule
-    degraded: dict[
-        str, int | str
-    ]  # what was done less well than asked: truncated pairs, reuse not possible ...
+    degraded: dict[str, int | str]  # what was done less well than configured: a count, or an explanation
     rejected: dict[str, int]  # dead letters by stage and reason
-    metrics: dict[str, dict[str, float]]  # before and after, over the judgements; empty without
+    metrics: dict[str, dict[str, float]]  # before and after reranking, on the judgements; empty without
     tables: dict[str, TableInfo]
     seconds: float  # wall time of the run
-    facts_fingerprint: str | None = None  # of what read the passages: key of reuse; None without tags
+    facts_fingerprint: str | None = None  # of the tagger's reading of passages, for reuse; None without tags
     cascade: dict[str, Any] | None = (
         None  # the rule, its sample and its loss of nDCG@10; None without a cascade
     )
-    places: list[dict[str, float]] | None = (
-        None  # of result lists: examined, impressions; None: clicks as they are
-    )
-    calibration: dict[str, Any] | None = None  # of the scores, as it was fitted; None: sigmoids of the logits
-    fusion: dict[str, Any] | None = (
-        None  # weights of the order, as they were fitted; None: by the logit alone
-    )
+    # By rank of the logged result lists: propensity ("examined") and impressions; None without labels.debias
+    places: list[dict[str, float]] | None = None
+    calibration: dict[str, Any] | None = None  # as it was fitted; None: scores are sigmoids of the logits
+    fusion: dict[str, Any] | None = None  # weights as they were fitted; None: ranked by the logit alone
     format: int = FORMAT
 
 
@@ -90,4 +87,6 @@ def from_json(text: str, *, name: str = "manifest") -> Manifest:
         raw["window"] = tuple(raw["window"]) if raw["window"] else None
         return Manifest(**raw)
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ManifestError(f"{name} is damaged ({error}); the run it belongs to cannot be trusted") from None
+        raise ManifestError(
+            f"{name} is damaged ({error}); do not use its run, and publish it again"
+        ) from None

@@ -1,32 +1,31 @@
 """The records that travel from the index to Parquet.
 
 NamedTuples, because Beam pickles them compactly and they cannot be changed by a stage that only reads them.
-Scores are logits of one cross-encoder; sigmoid and calibration come when a table is written.
+Scores are logits of one cross-encoder; sigmoid and calibration are applied when a table is written.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-HOP_UNREACHABLE = -1
-"""`Tags.hop` of a candidate that no chain of shared entities joins to the query."""
+from schemas.tags import Tags
 
 
 class LogEvent(NamedTuple):
-    """One search of one user, as the query log holds it, fields named but nothing normalised."""
+    """One search of one user as recorded in the query log: fields named, nothing normalised."""
 
-    record: str  # where it was read, "queries.jsonl:17": what a dead letter names
+    record: str  # file and line, "queries.jsonl:17", for dead letters
     timestamp: str  # ISO-8601, or "" where the log has no times
     query: str
-    user: str  # as the log names it: hashed before anything is grouped or written; "" where the log has none
+    user: str  # as in the log: hashed before anything is grouped or written; "" where the log has none
     clicks: tuple[str, ...]  # doc ids clicked
     impressions: tuple[str, ...]  # doc ids shown, in order; () where the log has none
 
 
-class Placed(NamedTuple):
-    """How often a document was shown and clicked at one place of a query's result list."""
+class ShownAtRank(NamedTuple):
+    """How often a document was shown and clicked at one rank of a query's result list."""
 
-    place: int  # from 1
+    rank: int  # from 1
     impressions: int
     clicks: int
 
@@ -36,31 +35,31 @@ class Query(NamedTuple):
 
     query_id: str
     text: str
-    count: int  # type: ignore[assignment]  # events in the window; tuple.count is not missed here
+    count: int  # type: ignore[assignment]  # events in the window; hides tuple.count
     users: int  # distinct users; 0 where the log names none
     clicks: tuple[tuple[str, int], ...]  # (doc_id, clicks), sorted by doc_id
-    click_positions: tuple[float, ...] = ()  # mean place of each clicked one among those shown; 0: unknown
+    click_positions: tuple[float, ...] = ()  # mean rank at which each clicked document was shown; 0: unknown
     first_seen: str = ""  # ISO-8601, UTC; "" where the log has no times
     last_seen: str = ""
-    shown: tuple[tuple[str, tuple[Placed, ...]], ...] = ()  # by doc_id; only on the way to `attraction`
-    attraction: tuple[
-        tuple[str, float], ...
-    ] = ()  # by doc_id, clicks without the bias of position; see labels.debias
+    # (doc_id, counts at each rank); only until `attraction` is estimated
+    shown: tuple[tuple[str, tuple[ShownAtRank, ...]], ...] = ()
+    # (doc_id, click probability corrected for position bias); see labels.debias
+    attraction: tuple[tuple[str, float], ...] = ()
 
 
 class Document(NamedTuple):
-    """One document that BM25 found for a query, whole."""
+    """One whole document that BM25 retrieved for a query."""
 
     doc_id: str
     title: str
     text: str
-    sentences: tuple[str, ...]  # of the text, where the index holds them; else ()
+    sentences: tuple[str, ...]  # of the text, where the index stores them; else ()
     bm25_score: float
     bm25_rank: int  # from 1
 
 
 class Candidate(NamedTuple):
-    """One unit (passage, sentence or window) of a document that BM25 found for a query."""
+    """One unit (passage, sentence or window) of a document that BM25 retrieved for a query."""
 
     doc_id: str
     passage_id: str  # doc_id for a whole passage, "doc_id#3" for its fourth unit
@@ -73,14 +72,14 @@ class Candidate(NamedTuple):
 class Mention(NamedTuple):
     """One mention of a named entity in a text."""
 
-    text: str  # as it stands there: text_of_the_passage[start:end]
+    text: str  # as spelled: text_of_the_passage[start:end]
     label: str  # PER, ORG, LOC or MISC
     start: int  # in characters, from 0
     end: int
 
 
 class PassageFacts(NamedTuple):
-    """What a passage says of itself, whatever was asked: kept from one night to the next."""
+    """What was read in a passage; it does not depend on the query, and is reused from night to night."""
 
     mentions: tuple[Mention, ...]
     words: int
@@ -88,58 +87,43 @@ class PassageFacts(NamedTuple):
     causal: bool
 
 
-class Tags(NamedTuple):
-    """What the tagger says of one candidate of one query. Never derived from labels."""
-
-    hop: int  # distance from the query's entities; HOP_UNREACHABLE
-    role: str  # rhetorical function, one of `rerank_core.features.role.ROLES`
-    entities: tuple[str, ...]  # the most telling first
-    causal: bool
-    reasoning: bool
-    hop_chain: tuple[str, ...] = ()  # query -> entity, passage_id, entity, ... -> this one; () if unreachable
-
-
 class Evidence(NamedTuple):
-    """The sentences that speak for a unit."""
+    """The sentences of a unit that support its score."""
 
-    sentences: tuple[int, ...]  # their numbers in the unit's text, from 0, rising
+    sentences: tuple[int, ...]  # their numbers in the unit's text, from 0, ascending
     logit: float  # of these sentences alone
 
 
 class ScoredCandidate(NamedTuple):
-    """A candidate on its way through scoring; `logit` is None until a score is found or computed."""
+    """A candidate while it is tagged and scored; `logit` is None until it is reused or computed."""
 
     candidate: Candidate
-    tags: Tags | None  # None in plain mode
+    tags: Tags | None  # None where tagging is off
     fingerprint: str  # of the exact model input and the model: see rerank_core.scoring.reuse
     logit: float | None
-    reused: bool  # the logit comes from an earlier run
+    reused: bool  # whether the logit comes from an earlier run
     overflow: int  # tokens of the input beyond max_length, which the model did not see
     evidence: Evidence | None = None  # of the best units only
-    cheap: float | None = (
-        None  # a bi-encoder's or other cheap model's score; None without one, or where it failed
-    )
-    pruned: float | None = (
-        None  # the cheap score by which the cascade left it out: it gets no logit; None: it did not
-    )
-    fused: float | None = None  # the logit that fusion makes of this one and others; None without fusion
+    first_stage: float | None = None  # the first-stage model's score; None without one, or where it failed
+    pruned: float | None = None  # the first-stage score by which the cascade pruned it, which leaves no logit
+    fused: float | None = None  # the fused logit; None without fusion
 
 
 class RankedCandidate(NamedTuple):
-    """A scored or pruned candidate with its places; `rank` orders units, `doc_rank` documents by their best unit."""
+    """A scored or pruned candidate with its ranks; `rank` is that of the unit, `doc_rank` of its document (MaxP)."""
 
     scored: ScoredCandidate
     rank: int  # from 1
     doc_rank: int  # from 1
-    rank_before: int  # place of the unit in BM25's order, from 1
+    rank_before: int  # of the unit in BM25's order, from 1
 
 
 class QueryGroup(NamedTuple):
-    """One query and all its candidates: the element that pure functions take and return."""
+    """One query and all its candidates."""
 
     query: Query
     candidates: tuple[ScoredCandidate, ...]
-    parts: tuple[str, ...] = ()  # sub-queries that candidates are scored for too
+    parts: tuple[str, ...] = ()  # sub-queries that the candidates are also scored for
 
 
 class RankedGroup(NamedTuple):
@@ -150,7 +134,7 @@ class RankedGroup(NamedTuple):
 
 
 class HardNegative(NamedTuple):
-    """One (query, positive, negative) with the rule that kept it."""
+    """One (query, positive, negative) and the rule that chose the negative."""
 
     query: Query
     positive: RankedCandidate
@@ -161,10 +145,10 @@ class HardNegative(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A record that a stage could not handle: nothing leaves the job without one of these."""
+    """A record that a stage could not handle. No record is dropped without one of these."""
 
     stage: str
-    unit: str  # what one such record is: event | query | pair
+    unit: str  # event | query | pair
     record: str  # its id: "queries.jsonl:17", a query_id, "query_id/passage_id"
     reason: str  # a stable slug: empty_query, no_candidates, nan_logit ...
-    detail: str  # for a person: the value and the remedy; never a user's identity
+    detail: str  # the value and the remedy, in words; never a user's identity

@@ -1,18 +1,33 @@
 """One pyarrow schema per published table, each with a version, and a doc for every column.
 
-A change that a reader could notice raises the table's version and gets a line in CHANGELOG.md; the golden
-files in tests/golden show what is published.
+A change that a reader could notice raises the table's version and gets a line in CHANGELOG.md. The files in
+tests/golden show what is published.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
+
+from schemas.tags import FIELDS
 
 STR, F32, I32, BOOL = pa.string(), pa.float32(), pa.int32(), pa.bool_()
 STRINGS, INTS = pa.list_(pa.field("element", STR)), pa.list_(pa.field("element", I32))
+Column = tuple[str, pa.DataType, bool, str]  # name, type, whether it may be null, doc
+_TAG_TYPES: dict[Any, pa.DataType] = {int: I32, str: STR, bool: BOOL, tuple[str, ...]: STRINGS}
 
 
-def _table(name: str, version: int, columns: list[tuple[str, pa.DataType, bool, str]]) -> pa.Schema:
+def _tag_columns() -> list[Column]:
+    """A column for each field of `Tags`; fields of one file side by side."""
+    columns: dict[str, list[Column]] = {}
+    for name, (kind, field) in FIELDS.items():
+        column = (name, _TAG_TYPES[kind], True, f"{field.doc}; null without tags.")
+        columns.setdefault(field.tag.partition(".")[0], []).append(column)
+    return [column for beside in columns.values() for column in beside]
+
+
+def _table(name: str, version: int, columns: list[Column]) -> pa.Schema:
     fields = [pa.field(n, t, nullable=null, metadata={"doc": doc}) for n, t, null, doc in columns]
     return pa.schema(fields, metadata={"table": name, "schema_version": str(version)})
 
@@ -65,17 +80,7 @@ RERANKED = _table(
             True,
             "Score of the cascade's cheap model or fusion's bi-encoder; null without, or if failed.",
         ),
-        ("hop", I32, True, "Tag: entity distance from the query, -1 unreachable; null without tags."),
-        (
-            "hop_chain",
-            STRINGS,
-            True,
-            "How the query leads here: entity, passage_id, entity, ...; null without tags.",
-        ),
-        ("role", STR, True, "Tag: rhetorical role; null without tags."),
-        ("entities", STRINGS, True, "Tag: named entities, most telling first; null without tags."),
-        ("causal", BOOL, True, "Tag: holds causal language; null without tags."),
-        ("reasoning", BOOL, True, "Tag: dense in entities; null without tags."),
+        *_tag_columns(),
         (
             "evidence",
             STR,
@@ -142,14 +147,18 @@ PASSAGE_TAGS = _table(
     1,
     [
         ("passage_key", STR, False, "Hash of the unit's title and text and of what read it: key of reuse."),
-        ("mentions", pa.list_(pa.field("element", MENTION, nullable=False)), False,
-         "Named entities in the text: as spelled, PER, ORG, LOC or MISC, first and last character + 1."),
+        (
+            "mentions",
+            pa.list_(pa.field("element", MENTION, nullable=False)),
+            False,
+            "Named entities in the text: as spelled, PER, ORG, LOC or MISC, first and last character + 1.",
+        ),
         ("words", I32, False, "Number of words in the text."),
         ("role", STR, False, "Rhetorical role of the text, one of the tagger's."),
         ("causal", BOOL, False, "Whether the text holds causal language."),
         ("run_id", STR, False, "The run that published this row."),
     ],
-)  # fmt: skip
+)
 
 DEAD_LETTERS = _table(
     "dead_letters",
@@ -174,12 +183,12 @@ TABLES: dict[str, pa.Schema] = {
 
 
 def schema_version(schema: pa.Schema) -> int:
-    """Version that a schema (or a published file's schema) carries.
+    """Version of a schema (or of a published file's schema).
 
     Raises:
-        ValueError: the schema carries none, so it was not written by this project.
+        ValueError: the schema has none, so Nightrank did not write it.
     """
     raw = (schema.metadata or {}).get(b"schema_version")
     if raw is None:
-        raise ValueError("schema carries no 'schema_version' metadata: not a table published by Nightrank")
+        raise ValueError("the schema has no 'schema_version' metadata: not a table published by Nightrank")
     return int(raw)

@@ -89,8 +89,6 @@ def _print_reasons(row: dict[str, Any]) -> None:
 
 def _tags(row: dict[str, object]) -> str:
     from rerank_core.features.render import render_tags
-    from schemas.records import Tags
+    from schemas.tags import Tags
 
-    if row["hop"] is None:
-        return ""
-    return render_tags(Tags(*(row[name] for name in Tags._fields)))  # type: ignore[arg-type]
+    return render_tags(Tags.from_row(row))

@@ -51,7 +51,7 @@ def scored(groups: Sequence[QueryGroup], one: Opened, *, on_scored: Count) -> It
     """
     assert one.scorer is not None, f"{one.system.name} has no model"
     if one.cheap:
-        groups, _ = stages.cheap_scores(groups, one.cheap)
+        groups, _ = stages.first_stage_scores(groups, one.cheap)
     if one.reads_tags:
         for mode in one.modes:
             found, failed = _logits(

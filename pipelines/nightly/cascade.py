@@ -80,9 +80,11 @@ class PruneCandidates(Stage):
 
     def handle(self, shard: Shard) -> Handled:
         groups, failed = list(shard.groups), 0
-        missing = sum(c.cheap is None for group in groups for c in group.candidates) if self._cheap else 0
+        missing = (
+            sum(c.first_stage is None for group in groups for c in group.candidates) if self._cheap else 0
+        )
         if self._cheap and missing:  # a night without news needs no model
-            groups, failed = stages.cheap_scores(groups, self._cheap.get())
+            groups, failed = stages.first_stage_scores(groups, self._cheap.get())
         if shard.rule:
             groups = [cascade.prune(group, shard.rule) for group in groups]
         pairs = sum(len(group.candidates) for group in groups)

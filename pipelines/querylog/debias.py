@@ -11,12 +11,12 @@ from apache_beam import pvalue
 
 from rerank_core.config.night import Labels
 from rerank_core.querylog import click_model
-from schemas.records import Placed, Query
+from schemas.records import Query, ShownAtRank
 
 MOST_QUERIES = 20_000
 """Queries that propensities are estimated from, those with the lowest ids; more would fill one worker for a digit."""
 
-Shown = tuple[tuple[Placed, ...], ...]
+Shown = tuple[tuple[ShownAtRank, ...], ...]
 
 
 class Debiased(NamedTuple):

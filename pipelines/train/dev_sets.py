@@ -16,10 +16,12 @@ from rerank_core.errors import JudgementError
 from rerank_core.evaluation.qrels import Qrels, read_qrels, read_queries
 from rerank_core.features.render import passage_text, render_tags
 from rerank_core.features.tagger import tag
+from rerank_core.features.tags import input_tags
 from rerank_core.text import fingerprint, query_id
 from rerank_core.training.dev_set import DevQuery, DevSet
 from schemas.errors import ManifestError
-from schemas.records import Document, Tags
+from schemas.records import Document
+from schemas.tags import Tags
 
 SPLITS = ("dev", "validation", "test")
 """Judgements of a BEIR folder that a model is measured on, the first that is there."""
@@ -58,7 +60,7 @@ def _night(named: str, *, queries: int, top_k: int, tagged: bool) -> tuple[DevSe
         )
     found: dict[str, list[dict[str, Any]]] = {}
     columns = ["query_id", "query", "doc_id", "title", "text", "doc_rank_before", "rank_before",
-               "hop", "role", "entities", "causal", "reasoning"]  # fmt: skip
+               *input_tags()]  # fmt: skip
     for path in stored_runs.table_files(output, manifest, "reranked"):
         for row in filesystem.read_table(path, columns).to_pylist():
             if row["query_id"] in judged and row["doc_rank_before"] <= top_k:
@@ -79,14 +81,7 @@ def _night(named: str, *, queries: int, top_k: int, tagged: bool) -> tuple[DevSe
 
 def _published(rows: list[dict[str, Any]]) -> DevQuery:
     rows.sort(key=lambda row: row["rank_before"])
-    heads = [
-        ""
-        if row["hop"] is None
-        else render_tags(
-            Tags(row["hop"], row["role"], tuple(row["entities"]), row["causal"], row["reasoning"])
-        )
-        for row in rows
-    ]
+    heads = [render_tags(Tags.from_row(row)) for row in rows]
     return DevQuery(
         rows[0]["query_id"],
         rows[0]["query"],

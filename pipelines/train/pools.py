@@ -16,6 +16,7 @@ from pipelines.train.dense_candidates import DenseCandidates
 from rerank_core.config.night import Labels, Tagging
 from rerank_core.features.render import render_tags
 from rerank_core.features.tagger import tag
+from rerank_core.features.tags import input_tags
 from rerank_core.mining import labels
 from rerank_core.mining.labels import Judgements, load_judgements
 from rerank_core.text import fingerprint
@@ -23,10 +24,11 @@ from rerank_core.training.groups import COLUMNS, check_version
 from rerank_core.training.remine import Pool
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
-from schemas.records import Candidate, Query, RankedCandidate, RankedGroup, ScoredCandidate, Tags
+from schemas.records import Candidate, Query, RankedCandidate, RankedGroup, ScoredCandidate
+from schemas.tags import Tags
 
 _RERANKED = ["query_id", "query", "doc_id", "passage_id", "title", "text", "doc_rank_before", "bm25_score",
-             "hop", "role", "entities", "causal", "reasoning"]  # fmt: skip
+             *input_tags()]  # fmt: skip
 _Found = dict[str, tuple[Candidate, str]]  # by passage_id, with its tags
 
 
@@ -127,7 +129,7 @@ def _published(path: str, known: dict[str, _Known], run: Run, candidates: Counte
                     f"run {run[1].run_id} in {run[0]} has no texts, which a second round mines from; publish one with "
                     "output.store_text = true, or set rounds = 1"
                 )
-            found[row["query_id"]][row["passage_id"]] = (_candidate(row), _tags(row))
+            found[row["query_id"]][row["passage_id"]] = (_candidate(row), render_tags(Tags.from_row(row)))
     pools = []
     for query_id, one in known.items():
         members = one.mined | found[query_id]  # where both have it, `reranked` tells more
@@ -143,12 +145,6 @@ def _candidate(row: dict[str, Any]) -> Candidate:
     return Candidate(
         row["doc_id"], row["passage_id"], row["title"] or "", row["text"], row["bm25_score"], row["doc_rank_before"]
     )  # fmt: skip
-
-
-def _tags(row: dict[str, Any]) -> str:
-    if row["hop"] is None:
-        return ""
-    return render_tags(Tags(row["hop"], row["role"], tuple(row["entities"]), row["causal"], row["reasoning"]))
 
 
 def _with_dense(

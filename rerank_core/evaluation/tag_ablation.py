@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rerank_core.features.tags import all_tags
 from rerank_core.text import fingerprint
-from schemas.records import QueryGroup, Tags
+from schemas.records import QueryGroup
+from schemas.tags import Tags
 
 MODES = ("true", "none", "shuffled", "forged")
 
@@ -52,4 +54,4 @@ def _drawn(group: QueryGroup, mode: str) -> Sequence[int]:
 
 def _perfect(tags: Tags | None) -> Tags:
     assert tags is not None, "only tags that are there can be forged"
-    return tags._replace(hop=0, role="Supporting_Evidence", causal=True, reasoning=True)
+    return tags._replace(**{name: tag.ideal for name, tag in all_tags().items() if tag.ideal is not None})

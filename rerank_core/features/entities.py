@@ -1,33 +1,30 @@
-"""ENT: the normal form in which two mentions are one entity, and linking within a query's candidates.
+"""ENT: the named entities of a passage, linked within a query's candidates.
 
-Nothing here finds entities: that is a recogniser's work. Two mentions are one entity if their normal forms are
-equal, and `link` replaces a shorter form ("Moss", "NSA") by the longer one that it stands for, where the query
-and its candidates leave no doubt which. Where they do, the shorter form stays: two entities taken for one make
-a false bridge, one entity taken for two only misses one.
+A recogniser finds the mentions. Two mentions are one entity if their normal forms are equal, and `link` replaces a
+shorter form ("Moss", "NSA") by the longer one that it stands for, where the query and its candidates leave no doubt
+which. Where they do, the shorter form stays: two entities taken for one make a false bridge, one entity taken for two
+only misses one.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from typing import NamedTuple
 
+from rerank_core.features.names import normal_form, occurs_in
+from rerank_core.features.tags import Tag, TagInput
 from rerank_core.features.wordlists import (
-    ABBREVIATED_PREFIXES,
-    ABBREVIATIONS,
-    ABBREVIATIONS_IN_ANY_CASE,
     COMMON,
-    LONG_FORMS,
     NO_SURNAMES,
     NOT_FIRST_NAMES,
     PLACES,
     WORDS_TOO,
     word_set,
 )
-from schemas.records import Mention
+from schemas.records import Mention, PassageFacts
 
 
 class Named(NamedTuple):
@@ -44,123 +41,12 @@ class Linked(NamedTuple):
     mentions: tuple[str, ...]
 
 
-_HONOURS = word_set("dr mr mrs ms sir dame prof professor president the a an")
-_NOBLE = word_set(
-    "king queen prince princess lord lady"
-)  # "King George" is not any George, "Queen Ann Lee" is Ann Lee
-_SUFFIXES = word_set("inc incorporated ltd limited corp corporation co llc plc gmbh ag jr")
-_NOT_WORD = re.compile(r"[\W_]+")
-_POSSESSIVE = re.compile(r"['’](?:[sS]\b|(?!\w))")
-_QUOTES = str.maketrans("‘ʼ`´", "''''")
-_MARKS = re.compile("[\u0300-\u036f]+")  # of Latin, Greek and Cyrillic; other scripts need theirs
-_LETTERS = str.maketrans(  # that no decomposition takes apart
-    {
-        "ø": "o",
-        "Ø": "O",
-        "ł": "l",
-        "Ł": "L",
-        "đ": "d",
-        "Đ": "D",
-        "æ": "ae",
-        "Æ": "Ae",
-        "œ": "oe",
-        "Œ": "Oe",
-        "ı": "i",
-    }
-)
-_INITIAL_DOT = re.compile(r"\b([^\W\d_])\.")
-_DOTTED = re.compile(r"\b(?:[^\W\d_]\.)+[^\W\d_]?(?!\w)")
-_INITIALS = re.compile(r"\b([A-ZÀ-ÞΑ-ΩА-Я]) (?=[A-ZÀ-ÞΑ-ΩА-Я]\b)")
-_TYPED_INITIALS = re.compile(r"\b([^\W\d_]) (?=[^\W\d_]\b)")
 _BRACKETED = re.compile(r"\([^()]*\)$")
 _ACRONYM = re.compile(r"[A-Z]{3,6}")
 _FUNCTION_WORDS = word_set("of the and for in on at to a an from with by or is vs")
 _PARTICLES = word_set("de del della di la le du des")
 _ACRONYM_ELSEWHERE = 4  # letters from which an acronym may be explained by another passage
 _MOST_WORDS = 4  # of a person's name
-
-
-@lru_cache(maxsize=65536)
-def normalise(entity: str) -> str:
-    """The form in which mentions are compared; "" for what names nothing.
-
-    Case, accents, dots, dashes, possessives, titles of honour, leading articles and "Inc." at the end are
-    ignored, and a few abbreviations written out. "US" and "U.S." are the country, "us" and "Us" are not.
-    """
-    words = _plain(entity).split()
-    start, end = 0, len(words)
-    while end - start > 1 and words[start].casefold() in _HONOURS:
-        start += 1
-    if end - start > 2 and words[start].casefold() in _NOBLE:
-        start += 1
-    while end - start > 1 and words[end - 1].casefold() in _SUFFIXES:
-        end -= 1
-    words = words[start:end]
-    if words and words[0] in ABBREVIATIONS and (len(words) == 1 or words[0] in ABBREVIATED_PREFIXES):
-        words[0] = ABBREVIATIONS[words[0]]
-    normal = " ".join(words).casefold().replace("saint ", "st ")
-    return LONG_FORMS.get(normal, normal)
-
-
-def normalise_text(text: str) -> str:
-    """`text` as lower-case words joined by single spaces."""
-    return re.sub(r"[^\w]+", " ", text.casefold()).strip()
-
-
-def _plain(text: str, *, join: bool = True) -> str:
-    """`text` as words joined by single spaces, in their case: no accents, dots or possessives."""
-    if not text.isascii():
-        marked = unicodedata.normalize("NFKD", text.translate(_QUOTES))
-        text = unicodedata.normalize("NFC", _MARKS.sub("", marked)).translate(_LETTERS)
-    text = _POSSESSIVE.sub("", text)
-    words = _NOT_WORD.sub(" ", _INITIAL_DOT.sub(r"\1", text)).strip()
-    return _INITIALS.sub(r"\1", words) if join else words
-
-
-class _Query(NamedTuple):
-    """A query as names are looked up in it."""
-
-    spellings: str  # lower-case, padded: as typed, with initials joined, with abbreviations written out
-    capitalised: frozenset[str]  # words whose capitals say that they are names
-
-
-@lru_cache(maxsize=256)
-def _query(query: str) -> _Query:
-    typed, joined = _plain(query, join=False), _plain(query)
-    initials = _TYPED_INITIALS.sub(r"\1", typed)
-    shouted = query.isupper()  # capitals throughout mean nothing
-    dotted = {match.group().replace(".", "").upper() for match in _DOTTED.finditer(query)}
-    words = joined.split()
-    full = [_written_out(word, dotted=dotted, shouted=shouted) for word in words]
-    names = {
-        word.casefold()
-        for place, word in enumerate(words)
-        if not shouted and ((word[0].isupper() and place) or (word.isupper() and len(word) > 1))
-    }
-    spellings = " | ".join(dict.fromkeys((typed, joined, initials, " ".join(full)))).casefold()
-    return _Query(f" {spellings} ", frozenset(names))
-
-
-def _written_out(word: str, *, dotted: set[str], shouted: bool) -> str:
-    if word.upper() in dotted or not shouted:
-        known = ABBREVIATIONS.get(word.upper() if word.upper() in dotted else word)
-        if known:
-            return known
-    return ABBREVIATIONS_IN_ANY_CASE.get(word.casefold(), word)
-
-
-def stands_in(entity_normal: str, query: str) -> bool:
-    """Whether the name, in normal form, stands in the query as typed, with or without capitals.
-
-    A name that is an ordinary word ("us", "who", "may", "general", one letter) needs its capital: the query
-    "tell us who" names neither a country nor a band. A capital that opens the query or a query all in capitals
-    is no proof.
-    """
-    asked = _query(query)
-    if not entity_normal or f" {entity_normal} " not in asked.spellings:
-        return False
-    ordinary = entity_normal in COMMON or entity_normal in WORDS_TOO or len(entity_normal) == 1
-    return not ordinary or entity_normal in asked.capitalised
 
 
 class _Names(NamedTuple):
@@ -184,7 +70,7 @@ def link(passages: Sequence[Named]) -> list[Linked]:
         One Linked for each.
     """
     linked = [
-        Linked(_normal_title(passage.title), tuple(normalise(mention.text) for mention in passage.mentions))
+        Linked(_normal_title(passage.title), tuple(normal_form(mention.text) for mention in passage.mentions))
         for passage in passages
     ]
     while True:  # every change turns one word into several, so this ends; a second call finds nothing to do
@@ -200,7 +86,7 @@ def _normal_title(title: str) -> str:
     """A title without what only tells it from others: "Rome (album)", "Salem, Oregon"."""
     bare = _BRACKETED.sub("", title.strip()).strip() or title
     place, comma, region = bare.rpartition(", ")
-    return normalise(place if comma and normalise(region) in PLACES else bare)
+    return normal_form(place if comma and normal_form(region) in PLACES else bare)
 
 
 def _longer_names(passages: Sequence[Named], linked: Sequence[Linked]) -> _Names:
@@ -291,3 +177,65 @@ def _person(mention: Mention, name: str, before: Set[str], *, names: _Names) -> 
 
 def _only(names: Set[str]) -> str:
     return next(iter(names)) if len(names) == 1 else ""
+
+
+def core_entities(
+    query: str, asked: Linked, named: Sequence[Named], linked: Sequence[Linked]
+) -> frozenset[str]:
+    """The query's entities, in canonical form.
+
+    Args:
+        query: its text.
+        asked: the query's own mentions, linked.
+        named, linked: its candidates. Their entities count too where their names occur in the query, as spelled in
+            the passage or in full, since people type queries without capitals.
+    """
+    spelled = {
+        (normal_form(mention.text), canonical)
+        for passage, link in zip(named, linked, strict=True)
+        for mention, canonical in zip(passage.mentions, link.mentions, strict=True)
+    }
+    full = {canonical for link in linked for canonical in (link.title, *link.mentions)}
+    candidates = spelled | {(canonical, canonical) for canonical in full}
+    in_query = {canonical for name, canonical in candidates if name and occurs_in(name, query)}
+    return (frozenset(asked.mentions) | in_query) - {""}
+
+
+class Entities(NamedTuple):
+    """The entities of a query and of its candidates, in canonical form."""
+
+    core: frozenset[str]  # the query's
+    candidates: list[Linked]
+
+
+def link_input(given: TagInput) -> Entities:
+    """Link the mentions of a query and of its candidates."""
+    named = [
+        Named(title, facts.mentions) for (title, _), facts in zip(given.passages, given.facts, strict=True)
+    ]
+    query, *candidates = link([Named("", given.query_facts.mentions), *named])
+    return Entities(core_entities(given.query, query, named, candidates), candidates)
+
+
+def most_telling(
+    passage: PassageFacts, canonical: Sequence[str], core: frozenset[str], *, limit: int
+) -> tuple[str, ...]:
+    """Distinct entities as first spelled: those of the query first, then the most frequent, then the earliest."""
+    count = Counter(canonical)
+    first: dict[str, str] = {}
+    for mention, name in zip(passage.mentions, canonical, strict=True):
+        if name:
+            first.setdefault(name, mention.text)
+    order = sorted(first, key=lambda name: (name not in core, -count[name]))  # stable: earliest first
+    return tuple(first[name] for name in order[:limit])
+
+
+def _compute(given: TagInput) -> list[tuple[str, ...]]:
+    core, candidates = given.once(link_input)
+    return [
+        most_telling(facts, linked.mentions, core, limit=given.config.max_entities)
+        for facts, linked in zip(given.facts, candidates, strict=True)
+    ]
+
+
+ENT = Tag(_compute, "ENT")

@@ -12,13 +12,15 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rerank_core.features.entities import Linked, Named, normalise, stands_in
-from schemas.records import HOP_UNREACHABLE
+from rerank_core.features.entities import link_input
+from rerank_core.features.tags import Tag, TagInput
+from schemas.tags import HOP_UNREACHABLE
 
-MIN_IDF = 2.3  # so that what more than a tenth of the candidates hold is ubiquitous
-FEWEST_UBIQUITOUS = (
-    4  # holders below which an entity is never ubiquitous: few candidates say little of frequency
-)
+MIN_IDF = 2.3
+"""So that an entity of more than a tenth of the candidates is ubiquitous."""
+
+FEWEST_UBIQUITOUS = 4
+"""Holders below which an entity is never ubiquitous: few candidates say little of frequency."""
 
 
 class Hop(NamedTuple):
@@ -27,28 +29,6 @@ class Hop(NamedTuple):
     hop: int
     entity: str = ""  # by which it was reached: the query's own at HOP 0; "" where no chain leads
     passage: int | None = None  # the one before it in the chain; None at HOP 0 and where no chain leads
-
-
-def core_entities(
-    query: str, asked: Linked, named: Sequence[Named], linked: Sequence[Linked]
-) -> frozenset[str]:
-    """The query's entities, in canonical form.
-
-    Args:
-        query: its text.
-        asked: what the recogniser found in it, linked.
-        named, linked: its candidates. Their entities count too where their names stand in the query, as spelled in
-            the passage or in full, since people type queries without capitals.
-    """
-    spelled = {
-        (normalise(mention.text), canonical)
-        for passage, link in zip(named, linked, strict=True)
-        for mention, canonical in zip(passage.mentions, link.mentions, strict=True)
-    }
-    full = {canonical for link in linked for canonical in (link.title, *link.mentions)}
-    candidates = spelled | {(canonical, canonical) for canonical in full}
-    standing = {canonical for name, canonical in candidates if name and stands_in(name, query)}
-    return (frozenset(asked.mentions) | standing) - {""}
 
 
 def hops(
@@ -128,3 +108,23 @@ def _reach(
 def joins(holders: int, passages: int, *, min_idf: float) -> bool:
     """Whether what `holders` of the candidates hold is rare enough among them to join two of them."""
     return holders < FEWEST_UBIQUITOUS or math.log(passages / holders) >= min_idf
+
+
+def _search(given: TagInput) -> list[Hop]:
+    core, candidates = given.once(link_input)
+    entities = [frozenset((linked.title, *linked.mentions)) - {""} for linked in candidates]
+    config = given.config
+    return hops(core, entities, max_hop=config.max_hop, min_idf=config.min_idf, names=given.names)
+
+
+def _hop(given: TagInput) -> list[int]:
+    return [found.hop for found in given.once(_search)]
+
+
+def _chain(given: TagInput) -> list[tuple[str, ...]]:
+    found = given.once(_search)
+    return [chain(found, index, given.names) for index in range(len(found))]
+
+
+HOP = Tag(_hop, "HOP", values=(HOP_UNREACHABLE, 0, 1, 2, 3), ideal=0)
+CHAIN = Tag(_chain)

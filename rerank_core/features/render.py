@@ -1,7 +1,7 @@
 """The model's input: `[HOP:n] [ROLE:r] [ENT:a,b] [CAUSAL] [REASONING] query [SEP] passage`.
 
 Only this module writes tags. Whatever in a user's query or a document looks like a tag gets round brackets,
-so that nobody can forge one: a page that says "[HOP:0]" of itself gains nothing.
+so that nobody can forge one: a page with "[HOP:0]" in its text gains nothing.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rerank_core.features.role import ROLES
+from rerank_core.features.tags import input_tags
 from rerank_core.text import clean
-from schemas.records import HOP_UNREACHABLE, Tags
+from schemas.tags import Tags
 
+_VALUED = "|".join(tag.label for tag in input_tags().values() if tag.has_value)
+_BARE = "|".join(tag.label for tag in input_tags().values() if not tag.has_value)
 # Matched on the folded text, in which tokenizers' own foldings are done: full-width and accented letters,
 # other forms of brackets and colons, characters that a normaliser drops.
 _TAG_LIKE = re.compile(
-    r"\[\s*(?:(?:hop|role|ent)\s*:[^\[\]]*\]?|(?:causal|reasoning|sep|cls|pad|unk|mask)\s*\])"
+    rf"\[\s*(?:(?:{_VALUED.lower()})\s*:[^\[\]]*\]?|(?:{_BARE.lower()}|sep|cls|pad|unk|mask)\s*\])"
 )
-_HEAD = re.compile(r"(?:\[(?:HOP:-?\d+|ROLE:\w+|ENT:[^\[\]]*|CAUSAL|REASONING)\] ?)+")
+_HEAD = re.compile(rf"(?:\[(?:(?:{_VALUED}):[^\[\]]*|{_BARE})\] ?)+")
 _BRACKET = re.compile("[\\[\uff3b\ufe47\u27e6\u301a]")
 _FOLDED_BRACKETS = str.maketrans("\u27e6\u301a\u27e7\u301b", "[[]]")
-_ENTITY_UNSAFE = re.compile("[\\[\\],\uff3b\uff3d\ufe47\ufe48\u27e6\u301a\u27e7\u301b\uff0c\ufe10\ufe50]+")
 
 
 class Rendered(NamedTuple):
@@ -37,25 +38,17 @@ class Rendered(NamedTuple):
         return f"{self.query} [SEP] {self.passage}"
 
 
-def special_tokens(max_hop: int = 3) -> tuple[str, ...]:
-    """The closed tags, which a tokenizer should know as single tokens. ENT stays open text."""
-    hops = [f"[HOP:{n}]" for n in (HOP_UNREACHABLE, *range(max_hop + 1))]
-    return (*hops, *(f"[ROLE:{role}]" for role in ROLES), "[CAUSAL]", "[REASONING]")
+def special_tokens() -> tuple[str, ...]:
+    """What tags with a closed set of values are shown as: a tokenizer should know each as one token."""
+    return tuple(form for tag in input_tags().values() for form in tag.forms if form)
 
 
 def render_tags(tags: Tags | None) -> str:
     """The tags as text; "" for None. Tags that do not apply are left out."""
     if tags is None:
         return ""
-    parts = [f"[HOP:{tags.hop}]", f"[ROLE:{tags.role}]"]
-    entities = [name for entity in tags.entities if (name := clean(_ENTITY_UNSAFE.sub(" ", entity)))]
-    if entities:
-        parts.append(f"[ENT:{','.join(entities)}]")
-    if tags.causal:
-        parts.append("[CAUSAL]")
-    if tags.reasoning:
-        parts.append("[REASONING]")
-    return " ".join(parts)
+    parts = (tag.render(getattr(tags, name)) for name, tag in input_tags().items())
+    return " ".join(filter(None, parts))
 
 
 def render(query: str, passage: str, tags: Tags | None = None) -> Rendered:
@@ -70,8 +63,8 @@ def with_tags(head: str, query: str, passage: str) -> Rendered:
 
 def split_tags(query_side: str) -> tuple[str, str]:
     """(rendered tags, query) of a rendered query side: no query can begin with a tag of its own, being escaped."""
-    found = _HEAD.match(query_side)
-    end = found.end() if found else 0
+    match = _HEAD.match(query_side)
+    end = match.end() if match else 0
     return query_side[:end].rstrip(), query_side[end:]
 
 
@@ -90,7 +83,7 @@ def escape(text: str) -> str:
 
 
 def _fold(text: str) -> tuple[str, Sequence[int]]:
-    """`text` as the most forgiving tokenizer reads it, and for each character its place in `text`."""
+    """`text` as the most forgiving tokenizer reads it, and for each character its index in `text`."""
     if text.isascii():
         return text.lower(), range(len(text))
     pieces = [
@@ -103,5 +96,5 @@ def _fold(text: str) -> tuple[str, Sequence[int]]:
 
 
 def passage_text(title: str, text: str) -> str:
-    """Title and text as one passage, in BEIR's way; a title that already opens the text is not said twice."""
+    """Title and text as one passage, in BEIR's way; a title that the text begins with is not repeated."""
     return text if not title or text.startswith(title) else f"{title} {text}"

@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from rerank_core.candidates.units import sentences
+from rerank_core.features.tags import Tag
 
 OPENING = 3  # sentences
 _LONGEST = 1500  # characters of a passage that are looked at
@@ -119,9 +120,16 @@ RULES = (
         r"in (?:conclusion|summary|short|sum|brief)\b|to (?:conclude|sum up|summari[sz]e)\b|taken together|"
         r"conclusions?:|(?:we|the authors) (?:therefore )?conclude\b|(?:these|our) (?:results|findings|data) "
         r"(?:suggest|indicate|demonstrate|imply)\b)",
-        ("In conclusion, the bridge changed the town.", "Thus the mill was sold.",
-         "Taken together, the trials favour the older drug."),
-        ("Thus far nobody has crossed it.", "The conclusion of the opera was cut.", "A thus placed comma helps."),
+        (
+            "In conclusion, the bridge changed the town.",
+            "Thus the mill was sold.",
+            "Taken together, the trials favour the older drug.",
+        ),
+        (
+            "Thus far nobody has crossed it.",
+            "The conclusion of the opera was cut.",
+            "A thus placed comma helps.",
+        ),
     ),
     _rule(
         "Counter_Argument",
@@ -131,10 +139,17 @@ RULES = (
         r"\b(?i:critics (?:argue|say|claim|note|point)|opponents (?:argue|say|claim)|"
         r"(?:has|have|had|was|were|been) (?:widely |often |heavily )?(?:criticis|criticiz|disput|refut)ed|"
         r"contrary to)\b",
-        ("However, the dam never held.", "Critics argue that the tax hurts small farms.",
-         "Contrary to popular belief, bats see well."),
-        ("However much it rains, the cellar stays dry.", "Yet another mill opened.",
-         "She worked as a critic for the paper.", "The butler waited."),
+        (
+            "However, the dam never held.",
+            "Critics argue that the tax hurts small farms.",
+            "Contrary to popular belief, bats see well.",
+        ),
+        (
+            "However much it rains, the cellar stays dry.",
+            "Yet another mill opened.",
+            "She worked as a critic for the paper.",
+            "The butler waited.",
+        ),
     ),
     _rule(
         "Background",
@@ -150,20 +165,28 @@ RULES = (
         rf"(?:defined as\b|(?i:the )?(?:term|name|word) (?:for|given)\b|"
         rf"(?:an?|any|the|one of the|when|where) (?!(?:[\w'’-]+ ){{0,5}}?(?:{_THING}\b|{_PERSON}))"
         rf"(?:[a-z][\w'’-]*,? ?){{3,}})",
-        ("A fugue is a composition in which voices enter in turn.",
-         "Erosion (from the Latin for gnawing) is the process by which wind and water wear down rock.",
-         "Stalactites are the hanging columns that dripping water leaves."),
-        ("Harrowgate is a village in the north of the county.", "It is a wonder that he came back.",
-         "The Blue Lantern is a 1965 novel by Ann Lee.", "She is a keen and patient gardener."),
+        (
+            "A fugue is a composition in which voices enter in turn.",
+            "Erosion (from the Latin for gnawing) is the process by which wind and water wear down rock.",
+            "Stalactites are the hanging columns that dripping water leaves.",
+        ),
+        (
+            "Harrowgate is a village in the north of the county.",
+            "It is a wonder that he came back.",
+            "The Blue Lantern is a 1965 novel by Ann Lee.",
+            "She is a keen and patient gardener.",
+        ),
     ),
     _rule(
         "Definition",
         r"^[^.;]{0,80}\b(?:refers? to (?:an?|any|the|all)\b|(?:is|are) (?:an?|the) (?:\w+ )?(?:term|phrase|word|"
         r"concept) (?:used|for|meaning|that|in|referring|coined)\b|(?:is|are) defined as\b|is the (?:term|name) for\b|"
         r"(?:is|are) used to (?:refer to|describe)\b)|[\"”]\w[^\"”]{0,40}[\"”],? means\b|\bshall mean\b",
-        ("Caulking refers to the sealing of joints between planks.",
-         '"Account" means the record that we keep of you.',
-         "Here leap is a term used by bell ringers."),
+        (
+            "Caulking refers to the sealing of joints between planks.",
+            '"Account" means the record that we keep of you.',
+            "Here leap is a term used by bell ringers.",
+        ),
         ("She refers to him as a friend.", "He means that it rained.", "Nobody referred to the old rule."),
     ),
     _rule(
@@ -174,20 +197,29 @@ RULES = (
         rf"^(?:He|She) (?:is|was) (?:an?|the|one of)\b|"
         rf"^(?:[A-Z][\w.'’-]*,? ){{1,6}}(?:\([^()]{{0,160}}\),? |\w+ \w+ as [^,.]{{1,60}}, )?(?:is|was) "
         rf"(?:an?|the) (?:[\w'’/-]+,? ){{0,7}}?{_PERSON}",
-        ("Ann Lee (born 3 May 1960) is an American actress.", "Bob Moss was a Welsh painter and engraver.",
-         "She was born in a lighthouse."),
-        ("The idea was born of despair.", "The Painter is a 1931 play about an engraver.",
-         "Dark Harbour is a 1990 boxer drama film.",
-         "Oakham Clinic is a general hospital.",
-         "The old bridge (1820–1901) carried the mail."),
+        (
+            "Ann Lee (born 3 May 1960) is an American actress.",
+            "Bob Moss was a Welsh painter and engraver.",
+            "She was born in a lighthouse.",
+        ),
+        (
+            "The idea was born of despair.",
+            "The Painter is a 1931 play about an engraver.",
+            "Dark Harbour is a 1990 boxer drama film.",
+            "Oakham Clinic is a general hospital.",
+            "The old bridge (1820–1901) carried the mail.",
+        ),
     ),
     _rule(
         "Description",
         rf"^(?!{_POINTER})(?:(?:[\"“'(]?[A-Z0-9][\w.'’\"”&:!-]*|of|the|in|and|for|at|on|de|la|or|to|a|an)"
         rf"[,:]? ){{1,12}}"
         rf"(?:\([^()]{{0,160}}\),? |[^,.;]{{1,80}}, ){{0,3}}(?:is|are|was|were) (?:an?|the|one of)\b",
-        ("The Blue Lantern is a 1965 novel by Ann Lee.", "Harrowgate, also called Upper Harrow, is a market town.",
-         "Tinted Glass is a band from Tulsa."),
+        (
+            "The Blue Lantern is a 1965 novel by Ann Lee.",
+            "Harrowgate, also called Upper Harrow, is a market town.",
+            "Tinted Glass is a band from Tulsa.",
+        ),
         ("In 1901 the mill was the first to close.", "It was the rain."),
     ),
     _rule(
@@ -197,10 +229,16 @@ RULES = (
         r"(?:more|less|fewer|larger|smaller|longer|shorter|older|younger|higher|lower|taller|faster|slower|"
         r"better|worse|greater|cheaper|stronger|weaker|bigger) (?:\w+ ){0,2}than (?!\d|one\b|two\b|half\b|ever\b|"
         r"\w+ (?:years|percent)))\b)",
-        ("Unlike the Rhine, the Danube flows east.", "Copper is softer, whereas bronze holds an edge.",
-         "The north tower is taller than its twin."),
-        ("More than 300 people came.", "In contrasting colours the doors stood open.",
-         "He would rather read than walk."),
+        (
+            "Unlike the Rhine, the Danube flows east.",
+            "Copper is softer, whereas bronze holds an edge.",
+            "The north tower is taller than its twin.",
+        ),
+        (
+            "More than 300 people came.",
+            "In contrasting colours the doors stood open.",
+            "He would rather read than walk.",
+        ),
     ),
     _rule(
         "Example",
@@ -225,10 +263,17 @@ RULES = (
         r"\bwe (?:\w+ ){0,1}(?:investigated|examined|evaluated|assessed|studied|tested|measured|determined|compared|"
         r"conducted|analy[sz]ed|report)\b|\bwas (?:investigated|examined|evaluated|assessed|measured|determined)\b|"
         r"\b(?:methods|results|findings):)",
-        ("According to the harbour master, the tide was late.", "A survey of 40 farms found fewer bees.",
-         "We measured the peak again."),
-        ("Everything went according to plan.", "He kept the data in a drawer.", "The studious boy was tired.",
-         "They found the key."),
+        (
+            "According to the harbour master, the tide was late.",
+            "A survey of 40 farms found fewer bees.",
+            "We measured the peak again.",
+        ),
+        (
+            "Everything went according to plan.",
+            "He kept the data in a drawer.",
+            "The studious boy was tired.",
+            "They found the key.",
+        ),
     ),
     _rule(
         "Regulation",
@@ -238,10 +283,17 @@ RULES = (
         r"disclose|collect|knowingly)|(?:you|users|members|tenants|visitors) (?:may|should|agree|can (?:choose|"
         r"opt|request|access|ask|review))|(?:we|they) may (?:use|share|"
         r"disclose|collect|also|provide|transfer|send|release))\b)",
-        ("Tenants must give notice in writing.", "Dogs are not permitted on the pier.",
-         "We may share your address with the carrier."),
-        ("She must have missed the train.", "It is a must-see.", "Shall we dance, he said.",
-         "He had no right of way."),
+        (
+            "Tenants must give notice in writing.",
+            "Dogs are not permitted on the pier.",
+            "We may share your address with the carrier.",
+        ),
+        (
+            "She must have missed the train.",
+            "It is a must-see.",
+            "Shall we dance, he said.",
+            "He had no right of way.",
+        ),
     ),
     _rule(
         "Procedure",
@@ -250,9 +302,17 @@ RULES = (
         rf"{_VERB}\b(?! (?:of|freedom|is|was|are|were|has|had)\b))"
         rf"|\b(?i:please (?:contact|visit|see|click|send|email|call|refer|note|read)|"
         rf"by (?:clicking|visiting|going to|contacting|selecting|sending|pressing)|how to [a-z]+)\b",
-        ("Press the red button twice.", "To stop our letters, please contact the office.",
-         "Step 2: Pour the wax into the mould."),
-        ("Press freedom is old.", "Call was a hamlet.", "Use of the hall is free.", "Opening the lid took an hour."),
+        (
+            "Press the red button twice.",
+            "To stop our letters, please contact the office.",
+            "Step 2: Pour the wax into the mould.",
+        ),
+        (
+            "Press freedom is old.",
+            "Call was a hamlet.",
+            "Use of the hall is free.",
+            "Opening the lid took an hour.",
+        ),
     ),
     _rule(
         "Statistic",
@@ -274,7 +334,7 @@ RULES = (
         ("It opened in 1987.", "Historically, salt came by barge.", "On 4 May 1902 the mill burned."),
         ("Room 2187 is empty.", "The original is lost.", "She ran 1500 metres."),
     ),
-)  # fmt: skip
+)
 ROLES = tuple(dict.fromkeys([rule.role for rule in RULES] + [DEFAULT_ROLE]))
 
 
@@ -285,3 +345,8 @@ def role(text: str) -> str:
             if rule.pattern.search(sentence):
                 return rule.role
     return DEFAULT_ROLE
+
+
+ROLE = Tag(
+    lambda given: [facts.role for facts in given.facts], "ROLE", values=ROLES, ideal="Supporting_Evidence"
+)

@@ -1,22 +1,24 @@
 """Tags of a query's candidates, computed from the query and the candidates alone.
 
-In two steps: `read` says what each passage holds, whatever was asked, and is kept from night to night; `tag` puts
-the query and its candidates beside each other. Neither can see labels, clicks or scores: they are not among the
-arguments. Neither depends on the candidates' order, and so neither does the model's input.
+In two steps: `read` gives the facts of each passage, which do not depend on the query and are reused from night to
+night; `tag_facts` relates the query and its candidates. Neither can see labels, clicks or scores: they are not among
+the arguments. Neither depends on the candidates' order, and so neither does the model's input.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from rerank_core.config.night import Tagging
-from rerank_core.features import cues, entities, hop, role
+from rerank_core.features.causal import causal
 from rerank_core.features.ner import Recogniser, load_recogniser
+from rerank_core.features.role import role
+from rerank_core.features.tags import TagInput, all_tags
 from rerank_core.text import fingerprint
-from schemas.records import PassageFacts, Tags
+from schemas.records import PassageFacts
+from schemas.tags import Tags
 
 TAGGER_VERSION = "2"
 """Raise with every change that can alter a tag: it is part of the tagger's fingerprint."""
@@ -25,7 +27,7 @@ DEFAULT = Tagging()
 
 
 def facts_fingerprint(recogniser: Recogniser) -> str:
-    """Identity of what `read` says: its version and the recogniser's."""
+    """Identity of what `read` gives: its version and the recogniser's."""
     return fingerprint("facts", TAGGER_VERSION, recogniser.fingerprint)[:16]
 
 
@@ -38,9 +40,9 @@ def tagger_fingerprint(config: Tagging, recogniser: Recogniser) -> str:
 
 
 def read(passages: Sequence[tuple[str, str]], recogniser: Recogniser) -> list[PassageFacts]:
-    """What each (title, text) says of itself."""
+    """The facts of each (title, text)."""
     return [
-        PassageFacts(mentions, len(text.split()), role.role(text), cues.causal(text))
+        PassageFacts(mentions, len(text.split()), role(text), causal(text))
         for (_, text), mentions in zip(passages, recogniser.recognise(passages), strict=True)
     ]
 
@@ -60,21 +62,20 @@ def tag(
         passages: (title, text) of each candidate unit; a title counts as an entity of its passage.
         config: limits and thresholds.
         recogniser: finds the entity mentions; None: the one that `config` names.
-        names: an id of each passage, for the chains; None: its place, from 0.
+        names: an id of each passage, for the chains; None: its number, from 0.
 
     Returns:
         One Tags a passage, in the passages' order.
     """
     facts = read([("", query), *passages], recogniser or default_recogniser(config))
-    names = names or [str(place) for place in range(len(passages))]
-    titles = [title for title, _ in passages]
-    return tag_facts(query, facts[0], titles, facts[1:], names=names, config=config)
+    names = names or [str(index) for index in range(len(passages))]
+    return tag_facts(query, facts[0], passages, facts[1:], names=names, config=config)
 
 
 def tag_facts(
     query: str,
-    asked: PassageFacts,
-    titles: Sequence[str],
+    query_facts: PassageFacts,
+    passages: Sequence[tuple[str, str]],
     facts: Sequence[PassageFacts],
     *,
     names: Sequence[str],
@@ -84,43 +85,18 @@ def tag_facts(
 
     Args:
         query: the query's text.
-        asked: what was read in it.
-        titles, facts: of each candidate unit.
+        query_facts: its facts.
+        passages, facts: (title, text) of each candidate unit, and its facts.
         names: an id of each, for the chains.
         config: limits and thresholds.
     """
-    named = [entities.Named(title, held.mentions) for title, held in zip(titles, facts, strict=True)]
-    linked = entities.link([entities.Named("", asked.mentions), *named])
-    held = [frozenset((one.title, *one.mentions)) - {""} for one in linked[1:]]
-    core = hop.core_entities(query, linked[0], named, linked[1:])
-    found = hop.hops(core, held, max_hop=config.max_hop, min_idf=config.min_idf, names=names)
-    return [
-        Tags(
-            hop=found[index].hop,
-            role=passage.role,
-            entities=_most_telling(passage, linked[index + 1].mentions, core, limit=config.max_entities),
-            causal=passage.causal,
-            reasoning=cues.reasoning(len(passage.mentions), passage.words, density=config.reasoning_density),
-            hop_chain=hop.chain(found, index, names),
-        )
-        for index, passage in enumerate(facts)
-    ]
+    given = TagInput(query, query_facts, passages, facts, names, config)
+    columns = {name: tag.compute(given) for name, tag in all_tags().items()}
+    rows = zip(*columns.values(), strict=True)
+    return [Tags(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
 @lru_cache(maxsize=4)
 def default_recogniser(config: Tagging, *, threads: int = 0) -> Recogniser:
     """The recogniser that the configuration names, opened once a process."""
     return load_recogniser(config, threads=threads)
-
-
-def _most_telling(
-    passage: PassageFacts, canonical: Sequence[str], core: frozenset[str], *, limit: int
-) -> tuple[str, ...]:
-    """Distinct entities as first spelled: those of the query first, then the most frequent, then the earliest."""
-    count = Counter(canonical)
-    first: dict[str, str] = {}
-    for mention, name in zip(passage.mentions, canonical, strict=True):
-        if name:
-            first.setdefault(name, mention.text)
-    order = sorted(first, key=lambda name: (name not in core, -count[name]))  # stable: earliest first
-    return tuple(first[name] for name in order[:limit])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rerank_core.config.night import Labels
 from rerank_core.errors import ConfigError
 from rerank_core.evaluation.qrels import Opener, by_query_id, open_local, read_qrels, read_queries
-from rerank_core.features.entities import normalise_text
+from rerank_core.features.names import lower_words
 from rerank_core.features.render import passage_text
 from rerank_core.text import query_id
 from schemas.records import RankedGroup
@@ -103,7 +103,7 @@ def usable_answers(answers: Iterable[str]) -> tuple[str, ...]:
 
 def words(text: str) -> str:
     """`text` as lower-case words joined by single spaces, punctuation gone, Unicode spellings made one."""
-    return normalise_text(unicodedata.normalize("NFKC", text))
+    return lower_words(unicodedata.normalize("NFKC", text))
 
 
 def _holds(title: str, text: str, answers: list[str]) -> bool:

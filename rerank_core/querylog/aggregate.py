@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rerank_core.querylog.events import Accepted
 from rerank_core.text import query_id
-from schemas.records import Placed, Query
+from schemas.records import Query, ShownAtRank
 
 
 class UserEvents(NamedTuple):
@@ -121,8 +121,8 @@ def finish(tally: Tally) -> Query:
 
 def _by_document(
     shown: Mapping[tuple[str, int], tuple[int, int]],
-) -> tuple[tuple[str, tuple[Placed, ...]], ...]:
-    documents: dict[str, list[Placed]] = {}
+) -> tuple[tuple[str, tuple[ShownAtRank, ...]], ...]:
+    documents: dict[str, list[ShownAtRank]] = {}
     for (doc_id, place), counts in sorted(shown.items()):
-        documents.setdefault(doc_id, []).append(Placed(place, *counts))
+        documents.setdefault(doc_id, []).append(ShownAtRank(place, *counts))
     return tuple((doc_id, tuple(places)) for doc_id, places in documents.items())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.records import Placed
+from schemas.records import ShownAtRank
 
 ROUNDS = 1000
 CLOSE = 1e-7  # largest change of a propensity at which the search ends
@@ -31,7 +31,7 @@ class Propensities(NamedTuple):
     several: int  # documents of a query that were shown at two places at least: they tell place and attraction apart
 
 
-def estimate(shown: Iterable[Sequence[Placed]]) -> Propensities:
+def estimate(shown: Iterable[Sequence[ShownAtRank]]) -> Propensities:
     """Propensities of places.
 
     Args:
@@ -40,38 +40,36 @@ def estimate(shown: Iterable[Sequence[Placed]]) -> Propensities:
     documents = sorted(tuple(sorted(places)) for places in shown if places)
     if not documents:
         return Propensities((), (), 0)
-    depth = min(MOST_PLACES, max(one.place for places in documents for one in places))
+    depth = min(MOST_PLACES, max(one.rank for places in documents for one in places))
     views, clicked = np.zeros((2, len(documents), depth))
     for n, places in enumerate(documents):
         for one in places:
-            views[n, min(one.place, depth) - 1] += one.impressions
-            clicked[n, min(one.place, depth) - 1] += one.clicks
+            views[n, min(one.rank, depth) - 1] += one.impressions
+            clicked[n, min(one.rank, depth) - 1] += one.clicks
     examined = _bradley_terry(_won(views, clicked))
     several = int(((views > 0).sum(axis=1) > 1).sum())
     return Propensities(tuple(examined.tolist()), tuple(int(n) for n in views.sum(axis=0)), several)
 
 
 def attraction(
-    places: Sequence[Placed], propensities: Propensities, *, max_weight: float, mean: float
+    places: Sequence[ShownAtRank], propensities: Propensities, *, max_weight: float, mean: float
 ) -> float:
     """Clicks by impressions that were looked at: 0 to 1, roughly, and more where luck was at work.
 
     Self-normalised inverse-propensity weighting: rather than each click by its weight, the impressions are weighed by
     their propensity, which has less variance. One looked-at impression of `mean` attraction is added to each document.
     """
-    looked_at = sum(
-        one.impressions / weight(one.place, propensities, max_weight=max_weight) for one in places
-    )
+    looked_at = sum(one.impressions / weight(one.rank, propensities, max_weight=max_weight) for one in places)
     return (sum(one.clicks for one in places) + mean) / (looked_at + 1)
 
 
 def mean_attraction(
-    shown: Iterable[Sequence[Placed]], propensities: Propensities, *, max_weight: float
+    shown: Iterable[Sequence[ShownAtRank]], propensities: Propensities, *, max_weight: float
 ) -> float:
     """Clicks by impressions that were looked at, over all documents."""
     documents = list(shown)
     looked_at = sum(
-        one.impressions / weight(one.place, propensities, max_weight=max_weight)
+        one.impressions / weight(one.rank, propensities, max_weight=max_weight)
         for d in documents
         for one in d
     )

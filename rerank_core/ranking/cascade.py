@@ -60,7 +60,7 @@ def profile(group: RankedGroup, calibration: Calibration = UNCALIBRATED) -> Prof
     documents = {doc_id: n for n, doc_id in enumerate(dict.fromkeys(o.candidate.doc_id for o in known))}
     return Profile(
         group.query.query_id,
-        tuple(one.cheap for one in known),
+        tuple(one.first_stage for one in known),
         tuple(one.candidate.bm25_score for one in known),
         tuple(score for one in known if (score := score_of(one, calibration)) is not None),
         tuple(documents[one.candidate.doc_id] for one in known),
@@ -92,7 +92,7 @@ def fit(profiles: Sequence[Profile], *, max_loss: float) -> Fitted:
 
 def prune(group: QueryGroup, rule: Rule) -> QueryGroup:
     """Mark the candidates that need no model; those that have a logit already, or no cheap score, are kept."""
-    cheap = [one.cheap for one in group.candidates]
+    cheap = [one.first_stage for one in group.candidates]
     scores = _mixed(cheap, [one.candidate.bm25_score for one in group.candidates], rule.weight)
     gaps = _gaps(scores)
     marked = tuple(

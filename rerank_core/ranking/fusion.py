@@ -21,7 +21,8 @@ from rerank_core.errors import ConfigError, FusionError
 from rerank_core.features.hop import MIN_IDF
 from rerank_core.ranking import links
 from rerank_core.scoring.protocol import Scorer
-from schemas.records import HOP_UNREACHABLE, QueryGroup, ScoredCandidate
+from schemas.records import QueryGroup, ScoredCandidate
+from schemas.tags import HOP_UNREACHABLE
 
 FILE = "fusion.json"
 
@@ -76,7 +77,7 @@ def features(group: QueryGroup) -> np.ndarray:
     columns = (
         [one.logit for one in known],
         _standard(group.candidates),
-        _filled([one.cheap for one in known]),
+        _filled([one.first_stage for one in known]),
         _above(known, named),
         _above(known, links.sharing_names(titles, texts, min_idf=MIN_IDF)),
         links.stand_apart(group.query.text, titles, named),

@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from rerank_core.features.entities import normalise, normalise_text
 from rerank_core.features.hop import joins
+from rerank_core.features.names import lower_words, normal_form
 from rerank_core.features.ner.rules import RulesRecogniser
 
 SHORTEST = 3
@@ -31,7 +31,7 @@ def named_by(titles: Sequence[str], texts: Sequence[str], *, min_idf: float) -> 
             few hold it (`hop.FEWEST_UBIQUITOUS`).
     """
     names = list(map(_plain, titles))
-    held = _holders(set(names), [normalise_text(text) for text in texts])
+    held = _holders(set(names), [lower_words(text) for text in texts])
     found = []
     for name in names:
         others = [place for place in held.get(name, ()) if names[place] != name]
@@ -72,7 +72,7 @@ def stand_apart(query: str, titles: Sequence[str], named: Sequence[Sequence[int]
     """
     names = list(map(_plain, titles))
     naming = {place for holders in named for place in holders}
-    asked = f" {normalise_text(query)} "
+    asked = f" {lower_words(query)} "
     return [
         bool(name) and f" {name} " not in asked and not named[place] and place not in naming
         for place, name in enumerate(names)
@@ -85,8 +85,8 @@ _RULES = RulesRecogniser()
 @lru_cache(maxsize=8192)  # one passage is a candidate of many queries
 def _names(title: str, text: str) -> frozenset[str]:
     (mentions,) = _RULES.recognise([(title, text)])
-    own = normalise(_BRACKETED.sub("", title))
-    return frozenset({own, *(normalise(one.text) for one in mentions)} - {""})
+    own = normal_form(_BRACKETED.sub("", title))
+    return frozenset({own, *(normal_form(one.text) for one in mentions)} - {""})
 
 
 def _holders(names: Collection[str], texts: Sequence[str]) -> dict[str, list[int]]:
@@ -103,5 +103,5 @@ def _holders(names: Collection[str], texts: Sequence[str]) -> dict[str, list[int
 
 
 def _plain(title: str) -> str:
-    plain = normalise_text(_BRACKETED.sub("", title))
+    plain = lower_words(_BRACKETED.sub("", title))
     return plain if len(plain) >= SHORTEST else ""

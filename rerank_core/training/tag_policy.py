@@ -12,14 +12,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rerank_core.config.training import TagPolicy
-from rerank_core.features.render import special_tokens
+from rerank_core.features.tags import input_tags
 from rerank_core.text import fingerprint
 
 Treatment = Literal["true", "none", "shuffled", "forged"]
-
-_ENTITIES = re.compile(r"\[ENT:[^\[\]]*\]")
-_HOPS = tuple(token for token in special_tokens() if token.startswith("[HOP:"))
-_ROLES = tuple(token for token in special_tokens() if token.startswith("[ROLE:"))
 
 
 def treatment(key: str, *, epoch: int, policy: TagPolicy, seed: int) -> Treatment:
@@ -70,16 +66,14 @@ def _shuffled(tags: Sequence[str], texts: Sequence[str], *, name: str) -> list[s
 
 
 def _forged(own: str, name: str) -> str:
-    """Made-up tags, drawn at random; entities stay, since made-up names would be seen through."""
-    kept = _ENTITIES.search(own)
-    parts = [
-        _HOPS[int(_uniform("hop", name) * len(_HOPS))],
-        _ROLES[int(_uniform("role", name) * len(_ROLES))],
-        kept.group() if kept else "",
-        "[CAUSAL]" if _uniform("causal", name) < 0.5 else "",
-        "[REASONING]" if _uniform("reasoning", name) < 0.5 else "",
-    ]
-    return " ".join(part for part in parts if part)
+    """Random tags; names stay, since a model could tell made-up ones by the passage."""
+    parts = []
+    for field, tag in input_tags().items():
+        if tag.values:
+            parts.append(tag.forms[int(_uniform(field, name) * len(tag.values))])
+        elif match := re.search(rf"\[{tag.label}:[^\[\]]*\]", own):
+            parts.append(match.group())
+    return " ".join(filter(None, parts))
 
 
 def _uniform(*parts: object) -> float:

@@ -20,9 +20,9 @@ from schemas.records import (
     RankedGroup,
     Rejected,
     ScoredCandidate,
-    Tags,
 )
 from schemas.tables import DEAD_LETTERS, RERANKED, TABLES, schema_version
+from schemas.tags import Tags
 
 ARROW = {str: pa.string(), int: pa.int32(), float: pa.float32(), bool: pa.bool_()}
 TAGS = Tags(1, "Background", ("Dune",), True, False)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rerank_core.config.night import Tagging
-from rerank_core.features.entities import normalise_text
+from rerank_core.features.names import lower_words
 from rerank_core.features.render import Rendered, passage_text, render
 from rerank_core.features.tagger import tag
 from rerank_core.text import fingerprint, normalise_query
-from schemas.records import Tags
+from schemas.tags import Tags
 
 TAG_MODES = ("plain", "true", "shuffled")
 TAG_SHARES = (0.4, 0.4, 0.2)
@@ -142,8 +142,8 @@ def holds_answer(text: str, answers: Iterable[str]) -> bool:
 
     Shorter ones, and yes and no, stand everywhere and tell nothing.
     """
-    padded = f" {normalise_text(text)} "
-    known = (normalise_text(answer) for answer in answers)
+    padded = f" {lower_words(text)} "
+    known = (lower_words(answer) for answer in answers)
     return any(len(a) >= 3 and a != "yes" and f" {a} " in padded for a in known)
 
 

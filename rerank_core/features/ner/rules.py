@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from rerank_core.features.entities import normalise
+from rerank_core.features.names import normal_form
 from rerank_core.features.wordlists import COMMON, word_set
 from schemas.records import Mention
 
@@ -57,12 +57,12 @@ class RulesRecogniser:
 
 def _recognise(title: str, text: str) -> tuple[Mention, ...]:
     spans = [(start, end, _starts_sentence(text, start)) for start, end in _spans(text)]
-    proven = {normalise(text[start:end]) for start, end, opens in spans if not opens} | {normalise(title)}
-    proven |= set(normalise(title).split())
+    proven = {normal_form(text[start:end]) for start, end, opens in spans if not opens} | {normal_form(title)}
+    proven |= set(normal_form(title).split())
     mentions = []
     for start, end, opens in spans:
         span = text[start:end]
-        normal = normalise(span)
+        normal = normal_form(span)
         lone = opens and " " not in span and not _ABBREVIATED.fullmatch(span)
         if normal and not (lone and normal not in proven):
             mentions.append(Mention(span, _label(span), start, end))

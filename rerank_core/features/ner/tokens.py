@@ -25,19 +25,16 @@ TOKENS_VERSION = "1"
 """Raise with every change that can alter a mention: it is part of the recognisers' fingerprints."""
 
 TYPES = {
-    # CoNLL and what is spelt out elsewhere
-    "per": "PER", "pers": "PER", "person": "PER",
-    "org": "ORG", "organization": "ORG", "organisation": "ORG",
-    "loc": "LOC", "location": "LOC",
-    "misc": "MISC", "miscellaneous": "MISC",
-    # OntoNotes; its dates, times and numbers name nothing that two passages could share
-    "gpe": "LOC", "fac": "LOC", "facility": "LOC", "geo": "LOC",
-    "norp": "MISC", "product": "MISC", "event": "MISC", "work-of-art": "MISC", "law": "MISC",
-    "language": "MISC",
-    # WNUT
-    "corporation": "ORG", "group": "ORG", "creative-work": "MISC",
-}  # fmt: skip
-"""A model's type, in lower case with hyphens -> one of LABELS. Types that are not here are dropped."""
+    **dict.fromkeys(("per", "pers", "person"), "PER"),
+    **dict.fromkeys(("org", "organization", "organisation", "corporation", "group"), "ORG"),
+    **dict.fromkeys(("loc", "location", "gpe", "fac", "facility", "geo"), "LOC"),
+    **dict.fromkeys(("misc", "miscellaneous", "norp", "product", "event", "work-of-art"), "MISC"),
+    **dict.fromkeys(("law", "language", "creative-work"), "MISC"),
+}
+"""A model's entity type (CoNLL, OntoNotes, WNUT), in lower case with hyphens -> one of LABELS.
+
+Other types are dropped: OntoNotes' dates, times and numbers name nothing that two passages could share.
+"""
 
 # BIO, IOB1, BILOU (Last, Unit), BIOES (End, Single), BMEWO (Middle, Whole).
 _SCHEME = re.compile(r"([BIMLEUSW])[-_](.+)", re.DOTALL)

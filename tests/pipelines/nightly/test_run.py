@@ -19,8 +19,8 @@ from rerank_core.errors import ConfigError, JudgementError, NightError, ScoringF
 from rerank_core.features.render import passage_text, render
 from rerank_core.scoring.reuse import input_fingerprint
 from schemas.manifest import Manifest
-from schemas.records import Tags
 from schemas.tables import TABLES
+from schemas.tags import Tags
 from tests.conftest import MakeConfig, Night
 from tests.support.fakes import FakeScorer, fake, forbidden
 from tests.support.tiny import (
@@ -40,11 +40,7 @@ from tests.support.tiny import (
 
 def model_input(row: dict[str, Any]) -> tuple[str, str]:
     """What the model must have been given for a published row."""
-    return tuple(render(row["query"], passage_text(row["title"], row["text"]), tags_of(row)))  # type: ignore[return-value]
-
-
-def tags_of(row: dict[str, Any]) -> Tags | None:
-    return None if row["hop"] is None else Tags(*(row[name] for name in Tags._fields))
+    return tuple(render(row["query"], passage_text(row["title"], row["text"]), Tags.from_row(row)))  # type: ignore[return-value]
 
 
 def assert_truthful(published: list[dict[str, Any]], scorer: FakeScorer) -> None:
@@ -491,7 +487,7 @@ def test_second_searches_and_parts_are_part_of_a_night(make_config: MakeConfig, 
     for row in published:
         texts = [row["query"], *decompose(row["query"])]
         inputs = [
-            tuple(render(text, passage_text(row["title"], row["text"]), tags_of(row))) for text in texts
+            tuple(render(text, passage_text(row["title"], row["text"]), Tags.from_row(row))) for text in texts
         ]
         assert row["logit"] == scorer.score(inputs).max()
     assert max(Counter(row["query"] for row in published).values()) == 6

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core.evaluation.tag_ablation import MODES, retag
-from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate, Tags
+from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate
+from schemas.tags import Tags
 
 
 def group(*ids: str, query: str = "q") -> QueryGroup:
@@ -18,11 +19,16 @@ def group(*ids: str, query: str = "q") -> QueryGroup:
         Query(query, "a query", 1, 0, ()),
         tuple(
             ScoredCandidate(
-                Candidate(one, one, "", "text", 1.0, 1), Tags(2, "Main_Claim", (one,), False, False), "", None, False, 0
+                Candidate(one, one, "", "text", 1.0, 1),
+                Tags(2, "Main_Claim", (one,), False, False),
+                "",
+                None,
+                False,
+                0,
             )
             for one in ids
         ),
-    )  # fmt: skip
+    )
 
 
 def tags(found: QueryGroup) -> dict[str, Tags | None]:

@@ -11,7 +11,7 @@ import pytest
 from rerank_core.config.night import Tagging
 from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.tagger import tag
-from schemas.records import HOP_UNREACHABLE, Tags
+from schemas.tags import HOP_UNREACHABLE, Tags
 
 FAR = HOP_UNREACHABLE
 CONFIG = Tagging(recogniser="rules", reasoning_density=0.18)
@@ -187,17 +187,25 @@ def test_hop(about: str, query: str, passages: list[tuple[str, str]], expected: 
 @pytest.mark.parametrize(
     ("about", "query", "passage", "expected"),
     [
-        ("the query's own entity first", "What is in Dunmore?", ("", "Then Ann Lee saw Dunmore."),
-         ("Dunmore", "Ann Lee")),
+        (
+            "the query's own entity first",
+            "What is in Dunmore?",
+            ("", "Then Ann Lee saw Dunmore."),
+            ("Dunmore", "Ann Lee"),
+        ),
         ("a person once, as first spelled", "", ("", "There Ann Lee sang. Later, Lee left."), ("Ann Lee",)),
         ("an acronym is its name", "", ("", "The Mill Owners Union (MOU) met."), ("Mill Owners Union",)),
         ("the country once", "", ("", "From the U.S. he wrote that the United States grew."), ("U.S.",)),
         ("trap: two people of one name", "", ("", "There Ann Lee met Bob Lee."), ("Ann Lee", "Bob Lee")),
         ("trap: a heading is no country", "", ("", "ABOUT US"), ()),
         ("trap: weekdays and months name nothing", "", ("", "He came on Monday or in May."), ()),
-        ("trap: a city is not its university", "", ("", "The University of Leeds is in Leeds."),
-         ("University of Leeds", "Leeds")),
+        (
+            "trap: a city is not its university",
+            "",
+            ("", "The University of Leeds is in Leeds."),
+            ("University of Leeds", "Leeds"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_entities(about: str, query: str, passage: tuple[str, str], expected: tuple[str, ...]) -> None:
     assert tags_of(query, passage)[0].entities == expected, about

@@ -8,9 +8,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_core.features.entities import Linked, Named
-from rerank_core.features.hop import FEWEST_UBIQUITOUS, chain, core_entities, hops
-from schemas.records import HOP_UNREACHABLE, Mention
+from rerank_core.features.hop import FEWEST_UBIQUITOUS, chain, hops
+from schemas.tags import HOP_UNREACHABLE
 
 
 def of(*passages: str) -> list[frozenset[str]]:
@@ -69,24 +68,6 @@ def test_of_equal_chains_the_rarest_entity_is_shown() -> None:
     found = hops(frozenset("a"), passages, max_hop=3, min_idf=0.0, names=["x", "y", "z"])
 
     assert chain(found, 1, ["x", "y", "z"]) == ("a", "x", "c")
-
-
-def test_core_entities_are_found_in_queries_without_capitals() -> None:
-    names = ("New York", "York", "Ann", "New Yorker")
-    named = [Named("", tuple(Mention(name, "LOC", 0, len(name)) for name in names))]
-    linked = [Linked("", tuple(name.lower() for name in names))]
-    nobody = Linked("", ())
-
-    assert core_entities("hotels in new york", nobody, named, linked) == {"new york", "york"}
-    assert core_entities("annual report", Linked("", ("rome", "")), named, linked) == {"rome"}
-
-
-def test_a_canonical_name_is_found_by_its_short_spelling() -> None:
-    named = [Named("", (Mention("Obama", "PER", 0, 5),))]
-
-    assert core_entities("where was obama born", Linked("", ()), named, [Linked("", ("barack obama",))]) == {
-        "barack obama"
-    }
 
 
 ENTITIES = st.frozensets(st.sampled_from("abcdefg"), max_size=3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rerank_core.features.render import escape, passage_text, render, render_tags, special_tokens
 from rerank_core.features.role import ROLES
-from schemas.records import HOP_UNREACHABLE, Tags
+from schemas.tags import HOP_UNREACHABLE, Tags
 
 TAGS = Tags(1, "Background", ("Ann Lee", "Rome"), causal=True, reasoning=True)
 
@@ -43,9 +43,9 @@ def test_an_entity_cannot_close_its_tag(entity: str) -> None:
 
 
 def test_special_tokens_are_those_that_render_writes() -> None:
-    tokens = special_tokens(max_hop=2)
+    tokens = special_tokens()
 
-    assert tokens[:4] == ("[HOP:-1]", "[HOP:0]", "[HOP:1]", "[HOP:2]")
+    assert tokens[:5] == ("[HOP:-1]", "[HOP:0]", "[HOP:1]", "[HOP:2]", "[HOP:3]")
     assert tokens[-2:] == ("[CAUSAL]", "[REASONING]")
     for role in ROLES:
         head = render_tags(Tags(2, role, (), True, True))

@@ -16,7 +16,8 @@ from rerank_core.features import tagger
 from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.role import ROLES
 from rerank_core.features.tagger import facts_fingerprint, tag_facts, tagger_fingerprint
-from schemas.records import HOP_UNREACHABLE, Mention, Tags
+from schemas.records import Mention
+from schemas.tags import HOP_UNREACHABLE, Tags
 
 tag = functools.partial(tagger.tag, recogniser=RulesRecogniser())
 QUERY = "Which city was Ann Lee's band from?"
@@ -126,8 +127,13 @@ def test_the_tagger_cannot_see_labels_or_scores() -> None:
         "names",
     ]
     assert list(inspect.signature(tag_facts).parameters) == [
-        "query", "asked", "titles", "facts", "names", "config"
-    ]  # fmt: skip
+        "query",
+        "query_facts",
+        "passages",
+        "facts",
+        "names",
+        "config",
+    ]
 
 
 def test_the_fingerprint_follows_every_parameter_that_decides_a_tag() -> None:

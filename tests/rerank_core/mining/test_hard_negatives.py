@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rerank_core.config.night import Mining
 from rerank_core.mining.hard_negatives import Judge, mine, training_pairs
 from rerank_core.ranking.order import rank, sigmoid
-from schemas.records import Candidate, Query, QueryGroup, RankedCandidate, RankedGroup, ScoredCandidate, Tags
+from schemas.records import Candidate, Query, QueryGroup, RankedCandidate, RankedGroup, ScoredCandidate
+from schemas.tags import Tags
 
 QUERY = Query("q", "a query", 1, 0, ())
 

@@ -16,7 +16,7 @@ from rerank_core.querylog.aggregate import Tally, UserEvents, accumulate, cap_us
 from rerank_core.querylog.events import Accepted, EventError, parse_event, screen, utc_timestamp, wanted
 from rerank_core.querylog.privacy import hash_user
 from rerank_core.text import query_id
-from schemas.records import LogEvent, Placed, Query
+from schemas.records import LogEvent, Query, ShownAtRank
 
 FIELDS = LogFields()
 NO_FIELDS = LogFields(timestamp="", user="", clicks="", impressions="")
@@ -312,7 +312,7 @@ def oracle(events: list[Accepted]) -> Query:
             (
                 doc,
                 tuple(
-                    Placed(place, len(clicks), sum(clicks))
+                    ShownAtRank(place, len(clicks), sum(clicks))
                     for place in (1, 2, 3)
                     if (clicks := [clicked for *where, clicked in seen if where == [doc, place]])
                 ),

@@ -17,14 +17,14 @@ from rerank_core.querylog.aggregate import accumulate, empty_tally, finish
 from rerank_core.querylog.click_model import Propensities, attraction, estimate, mean_attraction, weight
 from rerank_core.querylog.events import parse_event, screen
 from rerank_core.text import query_id
-from schemas.records import Placed, Query
+from schemas.records import Query, ShownAtRank
 
 SAMPLE = Path(__file__).parents[3] / "sample_data"
 TRUE_PLACES = [1 / place for place in range(1, 11)]  # of sample_data/generate_log.py
 RELEVANT, OTHER = 0.70, 0.06
 
 
-def simulated(*, documents: int, views: int, seed: int) -> list[tuple[Placed, ...]]:
+def simulated(*, documents: int, views: int, seed: int) -> list[tuple[ShownAtRank, ...]]:
     """Documents shown at three places each, and clicked by the model."""
     draw = np.random.default_rng(seed)
     made = []
@@ -33,7 +33,7 @@ def simulated(*, documents: int, views: int, seed: int) -> list[tuple[Placed, ..
         places = sorted(draw.choice(10, 3, replace=False).tolist())
         made.append(
             tuple(
-                Placed(place + 1, views, int(draw.binomial(views, attracts * TRUE_PLACES[place])))
+                ShownAtRank(place + 1, views, int(draw.binomial(views, attracts * TRUE_PLACES[place])))
                 for place in places
             )
         )
@@ -62,7 +62,7 @@ def test_nothing_shown_is_nothing_known() -> None:
 
 
 def test_a_place_that_was_never_shown_is_as_the_one_before() -> None:
-    found = estimate([(Placed(1, 10, 5), Placed(3, 10, 1))] * 30)
+    found = estimate([(ShownAtRank(1, 10, 5), ShownAtRank(3, 10, 1))] * 30)
     assert found.impressions == (300, 0, 300)
     assert found.examined[1] == found.examined[0] == 1
     assert found.examined[2] < 0.5
@@ -81,7 +81,7 @@ def test_weights_are_clipped(place: int, most: float, examined: list[float]) -> 
 
 def test_a_click_at_a_low_place_counts_more() -> None:
     known = Propensities((1.0, 0.5, 0.1), (9, 9, 9), 5)
-    first, last = ((Placed(place, 10, 2),) for place in (1, 3))
+    first, last = ((ShownAtRank(place, 10, 2),) for place in (1, 3))
     assert attraction(first, known, max_weight=5, mean=0.1) == pytest.approx(2.1 / 11)
     assert attraction(last, known, max_weight=5, mean=0.1) == pytest.approx(2.1 / 3)  # 0.1 is clipped to 0.2
     assert attraction((), known, max_weight=5, mean=0.1) == pytest.approx(0.1)

@@ -25,7 +25,7 @@ def candidate(
     name: str, *, cheap: float | None, bm25: float = 1.0, logit: float | None = None, doc: str = ""
 ) -> ScoredCandidate:
     found = Candidate(doc or name, name, "", "text", bm25, 1)
-    return ScoredCandidate(found, None, "f", logit, False, 0, cheap=cheap)
+    return ScoredCandidate(found, None, "f", logit, False, 0, first_stage=cheap)
 
 
 def group_of(*candidates: ScoredCandidate) -> QueryGroup:
@@ -121,7 +121,7 @@ def test_pruned_ones_stand_below_all_scored_ones_by_their_cheap_score() -> None:
     made = prune(group_of(*many), Rule(1.0, 0.0))
     scored = made._replace(
         candidates=tuple(
-            one if one.pruned is not None else one._replace(logit=-float(one.cheap or 0))
+            one if one.pruned is not None else one._replace(logit=-float(one.first_stage or 0))
             for one in made.candidates
         )
     )

@@ -17,7 +17,8 @@ from rerank_core.ranking.calibration import Calibration, score_of
 from rerank_core.ranking.fusion import FEATURES, FILE, Fusion, features, fuse, read, told, write
 from rerank_core.ranking.order import rank, sigmoid
 from rerank_core.scoring.load import DEFAULT_MODEL
-from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate, Tags
+from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate
+from schemas.tags import Tags
 
 QUERY = Query("q", "who wrote The Haunting", 1, 0, ())
 

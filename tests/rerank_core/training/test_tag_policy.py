@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rerank_core.config.training import TagPolicy
 from rerank_core.features.render import render, special_tokens, split_tags, with_tags
 from rerank_core.training.tag_policy import shown_tags, treatment
-from schemas.records import Tags
+from schemas.tags import Tags
 
 MIXED = TagPolicy(policy="keep", tag_dropout=0.2, tag_shuffle=0.3, tag_forge=0.1)
 KEYS = [f"example {n}" for n in range(4000)]

@@ -28,10 +28,22 @@ MakeModel = Callable[..., Path]
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-DATE"]
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 KNOWN = {
-    "Frank": "B-PER", "Her": "I-PER", "##bert": "O", "Tacoma": "B-LOC", "Bad": "B-LOC", "Bonn": "I-LOC",
-    "NASA": "B-ORG", "1965": "I-DATE", "lives": "O", "in": "O", ".": "O", "Zü": "B-LOC", "##rich": "O",
-    "broken": "O", "loud": "O",
-}  # fmt: skip
+    "Frank": "B-PER",
+    "Her": "I-PER",
+    "##bert": "O",
+    "Tacoma": "B-LOC",
+    "Bad": "B-LOC",
+    "Bonn": "I-LOC",
+    "NASA": "B-ORG",
+    "1965": "I-DATE",
+    "lives": "O",
+    "in": "O",
+    ".": "O",
+    "Zü": "B-LOC",
+    "##rich": "O",
+    "broken": "O",
+    "loud": "O",
+}
 TEXT = "Frank Herbert lives in Bad Bonn. Tacoma, Zürich 1965"
 FOUND = [("Frank Herbert", "PER"), ("Bad Bonn", "LOC"), ("Tacoma", "LOC"), ("Zürich", "LOC")]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_core.features.entities import normalise
+from rerank_core.features.names import normal_form
 from rerank_core.features.ner import LABELS
 from rerank_core.features.ner.rules import RulesRecogniser
 from schemas.records import Mention
@@ -94,7 +94,7 @@ def test_mentions_lie_where_they_say_in_order_and_apart(text: str, title: str) -
         assert text[mention.start : mention.end] == mention.text
         assert end <= mention.start < mention.end
         assert mention.label in LABELS
-        assert normalise(mention.text)
+        assert normal_form(mention.text)
         assert mention.text == mention.text.strip()
         end = mention.end
 

@@ -28,9 +28,12 @@ SCHEMES = {
 LETTERS = "abcdeABCDE"
 PIECES = [*LETTERS, *"##a ##b ##c ##d ##e ab Cad ##ea 1 ##1 . , - ( )".split()]
 SIZES = {
-    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
     "initializer_range": 1.0,  # so that the labels differ
-}  # fmt: skip
+}
 
 
 def save(folder, tokenizer, model):
@@ -74,9 +77,13 @@ def make_roberta(folder, *, scheme="bio", seed=0, positions=66):
     )
     torch.manual_seed(seed)
     config = transformers.RobertaConfig(
-        vocab_size=len(tokens), max_position_embeddings=positions, pad_token_id=1, type_vocab_size=1,
-        **SIZES, **labelled(scheme),
-    )  # fmt: skip
+        vocab_size=len(tokens),
+        max_position_embeddings=positions,
+        pad_token_id=1,
+        type_vocab_size=1,
+        **SIZES,
+        **labelled(scheme),
+    )
     return save(folder, tokenizer, transformers.RobertaForTokenClassification(config))
 
 
@@ -149,9 +156,15 @@ def test_parity_with_onnx(tmp_path, make):
     axes = {name: {0: "batch", 1: "sequence"} for name in [*names, "logits"]}
     example = (torch.tensor([[5, 6, 7], [8, 9, 1]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
     torch.onnx.export(
-        model, example, str(folder / "model.onnx"), dynamo=False, input_names=names,
-        output_names=["logits"], dynamic_axes=axes, opset_version=17,
-    )  # fmt: skip
+        model,
+        example,
+        str(folder / "model.onnx"),
+        dynamo=False,
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes=axes,
+        opset_version=17,
+    )
     passages = [("", text) for text in make_texts(MIXED, longest=200)]
     ours = TransformersRecogniser(folder).recognise(passages)
     assert OnnxRecogniser(folder).recognise(passages) == ours

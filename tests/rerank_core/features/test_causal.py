@@ -1,4 +1,4 @@
-"""CAUSAL and REASONING: markers of causes, not their look-alikes."""
+"""CAUSAL: markers of causes, not their look-alikes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rerank_core.features.cues import MARKERS, Marker, causal, reasoning
+from rerank_core.features.causal import MARKERS, Marker, causal
 
 EXAMPLES = [(marker, text) for marker in MARKERS for text in marker.examples]
 TRAPS = [text for marker in MARKERS for text in marker.traps]
@@ -49,11 +49,3 @@ def test_neither_case_nor_place_matters(text: str) -> None:
 )
 def test_what_is_no_cause(text: str) -> None:
     assert not causal(text)
-
-
-@pytest.mark.parametrize(
-    ("mentions", "words", "expected"),
-    [(2, 10, True), (2, 11, False), (1, 1, False), (0, 0, False), (3, 15, True), (2, 0, True)],
-)
-def test_reasoning_needs_two_entities_and_the_density(mentions: int, words: int, expected: bool) -> None:
-    assert reasoning(mentions, words, density=0.2) is expected
