@@ -1,7 +1,7 @@
-"""The command line: `nightrank nightly`, `evaluate`, `train` ..., one file a command.
+"""The command line: `nightrank nightly`, `evaluate`, `train` ..., one file per command.
 
 Exit codes: 0 success; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
-judgements, a published run, a cluster); 4 another run holds the output folder; 5 the night ran but may not be
+judgements, a published run, a cluster); 4 another run is writing to the output folder; 5 the night ran but may not be
 published, or could not be published back, or a training failed; 1 anything else, which is a defect: the traceback
 is printed.
 """
@@ -58,7 +58,7 @@ def _main(
 
 
 def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, its errors as a message and an exit code; a defect keeps its traceback."""
+    """`command` with its errors printed as messages and turned into exit codes; a defect keeps its traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -81,6 +81,6 @@ def main() -> None:
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("pipelines").setLevel(logging.INFO)
-    # Beam says this at every import, of a Google client library that only BigQuery users need.
+    # Beam logs this at every import; only BigQuery needs that library.
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
     app()

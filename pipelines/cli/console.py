@@ -1,4 +1,4 @@
-"""The terminal: results on stdout, everything else on stderr; bars on a terminal, plain log lines elsewhere."""
+"""Output: results on stdout, everything else on stderr; progress bars on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 logger = logging.getLogger("pipelines")
 LOG_EVERY_SECONDS = 10.0
@@ -23,15 +18,15 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
 
 def print_error(message: str) -> None:
-    """An error that the user can act on."""
+    """Print an error that the user can act on."""
     err.print(f"[bold red]error:[/] {printable(message)}", soft_wrap=True)
 
 
 @contextmanager
-def counter(what: str, *, unit: str, show: bool) -> Iterator[Callable[[int], None]]:
-    """Give a callback that is told how many more were done; without a known end there is no estimate."""
+def counter(action: str, *, unit: str, show: bool) -> Iterator[Callable[[int], None]]:
+    """A counter of unknown total: yields a callback that takes how many more units were done."""
     done = 0
-    told = time.monotonic()
+    logged = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,23 +34,24 @@ def counter(what: str, *, unit: str, show: bool) -> Iterator[Callable[[int], Non
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, disable=not (show and err.is_terminal), transient=True) as bar:
-        task = bar.add_task(f"{what} ({unit})", total=None)
+        task = bar.add_task(f"{action} ({unit})", total=None)
 
         def count(more: int) -> None:
-            nonlocal done, told
+            nonlocal done, logged
             done += more
             bar.update(task, completed=done)
-            if show and not err.is_terminal and time.monotonic() - told > LOG_EVERY_SECONDS:
-                told = time.monotonic()
-                logger.info("%s: %s %s", what, f"{done:,}", unit)
+            if show and not err.is_terminal and time.monotonic() - logged > LOG_EVERY_SECONDS:
+                logged = time.monotonic()
+                logger.info("%s: %s %s", action, f"{done:,}", unit)
 
         yield count
 
 
 def printable(text: str) -> str:
-    """Text of others as it stands: no markup of ours in it, and no control sequence of the terminal."""
+    """Untrusted text, safe to print: not read as markup, and without the terminal's control characters."""
     return escape("".join(c for c in text if c.isprintable() or c == "\n"))
 
 
 def file_size(size: int) -> str:
+    """A number of bytes, for people."""
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -13,7 +13,6 @@ from pipelines.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
     from pipelines.sources.local.bm25_index import IndexReport
-from pipelines.cli.console import printable
 
 
 def index(
@@ -34,9 +33,9 @@ def index(
 
 
 def print_index(report: IndexReport) -> None:
-    """What an index holds now."""
+    """Print the result of indexing."""
     console.out.print(
-        f"[bold green]Indexed[/] {report.documents:,} passages in {printable(str(report.path))}"
+        f"[bold green]Indexed[/] {report.documents:,} passages in {console.printable(str(report.path))}"
     )
     if report.rejected:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))

@@ -1,4 +1,4 @@
-"""Candidates from Elasticsearch: one search a query, many in a request, every item of the answer checked."""
+"""Candidates from Elasticsearch: one search per query, many per request, every item of the response checked."""
 
 from __future__ import annotations
 
@@ -7,24 +7,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.elasticsearch.client import Connection, Settings, incomplete, trouble
-from pipelines.elasticsearch.request import ask, of_item
-from pipelines.elasticsearch.retry import Again, Answered, Batch, Outcome, Refused
+from pipelines.elasticsearch.client import Connection, Settings, classify_error, incomplete
+from pipelines.elasticsearch.request import item_failed, send_all
+from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError
 from rerank_core.text import shorten, utf8
 from schemas.records import Document, Query, Rejected
 
-MOST_HITS = 10_000  # Elasticsearch's own limit: index.max_result_window
+MAX_HITS = 10_000  # Elasticsearch's limit: index.max_result_window
 QUERY, TOP_K = "{{query}}", "{{top_k}}"
-_DOCS_A_REQUEST = 500
-_OURS = ("size", "from", "_source", "sort", "track_total_hits", "aggs", "aggregations", "pit", "search_after")
+_DOCUMENTS_PER_REQUEST = 500
+_RESERVED = (
+    "size",
+    "from",
+    "_source",
+    "sort",
+    "track_total_hits",
+    "aggs",
+    "aggregations",
+    "pit",
+    "search_after",
+)
 
 
 class Search(NamedTuple):
-    """How candidates are searched: all that a worker needs, read from files already."""
+    """How candidates are searched: all that a worker needs, files read already."""
 
-    target: str  # concrete names, comma-separated
+    target: str  # names of indices, comma-separated
     body: dict[str, Any]  # the template
     title_field: str
     text_fields: tuple[str, ...]
@@ -40,37 +50,39 @@ class Search(NamedTuple):
 
 
 def search_of(config: Config) -> Search:
-    """Check and complete what the configuration says of searching.
+    """The search that a configuration describes.
 
     Raises:
         ConfigError: too many candidates, or a template or a filter that cannot be used.
     """
-    wanted, top_k = config.source.elasticsearch, config.candidates.top_k
-    if top_k > MOST_HITS:
-        raise ConfigError(f"candidates.top_k = {top_k}: Elasticsearch gives at most {MOST_HITS} hits a query")
+    options, top_k = config.source.elasticsearch, config.candidates.top_k
+    if top_k > MAX_HITS:
+        raise ConfigError(
+            f"candidates.top_k = {top_k}: Elasticsearch gives at most {MAX_HITS} hits per query"
+        )
     return Search(
-        target=wanted.index,
+        target=options.index,
         body=_template(config),
-        title_field=wanted.title_field,
-        text_fields=wanted.text_fields,
-        sentences_field=wanted.sentences_field,
-        tiebreak_field=wanted.tiebreak_field,
-        batch_size=wanted.msearch_size,
-        max_retries=wanted.max_retries,
-        scores_only=wanted.scores_only,
+        title_field=options.title_field,
+        text_fields=options.text_fields,
+        sentences_field=options.sentences_field,
+        tiebreak_field=options.tiebreak_field,
+        batch_size=options.msearch_size,
+        max_retries=options.max_retries,
+        scores_only=options.scores_only,
     )
 
 
 def _template(config: Config) -> dict[str, Any]:
-    wanted = config.source.elasticsearch
-    if wanted.query_template:
-        body = check_template(_read_json(wanted.query_template, "query_template"), wanted.query_template)
+    options = config.source.elasticsearch
+    if options.query_template:
+        body = check_template(_read_json(options.query_template, "query_template"), options.query_template)
     else:
-        fields = [f"{wanted.title_field}^{config.candidates.title_boost}"] if wanted.title_field else []
+        fields = [f"{options.title_field}^{config.candidates.title_boost}"] if options.title_field else []
         # most_fields adds up title and text, as the embedded index does; best_fields would take the larger.
-        match = {"query": QUERY, "fields": [*fields, *wanted.text_fields], "type": "most_fields"}
+        match = {"query": QUERY, "fields": [*fields, *options.text_fields], "type": "most_fields"}
         body = {"query": {"multi_match": match}}
-    clause = _read_json(wanted.filter, "filter") if isinstance(wanted.filter, str) else wanted.filter
+    clause = _read_json(options.filter, "filter") if isinstance(options.filter, str) else options.filter
     if clause:
         body = body | {"query": {"bool": {"must": [body["query"]], "filter": clause}}}
     return body
@@ -89,26 +101,29 @@ def _read_json(path: str, field: str) -> Any:
 
 
 def check_template(template: dict[str, Any], name: str) -> dict[str, Any]:
-    """A template as the body of a search, if it is one: a query clause, or a body with "query" in it.
+    """The body of a search, from a template: a query clause, or a body with "query" in it.
 
     Raises:
-        ConfigError: no place for the query, a placeholder inside a longer string, or a key that is ours to set.
+        ConfigError: no placeholder for the query, a placeholder inside a longer string, or a reserved key.
     """
     body = template if "query" in template else {"query": template}
-    if ours := sorted(set(body) & set(_OURS)):
-        raise ConfigError(f"{name} sets {', '.join(ours)}, which Nightrank sets itself; remove it")
+    if reserved := sorted(set(body) & set(_RESERVED)):
+        raise ConfigError(f"{name} sets {', '.join(reserved)}, which Nightrank sets itself; remove it")
     strings = list(_strings(body))
     for text in strings:
-        if any(place in text and text != place for place in (QUERY, TOP_K)):
-            found = f"{name} holds {shorten(text)!r}"
-            raise ConfigError(f"{found}: {QUERY} and {TOP_K} stand for a whole value, never a part of one")
+        if any(placeholder in text and text != placeholder for placeholder in (QUERY, TOP_K)):
+            raise ConfigError(
+                f"{name} contains {shorten(text)!r}; use {QUERY} and {TOP_K} as whole values, not inside a value or key"
+            )
     if QUERY not in strings:
-        raise ConfigError(f'{name} has no "{QUERY}" as a value, so every query would get the same candidates')
+        raise ConfigError(
+            f'{name} has no "{QUERY}" as a value, so every query would get the same candidates; add it'
+        )
     return body
 
 
 def _strings(tree: Any) -> list[str]:
-    """All strings of a tree, keys included: a placeholder as a key would never be replaced."""
+    """All values of a tree that are strings, and its keys with a placeholder, which would not be replaced."""
     if isinstance(tree, str):
         return [tree]
     if isinstance(tree, dict):
@@ -118,7 +133,7 @@ def _strings(tree: Any) -> list[str]:
 
 
 def insert(tree: Any, values: Mapping[str, Any]) -> Any:
-    """`tree` with each placeholder replaced by its value: a value stays one value, whatever it is spelled like."""
+    """`tree` with each placeholder replaced by its value, which stays one value whatever characters it has."""
     if isinstance(tree, str):
         return values.get(tree, tree)
     if isinstance(tree, dict):
@@ -129,8 +144,8 @@ def insert(tree: Any, values: Mapping[str, Any]) -> Any:
 def search_lines(search: Search, query: Query, *, top_k: int) -> list[dict[str, Any]]:
     """The two lines of one query in an _msearch.
 
-    `preference` sends a query always to the same copy of each shard. Copies differ in the order of equal scores,
-    and in the statistics of deleted documents, so that without it a cut at top_k would change by chance.
+    `preference` sends a query always to the same copy of each shard. Copies differ in the order of equal scores and
+    in the statistics of deleted documents, so without it the candidates at the cut at top_k would vary.
     """
     header = {
         "index": search.target,
@@ -145,21 +160,21 @@ def search_lines(search: Search, query: Query, *, top_k: int) -> list[dict[str, 
 
 
 def read_item(item: dict[str, Any], *, settings: Settings) -> Outcome:
-    """The hits of one query, or why there are none to be had."""
+    """The outcome of one query: its hits, or how it failed."""
     if "error" in item or item.get("status", 200) >= 400:
-        return of_item(item, settings=settings)
+        return item_failed(item, settings=settings)
     if missing := incomplete(item):
-        return Again(missing, "busy" if "rejected_execution" in missing or "circuit" in missing else "failed")
+        return Retry(missing, "busy" if "rejected_execution" in missing or "circuit" in missing else "failed")
     return Answered(item["hits"]["hits"])
 
 
 def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
-    """The hits of one query with their texts, best first and equal scores by id."""
+    """Documents of one query's hits, best first and equal scores by id."""
     title, texts, sentences = search.title_field, search.text_fields, search.sentences_field
-    made = []
+    result = []
     for rank, hit in enumerate(sorted(hits, key=_best_first), start=1):
         source = hit.get("_source") or {}
-        made.append(
+        result.append(
             Document(
                 utf8(hit["_id"]),
                 _text(source, title) if title else "",
@@ -169,7 +184,7 @@ def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
                 rank,
             )
         )
-    return made
+    return result
 
 
 def _best_first(hit: Mapping[str, Any]) -> tuple[float, str]:
@@ -181,12 +196,12 @@ def _paragraphs(source: Mapping[str, Any], fields: Sequence[str]) -> str:
 
 
 def _sentences(source: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    found = lookup(source, field)
-    return tuple(map(_joined, found)) if isinstance(found, list) else ()
+    value = lookup(source, field)
+    return tuple(map(_joined, value)) if isinstance(value, list) else ()
 
 
 def lookup(source: Mapping[str, Any], name: str) -> Any:
-    """The value of a field in a _source, where "a.b" may be spelled out or nested."""
+    """The value of a field in a _source, where "a.b" may be one key or nested objects."""
     if name in source:
         return source[name]
     head, _, rest = name.partition(".")
@@ -213,7 +228,7 @@ def _joined(value: Any) -> str:
 
 
 class Fetcher:
-    """Asks one cluster for the candidates of queries."""
+    """Fetches the candidates of queries from one cluster."""
 
     def __init__(self, search: Search, settings: Settings, connection: Connection) -> None:
         self._search, self._settings, self._connection = search, settings, connection
@@ -224,64 +239,70 @@ class Fetcher:
         def send(batch: Batch) -> list[Outcome]:
             lines = [
                 line
-                for at in batch.positions
-                for line in search_lines(self._search, queries[at], top_k=top_k)
+                for position in batch.positions
+                for line in search_lines(self._search, queries[position], top_k=top_k)
             ]
-            # A retry is gentle to a busy cluster: one search after the other, one shard after the other.
-            at_once = 1 if batch.retry else None
-            answer = self._connection.client.msearch(
-                searches=lines, max_concurrent_searches=at_once, max_concurrent_shard_requests=at_once
+            # A retry spares a busy cluster: one search after the other, one shard after the other.
+            limit = 1 if batch.retry else None
+            response = self._connection.client.msearch(
+                searches=lines, max_concurrent_searches=limit, max_concurrent_shard_requests=limit
             )
-            found = [read_item(item, settings=self._settings) for item in answer["responses"]]
-            # Made here, so that the node works on the next batch meanwhile, and the raw hits are freed early.
-            return found if self._search.scores_only else [self._made(one) for one in found]
+            outcomes = [read_item(item, settings=self._settings) for item in response["responses"]]
+            # Parsed here, so that the node works on the next batch meanwhile, and the raw hits are freed early.
+            return outcomes if self._search.scores_only else [self._parsed(outcome) for outcome in outcomes]
 
-        found = self._ask(len(queries), send, batch_size=self._search.batch_size)
-        texts = self._texts(found) if self._search.scores_only else {}
-        return [self._documents(query, outcome, texts) for query, outcome in zip(queries, found, strict=True)]
+        outcomes = self._send(len(queries), send, batch_size=self._search.batch_size)
+        texts = self._texts(outcomes) if self._search.scores_only else {}
+        return [
+            self._documents(query, outcome, texts) for query, outcome in zip(queries, outcomes, strict=True)
+        ]
 
     def _documents(
-        self, query: Query, found: Answered | Refused, texts: Mapping[tuple[str, str], Answered | Refused]
+        self, query: Query, outcome: Answered | Refused, texts: Mapping[tuple[str, str], Answered | Refused]
     ) -> list[Document] | Rejected:
         shown = shorten(query.text, limit=80)
-        if isinstance(found, Refused):
-            return _reject(query, "search_failed", f"the search for {shown!r} failed: {found.detail}")
-        if not found.value:
+        if isinstance(outcome, Refused):
+            return _reject(query, "search_failed", f"the search for {shown!r} failed: {outcome.detail}")
+        if not outcome.value:
             return _reject(query, "no_candidates", f"no document of {self._search.target} matches {shown!r}")
         if not self._search.scores_only:
-            made: list[Document] = found.value
-            return made
-        for hit in found.value:
+            parsed: list[Document] = outcome.value
+            return parsed
+        for hit in outcome.value:
             text = texts[_key(hit)]
             if isinstance(text, Refused):
-                return _reject(query, "search_failed", f"the text of {hit['_id']!r} failed: {text.detail}")
+                return _reject(query, "search_failed", f"reading {hit['_id']!r} failed: {text.detail}")
             hit["_source"] = text.value
-        return documents(found.value, self._search)
+        return documents(outcome.value, self._search)
 
-    def _made(self, found: Outcome) -> Outcome:
-        return Answered(documents(found.value, self._search)) if isinstance(found, Answered) else found
+    def _parsed(self, outcome: Outcome) -> Outcome:
+        return Answered(documents(outcome.value, self._search)) if isinstance(outcome, Answered) else outcome
 
-    def _texts(self, found: Sequence[Answered | Refused]) -> dict[tuple[str, str], Answered | Refused]:
-        """The _source of every document that was found, each read once however many queries found it.
+    def _texts(self, outcomes: Sequence[Answered | Refused]) -> dict[tuple[str, str], Answered | Refused]:
+        """The _source of every hit's document, each read once however many queries it is a hit of.
 
-        A document that was deleted since it was found has an empty one: it becomes a dead letter of its own.
+        A document that was deleted since the search has an empty one: it becomes a dead letter.
         """
-        hits = {_key(hit): hit for one in found if isinstance(one, Answered) for hit in one.value}
-        wanted = [_wanted(hit, self._search.source_fields) for hit in hits.values()]
+        hits = {
+            _key(hit): hit for outcome in outcomes if isinstance(outcome, Answered) for hit in outcome.value
+        }
+        requests = [_get_request(hit, self._search.source_fields) for hit in hits.values()]
 
         def send(batch: Batch) -> list[Outcome]:
-            answer = self._connection.client.mget(docs=[wanted[at] for at in batch.positions])
-            return [self._source(item) for item in answer["docs"]]
+            response = self._connection.client.mget(docs=[requests[position] for position in batch.positions])
+            return [self._source(item) for item in response["docs"]]
 
-        return dict(zip(hits, self._ask(len(wanted), send, batch_size=_DOCS_A_REQUEST), strict=True))
+        return dict(
+            zip(hits, self._send(len(requests), send, batch_size=_DOCUMENTS_PER_REQUEST), strict=True)
+        )
 
     def _source(self, item: dict[str, Any]) -> Outcome:
         if "error" in item:
-            return of_item({"status": 503} | item, settings=self._settings)
+            return item_failed({"status": 503} | item, settings=self._settings)
         return Answered(item.get("_source") or {})
 
-    def _ask(self, count: int, send: Any, *, batch_size: int) -> list[Answered | Refused]:
-        return ask(
+    def _send(self, count: int, send: Any, *, batch_size: int) -> list[Answered | Refused]:
+        return send_all(
             count,
             send,
             connection=self._connection,
@@ -295,7 +316,7 @@ class Fetcher:
         try:
             self._connection.client.search(index=self._search.target, query={"match_none": {}}, size=0)
         except Exception as error:
-            return trouble(error, settings=self._settings).kind != "silent"
+            return classify_error(error, settings=self._settings).kind != "no_response"
         return True
 
 
@@ -303,10 +324,10 @@ def _key(hit: Mapping[str, Any]) -> tuple[str, str]:
     return hit["_index"], hit["_id"]
 
 
-def _wanted(hit: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
-    wanted = {"_index": hit["_index"], "_id": hit["_id"], "_source": fields}
-    return wanted | ({"routing": hit["_routing"]} if "_routing" in hit else {})
+def _get_request(hit: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
+    request = {"_index": hit["_index"], "_id": hit["_id"], "_source": fields}
+    return request | ({"routing": hit["_routing"]} if "_routing" in hit else {})
 
 
-def _reject(query: Query, why: str, detail: str) -> Rejected:
-    return Rejected("FetchCandidates", "query", query.query_id, why, detail)
+def _reject(query: Query, reason: str, detail: str) -> Rejected:
+    return Rejected("FetchCandidates", "query", query.query_id, reason, detail)

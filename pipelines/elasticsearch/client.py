@@ -1,7 +1,7 @@
-"""The connection to a cluster: who asks, how errors are told apart, and one client a process.
+"""The connection to a cluster: credentials, what its errors mean, and one client per process.
 
-Credentials come from the environment of each process, and never leave it: not into the pipeline that Beam
-pickles, nor into an error, a log or the manifest.
+Credentials are read from the environment of each process and stay there: they are not in the pipeline that Beam
+pickles, in an error, in a log or in the manifest.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ try:
 except ImportError:
     orjson = None  # type: ignore[assignment]
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 PREFIX = "NIGHTRANK_ES_"
-PRIVILEGES = "reading needs the privileges 'read' and 'view_index_metadata' on the index"
+READING = "reading needs the privileges 'read' and 'view_index_metadata' on the index"
 
 
 class Settings(NamedTuple):
-    """What a connection is opened with; hashable, and free of secrets."""
+    """What a connection is opened with; hashable, without secrets."""
 
     hosts: tuple[str, ...]
     cloud_id: str
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The cluster, for a person."""
+        """The cluster, for messages."""
         return ", ".join(self.hosts) or f"cloud_id {self.cloud_id.partition(':')[0]}"
 
 
@@ -60,7 +60,7 @@ def settings_of(config: Elasticsearch) -> Settings:
     """Check where and how to connect.
 
     Raises:
-        ConfigError: none or two places, a URL that is none, or one that holds credentials.
+        ConfigError: not exactly one of url and cloud_id, an invalid URL, or a URL with credentials in it.
     """
     if bool(config.url) == bool(config.cloud_id):
         raise ConfigError("set one of source.elasticsearch.url and cloud_id; see examples/nightly.toml")
@@ -78,15 +78,15 @@ def settings_of(config: Elasticsearch) -> Settings:
 
 
 def _host(url: str) -> str:
-    """The URL with its port. What is wrong is told without quoting it: it may hold a password."""
+    """The URL with its port. Errors do not quote it: it may hold a password."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         raise ConfigError("source.elasticsearch.url is not a URL, e.g. https://search.example:9200") from None
     if "@" in parts.netloc or parts.query:
-        remedy = f"put them into {PREFIX}API_KEY, or {PREFIX}USERNAME and {PREFIX}PASSWORD"
-        raise ConfigError(f"source.elasticsearch.url holds credentials or parameters; {remedy}")
+        remedy = f"set {PREFIX}API_KEY, or {PREFIX}USERNAME and {PREFIX}PASSWORD, instead"
+        raise ConfigError(f"source.elasticsearch.url contains credentials or parameters; {remedy}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"source.elasticsearch.url {url!r} must start with https:// or http:// and a host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -94,26 +94,27 @@ def _host(url: str) -> str:
 
 
 def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The client's arguments that say who asks; none where the environment names nobody.
+    """The client's arguments for authentication; none if the environment has no credentials.
 
     Raises:
-        ConfigError: two ways at once, half a way, or a file that cannot be read. Values are never quoted.
+        ConfigError: two ways to authenticate, a user without password or the reverse, or a file that cannot be read.
+            Values are never quoted.
     """
     names = ("API_KEY", "USERNAME", "PASSWORD", "BEARER")
-    found = {name: value for name in names if (value := _secret(environment, PREFIX + name))}
-    used = {"USERNAME" if name == "PASSWORD" else name for name in found}
-    if len(used) > 1:
-        shown = ", ".join(PREFIX + name for name in found)
+    values = {name: value for name in names if (value := _secret(environment, PREFIX + name))}
+    ways = {"USERNAME" if name == "PASSWORD" else name for name in values}
+    if len(ways) > 1:
+        shown = ", ".join(PREFIX + name for name in values)
         raise ConfigError(f"{shown} are set together; unset all but one way to authenticate")
-    if "API_KEY" in found:
-        return {"api_key": found["API_KEY"]}
-    if "BEARER" in found:
-        return {"bearer_auth": found["BEARER"]}
-    if not found:
+    if "API_KEY" in values:
+        return {"api_key": values["API_KEY"]}
+    if "BEARER" in values:
+        return {"bearer_auth": values["BEARER"]}
+    if not values:
         return {}
-    if len(found) == 1:
+    if len(values) == 1:
         raise ConfigError(f"set {PREFIX}USERNAME and {PREFIX}PASSWORD together, or neither")
-    return {"basic_auth": (found["USERNAME"], found["PASSWORD"])}
+    return {"basic_auth": (values["USERNAME"], values["PASSWORD"])}
 
 
 def _secret(environment: Mapping[str, str], name: str) -> str:
@@ -132,12 +133,12 @@ def _secret(environment: Mapping[str, str], name: str) -> str:
 
 
 class _Json(JsonSerializer):
-    """JSON that reads what Elasticsearch stores, even where one document holds half a character."""
+    """Reads whatever Elasticsearch stores, invalid Unicode included."""
 
     def json_loads(self, data: bytes) -> Any:
         try:
             return orjson.loads(data) if orjson else json.loads(data)
-        except ValueError:  # a lone surrogate, NaN, bytes that are not UTF-8: not worth a whole page
+        except ValueError:  # a lone surrogate, NaN, bytes that are not UTF-8: no reason to lose a whole page
             return json.loads(data.decode("utf-8", "replace"))
 
 
@@ -157,31 +158,35 @@ def connect(settings: Settings) -> Connection:
     Raises:
         ConfigError: the environment's credentials or the certificate files cannot be used.
     """
-    place: dict[str, Any] = (
+    arguments: dict[str, Any] = (
         {"cloud_id": settings.cloud_id} if settings.cloud_id else {"hosts": list(settings.hosts)}
     )
     if any(host.startswith("https:") for host in settings.hosts) or settings.cloud_id:
-        place |= {"verify_certs": settings.verify_tls, "ssl_show_warn": False, **_certificates(settings)}
-    who = credentials(os.environ)
+        arguments |= {"verify_certs": settings.verify_tls, "ssl_show_warn": False, **_certificates(settings)}
+    arguments |= credentials(os.environ)
     try:
-        # Retries are ours alone: the client's would repeat a whole batch for one query, and at once.
-        client = Client(**place, **who, request_timeout=settings.timeout, max_retries=0, retry_on_timeout=False,
-                        connections_per_node=max(10, settings.concurrency),
-                        serializers={"application/json": _Json()})  # fmt: skip
+        client = Client(
+            **arguments,
+            request_timeout=settings.timeout,
+            max_retries=0,  # retry.py does it: the client would repeat a whole batch for one query, and at once
+            retry_on_timeout=False,
+            connections_per_node=max(10, settings.concurrency),
+            serializers={"application/json": _Json()},
+        )
     except (ValueError, OSError) as error:
         what = "a certificate file or the cloud_id cannot be used"
         remedy = "see source.elasticsearch.ca_file, client_cert, client_key and cloud_id"
         raise ConfigError(f"{what} ({type(error).__name__}); {remedy}") from None
-    _spare_the_collector()
+    _tune_garbage_collector()
     threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="elasticsearch")
     return Connection(client, threads, Pace(settings.concurrency), threading.Lock())
 
 
-def _spare_the_collector() -> None:
-    """Let the garbage collector pass over what was loaded by now, and run less often.
+def _tune_garbage_collector() -> None:
+    """Exclude the objects that exist now from garbage collection, and collect less often.
 
-    A page of hits is thousands of new objects, each without cycles, and Beam alone half a million old ones: going
-    through those took two fifths of the processor time of a search.
+    A page of hits is thousands of new objects without cycles, and importing Beam leaves half a million old ones:
+    traversing those took two fifths of the processor time of a search.
     """
     gc.collect()
     gc.freeze()
@@ -198,65 +203,70 @@ def _certificates(settings: Settings) -> dict[str, str]:
         if file := getattr(settings, field):
             if not os.access(
                 file, os.R_OK
-            ):  # the client would say so at the first request, as a lost connection
+            ):  # the client would report it as a lost connection, at the first request
                 raise ConfigError(f"source.elasticsearch.{field}: {file} cannot be read")
             arguments[argument] = file
     return arguments
 
 
-class Trouble(NamedTuple):
-    """An error of a request or of an item, told apart by what can be done about it."""
+class Failure(NamedTuple):
+    """An error of a request, or of one item of a response, classified by how to react to it."""
 
-    kind: Literal["busy", "silent", "lost_context", "failed", "refused"]
+    kind: Literal["busy", "no_response", "lost_context", "failed", "refused"]
     detail: str
     timeout: bool = False
 
 
-def trouble(error: Exception, *, settings: Settings) -> Trouble:
+def classify_error(error: Exception, *, settings: Settings) -> Failure:
     """What an exception of the client means.
 
     Raises:
-        SourceError: it means that nothing can be read here at all.
+        SourceError: no retry can help.
     """
     if isinstance(error, TlsError):
-        remedy = "give the cluster's CA as source.elasticsearch.ca_file, and the host name of its certificate"
-        raise SourceError(f"the certificate of {settings.name} does not verify; {remedy}") from None
+        remedy = (
+            "set source.elasticsearch.ca_file to the cluster's CA, and use the host name of its certificate"
+        )
+        raise SourceError(f"the certificate of {settings.name} cannot be verified; {remedy}") from None
     if isinstance(error, ConnectionTimeout):
         limit = f"source.elasticsearch.timeout_seconds = {settings.timeout:g}"
-        return Trouble("silent", f"no answer within {limit}", timeout=True)
+        return Failure("no_response", f"no response within {limit}", timeout=True)
     if isinstance(error, SerializationError):
-        return Trouble("failed", "the answer was cut short or is no JSON")
+        return Failure("failed", "the response is truncated or not JSON")
     if isinstance(error, TransportError):
-        return Trouble("silent", f"no connection to {settings.name} ({type(error).__name__})")
+        return Failure("no_response", f"no connection to {settings.name} ({type(error).__name__})")
     if isinstance(error, ApiError):
-        return refusal(error.meta.status, error.body, settings=settings)
+        return classify_status(error.meta.status, error.body, settings=settings)
     raise error
 
 
-def refusal(status: int, body: Any, *, settings: Settings) -> Trouble:
-    """What an HTTP status and its body mean, be they of a request or of one item of an answer.
+def classify_status(status: int, body: Any, *, settings: Settings) -> Failure:
+    """What an HTTP status and its body mean, of a request or of one item of a response.
 
     Raises:
         SourceError: wrong credentials, or an index that is missing or closed.
     """
     error = body.get("error", body) if isinstance(body, dict) else body
     if status in (401, 403):
-        what = "does not know who asks" if status == 401 else "does not allow this"
-        remedy = f"check {PREFIX}API_KEY, {PREFIX}USERNAME and {PREFIX}PASSWORD, or {PREFIX}BEARER"
-        raise SourceError(f"{settings.name} {what} (HTTP {status}); {remedy}; {PRIVILEGES}")
+        raise SourceError(access_denied(settings.name, status, privileges=READING))
     types, detail = set(error_types(error)), reason(error)
     if types & {"index_not_found_exception", "index_closed_exception"}:
-        remedy = (
-            "check source.elasticsearch.log_index and index, and that nobody deletes an index during a run"
-        )
+        remedy = "check source.elasticsearch.log_index and index; do not delete an index during a run"
         raise SourceError(f"{settings.name}: {detail}; {remedy}")
     if status == 429 or types & {"es_rejected_execution_exception", "circuit_breaking_exception"}:
-        return Trouble("busy", detail)
+        return Failure("busy", detail)
     if "search_context_missing_exception" in types:
-        return Trouble("lost_context", detail)
+        return Failure("lost_context", detail)
     if status >= 500 or status in (404, 408):
-        return Trouble("failed", f"HTTP {status}: {detail}")
-    return Trouble("refused", detail)
+        return Failure("failed", f"HTTP {status}: {detail}")
+    return Failure("refused", detail)
+
+
+def access_denied(cluster: str, status: int, *, privileges: str) -> str:
+    """The message for HTTP 401 and 403; it quotes no credentials."""
+    what = "authentication failed" if status == 401 else "permission denied"
+    variables = f"{PREFIX}API_KEY, {PREFIX}USERNAME and {PREFIX}PASSWORD, or {PREFIX}BEARER"
+    return f"{cluster}: {what} (HTTP {status}); credentials are read from {variables}; {privileges}"
 
 
 def error_types(error: Any) -> Iterator[str]:
@@ -272,39 +282,39 @@ def error_types(error: Any) -> Iterator[str]:
 
 
 def reason(error: Any) -> str:
-    """Elasticsearch's own words, the innermost first cause."""
+    """Elasticsearch's own message for the root cause."""
     if not isinstance(error, dict):
         return shorten(str(error))
     inner = error.get("root_cause") or error.get("failed_shards") or error.get("failures")
-    if not inner and isinstance(error.get("caused_by"), dict):  # of the fetch phase, where no shard is named
+    if not inner and isinstance(error.get("caused_by"), dict):  # the fetch phase names no shard
         return reason(error["caused_by"])
     first: dict[str, Any] = inner[0] if inner else error
     first = first["reason"] if isinstance(first.get("reason"), dict) else first
     return shorten(f"{first.get('type', 'error')}: {first.get('reason', '')}", limit=400)
 
 
-def incomplete(answer: Mapping[str, Any]) -> str:
-    """Why a 200 answer holds less than it should; "" if it holds all."""
-    shards = answer.get("_shards", {})
+def incomplete(response: Mapping[str, Any]) -> str:
+    """Why a response with HTTP 200 is incomplete; "" if it is complete."""
+    shards = response.get("_shards", {})
     if shards.get("failed"):
         failures = shards.get("failures") or []
         why = reason({"failures": failures}) if failures else "no reason given"
         return f"{shards['failed']} of {shards.get('total')} shards failed: {why}"
-    return "the search timed out on the server" if answer.get("timed_out") else ""
+    return "the search timed out on the server" if response.get("timed_out") else ""
 
 
-def patiently(action: Callable[[], Answer], *, settings: Settings, retries: int) -> Answer:
-    """What `action` gives, asked again while the cluster is busy or away.
+def with_retries(action: Callable[[], Result], *, settings: Settings, retries: int) -> Result:
+    """The result of `action`, retried while the cluster is busy or unavailable.
 
     Raises:
-        SourceError: it was refused, or asked too often.
+        SourceError: it was refused, or failed `retries` + 1 times.
     """
     for attempt in range(1, retries + 2):
         try:
             return action()
         except (ApiError, TransportError) as error:
-            found = trouble(error, settings=settings)
-        if found.kind == "refused" or attempt > retries:
+            failure = classify_error(error, settings=settings)
+        if failure.kind == "refused" or attempt > retries:
             break
         time.sleep(backoff(attempt, random_share=random.random()))
-    raise SourceError(f"{settings.name}: {found.detail} ({attempt} attempts)")
+    raise SourceError(f"{settings.name}: {failure.detail} ({attempt} attempts)")

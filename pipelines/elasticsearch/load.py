@@ -1,7 +1,7 @@
-"""Putting a corpus or a query log into a cluster, for trying Nightrank out against Elasticsearch.
+"""Loading a corpus or a query log into a cluster, to try Nightrank out against Elasticsearch.
 
-Explicit mappings: nothing is guessed from the first document, and a corpus is searched through the `english`
-analyzer where the cluster has it.
+Mappings are explicit: nothing is guessed from the first document. A corpus has the `english` analyzer if the cluster
+has it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import Any, Literal, NamedTuple
 
 from pipelines.elasticsearch.write import (
     Cluster,
-    Document,
+    IndexDocument,
     check_name,
     create,
-    explained,
     fill,
     has_analyzer,
     remove,
+    source_errors,
 )
 from pipelines.sources.local.corpus_files import LineError, parse_passage
 from pipelines.sources.local.log_files import log_files, read_events
 from rerank_core.config.night import LogFields
 from rerank_core.errors import ConfigError, SourceError
+from rerank_core.text import utf8
 from schemas.records import LogEvent, Rejected
 
 Kind = Literal["corpus", "log"]
@@ -40,13 +41,13 @@ LOG_PROPERTIES: dict[str, Any] = {
 
 
 class Loaded(NamedTuple):
-    """What a load did."""
+    """The result of a load."""
 
     kind: Kind
     index: str  # type: ignore[assignment]  # hides tuple.index
     documents: int
-    rejected: dict[str, int]  # lines that hold no document, by reason
-    analyzer: str  # of the corpus' title and text; "" for a log
+    rejected: dict[str, int]  # lines that are not documents, by reason
+    analyzer: str  # of a corpus' title and text; "" for a log
     seconds: float
 
 
@@ -61,9 +62,9 @@ def load(
     """Write a corpus (BEIR folder, JSONL) or a query log (JSONL, Parquet, folder, glob) into a new index.
 
     Raises:
-        SourceError: the files hold neither, or the cluster cannot be used.
-        ConfigError: the index is there already and `replace` is not set, or is an alias.
-        WriteError: it could not be filled, and is gone.
+        SourceError: the files are neither, or the cluster cannot be used.
+        ConfigError: the index exists and `replace` is not set, or is an alias.
+        WriteError: the index could not be filled, and was removed.
     """
     started = time.monotonic()
     check_name(index, option="--index")
@@ -73,19 +74,19 @@ def load(
     analyzer = ""
     if kind == "corpus":
         analyzer = "english" if has_analyzer(cluster, "english") else "standard"
-    _make_room(cluster, index, replace=replace)
+    _check_free(cluster, index, replace=replace)
     create(cluster, index, {"dynamic": "strict", "properties": properties(kind, analyzer)})
     count = fill(cluster, index, documents, on_progress=on_progress)
     if not count:
         remove(cluster, index)
-        raise SourceError(f"{path} holds no document; {dict(rejected) or 'it is empty'}")
+        raise SourceError(f"{path} has no document; {dict(rejected) or 'it is empty'}")
     return Loaded(
         kind, index, count, dict(sorted(rejected.items())), analyzer, round(time.monotonic() - started, 3)
     )
 
 
 def properties(kind: Kind, analyzer: str) -> dict[str, Any]:
-    """The mapping's fields."""
+    """The fields of the mapping."""
     if kind == "log":
         return LOG_PROPERTIES
     text = {"type": "text", "analyzer": analyzer}
@@ -93,7 +94,7 @@ def properties(kind: Kind, analyzer: str) -> dict[str, Any]:
 
 
 def kind_of(path: str) -> Kind:
-    """What files hold: a corpus has `_id` and `text`, a log has `query`.
+    """Whether files are a corpus, with `_id` and `text`, or a log, with `query`.
 
     Raises:
         SourceError: no such files, or their first record is neither.
@@ -113,41 +114,41 @@ def kind_of(path: str) -> Kind:
         return "corpus"
     if "query" in keys:
         return "log"
-    expected = "a corpus has {_id, title, text} a line, a query log {timestamp, query, user, clicks}"
+    expected = "a corpus has {_id, title, text} per line, a query log {timestamp, query, user, clicks}"
     raise SourceError(f"{first} is neither a corpus nor a query log: {expected}")
 
 
-def corpus_documents(path: str, rejected: Counter[str]) -> Iterator[Document]:
-    """The passages, by the rules of the embedded index; what they refuse is counted in `rejected`."""
+def corpus_documents(path: str, rejected: Counter[str]) -> Iterator[IndexDocument]:
+    """The passages, by the rules of the embedded index; lines that these refuse are counted in `rejected`."""
     corpus, seen = Path(path), set[str]()
     with (corpus / "corpus.jsonl" if corpus.is_dir() else corpus).open("rb") as lines:
         for line in lines:
             try:
                 passage = parse_passage(line, seen=seen)
-            except LineError as problem:
-                rejected[problem.args[0]] += 1
+            except LineError as error:
+                rejected[error.args[0]] += 1
                 continue
             seen.add(passage.doc_id)
             source: dict[str, Any] = {"title": passage.title, "text": passage.text}
             if passage.sentences:
                 source["sentences"] = list(passage.sentences)
-            yield Document(passage.doc_id, source)
+            yield IndexDocument(passage.doc_id, source)
 
 
-def log_documents(path: str, rejected: Counter[str]) -> Iterator[Document]:
-    """The events, ids made of file and line: one that is sent twice is there once."""
+def log_documents(path: str, rejected: Counter[str]) -> Iterator[IndexDocument]:
+    """The events, with ids of file and line, so that an event that is sent twice is indexed once."""
     for number, file in enumerate(log_files(path)):
         for event in read_events(file, LogFields()):
             if isinstance(event, Rejected):
                 rejected[event.reason] += 1
             else:
-                yield Document(f"{number}:{event.record.rpartition(':')[2]}", _event_source(event))
+                yield IndexDocument(f"{number}:{event.record.rpartition(':')[2]}", _event_source(event))
 
 
 def _event_source(event: LogEvent) -> dict[str, Any]:
     source = {
         "timestamp": event.timestamp,
-        "query": event.query.encode("utf-8", "ignore").decode(),
+        "query": utf8(event.query),
         "user": event.user,
         "clicks": list(event.clicks),
         "impressions": list(event.impressions),
@@ -155,14 +156,14 @@ def _event_source(event: LogEvent) -> dict[str, Any]:
     return {name: value for name, value in source.items() if value != ""}
 
 
-def _make_room(cluster: Cluster, index: str, *, replace: bool) -> None:
-    with explained(cluster):
+def _check_free(cluster: Cluster, index: str, *, replace: bool) -> None:
+    with source_errors(cluster):
         if not cluster.client.indices.exists(index=index):
             return
         if cluster.client.indices.exists_alias(name=index):
             raise ConfigError(f"{index!r} is an alias; choose another --index")
         if not replace:
             raise ConfigError(
-                f"the index {index!r} is there already; --replace removes it first, with all it holds"
+                f"the index {index!r} exists; --replace removes it first, with all its documents"
             )
         cluster.client.indices.delete(index=index)

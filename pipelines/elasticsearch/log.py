@@ -1,4 +1,4 @@
-"""A query log in Elasticsearch as a Beam source: its slices are the elements that workers share."""
+"""A query log in Elasticsearch as a Beam source: its slices are distributed among the workers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from rerank_core.text import utf8
 from schemas.records import LogEvent, Rejected
 
 
-def log_query(fields: LogFields, *, window: Window | None, time_types: tuple[str, ...], terms: Mapping[str, str],
-              indices: list[str]) -> dict[str, Any]:  # fmt: skip
-    """The filter of a log: the window as a range on the time, the configured values, the indices."""
+def log_query(
+    fields: LogFields,
+    *,
+    window: Window | None,
+    time_types: tuple[str, ...],
+    terms: Mapping[str, str],
+    indices: list[str],
+) -> dict[str, Any]:
+    """The filter of a log: the window as a range of time, the configured terms, the indices."""
     filters: list[dict[str, Any]] = [{"term": {name: value}} for name, value in sorted(terms.items())]
     if window is None and time_types:
         filters.append({"exists": {"field": fields.timestamp}})
@@ -43,7 +49,7 @@ def _range(field: str, start: Any, end: Any, *, dated: bool) -> dict[str, Any]:
 
 
 def open_slices(_: Any, log: LogQuery) -> Iterator[Slice]:
-    """Open the PIT that the slices start with, and count the log under it."""
+    """Open the PIT that the slices start with, and count the log's events under it."""
     pit, events = PitReader(log).open_and_count()
     yield from (Slice(number, pit, events) for number in range(log.slices))
 
@@ -51,11 +57,11 @@ def open_slices(_: Any, log: LogQuery) -> Iterator[Slice]:
 def read_slice(part: Slice, log: LogQuery) -> Iterator[LogEvent | Rejected | SliceCount]:
     """The events of one slice, then its counts.
 
-    The next page is fetched while this one is handed out. Memory: two pages, and the ids of one moment's events
-    (of the whole slice, if the log has no times: then there is no other place to go on from).
+    The next page is fetched while this one is processed. Memory: two pages, and the ids of the events of one time (of
+    the whole slice if the log has no times).
 
     Raises:
-        SourceError: the cluster stays away, or a count does not add up.
+        SourceError: the cluster does not respond, or a count is wrong.
     """
     reader = SliceReader(part, log)
     with ThreadPoolExecutor(1, thread_name_prefix="pages") as ahead:
@@ -78,7 +84,7 @@ def to_event(hit: dict[str, Any], log: LogQuery) -> LogEvent | Rejected:
             )
         if log.nested:
             source = {name: lookup(source, name) for name in log.source_fields}
-        if log.dated:  # as Elasticsearch read it, whatever format the log writes times in
+        if log.dated:  # as Elasticsearch parsed it, whatever the log's format
             source[log.fields.timestamp] = hit["sort"][0]
         return parse_event(source, log.fields, record=record)
     except EventError as bad:
@@ -86,20 +92,20 @@ def to_event(hit: dict[str, Any], log: LogQuery) -> LogEvent | Rejected:
 
 
 def check_counts(counts: list[SliceCount]) -> None:
-    """Whether the slices together are the log.
+    """Check that the slices together are the log.
 
     Raises:
         SourceError: they are not.
     """
     if not counts:
-        raise SourceError("the query log was not read: no slice said what it read; run the night again")
-    read, events = sum(one.read for one in counts), counts[0].events
-    renewed = sum(one.renewed for one in counts)
-    if read < events or (read > events and not renewed):  # after a loss, later events are read too
-        found = (
-            f"{len(counts)} slices hold {read} events, the whole log {events}, {renewed} points in time lost"
+        raise SourceError("the query log was not read: no slice reported its counts; run the night again")
+    read, events = sum(count.read for count in counts), counts[0].events
+    renewed = sum(count.renewed for count in counts)
+    if read < events or (read > events and not renewed):  # a new PIT has later events too
+        what = (
+            f"{len(counts)} slices have {read} events, the whole log {events}, {renewed} points in time lost"
         )
-        raise SourceError(f"{found}: events were lost, or deleted meanwhile; run the night again")
+        raise SourceError(f"{what}: events were lost, or deleted during the run; run the night again")
 
 
 class ReadLog(beam.PTransform):
@@ -127,7 +133,7 @@ class _ReadSlice(beam.DoFn):
         super().__init__()
         self._log = log
 
-    # Any: a lone surrogate in a query survives pickling, but not the coder that typed rows would get.
+    # Any, so that rows are pickled: a lone surrogate in a query does not survive the coder of a typed row.
     def process(self, element: Slice) -> Iterator[Any]:
         for record in read_slice(element, self._log):
             yield pvalue.TaggedOutput("counts", record) if isinstance(record, SliceCount) else record

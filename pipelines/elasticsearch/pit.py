@@ -1,10 +1,10 @@
-"""One slice of a query log in Elasticsearch, page by page, every event once whatever happens to the cluster.
+"""One slice of a query log in Elasticsearch, page by page: every event exactly once, also when the cluster fails.
 
 A point in time (PIT) freezes the log; each slice pages through it by time. A PIT can be lost: it expires, or its
-node restarts. Then a new one is opened and the slice goes on from the last time it saw, passing over the events of
-that very moment that it has given out already. Three counts prove that nothing was lost: what a slice read under
-one PIT is what Elasticsearch counted there; the slices together hold what the whole log holds; and a slice that
-changed PITs holds no less than it did at first.
+node restarts. Then a new one is opened and the slice continues from the time of its last event, skipping the events of
+that time that it has returned already. Three counts prove that nothing was lost: what a slice read under one PIT is
+what Elasticsearch counted there; the slices together have as many events as the whole log; and a slice that changed
+PITs has no fewer events than it had at first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from elastic_transport import TransportError
 from elasticsearch import ApiError
 
-from pipelines.elasticsearch.client import Settings, connect, incomplete, trouble
+from pipelines.elasticsearch.client import Settings, classify_error, connect, incomplete
 from pipelines.elasticsearch.retry import backoff
 from rerank_core.config.night import LogFields
 from rerank_core.errors import SourceError
@@ -27,7 +27,7 @@ FORMAT = "strict_date_optional_time_nanos"
 
 
 class LogQuery(NamedTuple):
-    """Which events are read and how; picklable, without secrets."""
+    """Which events are read, and how; picklable, without secrets."""
 
     settings: Settings
     target: str  # what PITs are opened on
@@ -49,7 +49,7 @@ class LogQuery(NamedTuple):
 
     @property
     def nested(self) -> bool:
-        """Whether a field is the inner one of another."""
+        """Whether a field is inside an object."""
         return "." in "".join(self.source_fields)
 
 
@@ -62,22 +62,22 @@ class Slice(NamedTuple):
 
 
 class SliceCount(NamedTuple):
-    """What one slice came to."""
+    """The counts of one slice."""
 
     number: int
     pit: str
     events: int  # of the whole log, under the first PIT
-    first: int  # of the slice, when it started
+    first: int  # of the slice, under the first PIT
     read: int
-    renewed: int  # PITs opened in place of a lost one
+    renewed: int  # PITs that replaced a lost one
 
 
 class LostContext(Exception):
-    """The point in time is gone, or does not give whole pages any more."""
+    """The point in time is gone, or no longer returns complete pages."""
 
 
 class PitReader:
-    """Requests about the log, each repeated until it is answered in full."""
+    """Requests about the log, each retried until its response is complete."""
 
     def __init__(self, log: LogQuery) -> None:
         self.log, self._random = log, random.Random()
@@ -88,12 +88,12 @@ class PitReader:
         opened = self._repeat(
             lambda: self._client.open_point_in_time(index=self.log.target, keep_alive=self.log.keep_alive)
         )
-        held = self._repeat(
+        settings = self._repeat(
             lambda: self._client.indices.get_settings(index=self.log.target, flat_settings=True)
         )
-        found = {name: one["settings"]["index.uuid"] for name, one in held.items()}
+        uuids = {name: index["settings"]["index.uuid"] for name, index in settings.items()}
         for name, uuid in self.log.uuids:
-            if found.get(name) != uuid:
+            if uuids.get(name) != uuid:
                 what = f"the log index {name} was deleted or replaced during the run"
                 raise SourceError(f"{what}; run the night again")
         return str(opened["id"])
@@ -103,36 +103,36 @@ class PitReader:
         for attempt in range(1, self.log.max_retries + 2):
             pit = self.open_pit()
             try:
-                answer = self.search(pit, {"size": 0, "track_total_hits": True, "query": self.log.query})
-                return answer.get("pit_id", pit), answer["hits"]["total"]["value"]
+                response = self.search(pit, {"size": 0, "track_total_hits": True, "query": self.log.query})
+                return response.get("pit_id", pit), response["hits"]["total"]["value"]
             except LostContext as lost:
-                self.rest(attempt, lost)
-        raise AssertionError("rest() raises after the last attempt")
+                self.wait(attempt, lost)
+        raise AssertionError("wait() raises after the last attempt")
 
     def close_pit(self, pit: str) -> None:
-        """Free what the cluster holds for it; it would end by itself after keep_alive."""
-        with contextlib.suppress(ApiError, TransportError):  # lost already, or soon
+        """Free the cluster's resources; otherwise the PIT expires after keep_alive."""
+        with contextlib.suppress(ApiError, TransportError):
             self._client.close_point_in_time(id=pit)
 
     def search(self, pit: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One page under a PIT, whole.
+        """One complete page under a PIT.
 
         Raises:
             LostContext: the PIT is gone, or one of its shards is.
         """
-        keep = {"id": pit, "keep_alive": self.log.keep_alive}
-        answer = self._repeat(
-            lambda: self._client.search(pit=keep, allow_partial_search_results=False, **body), under_pit=True
+        point = {"id": pit, "keep_alive": self.log.keep_alive}
+        response = self._repeat(
+            lambda: self._client.search(pit=point, allow_partial_search_results=False, **body), under_pit=True
         )
-        if missing := incomplete(answer):
+        if missing := incomplete(response):
             raise LostContext(missing)
-        return answer
+        return response
 
-    def rest(self, attempt: int, error: object) -> None:
+    def wait(self, attempt: int, error: object) -> None:
         """Wait before attempt number `attempt` + 1.
 
         Raises:
-            SourceError: that would be one too many.
+            SourceError: there were max_retries retries already.
         """
         if attempt > self.log.max_retries:
             tries = f"{attempt} attempts, source.elasticsearch.max_retries = {self.log.max_retries}"
@@ -146,90 +146,88 @@ class PitReader:
                 body: dict[str, Any] = send().body
                 return body
             except (ApiError, TransportError) as error:
-                found = trouble(error, settings=self.log.settings)
-            if found.kind == "lost_context" or (under_pit and found.kind == "failed"):
-                raise LostContext(found.detail)
-            if found.kind == "refused":
-                raise SourceError(f"the query log {self.log.target} cannot be read: {found.detail}")
+                failure = classify_error(error, settings=self.log.settings)
+            if failure.kind == "lost_context" or (under_pit and failure.kind == "failed"):
+                raise LostContext(failure.detail)
+            if failure.kind == "refused":
+                raise SourceError(f"the query log {self.log.target} cannot be read: {failure.detail}")
             attempt += 1
-            self.rest(attempt, found.detail)
+            self.wait(attempt, failure.detail)
 
 
 class SliceReader(PitReader):
-    """Pages of one slice, over as many points in time as it takes."""
+    """Pages of one slice, under as many points in time as it takes."""
 
     def __init__(self, part: Slice, log: LogQuery) -> None:
         super().__init__(log)
         self._part, self._pit, self._query = part, part.pit, log.query
-        self._last: Any = None  # time of the last event given out; stays None for a log without times
-        self._seen: set[tuple[str, str]] = set()  # the events of that very time that were given out
-        self._after: list[Any] | None = None  # where to go on under this PIT
-        self._expected, self._found = 0, 0  # under this PIT
+        self._last: Any = None  # time of the last event returned; None for a log without times
+        self._seen: set[tuple[str, str]] = set()  # events of that time that were returned
+        self._after: list[Any] | None = None  # search_after of the next page under this PIT
+        self._expected, self._received = 0, 0  # events under this PIT
         self._first: int | None = None
         self._read = self._renewed = self._losses = 0
 
     def next_page(self) -> list[dict[str, Any]]:
-        """The next events, none of them twice; [] at the end."""
-        while self._after is None or self._found < self._expected:
+        """The next events, none twice; [] after the last one."""
+        while self._after is None or self._received < self._expected:
             try:
                 hits = self._page()
             except LostContext as lost:
                 self._renew(lost)
                 continue
-            # One PIT gives nothing twice; a later one starts at the moment where the one before it was lost.
-            fresh = [hit for hit in hits if _place(hit) not in self._seen] if self._renewed else hits
-            self._remember(fresh)
-            if fresh:
-                return fresh
+            # One PIT returns nothing twice; the next one starts at the time at which the one before it was lost.
+            new = [hit for hit in hits if _key(hit) not in self._seen] if self._renewed else hits
+            self._remember(new)
+            if new:
+                return new
             if not hits:
                 break
-        if self._found != self._expected:
-            what = f"slice {self._part.number} of the log {self.log.target} gave {self._found} events"
-            raise SourceError(f"{what}, and Elasticsearch counts {self._expected}; run the night again")
+        if self._received != self._expected:
+            what = f"slice {self._part.number} of the log {self.log.target} returned {self._received} events"
+            raise SourceError(f"{what}, but Elasticsearch counts {self._expected}; run the night again")
         return []
 
     def count(self) -> SliceCount:
-        """What this slice came to."""
+        """The counts of this slice."""
         part = self._part
         return SliceCount(part.number, part.pit, part.events, self._first or 0, self._read, self._renewed)
 
     def _page(self) -> list[dict[str, Any]]:
-        log, starts = self.log, self._after is None
+        log, first_page = self.log, self._after is None
         body: dict[str, Any] = {
             "query": self._query,
             "size": log.page_size,
             "source": list(log.source_fields),
             "sort": [*_by_time(log), {"_shard_doc": "asc"}],
-            "track_total_hits": starts,
+            "track_total_hits": first_page,
         }
         if log.slices > 1:
             body["slice"] = {"field": log.slice_field, "id": self._part.number, "max": log.slices}
         if self._after:
             body["search_after"] = self._after
-        answer = self.search(self._pit, body)
-        self._pit, self._losses = answer.get("pit_id", self._pit), 0
-        hits: list[dict[str, Any]] = answer["hits"]["hits"]
-        if starts:
-            self._expected, self._found = answer["hits"]["total"]["value"], 0
+        response = self.search(self._pit, body)
+        self._pit, self._losses = response.get("pit_id", self._pit), 0
+        hits: list[dict[str, Any]] = response["hits"]["hits"]
+        if first_page:
+            self._expected, self._received = response["hits"]["total"]["value"], 0
             self._first = self._expected if self._first is None else self._first
         self._after = hits[-1]["sort"] if hits else []
-        self._found += len(hits)
+        self._received += len(hits)
         return hits
 
-    def _remember(self, fresh: list[dict[str, Any]]) -> None:
-        self._read += len(fresh)
-        if not fresh:
+    def _remember(self, new: list[dict[str, Any]]) -> None:
+        self._read += len(new)
+        if not new:
             return
-        if self.log.time_types and fresh[-1]["sort"][0] != self._last:
-            self._last, self._seen = fresh[-1]["sort"][0], set()
-        self._seen.update(
-            _place(hit) for hit in fresh if not self.log.time_types or hit["sort"][0] == self._last
-        )
+        if self.log.time_types and new[-1]["sort"][0] != self._last:
+            self._last, self._seen = new[-1]["sort"][0], set()
+        self._seen.update(_key(hit) for hit in new if not self.log.time_types or hit["sort"][0] == self._last)
 
     def _renew(self, lost: LostContext) -> None:
-        """Go on under a new PIT, from the moment of the last event: its others may not have been given out yet."""
+        """Continue under a new PIT, from the time of the last event: others of that time may not have been read yet."""
         self._losses += 1
-        self.rest(self._losses, lost)
+        self.wait(self._losses, lost)
         self._pit, self._after = self.open_pit(), None
         self._renewed += 1
         if self._last is not None:
@@ -239,7 +237,7 @@ class SliceReader(PitReader):
             }
 
 
-def _place(hit: Mapping[str, Any]) -> tuple[str, str]:
+def _key(hit: Mapping[str, Any]) -> tuple[str, str]:
     return hit["_index"], hit["_id"]
 
 

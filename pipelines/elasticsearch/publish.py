@@ -1,12 +1,11 @@
 """Publishing back: the reranked lists of a published run as an Elasticsearch index behind an alias.
 
-    <alias>                 what readers ask: GET <alias>/_doc/<query_id>
-    <alias>-<run_id>        one index a run, one document a query: its list, best first
+    <alias>                 for readers: GET <alias>/_doc/<query_id>
+    <alias>-<run_id>        one index per run, one document per query: its list, best first
 
-The index is made aside, filled, counted and compared; only then the alias moves to it, in one atomic step. So a
-reader sees one whole night or the other, and a publish that fails anywhere leaves the alias where it was. Every
-index says in its mapping's `_meta` whose it is, whether it is whole, and which one was served before it: that one
-`rollback` goes back to.
+A new index is filled, counted and compared; only then the alias moves to it, in one atomic step. So readers see one
+whole night or the other, and a publish that fails leaves the alias unchanged. The `_meta` of an index's mapping names
+its alias and the index that was served before it, to which `rollback` returns, and says whether it is complete.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from elasticsearch import ApiError, NotFoundError
 
 from pipelines.elasticsearch.write import (
     Cluster,
-    Document,
+    IndexDocument,
     Sample,
     check_name,
     create,
-    explain,
-    explained,
+    error_message,
     fill,
     remove,
+    source_errors,
     verify,
 )
 from pipelines.storage import filesystem, runs
@@ -36,7 +35,7 @@ from rerank_core.errors import WriteError
 from schemas.manifest import Manifest
 
 OWNER = "nightrank"
-ABANDONED = datetime.timedelta(days=1)  # a half-made index older than this is nobody's work in progress
+ABANDONED = datetime.timedelta(days=1)  # after this, nobody can still be filling an incomplete index
 COLUMNS = [
     "query_id",
     "query",
@@ -45,28 +44,28 @@ COLUMNS = [
     "score",
     "rank",
     "evidence",
-]  # the last: not in old runs
+]  # old runs lack the last one
 PROPERTIES = {
     "query_id": {"type": "keyword"},
     "query": {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 2048}}},
     "run_id": {"type": "keyword"},
     "run_date": {"type": "date"},
-    "results": {"type": "object", "enabled": False},  # kept as it is and not searched
+    "results": {"type": "object", "enabled": False},  # stored, not searched
 }
 
 
 class Publication(NamedTuple):
-    """One index of an alias, as its `_meta` tells it."""
+    """One index of an alias, as its `_meta` describes it."""
 
     index: str  # type: ignore[assignment]  # hides tuple.index
     run_id: str
     created_at: datetime.datetime
     whole: bool
-    previous: str  # the index that was served before it; ""
+    previous: str  # the index that was served before it; "" for none
 
 
 class Published(NamedTuple):
-    """What a publish did."""
+    """The result of a publish."""
 
     alias: str
     index: str  # type: ignore[assignment]  # hides tuple.index
@@ -74,16 +73,16 @@ class Published(NamedTuple):
     run_date: str
     queries: int
     previous: str  # the index that was served before; "" for none
-    swapped: bool  # False: the alias was there already
+    swapped: bool  # False: the alias named this index already
     removed: tuple[str, ...]  # old indices
     seconds: float
 
 
 class RolledBack(NamedTuple):
-    """What a rollback did."""
+    """The result of a rollback."""
 
     alias: str
-    left: str
+    left: str  # the index that was served
     index: str  # type: ignore[assignment]  # hides tuple.index
     run_id: str
 
@@ -99,54 +98,60 @@ def publish(
 ) -> Published:
     """Publish the lists of a run of the folder `output` under `alias`.
 
-    `keep` indices that were served before stay, to roll back to; `on_progress` is told how many more queries
-    were written.
+    Args:
+        cluster: where.
+        output, manifest: the output folder of the nightly job, and the run in it.
+        alias: what readers use.
+        keep: how many indices that were served before are kept, to roll back to.
+        on_progress: called with how many more queries were written.
 
     Raises:
-        WriteError: it was not published; the alias is where it was.
+        WriteError: it was not published; the alias is unchanged.
         ConfigError, ManifestError, SourceError: the alias, the run or the cluster cannot be used.
     """
     started = time.monotonic()
     index, count = index_name(alias, manifest.run_id), manifest.balance.queries["published"]
     documents = query_documents(runs.table_files(output, manifest, "reranked"), manifest)
-    with explained(cluster):
+
+    def result(previous: str, *, swapped: bool, removed: tuple[str, ...] = ()) -> Published:
+        seconds = round(time.monotonic() - started, 3)
+        return Published(
+            alias, index, manifest.run_id, manifest.run_date, count, previous, swapped, removed, seconds
+        )
+
+    with source_errors(cluster):
         current = served(cluster, alias)
         if current and current.index == index:
             _check_served(cluster, index, documents, count=count)
-            return _published(
-                manifest, alias, index, count, current.previous, swapped=False, removed=(), started=started
-            )
+            return result(current.previous, swapped=False)
     _clear(cluster, alias, index)
     previous = current.index if current else ""
     facts = _facts(alias, manifest, previous=previous)
     create(cluster, index, {"dynamic": "strict", "properties": PROPERTIES, "_meta": {OWNER: facts}})
-    written = fill(cluster, index, documents, expected=count, on_progress=on_progress)
+    fill(cluster, index, documents, expected=count, on_progress=on_progress)
     _swap(cluster, alias, current, index, facts=facts)
-    removed = _prune(cluster, alias, index, keep=keep)
-    return _published(
-        manifest, alias, index, written, previous, swapped=True, removed=removed, started=started
-    )
+    return result(previous, swapped=True, removed=_prune(cluster, alias, index, keep=keep))
 
 
 def rollback(cluster: Cluster, alias: str) -> RolledBack:
     """Point the alias at the index that was served before the current one; no index is removed.
 
     Raises:
-        WriteError: nothing is published there, or the index before is gone.
+        WriteError: nothing is published there, or the previous index is gone.
     """
-    with explained(cluster):
+    with source_errors(cluster):
         current = served(cluster, alias)
         if current is None:
-            raise WriteError(f"{cluster.name} has no alias {alias!r}: nothing was published there")
+            raise WriteError(f"{cluster.name} has no alias {alias!r}: nothing was published under it")
         target = publications(cluster, alias).get(current.previous)
         if target is None or not target.whole:
-            gone = (
-                f"the index before it, {current.previous}, is gone"
+            before = (
+                f"the previous index {current.previous} is gone"
                 if current.previous
-                else "none was served before it"
+                else "there is no previous index"
             )
             raise WriteError(
-                f"{alias} stays on {current.index}: {gone}; publish the run wanted with --run-id"
+                f"{alias} stays on {current.index}: {before}; publish the run that you want with --run-id"
             )
         cluster.client.indices.update_aliases(actions=swap_actions(alias, current.index, target.index))
     return RolledBack(alias, current.index, target.index, target.run_id)
@@ -157,8 +162,8 @@ def index_name(alias: str, run_id: str) -> str:
     return check_name(f"{check_name(alias, option='--alias')}-{run_id}", option="--alias")
 
 
-def query_documents(files: Iterable[str], manifest: Manifest) -> Iterator[Document]:
-    """One document a query, its results best first; a query's rows are all in one file."""
+def query_documents(files: Iterable[str], manifest: Manifest) -> Iterator[IndexDocument]:
+    """One document per query, its results best first; a query's rows are all in one file."""
     for path in files:
         lists: dict[str, list[dict[str, Any]]] = {}
         for row in filesystem.read_table(path, COLUMNS).to_pylist():
@@ -172,22 +177,22 @@ def query_documents(files: Iterable[str], manifest: Manifest) -> Iterator[Docume
                 "run_date": manifest.run_date,
                 "results": [_result(row) for row in rows],
             }
-            yield Document(query_id, source)
+            yield IndexDocument(query_id, source)
 
 
 def _result(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: row[name] for name in ("doc_id", "passage_id", "score", "rank")}
-    return shown | ({"evidence": row["evidence"]} if row.get("evidence") else {})
+    result = {name: row[name] for name in ("doc_id", "passage_id", "score", "rank")}
+    return result | ({"evidence": row["evidence"]} if row.get("evidence") else {})
 
 
 def swap_actions(alias: str, current: str, target: str) -> list[dict[str, Any]]:
-    """Both halves of a swap, for one request. Fails as a whole where the alias has moved in the meantime."""
+    """Both halves of a swap, for one request, which fails as a whole if the alias has moved in the meantime."""
     leave = [{"remove": {"index": current, "alias": alias, "must_exist": True}}] if current else []
     return [*leave, {"add": {"index": target, "alias": alias}}]
 
 
 def served(cluster: Cluster, alias: str) -> Publication | None:
-    """The publication that an alias names; None where there is no such alias.
+    """The publication that an alias names; None if there is no such alias.
 
     Raises:
         WriteError: the name is an index's, or the alias names something that Nightrank did not publish.
@@ -211,12 +216,14 @@ def served(cluster: Cluster, alias: str) -> Publication | None:
 def publications(cluster: Cluster, alias: str) -> dict[str, Publication]:
     """All indices of an alias, served or not, by name."""
     mappings = cluster.client.indices.get_mapping(index=f"{alias}-*").body
-    found = {name: parse_publication(name, held["mappings"], alias=alias) for name, held in mappings.items()}
-    return {name: publication for name, publication in found.items() if publication}
+    parsed = {
+        name: parse_publication(name, index["mappings"], alias=alias) for name, index in mappings.items()
+    }
+    return {name: publication for name, publication in parsed.items() if publication}
 
 
 def parse_publication(index: str, mappings: Mapping[str, Any], *, alias: str) -> Publication | None:
-    """What an index's `_meta` says; None of an index that is not this alias'."""
+    """The publication that an index's `_meta` describes; None if it is not this alias'."""
     facts = mappings.get("_meta", {}).get(OWNER)
     if not isinstance(facts, dict) or facts.get("alias") != alias:
         return None
@@ -227,7 +234,7 @@ def parse_publication(index: str, mappings: Mapping[str, Any], *, alias: str) ->
 def outdated(
     known: Mapping[str, Publication], current: str, *, keep: int, now: datetime.datetime
 ) -> tuple[str, ...]:
-    """Indices that nobody needs: whole ones but the `keep` served last before `current`, abandoned half-made ones."""
+    """Indices to remove: complete ones but `current` and the `keep` served before it, and abandoned incomplete ones."""
     needed = [current]
     while len(needed) <= keep:
         before = known[needed[-1]].previous if needed[-1] in known else ""
@@ -245,8 +252,8 @@ def outdated(
 
 
 def _clear(cluster: Cluster, alias: str, index: str) -> None:
-    """Remove what an earlier publish of the run left, which is not served: half-made, or rolled back from."""
-    with explained(cluster):
+    """Remove the index of an earlier publish of the run: it is incomplete, or was rolled back from."""
+    with source_errors(cluster):
         leftover = index in publications(cluster, alias)
     if leftover and not remove(cluster, index):
         raise WriteError(f"{index}, left by an earlier publish, could not be removed")
@@ -264,7 +271,7 @@ def _facts(alias: str, manifest: Manifest, *, previous: str) -> dict[str, Any]:
     }
 
 
-def _check_served(cluster: Cluster, index: str, documents: Iterable[Document], *, count: int) -> None:
+def _check_served(cluster: Cluster, index: str, documents: Iterable[IndexDocument], *, count: int) -> None:
     sample = Sample()
     for _ in sample.through(documents):
         pass
@@ -272,42 +279,32 @@ def _check_served(cluster: Cluster, index: str, documents: Iterable[Document], *
         verify(cluster, index, count=count, sample=sample.documents)
     except WriteError as error:
         remedy = "roll back with --rollback, then publish the run again"
-        raise WriteError(f"the run is served already, but was changed since: {error}; {remedy}") from None
+        raise WriteError(f"the run is served already, but its index was changed: {error}; {remedy}") from None
 
 
 def _swap(
     cluster: Cluster, alias: str, current: Publication | None, index: str, *, facts: dict[str, Any]
 ) -> None:
-    """Mark the index as whole, then move the alias; an index that is not served after all is removed."""
+    """Mark the index as complete, then move the alias; if that is refused, remove the index."""
     actions = swap_actions(alias, current.index if current else "", index)
     try:
         cluster.client.indices.put_mapping(index=index, meta={OWNER: {**facts, "whole": True}})
         cluster.client.indices.update_aliases(actions=actions)
     except ApiError as error:
         remove(cluster, index)
-        raise WriteError(f"the alias {alias} stays where it is: {explain(error, cluster)}") from None
-    except TransportError as error:  # it may have moved or not: nothing may be removed now
-        remedy = f"see where it is with GET _alias/{alias}, and publish again"
+        raise WriteError(f"the alias {alias} was not moved: {error_message(error, cluster)}") from None
+    except TransportError as error:  # it may have moved, so nothing may be removed now
+        remedy = f"check with GET _alias/{alias}, and publish again"
         raise WriteError(
-            f"not known whether {alias} moved to {index}: {explain(error, cluster)}; {remedy}"
+            f"it is unknown whether {alias} moved to {index}: {error_message(error, cluster)}; {remedy}"
         ) from None
 
 
 def _prune(cluster: Cluster, alias: str, index: str, *, keep: int) -> tuple[str, ...]:
-    """Remove old indices; that one cannot be removed does not make the publish fail."""
+    """Remove old indices; one that cannot be removed does not make the publish fail."""
     try:
         known = publications(cluster, alias)
     except (ApiError, TransportError):
         return ()
     old = outdated(known, index, keep=keep, now=datetime.datetime.now(datetime.UTC))
     return tuple(name for name in old if remove(cluster, name))
-
-
-def _published(
-    manifest: Manifest, alias: str, index: str, queries: int, previous: str, *,
-    swapped: bool, removed: tuple[str, ...], started: float,
-) -> Published:  # fmt: skip
-    seconds = round(time.monotonic() - started, 3)
-    return Published(
-        alias, index, manifest.run_id, manifest.run_date, queries, previous, swapped, removed, seconds
-    )

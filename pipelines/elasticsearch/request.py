@@ -1,4 +1,4 @@
-"""Sends the requests of a piece of `Work` through the process's connection until every query has its outcome."""
+"""Sends queries in batches through the process's connection until each has its outcome."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from elastic_transport import TransportError
 from elasticsearch import ApiError
 
-from pipelines.elasticsearch.client import Connection, Settings, Trouble, refusal, trouble
-from pipelines.elasticsearch.retry import Again, Answered, Batch, Outcome, Pace, Refused, Split, Work
+from pipelines.elasticsearch.client import Connection, Failure, Settings, classify_error, classify_status
+from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry, Split, Work
 from rerank_core.errors import SourceError
 
-Answers = Sequence[Outcome] | Again | Split
-_OTHERS_WAIT = 0.02  # seconds between two looks at a pace that other threads of this process use up
+Answers = Sequence[Outcome] | Retry | Split
+_POLL = 0.02  # seconds between two looks at the pace, while other threads of this process use it up
 
 
-def ask(
+def send_all(
     count: int,
     send: Callable[[Batch], Sequence[Outcome]],
     *,
@@ -34,14 +34,14 @@ def ask(
 
     Args:
         count: number of queries.
-        send: asks one batch, and reads its items; the client's exceptions are taken care of here.
+        send: sends one batch and reads the response; may raise the client's exceptions.
         connection, settings: the process's connection, and what it was opened with.
         batch_size, max_retries: see `Work`.
-        alive: whether the cluster answers the cheapest question; asked when too many requests stayed unanswered.
+        alive: whether the cluster responds at all; called when too many requests in a row had no response.
         random_source: for the jitter.
 
     Raises:
-        SourceError: nothing can be read here: no connection, wrong credentials, the index is gone.
+        SourceError: no connection, wrong credentials, or the index is gone.
     """
     work = Work(count, batch_size=batch_size, max_retries=max_retries, random_source=random_source)
     running: dict[Future[Answers], Batch] = {}
@@ -49,15 +49,17 @@ def ask(
         while running or not work.done:
             _start(work, send, running, connection=connection, settings=settings)
             if not running:
-                time.sleep(max(_OTHERS_WAIT, work.wait(time.monotonic())))
+                time.sleep(max(_POLL, work.wait(time.monotonic())))
                 continue
             finished, _ = wait(running, timeout=work.wait(time.monotonic()) or 1, return_when=FIRST_COMPLETED)
             for future in finished:
                 work.settle(running.pop(future), future.result(), now=time.monotonic())
             if work.unreachable and not work.done:
                 if not alive():
-                    raise SourceError(f"{work.last_trouble}; {work.silent} requests in a row: is it up?")
-                work.silent = 0  # it is: some queries are too slow, and will be given up one by one
+                    raise SourceError(
+                        f"{work.last_failure}; {work.unanswered} requests in a row failed: is the cluster up?"
+                    )
+                work.unanswered = 0  # it is up: some queries are too slow, and will be given up one by one
     finally:
         for future in running:
             future.cancel()
@@ -72,11 +74,12 @@ def _start(
     connection: Connection,
     settings: Settings,
 ) -> None:
-    """Send whatever is due, as far as the pace lets it."""
+    """Send whatever is due, as far as the pace allows."""
     while _acquire(connection):
         batch = work.take(time.monotonic(), in_flight=len(running))
         if batch is None:
-            _give_back(connection)
+            with connection.lock:
+                connection.pace.in_flight -= 1
             return
         future = connection.threads.submit(_guarded, send, batch, settings)
         future.add_done_callback(lambda done: _release(connection, done))
@@ -87,24 +90,24 @@ def _guarded(send: Callable[[Batch], Sequence[Outcome]], batch: Batch, settings:
     try:
         return send(batch)
     except (ApiError, TransportError) as error:
-        return of_request(trouble(error, settings=settings))
+        return _request_failed(classify_error(error, settings=settings))
 
 
-def of_request(found: Trouble) -> Again | Split:
+def _request_failed(failure: Failure) -> Retry | Split:
     """What the failure of a whole request means for its queries."""
-    if found.kind == "refused":
-        return Split(found.detail)
-    if found.kind == "silent":
-        return Again(found.detail, "silent", charged=found.timeout)
-    return Again(found.detail, "busy" if found.kind == "busy" else "failed")
+    if failure.kind == "refused":
+        return Split(failure.detail)
+    if failure.kind == "no_response":
+        return Retry(failure.detail, "no_response", charged=failure.timeout)
+    return Retry(failure.detail, "busy" if failure.kind == "busy" else "failed")
 
 
-def of_item(item: dict[str, Any], *, settings: Settings) -> Again | Refused:
-    """What the failure of one item of an answer means for its query."""
-    found = refusal(item.get("status", 500), item, settings=settings)
-    if found.kind == "refused":
-        return Refused(found.detail)
-    return Again(found.detail, "busy" if found.kind == "busy" else "failed")
+def item_failed(item: dict[str, Any], *, settings: Settings) -> Retry | Refused:
+    """What the failure of one item of a response means for its query."""
+    failure = classify_status(item.get("status", 500), item, settings=settings)
+    if failure.kind == "refused":
+        return Refused(failure.detail)
+    return Retry(failure.detail, "busy" if failure.kind == "busy" else "failed")
 
 
 def _acquire(connection: Connection) -> bool:
@@ -112,20 +115,12 @@ def _acquire(connection: Connection) -> bool:
         return connection.pace.acquire()
 
 
-def _give_back(connection: Connection) -> None:
-    with connection.lock:
-        connection.pace.in_flight -= 1
-
-
 def _release(connection: Connection, done: Future[Answers]) -> None:
-    pushed_back = not done.cancelled() and not done.exception() and _pushed_back(done.result())
+    busy = not done.cancelled() and not done.exception() and _busy(done.result())
     with connection.lock:
-        connection.pace.release(pushed_back=pushed_back)
+        connection.pace.release(busy=busy)
 
 
-def _pushed_back(answer: Answers) -> bool:
-    outcomes = [answer] if isinstance(answer, (Again, Split)) else answer
-    return any(isinstance(outcome, Again) and outcome.cause != "failed" for outcome in outcomes)
-
-
-__all__ = ["Pace", "ask", "of_item", "of_request"]
+def _busy(answer: Answers) -> bool:
+    outcomes = [answer] if isinstance(answer, (Retry, Split)) else answer
+    return any(isinstance(outcome, Retry) and outcome.cause != "failed" for outcome in outcomes)

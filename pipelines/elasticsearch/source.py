@@ -1,7 +1,7 @@
 """The production source: query log and candidates from an Elasticsearch cluster, 8.19 or 9, read-only.
 
-What stands where: `es_client` the connection, the credentials and the meaning of errors; `es_retry` when to ask
-again, as pure state; `es_pit` and `es_log` the log; `es_candidates` and `es_request` the candidates.
+`client` has the connection, the credentials and the meaning of errors; `retry` when to send a request again; `pit` and
+`log` the query log; `candidates` and `request` the candidates.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from elasticsearch import Elasticsearch as Client
 
-from pipelines.elasticsearch.candidates import Fetcher, Search, search_of
-from pipelines.elasticsearch.client import connect, incomplete, patiently, settings_of
+from pipelines.elasticsearch.candidates import Fetcher, search_of
+from pipelines.elasticsearch.client import connect, incomplete, settings_of, with_retries
 from pipelines.elasticsearch.log import ReadLog, log_query
 from pipelines.elasticsearch.pit import LogQuery
 from rerank_core.config.night import Config
@@ -24,15 +24,16 @@ from rerank_core.querylog.events import Window
 from rerank_core.text import fingerprint
 from schemas.records import Document, Query, Rejected
 
-_LONGEST_NAMES = 2000  # characters of index names in a URL; Elasticsearch takes 4,096 for the whole line
-_START_RETRIES = 3  # a wrong address shows within seconds; once a night runs, max_retries counts
-_EXACT = {"keyword", "constant_keyword", "wildcard", "boolean", "ip", "date", "version", "integer", "long",
-          "short", "byte", "double", "float", "half_float", "unsigned_long", "scaled_float", "date_nanos"}  # fmt: skip
+_MAX_NAMES = 2000  # characters of index names in a URL; Elasticsearch accepts 4,096 for the whole line
+_START_RETRIES = 3  # so that a wrong address shows within seconds; during a night, max_retries counts
 _TIMES = {"date", "date_nanos", "long", "integer", "double", "float", "unsigned_long"}
+_EXACT = _TIMES | set(
+    "keyword constant_keyword wildcard boolean ip version short byte half_float scaled_float".split()
+)
 
 
-class Found(NamedTuple):
-    """What an index, alias or pattern stands for."""
+class Indices(NamedTuple):
+    """The indices that a name, alias or pattern stands for."""
 
     uuids: tuple[tuple[str, str], ...]  # (index, UUID), sorted
 
@@ -40,99 +41,97 @@ class Found(NamedTuple):
     def names(self) -> list[str]:
         return [name for name, _ in self.uuids]
 
-    def short(self, pattern: str) -> str:
-        """The concrete names, so that an alias that moves does not move the run; of too many, the pattern."""
+    def target(self, pattern: str) -> str:
+        """The names, so that a run stays with them when an alias moves; the pattern if they are too long for a URL."""
         names = ",".join(self.names)
-        return names if len(names) <= _LONGEST_NAMES else pattern
+        return names if len(names) <= _MAX_NAMES else pattern
 
 
 class ElasticsearchSource:
     """A log and an index in a cluster; implements `pipelines.sources.Source`.
 
-    Events outside `window` are left where they are: they are not read, and so not counted either.
+    Events outside `window` are neither read nor counted.
 
     Args:
         config: the night's configuration.
-        window: [start, end) in UTC of the events to read; None reads all that have a time.
+        window: [start, end) in UTC of the events to read; None: all that have a time.
 
     Raises:
-        ConfigError: the configuration cannot be used, whatever the cluster holds.
+        ConfigError: the configuration cannot be used with any cluster.
     """
 
     def __init__(self, config: Config, *, window: Window | None = None) -> None:
-        wanted = config.source.elasticsearch
+        options = config.source.elasticsearch
         for key in ("log_index", "index"):
-            if not getattr(wanted, key):
+            if not getattr(options, key):
                 raise ConfigError(f"'source.elasticsearch.{key}' is not set; see examples/nightly.toml")
-        self._wanted, self._log, self._window = wanted, config.log, window
-        self._settings = settings_of(wanted)
+        self._options, self._log, self._window = options, config.log, window
+        self._settings = settings_of(options)
         self._search = search_of(config)
-        self._pinned: tuple[tuple[str, str], ...] = ()  # of the candidates' index, once described
+        self._pinned: tuple[tuple[str, str], ...] = ()  # the candidates' indices, from `describe` on
         self._events: LogQuery | None = None
 
     def describe(self) -> dict[str, Any]:
         """Indices with their UUIDs, numbers of documents and fingerprints of their content.
 
-        Also resolves aliases and patterns: the run stays with the indices that they named at this moment.
+        Also resolves aliases and patterns: the run stays with the indices that they name now.
 
-        A fingerprint is of the indices' UUIDs and, over the documents that a search sees, their number and the
-        sum and the maximum of their sequence numbers. Every write gives a document a new, higher number of its
-        shard: a document that was added, changed or deleted changes the fingerprint, but for two changes whose
-        sums cancel out. A copy of the same documents in another index is another one.
+        A fingerprint covers the indices' UUIDs and, over the documents that a search sees, their number and the sum
+        and the maximum of their sequence numbers. Every write gives a document a new, higher number of its shard: a
+        document that was added, changed or deleted changes the fingerprint, but for two changes whose sums cancel
+        out. A copy of the same documents in another index has another fingerprint.
 
         Raises:
             SourceError: no connection, no access, an index or a field is missing, or the log is empty.
             ConfigError: credentials or certificate files cannot be used.
         """
         client = connect(self._settings).client
-        return patiently(
+        return with_retries(
             lambda: self._describe_log(client) | self._describe_index(client),
             settings=self._settings,
-            retries=min(_START_RETRIES, self._wanted.max_retries),
+            retries=min(_START_RETRIES, self._options.max_retries),
         )
 
     def _describe_log(self, client: Client) -> dict[str, Any]:
-        pattern = self._wanted.log_index
-        found = self._resolve(client, pattern, "log_index")
-        events = self._log_query(client, found)
-        total, content = _content(client, found.short(pattern), events.query)
-        if not total and not _content(client, found.short(pattern), {"match_all": {}})[0]:
-            raise SourceError(f"the log {pattern} is empty: it holds no event")
+        pattern = self._options.log_index
+        indices = self._resolve(client, pattern, "log_index")
+        events = self._log_query(client, indices)
+        total, content = _content(client, events.target, events.query)
+        if not total and not _content(client, events.target, {"match_all": {}})[0]:
+            raise SourceError(f"the log {pattern} has no event")
         self._events = events
         return {
             "kind": "elasticsearch",
             "cluster": self._settings.name,
             "log": pattern,
-            "log_indices": dict(found.uuids),
-            "log_fingerprint": fingerprint(*_flat(found.uuids), content),
+            "log_indices": dict(indices.uuids),
+            "log_fingerprint": fingerprint(*_flat(indices.uuids), content),
             "log_events": total,
         }
 
     def _describe_index(self, client: Client) -> dict[str, Any]:
-        pattern = self._wanted.index
-        found = self._resolve(client, pattern, "index")
-        index = found.short(pattern)
-        named = {"title_field": self._wanted.title_field, "text_fields": self._wanted.text_fields,
-                 "sentences_field": self._wanted.sentences_field,
-                 "tiebreak_field": self._wanted.tiebreak_field}  # fmt: skip
-        for setting, value in named.items():
+        pattern = self._options.index
+        indices = self._resolve(client, pattern, "index")
+        index = indices.target(pattern)
+        for setting in ("title_field", "text_fields", "sentences_field", "tiebreak_field"):
+            value = getattr(self._options, setting)
             for name in value if isinstance(value, tuple) else (value,):
                 if name:
                     _types(client, index, name, f"source.elasticsearch.{setting}")
         total, content = _content(client, index, {"match_all": {}})
         if not total:
-            raise SourceError(f"the index {pattern} is empty: it holds no document")
-        self._pinned, self._search = found.uuids, self._search._replace(target=index)
+            raise SourceError(f"the index {pattern} has no document")
+        self._pinned, self._search = indices.uuids, self._search._replace(target=index)
         return {
             "index": pattern,
-            "indices": dict(found.uuids),
-            "index_fingerprint": fingerprint(*_flat(found.uuids), content),
+            "indices": dict(indices.uuids),
+            "index_fingerprint": fingerprint(*_flat(indices.uuids), content),
             "documents": total,
             "query_fingerprint": fingerprint(json.dumps(self._search.body, sort_keys=True)),
         }
 
     def events(self) -> beam.PTransform:
-        """PBegin -> PCollection[LogEvent | Rejected]; what `log.filter` and the window exclude is neither."""
+        """PBegin -> PCollection[LogEvent | Rejected]; without what `log.filter` and the window exclude."""
         if self._events is None:
             self.describe()
         assert self._events is not None
@@ -142,59 +141,62 @@ class ElasticsearchSource:
         """For each query its best documents, or Rejected (no_candidates, search_failed).
 
         Raises:
-            SourceError: no connection, no access, or the index is gone or not the one that `describe` saw.
+            SourceError: no connection, no access, or the index is gone or another one than at `describe`.
         """
-        search: Search = self._search
         connection = connect(self._settings)
-        found = Fetcher(search, self._settings, connection).fetch(queries, top_k=top_k)
-        if self._pinned:  # afterwards: what was replaced before or meanwhile shows now
-            patiently(
+        documents = Fetcher(self._search, self._settings, connection).fetch(queries, top_k=top_k)
+        if self._pinned:  # checked afterwards, to notice an index that was replaced meanwhile
+            with_retries(
                 lambda: self._check_pinned(connection.client),
                 settings=self._settings,
-                retries=self._wanted.max_retries,
+                retries=self._options.max_retries,
             )
-        return found
+        return documents
 
     def _check_pinned(self, client: Client) -> None:
-        now = dict(self._resolve(client, self._search.target, "index").uuids)
+        uuids = dict(self._resolve(client, self._search.target, "index").uuids)
         for name, uuid in self._pinned:
-            if now.get(name) != uuid:
+            if uuids.get(name) != uuid:
                 what = f"the index {name} was deleted or replaced during the run"
                 raise SourceError(f"{what}; run the night again, and build new indices beside the old ones")
 
-    def _resolve(self, client: Client, pattern: str, setting: str) -> Found:
-        answer = client.indices.get_settings(index=pattern, flat_settings=True).body
-        if not answer:
+    def _resolve(self, client: Client, pattern: str, setting: str) -> Indices:
+        response = client.indices.get_settings(index=pattern, flat_settings=True).body
+        if not response:
             remedy = f"check source.elasticsearch.{setting}"
             raise SourceError(f"{self._settings.name} has no index that matches {pattern!r}; {remedy}")
-        return Found(tuple(sorted((name, one["settings"]["index.uuid"]) for name, one in answer.items())))
+        return Indices(
+            tuple(sorted((name, index["settings"]["index.uuid"]) for name, index in response.items()))
+        )
 
-    def _log_query(self, client: Client, found: Found) -> LogQuery:
-        fields, wanted = self._log.fields, self._wanted
-        index = found.short(wanted.log_index)
+    def _log_query(self, client: Client, indices: Indices) -> LogQuery:
+        fields, options = self._log.fields, self._options
+        index = indices.target(options.log_index)
         _types(client, index, fields.query, "log.fields.query")
         times = _types(client, index, fields.timestamp, "log.fields.timestamp") if fields.timestamp else set()
         if times - _TIMES:
             kind = ", ".join(sorted(times))
             remedy = "map it as a date, or set log.fields.timestamp to a field that is one"
-            raise SourceError(f"the log's time {fields.timestamp!r} is of type {kind}, not a time; {remedy}")
+            raise SourceError(
+                f"log.fields.timestamp = {fields.timestamp!r} is of type {kind}, not a time; {remedy}"
+            )
         terms = {_exact(client, index, name): value for name, value in self._log.filter.items()}
-        pinned = found.names if index == wanted.log_index else []
+        pinned = indices.names if index == options.log_index else []
         kinds = tuple(sorted(times))
         names = (fields.timestamp, fields.query, fields.user, fields.clicks, fields.impressions)
         return LogQuery(
             settings=self._settings,
             target=index,
-            uuids=found.uuids,
+            uuids=indices.uuids,
             query=log_query(fields, window=self._window, time_types=kinds, terms=terms, indices=pinned),
             fields=fields,
             source_fields=tuple(name for name in names if name),
             time_types=kinds,
-            page_size=wanted.page_size,
-            slices=wanted.slices,
-            slice_field=wanted.slice_field,
-            keep_alive=wanted.keep_alive,
-            max_retries=wanted.max_retries,
+            page_size=options.page_size,
+            slices=options.slices,
+            slice_field=options.slice_field,
+            keep_alive=options.keep_alive,
+            max_retries=options.max_retries,
         )
 
 
@@ -203,12 +205,12 @@ def _flat(uuids: tuple[tuple[str, str], ...]) -> list[str]:
 
 
 def _content(client: Client, index: str, query: Mapping[str, Any]) -> tuple[int, str]:
-    """How many documents a query sees, and what tells their content from another one."""
+    """How many documents a query matches, and text that differs if their content differs."""
     per_index = {
         "terms": {"field": "_index", "size": 10_000},
         "aggs": {"seq": {"stats": {"field": "_seq_no"}}},
     }
-    answer = client.search(
+    response = client.search(
         index=index,
         query=query,
         size=0,
@@ -216,13 +218,15 @@ def _content(client: Client, index: str, query: Mapping[str, Any]) -> tuple[int,
         allow_partial_search_results=False,
         aggs={"indices": per_index},
     ).body
-    if missing := incomplete(answer):
-        raise SourceError(f"the index {index} cannot be read: {missing}; try again when the cluster is well")
-    found = [
-        (one["key"], one["doc_count"], one["seq"]["sum"], one["seq"]["max"])
-        for one in answer["aggregations"]["indices"]["buckets"]
+    if missing := incomplete(response):
+        raise SourceError(
+            f"the index {index} cannot be read: {missing}; try again when the cluster is healthy"
+        )
+    content = [
+        (bucket["key"], bucket["doc_count"], bucket["seq"]["sum"], bucket["seq"]["max"])
+        for bucket in response["aggregations"]["indices"]["buckets"]
     ]
-    return answer["hits"]["total"]["value"], repr(sorted(found))
+    return response["hits"]["total"]["value"], repr(sorted(content))
 
 
 def _types(client: Client, index: str, field: str, setting: str) -> set[str]:
@@ -234,14 +238,20 @@ def _types(client: Client, index: str, field: str, setting: str) -> set[str]:
     fields = client.field_caps(index=index, fields=[field]).body["fields"]
     if field in fields:
         return set(fields[field])
-    known = [name for name, kinds in client.field_caps(index=index, fields="*").body["fields"].items()
-             if not any(kind["metadata_field"] for kind in kinds.values())]  # fmt: skip
-    near = difflib.get_close_matches(field, known, n=5, cutoff=0) or ["nothing"]
-    raise SourceError(f"{index} has no field {field!r}, which {setting} names; it has {', '.join(near)}")
+    everything = client.field_caps(index=index, fields="*").body["fields"]
+    known = [
+        name
+        for name, kinds in everything.items()
+        if not any(kind["metadata_field"] for kind in kinds.values())
+    ]
+    near = difflib.get_close_matches(field, known, n=5, cutoff=0) or ["none"]
+    raise SourceError(
+        f"{index} has no field {field!r}, which {setting} names; its fields are {', '.join(near)}"
+    )
 
 
 def _exact(client: Client, index: str, field: str) -> str:
-    """The field to compare whole values with: itself, or the keyword below a text."""
+    """The field with which to compare whole values: the field itself, or its keyword sub-field."""
     if _types(client, index, field, "log.filter") <= _EXACT:
         return field
     keyword = f"{field}.keyword"

@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.beam_options import threads_per_worker
 from rerank_core.config.night import Config
-from rerank_core.errors import CalibrationError, ConfigError, FusionError, ModelError
+from rerank_core.errors import ConfigError, ModelError
 from rerank_core.features.tagger import default_recogniser, facts_fingerprint, tagger_fingerprint
-from rerank_core.inference.model_folder import local_folder
-from rerank_core.ranking import calibration, fusion
+from rerank_core.ranking import stored
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration
 from rerank_core.ranking.fusion import Fusion
-from rerank_core.scoring.load import DEFAULT_MODEL, Options, load_scorer
+from rerank_core.scoring.load import Options, load_scorer
 from rerank_core.scoring.protocol import Scorer
 
 Loader = Callable[[], Scorer]
@@ -35,25 +33,15 @@ def read_calibration(config: Config) -> tuple[Calibration, dict[str, Any] | None
     """The model's own calibration, and what is told of it; a damaged one stops the night here."""
     if not config.scoring.calibrate:
         return UNCALIBRATED, None
-    folder = local_folder(config.scoring.model or DEFAULT_MODEL, [calibration.FILE])
-    try:
-        return calibration.read(folder), calibration.told(folder)
-    except CalibrationError as error:
-        raise ModelError(str(error)) from None
+    return stored.read_calibration(config.scoring.model)
 
 
 def read_fusion(config: Config) -> tuple[Fusion | None, dict[str, Any] | None]:
     """The weights of the final order, and what is told of them; damaged ones stop the night here."""
     wanted = config.fusion
-    path = Path(
-        wanted.weights or local_folder(config.scoring.model or DEFAULT_MODEL, [fusion.FILE]) / fusion.FILE
-    )
-    if wanted.use == "off" or (wanted.use == "auto" and not wanted.weights and not path.is_file()):
+    if wanted.use == "off":
         return None, None
-    try:
-        return fusion.read(path), fusion.told(path)
-    except FusionError as error:
-        raise ModelError(str(error)) from None
+    return stored.read_fusion(config.scoring.model, weights=wanted.weights, required=wanted.use == "on")
 
 
 def first_stage_loader(config: Config, options: PipelineOptions, weights: Fusion | None) -> Loader | None:

@@ -1,1 +1,1 @@
-"""The output folder, local or in an object store: files, published runs, look-ups."""
+"""The output folder, local or in an object store: files, published runs and look-ups in them."""

@@ -1,8 +1,9 @@
-"""Files, local or of any file system that Beam knows (gs://, s3://)."""
+"""Files, local or of any file system that Beam supports (gs://, s3://)."""
 
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -17,7 +18,7 @@ from schemas.errors import ManifestError
 
 
 def join(*parts: str) -> str:
-    """A path of this folder's file system."""
+    """Join the parts of a path in the way of its file system."""
     return str(FileSystems.join(*parts))
 
 
@@ -26,10 +27,15 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-def write_bytes(path: str, data: bytes) -> None:
-    """Write a file so that no reader ever sees half of it: a temporary name first, then a rename.
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    return bool(FileSystems.exists(path))
 
-    Arrow and Spark pass over names that begin with "_", should a worker be killed in between.
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file atomically: under a temporary name first, then a rename.
+
+    If the process is killed in between, Arrow and Spark skip the temporary file: its name begins with "_".
     """
     folder, slash, name = path.rpartition("/")
     temporary = f"{folder}{slash}_{name}.tmp-{uuid.uuid4().hex}"
@@ -46,39 +52,50 @@ def read_bytes(path: str) -> bytes:
 
 
 def open_text(path: str) -> TextIO:
-    """A UTF-8 text file of any file system that Beam knows."""
+    """Open a UTF-8 text file; a byte order mark is skipped."""
     return io.TextIOWrapper(FileSystems.open(path), encoding="utf-8-sig")
 
 
 def make_folder(path: str) -> None:
-    """Make a folder and its parents; one that is there already is fine."""
+    """Create a folder and its parents, unless they exist; an object store has none."""
     if is_local(path):
         Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def files(folder: str, pattern: str = "*") -> list[str]:
-    """Paths of the files of a folder that match, sorted; none where the folder is missing."""
-    if is_local(folder):  # Beam takes the folder for a pattern too, and cannot quote "[" or "*" in it
+    """Sorted paths of the files of a folder that match; none if there is no such folder."""
+    if is_local(folder):  # Beam would read "[" or "*" in the folder's name as a pattern
         return sorted(str(path) for path in Path(folder).glob(pattern))
     matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
-    return sorted(found.path for found in matched)
+    return sorted(file.path for file in matched)
 
 
 def size(path: str) -> int:
-    """Bytes of a file."""
+    """Size of a file in bytes."""
     return int(FileSystems.get_filesystem(path).size(path))
 
 
 def remove(path: str) -> None:
-    """Remove a file or a whole folder, if it is there."""
+    """Remove a file or a whole folder, if it exists."""
     if is_local(path):
         local = Path(path)
         if local.is_dir():
             shutil.rmtree(local)
         else:
             local.unlink(missing_ok=True)
-    elif FileSystems.exists(path) or files(path):
+    elif exists(path) or files(path):
         FileSystems.delete([path])
+
+
+def move_folder(source: str, target: str) -> None:
+    """Move a folder's files; an existing target is replaced."""
+    remove(target)
+    if is_local(target):
+        make_folder(str(Path(target).parent))
+        os.rename(source, target)
+    else:
+        parts = files(source)
+        FileSystems.rename(parts, [join(target, part.rpartition("/")[2]) for part in parts])
 
 
 def count_rows(path: str) -> int:
@@ -92,10 +109,10 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
-    """A Parquet file of any file system that Beam knows.
+    """Open a Parquet file.
 
-    It is read into memory first: a shard's file is small, and Arrow's reading threads, left with a Python file,
-    can bring the interpreter down when it exits.
+    It is read into memory first: a shard's file is small, and Arrow's reading threads, with a Python file, can crash
+    the interpreter when it exits.
 
     Raises:
         ManifestError: not a whole Parquet file.

@@ -1,4 +1,4 @@
-"""Reading what was published, for people: one query's list of a run."""
+"""Look-ups in a published run: one query's list."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ def read_query(output: str, query: str, *, run_id: str = "") -> QueryList:
 
     Raises:
         ManifestError: nothing was published there, or the run is damaged.
-        QueryNotFound: the run does not hold the query.
+        QueryNotFound: the run does not have the query.
     """
     manifest = runs.open_run(output, run_id)
-    wanted = query_id(query)
     files = runs.table_files(output, manifest, "reranked")
     for path in files:
-        rows = filesystem.read_table(path).filter(pc.field("query_id") == wanted).to_pylist()
+        rows = filesystem.read_table(path).filter(pc.field("query_id") == query_id(query)).to_pylist()
         if rows:
             rows.sort(key=lambda row: row["rank"])
             return QueryList(rows[0]["query"], manifest.run_id, manifest.run_date, rows)
@@ -46,4 +45,4 @@ def _not_found(files: list[str], query: str, manifest: Manifest) -> str:
         known.update(filesystem.read_table(path, ["query"])["query"].unique().to_pylist())
     near = difflib.get_close_matches(normalise_query(query), sorted(known), n=3, cutoff=0.3)
     hint = f"; the nearest are {', '.join(map(repr, near))}" if near else ""
-    return f"run {manifest.run_id} holds no query {shorten(query, limit=80)!r}{hint}"
+    return f"run {manifest.run_id} has no query {shorten(query, limit=80)!r}{hint}"

@@ -1,13 +1,13 @@
 """The output folder: staging, publishing, the pointer to the newest run, and the lock.
 
-    _lock                                          held while a run writes
-    _staging/<run_id>/<table>/part-*.parquet       what a run writes; worthless until published
-    <table>/run_date=<D>/run_id=<R>/part-*.parquet what readers read
+    _lock                                          locked while a run writes
+    _staging/<run_id>/<table>/part-*.parquet       a run's files before it is published
+    <table>/run_date=<D>/run_id=<R>/part-*.parquet published tables
     manifests/run_date=<D>/run_id=<R>/manifest.json
-    latest.json                                    names the newest manifest, swapped in last
+    latest.json                                    names the newest manifest; replaced last
 
-A run killed anywhere leaves `latest.json` on the run before it, whose files nothing touches. Paths may be local
-or any that Beam's filesystems know (gs://, s3://).
+A run that is killed at any time leaves `latest.json` at the previous run, whose files are not changed. Paths may be
+local or of any file system that Beam supports (gs://, s3://).
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
-
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines.storage.filesystem import (
     count_rows,
+    exists,
     files,
     is_local,
     join,
     make_folder,
+    move_folder,
     read_bytes,
     remove,
     write_bytes,
@@ -47,26 +46,26 @@ def table_path(table: str, run_date: str, run_id: str) -> str:
 
 
 def manifest_path(run_date: str, run_id: str) -> str:
-    """Place of a run's manifest, relative to the output folder."""
+    """Path of a run's manifest, relative to the output folder."""
     return f"manifests/run_date={run_date}/run_id={run_id}/manifest.json"
 
 
 def latest(output: str) -> Manifest | None:
-    """Manifest of the newest published run; None where nothing was published yet.
+    """Manifest of the newest published run; None if nothing was published yet.
 
     Raises:
         ManifestError: the pointer or the manifest it names is damaged.
     """
     pointer = join(output, "latest.json")
-    if not FileSystems.exists(pointer):
+    if not exists(pointer):
         return None
     try:
-        named = join(output, json.loads(read_bytes(pointer))["manifest"])
+        path = join(output, json.loads(read_bytes(pointer))["manifest"])
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{pointer} is damaged ({error}); point it at a manifest under manifests/"
         ) from None
-    return read_manifest(named)
+    return read_manifest(path)
 
 
 def open_run(output: str, run_id: str = "") -> Manifest:
@@ -90,11 +89,11 @@ def find_run(output: str, run_id: str) -> Manifest:
     Raises:
         ManifestError: no such run, or its manifest is damaged.
     """
-    named = run_id.replace("-", "").isalnum()  # and no pattern
-    found = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json") if named else []
-    if not found:
+    valid = run_id.replace("-", "").isalnum()  # not a pattern
+    paths = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json") if valid else []
+    if not paths:
         raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, 'manifests')}")
-    return read_manifest(found[0])
+    return read_manifest(paths[0])
 
 
 def read_manifest(path: str) -> Manifest:
@@ -106,45 +105,45 @@ def read_manifest(path: str) -> Manifest:
 
 
 def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
-    """Parquet files of a published table, checked against what the manifest says of it.
+    """Parquet files of a published table, checked against the manifest.
 
     Raises:
-        ManifestError: files are missing or hold another number of rows.
+        ManifestError: the table is not in the manifest, or has another number of files or rows.
     """
     info = manifest.tables.get(table)
     if info is None:
-        raise ManifestError(f"the manifest of run {manifest.run_id} names no table {table!r}")
-    found = files(join(output, info.path), "part-*.parquet")
-    rows = sum(count_rows(path) for path in found)
-    if (len(found), rows) != (info.files, info.rows):
+        raise ManifestError(f"the manifest of run {manifest.run_id} has no table {table!r}")
+    paths = files(join(output, info.path), "part-*.parquet")
+    rows = sum(count_rows(path) for path in paths)
+    if (len(paths), rows) != (info.files, info.rows):
         raise ManifestError(
-            f"{join(output, info.path)} holds {rows} rows in {len(found)} files, but its manifest says "
+            f"{join(output, info.path)} has {rows} rows in {len(paths)} files, but its manifest says "
             f"{info.rows} in {info.files}: the run was damaged after it was published"
         )
-    return found
+    return paths
 
 
 def publish(output: str, manifest: Manifest) -> None:
-    """Move a verified run from staging to its place, write its manifest, then swap the pointer.
+    """Move a verified run out of staging, write its manifest, then replace the pointer.
 
-    A run of this id that stands there whole keeps its files, which a reader may have open: a night that reuses
-    nothing has the same id, and so the same rows, whenever it is started again.
+    A complete run of this id keeps its files, which a reader may have open: a night that reuses nothing has the same
+    id, and so the same rows, whenever it is started again.
     """
     base = staging(output, manifest.run_id)
-    place = manifest_path(manifest.run_date, manifest.run_id)
-    if not _is_whole(output, place):
-        for table in TABLES:
-            _move(output, join(base, table), join(output, manifest.tables[table].path))
-    write_bytes(join(output, place), to_json(manifest).encode("utf-8"))
-    pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": place}
+    path = manifest_path(manifest.run_date, manifest.run_id)
+    if not _is_complete(output, path):
+        for table in TABLES:  # a target may exist: a run of this id was killed before it wrote its manifest
+            move_folder(join(base, table), join(output, manifest.tables[table].path))
+    write_bytes(join(output, path), to_json(manifest).encode("utf-8"))
+    pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": path}
     write_bytes(join(output, "latest.json"), (json.dumps(pointer, indent=2) + "\n").encode("utf-8"))
     remove(base)
 
 
-def _is_whole(output: str, place: str) -> bool:
-    """Whether a run has a manifest at this place, and all the files that it names."""
+def _is_complete(output: str, path: str) -> bool:
+    """Whether there is a manifest at this path, and all the files that it names."""
     try:
-        earlier = read_manifest(join(output, place))
+        earlier = read_manifest(join(output, path))
         for table in TABLES:
             table_files(output, earlier, table)
     except ManifestError:
@@ -152,25 +151,15 @@ def _is_whole(output: str, place: str) -> bool:
     return True
 
 
-def _move(output: str, source: str, target: str) -> None:
-    remove(target)  # left by a run of the same id that was killed between its first move and its manifest
-    if is_local(output):
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        os.rename(source, target)
-    else:
-        parts = files(source, "part-*.parquet")
-        FileSystems.rename(parts, [join(target, part.rpartition("/")[2]) for part in parts])
-
-
 @contextlib.contextmanager
 def lock(output: str, run_id: str) -> Iterator[None]:
-    """Hold the output folder for one run, and clear what killed runs left in staging.
+    """Lock the output folder for one run, and remove what killed runs left in staging.
 
-    On a local folder the operating system holds the lock, so that a killed run leaves none behind. An object
-    store has no such thing: there a lock file says who writes, and after a killed run a person removes it.
+    On a local folder the lock is the operating system's, and ends with the process. An object store has none: there a
+    lock file names the run that writes, and must be removed by hand after a run was killed.
 
     Raises:
-        Locked: another run holds it.
+        Locked: another run is writing to it.
         OutputError: the folder cannot be written.
     """
     path = join(output, "_lock")
@@ -207,7 +196,7 @@ def _local_lock(output: str, path: str, run_id: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _remote_lock(path: str, run_id: str) -> Iterator[None]:
-    if FileSystems.exists(path):
+    if exists(path):
         holder = read_bytes(path).decode("utf-8", "replace")
         raise Locked(
             f"another run ({holder}) is writing here, or was killed; if none is running, remove {path}"

@@ -32,7 +32,7 @@ from tests.support.tiny import DAY, Tiny, make_config
 
 folder, output, seconds, moves = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 tiny = Tiny(folder, folder / "index", folder / "log.jsonl", folder / "good.jsonl")
-move = runs._move
+move = runs.move_folder
 
 def dying(*arguments):
     global moves
@@ -41,7 +41,7 @@ def dying(*arguments):
     moves -= 1
     move(*arguments)
 
-runs._move = dying
+runs.move_folder = dying
 config = make_config(tiny, output, candidates={"top_k": 5})
 manifest = run(config, run_date=DAY, load=fake("next", seconds=seconds))
 print(manifest.run_id)
@@ -111,7 +111,7 @@ def test_killed_while_it_scores(
 def test_killed_between_two_tables(
     night: Night, tiny: Tiny, tmp_path: Path, uninterrupted: dict[str, bytes]
 ) -> None:
-    # test_store.py ends publishing at every one of its steps; this is one of them in a real process.
+    # test_runs.py ends publishing at every one of its steps; this is one of them in a real process.
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
     dying = start(tiny, output, moves=2)

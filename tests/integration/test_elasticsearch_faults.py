@@ -125,7 +125,7 @@ def test_events_that_arrive_or_vanish_after_a_loss(narrow: Node) -> None:
         narrow.request("DELETE", "/narrow-moving/_doc/e1999?refresh")
         time.sleep(4)
 
-    with pytest.raises(SourceError, match="hold 1999 events, the whole log 2001"):
+    with pytest.raises(SourceError, match="have 1999 events, the whole log 2001"):
         read(reader, at={50: vanish})
 
 
@@ -160,7 +160,7 @@ def test_a_page_that_is_missing_events_is_noticed(narrow: Node, monkeypatch: pyt
     monkeypatch.setattr(client, "search", lossy)
     read(reader)  # cut pages alone lose nothing: the next one starts where they end
     monkeypatch.setattr(client, "search", lambda **body: _without_last_hits(search(**body)))
-    with pytest.raises(SourceError, match=r"slice 0 .* gave \d+ events, and Elasticsearch counts \d+"):
+    with pytest.raises(SourceError, match=r"slice 0 .* returned \d+ events, but Elasticsearch counts \d+"):
         read(reader)
 
 
@@ -193,7 +193,7 @@ def test_a_paused_node_is_waited_for(es: Node, es_name: Name) -> None:
         thread.join()
     es.pause()
     hasty = source(es.url, timeout_seconds=1.5, max_retries=3, **names)
-    with pytest.raises(SourceError, match=r"no answer within source.elasticsearch.timeout_seconds = 1.5"):
+    with pytest.raises(SourceError, match=r"no response within source.elasticsearch.timeout_seconds = 1.5"):
         hasty.candidates(queries(20), top_k=20)
     es.resume()
 
@@ -234,7 +234,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def spy(item: dict[str, Any], **known: Any) -> Any:
         outcome = read_item(item, **known)
-        if isinstance(outcome, retry.Again):
+        if isinstance(outcome, retry.Retry):
             seen.append(f"{outcome.cause}: {outcome.detail}")
         return outcome
 

@@ -44,7 +44,7 @@ def secured(secure_es: Node) -> Node:
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test says for itself who asks; connections are kept by process, so none is carried over."""
+    """Each test sets its own credentials; connections are cached per process, so none is carried over."""
     for name in [name for name in os.environ if name.startswith("NIGHTRANK_ES_")]:
         monkeypatch.delenv(name)
     connect.cache_clear()
@@ -104,9 +104,9 @@ def test_a_client_certificate_is_shown(secured: Node, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        ({}, "does not know who asks .HTTP 401.*NIGHTRANK_ES_API_KEY"),
-        ({"USERNAME": "reader", "PASSWORD": "wr0ng-Secret"}, "does not know who asks"),
-        ({"API_KEY": "d3JvbmctU2VjcmV0Ondyb25n"}, "does not know who asks"),
+        ({}, "authentication failed .HTTP 401.*NIGHTRANK_ES_API_KEY"),
+        ({"USERNAME": "reader", "PASSWORD": "wr0ng-Secret"}, "authentication failed"),
+        ({"API_KEY": "d3JvbmctU2VjcmV0Ondyb25n"}, "authentication failed"),
     ],
 )
 def test_wrong_credentials_are_named_and_never_quoted(
@@ -123,7 +123,7 @@ def test_too_few_privileges_are_named(secured: Node, monkeypatch: pytest.MonkeyP
     only = {"indices": [{"names": [DOCS], "privileges": ["read", "view_index_metadata"]}]}
     body = {"name": "few", "role_descriptors": {"few": only}}
     log_in(monkeypatch, API_KEY=secured.request("POST", "/_security/api_key", body)["encoded"])
-    with pytest.raises(SourceError, match=r"does not allow this .HTTP 403.*'view_index_metadata'"):
+    with pytest.raises(SourceError, match=r"permission denied .HTTP 403.*'view_index_metadata'"):
         source(secured.url, **names(secured)).describe()
 
 
@@ -133,7 +133,9 @@ def test_a_certificate_that_does_not_verify_stops_the_night(
     assert secured.security is not None
     user, password = secured.security.reader
     log_in(monkeypatch, USERNAME=user, PASSWORD=password)
-    with pytest.raises(SourceError, match=r"certificate of https://127.0.0.1:\d+ does not verify.*ca_file"):
+    with pytest.raises(
+        SourceError, match=r"certificate of https://127.0.0.1:\d+ cannot be verified.*ca_file"
+    ):
         source(secured.url, **names(secured, ca_file="")).describe()
     connect.cache_clear()
     assert source(secured.url, **names(secured, ca_file="", verify_tls=False)).describe()["documents"] == 200

@@ -245,14 +245,18 @@ def test_one_malformed_query_of_fifty_costs_itself_alone(
         (
             {"text_fields": ["txet"]},
             {},
-            r"no field 'txet', which source.elasticsearch.text_fields names; it has text",
+            r"no field 'txet', which source.elasticsearch.text_fields names; its fields are text",
         ),
         ({"title_field": "titel"}, {}, "no field 'titel'"),
-        ({}, {"fields": {"query": "qurey"}}, "no field 'qurey', which log.fields.query names; it has query"),
+        (
+            {},
+            {"fields": {"query": "qurey"}},
+            "no field 'qurey', which log.fields.query names; its fields are query",
+        ),
         (
             {},
             {"fields": {"timestamp": "time"}},
-            "no field 'time', which log.fields.timestamp names; it has timestamp",
+            "no field 'time', which log.fields.timestamp names; its fields are timestamp",
         ),
         ({}, {"fields": {"timestamp": "query"}}, "'query' is of type text, not a time.*map it as a date"),
         ({}, {"filter": {"query": "x"}}, "'query' in source-log is analysed text; name a keyword"),
@@ -269,7 +273,7 @@ def test_what_is_missing_is_named(
 def test_an_empty_log_and_an_empty_index_are_named(es: Node, es_name: Name, data: dict[str, Any]) -> None:
     create(es, es_name("log"), LOG_MAPPING)
     create(es, es_name("docs"), DOC_MAPPING)
-    with pytest.raises(SourceError, match="holds no event"):
+    with pytest.raises(SourceError, match="has no event"):
         source(es.url, **data | {"log_index": es_name("log")}).describe()
-    with pytest.raises(SourceError, match="holds no document"):
+    with pytest.raises(SourceError, match="has no document"):
         source(es.url, **data | {"index": es_name("docs")}).describe()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pipelines.cli.app import app
 from pipelines.elasticsearch import write
 from pipelines.elasticsearch.publish import publish, rollback
-from pipelines.elasticsearch.write import Cluster, Document, open_cluster
+from pipelines.elasticsearch.write import Cluster, IndexDocument, open_cluster
 from rerank_core.errors import ConfigError, WriteError
 from rerank_core.text import query_id
 from tests.integration.conftest import started
@@ -62,7 +62,7 @@ def test_two_nights_and_a_way_back(es: Node, es_name: Names, cluster: Cluster, t
     back = rollback(cluster, alias)
     assert (back.left, back.index, back.run_id) == (f"{alias}-r2", f"{alias}-r1", "r1")
     assert client(es).count(index=alias)["count"] == 1200
-    with pytest.raises(WriteError, match="none was served before it"):
+    with pytest.raises(WriteError, match="there is no previous index"):
         rollback(cluster, alias)
     assert list(client(es).indices.get_alias(name=alias)) == [f"{alias}-r1"]
 
@@ -90,7 +90,7 @@ def test_the_same_run_again_is_verified_and_left(
     publish(cluster, str(tmp_path), manifest, alias=alias)
     assert not publish(cluster, str(tmp_path), manifest, alias=alias).swapped
     client(es).delete(index=f"{alias}-r1", id=query_id(text(5)), refresh=True)
-    with pytest.raises(WriteError, match="should hold 60 documents, but holds 59"):
+    with pytest.raises(WriteError, match="should have 60 documents, but has 59"):
         publish(cluster, str(tmp_path), manifest, alias=alias)
 
 
@@ -100,12 +100,12 @@ def test_a_node_killed_in_mid_publish_leaves_the_night_before(
     alias = es_name("killed")
     publish(cluster, str(tmp_path), publish_run(tmp_path, run_id="r1"), alias=alias)
     half = publish_run(tmp_path, run_id="r2", queries=2000)
-    with pytest.raises(WriteError, match=f"no answer.*{alias}-r2 could not be removed"):
+    with pytest.raises(WriteError, match=f"no response.*{alias}-r2 could not be removed"):
         publish(cluster, str(tmp_path), half, alias=alias, on_progress=lambda _: es.kill9())
     es.start()
     assert list(client(es).indices.get_alias(name=alias)) == [f"{alias}-r1"]
     assert client(es).count(index=alias)["count"] == 60
-    assert indices(es, alias) == [f"{alias}-r1", f"{alias}-r2"]  # half-made: the cluster was away
+    assert indices(es, alias) == [f"{alias}-r1", f"{alias}-r2"]  # incomplete: the cluster was away
 
     done = publish(cluster, str(tmp_path), half, alias=alias)
     assert (done.queries, done.previous) == (2000, f"{alias}-r1")
@@ -134,7 +134,7 @@ def test_another_number_than_the_manifest_says_is_not_published(
     alias = es_name("count")
     manifest = publish_run(tmp_path, run_id="r1", queries=60)
     balance = dataclasses.replace(manifest.balance, queries={"read": 61, "published": 61})
-    with pytest.raises(WriteError, match=r"60 documents .* should be 61"):
+    with pytest.raises(WriteError, match=r"60 documents, but 61 were expected"):
         publish(cluster, str(tmp_path), dataclasses.replace(manifest, balance=balance), alias=alias)
     assert indices(es, alias) == []
     assert not client(es).indices.exists_alias(name=alias)
@@ -143,11 +143,11 @@ def test_another_number_than_the_manifest_says_is_not_published(
 def test_documents_that_the_index_does_not_hold_are_missed(
     es: Node, es_name: Names, cluster: Cluster
 ) -> None:
-    one = Document("1", {"text": "a"})
+    one = IndexDocument("1", {"text": "a"})
     for name, documents, found in (
-        ("same-id", [one, one], "should hold 2 documents, but holds 1"),
-        ("strict", [one, Document("2", {"other": "a"})], "refused document '2'.*strict"),
-        ("long-id", [Document("1" * 600, {"text": "a"})], "refused document|HTTP 400"),
+        ("same-id", [one, one], "should have 2 documents, but has 1"),
+        ("strict", [one, IndexDocument("2", {"other": "a"})], "refused document '2'.*strict"),
+        ("long-id", [IndexDocument("1" * 600, {"text": "a"})], "refused document|HTTP 400"),
     ):  # fmt: skip
         index = es_name(name)
         write.create(cluster, index, {"dynamic": "strict", "properties": {"text": {"type": "text"}}})
@@ -159,9 +159,9 @@ def test_documents_that_the_index_does_not_hold_are_missed(
 def test_a_changed_document_is_noticed(es: Node, es_name: Names, cluster: Cluster) -> None:
     index = es_name("changed")
     write.create(cluster, index, {"properties": {"text": {"type": "text"}}})
-    write.fill(cluster, index, [Document("1", {"text": "a"})])
-    with pytest.raises(WriteError, match=r"'1' .* is not what was sent"):
-        write.verify(cluster, index, count=1, sample=[Document("1", {"text": "b"})])
+    write.fill(cluster, index, [IndexDocument("1", {"text": "a"})])
+    with pytest.raises(WriteError, match=r"'1' .* differs from what was sent"):
+        write.verify(cluster, index, count=1, sample=[IndexDocument("1", {"text": "b"})])
 
 
 def test_a_busy_cluster_is_asked_again(
@@ -188,7 +188,7 @@ def test_a_busy_cluster_is_asked_again(
         return answer
 
     monkeypatch.setattr(Elasticsearch, "bulk", bulk)
-    assert write.fill(cluster, index, [Document(str(n), {"text": "a"}) for n in range(50)]) == 50
+    assert write.fill(cluster, index, [IndexDocument(str(n), {"text": "a"}) for n in range(50)]) == 50
     assert asked[0] == 3
 
 
@@ -204,7 +204,7 @@ def test_an_alias_that_moves_meanwhile_is_not_taken(
         if not rolled:
             rolled.append(rollback(cluster, alias))
 
-    with pytest.raises(WriteError, match="stays where it is"):
+    with pytest.raises(WriteError, match="was not moved"):
         publish(
             cluster, str(tmp_path), publish_run(tmp_path, run_id="r3"), alias=alias, on_progress=roll_once
         )
@@ -298,15 +298,15 @@ def shell(secure: Node, *arguments: str, ca: bool = True, **environment: str) ->
 
 
 @pytest.mark.servers
-def test_who_asks_decides(secure: Node, tmp_path: Path) -> None:
+def test_the_credentials_decide(secure: Node, tmp_path: Path) -> None:
     assert secure.security
     publish_run(tmp_path, run_id="r1", queries=3)
     (name, word), (reader, readers_word) = secure.security.admin, secure.security.reader
     for given, expected in (
-        ({}, "does not know who asks"),
-        ({"username": name, "password": "wrong-secret"}, "does not know who asks"),
-        ({"api_key": "d3Jvbmctc2VjcmV0OndvcmQ="}, "does not know who asks"),
-        ({"username": reader, "password": readers_word}, "does not allow this"),
+        ({}, "authentication failed"),
+        ({"username": name, "password": "wrong-secret"}, "authentication failed"),
+        ({"api_key": "d3Jvbmctc2VjcmV0OndvcmQ="}, "authentication failed"),
+        ({"username": reader, "password": readers_word}, "permission denied"),
     ):
         for command in (["publish", str(tmp_path)], ["load", "sample_data", "--index", "x"]):
             refused = shell(secure, *command, **given)
@@ -315,7 +315,7 @@ def test_who_asks_decides(secure: Node, tmp_path: Path) -> None:
             assert not any(value in refused.output for key, value in given.items() if key != "username")
     unknown = shell(secure, "publish", str(tmp_path), ca=False, username=name, password=word)
     assert unknown.exit_code == 3
-    assert "does not verify" in unknown.stderr
+    assert "cannot be verified" in unknown.stderr
     done = shell(secure, "publish", str(tmp_path), username=name, password=word)
     assert done.exit_code == 0, done.stderr
     assert word not in done.output

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.elasticsearch.client import Settings, settings_of
-from rerank_core.config.night import Config, parse_config
+from pipelines.elasticsearch.pit import LogQuery
+from rerank_core.config.night import Config, LogFields, parse_config
 from schemas.records import Query
 
 
@@ -23,3 +24,22 @@ def settings(**wanted: Any) -> Settings:
 def query(text: str) -> Query:
     """A query of the night."""
     return Query("0123456789abcdef", text, 1, 1, ())
+
+
+def log(**wanted: Any) -> LogQuery:
+    """A query log of that cluster."""
+    values = {
+        "settings": settings(),
+        "target": "log",
+        "uuids": (),
+        "query": {},
+        "fields": LogFields(),
+        "source_fields": ("timestamp", "query"),
+        "time_types": ("date",),
+        "page_size": 5,
+        "slices": 2,
+        "slice_field": "_seq_no",
+        "keep_alive": "1m",
+        "max_retries": 2,
+    }
+    return LogQuery(**values | wanted)  # type: ignore[arg-type]

@@ -115,7 +115,7 @@ def test_a_list_is_shown(night: Night) -> None:
 def test_an_unknown_query_names_the_nearest(night: Night) -> None:
     shown = call("show", "who wrote duna", "--run", night.output)
     assert (shown.exit_code, shown.stdout) == (3, "")
-    assert "holds no query 'who wrote duna'; the nearest are 'Who wrote Dune'" in shown.stderr
+    assert "has no query 'who wrote duna'; the nearest are 'Who wrote Dune'" in shown.stderr
     assert "Traceback" not in shown.stderr
 
 

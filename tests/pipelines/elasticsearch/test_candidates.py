@@ -78,7 +78,7 @@ def test_templates_filters_and_ties(tmp_path: Path) -> None:
     ("template", "message"),
     [
         ({"match_all": {}}, 'has no "{{query}}" as a value'),
-        ({"wildcard": {"text": "*{{query}}*"}}, "stand for a whole value, never a part"),
+        ({"wildcard": {"text": "*{{query}}*"}}, "as whole values, not inside"),
         ({"match": {"{{query}}": "x", "text": "{{query}}"}}, "as a key"),
         ({"query": {"match": {"text": "{{query}}"}}, "size": 5, "aggs": {}}, "sets aggs, size"),
     ],

@@ -8,26 +8,16 @@ from typing import Any
 import pytest
 
 from pipelines.elasticsearch.log import check_counts, log_query, to_event
-from pipelines.elasticsearch.pit import LogQuery, SliceCount
+from pipelines.elasticsearch.pit import SliceCount
 from rerank_core.config.night import LogFields
 from rerank_core.errors import SourceError
 from schemas.records import LogEvent, Rejected
-from tests.support.es_config import settings
+from tests.support.es_config import log
 
 WINDOW = (
     datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC),
     datetime.datetime(2026, 3, 3, tzinfo=datetime.UTC),
 )
-
-
-def log(**wanted: Any) -> LogQuery:
-    given_values = {
-        "fields": LogFields(),
-        "source_fields": ("timestamp", "query"),
-        "time_types": ("date",),
-    } | wanted
-    return LogQuery(settings=settings(), target="log", uuids=(), query={}, page_size=5, slices=2, slice_field="_seq_no",
-                    keep_alive="1m", max_retries=2, **given_values)  # fmt: skip
 
 
 def test_the_window_is_half_open_in_every_kind_of_time() -> None:

@@ -1,11 +1,8 @@
-"""Publishing back and loading, the parts that need no server."""
+"""Publishing back, the parts that need no server."""
 
 from __future__ import annotations
 
 import datetime
-import itertools
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli.app import app
 from pipelines.elasticsearch import publish
-from pipelines.elasticsearch.load import corpus_documents, kind_of, log_documents
 from pipelines.elasticsearch.publish import (
     OWNER,
     Publication,
@@ -25,9 +20,7 @@ from pipelines.elasticsearch.publish import (
     query_documents,
     swap_actions,
 )
-from pipelines.elasticsearch.write import SAMPLED, Document, Sample, check_name, open_cluster
 from pipelines.storage import runs
-from rerank_core.errors import ConfigError, SourceError
 from rerank_core.text import query_id
 from tests.support.published_run import RUN_DATE, publish_run, score, text
 
@@ -68,25 +61,7 @@ def test_a_query_becomes_one_document_best_first(tmp_path: Path) -> None:
     assert source["results"][0]["score"] == pytest.approx(score("r1", 4, 1))
 
 
-@given(st.integers(0, 2000), st.integers(1, 30))
-def test_a_sample_is_small_and_spread_over_all(count: int, size: int) -> None:
-    sample = Sample(size)
-    given_documents = [Document(str(number), {}) for number in range(count)]
-    assert list(sample.through(given_documents)) == given_documents
-    assert sample.count == count
-    assert min(count, size) <= len(sample.documents) <= 2 * size + 1
-    places = [int(one.id) for one in sample.documents]
-    assert all(b - a == places[1] - places[0] for a, b in itertools.pairwise(places))
-    assert SAMPLED <= 100
-
-
 # --- names, swaps and what is kept
-
-
-@pytest.mark.parametrize("name", ["", "Caps", "_x", "-x", "a*", "a,b", "a b", "a/b", "..", "a" * 201, "ä"])
-def test_what_is_no_name_of_an_index_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="--alias"):
-        check_name(name, option="--alias")
 
 
 def test_an_index_is_named_after_alias_and_run() -> None:
@@ -141,77 +116,3 @@ def test_what_is_served_never_goes_whatever_the_chain(previous: dict[str, str], 
     assert len(everything) - len(gone) <= keep + 1
     if keep and previous[current] in everything:
         assert previous[current] not in gone
-
-
-# --- load
-
-
-def lines(path: Path, *records: Any) -> str:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return str(path)
-
-
-def test_a_corpus_and_a_log_are_told_apart(tmp_path: Path) -> None:
-    assert kind_of("sample_data") == "corpus"
-    assert kind_of("sample_data/query_log.jsonl") == "log"
-    assert kind_of(lines(tmp_path / "c.jsonl", {"_id": "1", "text": "x"})) == "corpus"
-    for record in ({"a": 1}, 7, [1], "query"):
-        with pytest.raises(SourceError, match="neither"):
-            kind_of(lines(tmp_path / "x.jsonl", record))
-    with pytest.raises(SourceError, match="no query log"):
-        kind_of(str(tmp_path / "missing.jsonl"))
-
-
-def test_what_is_no_passage_is_counted(tmp_path: Path) -> None:
-    path = lines(tmp_path / "c.jsonl", {"_id": "1", "text": "x", "sentences": ["x"]}, {"text": "y"}, 5)
-    rejected: Counter[str] = Counter()
-    assert list(corpus_documents(path, rejected)) == [
-        Document("1", {"title": "", "text": "x", "sentences": ["x"]})
-    ]
-    assert rejected == {"no_id": 1, "bad_json": 1}
-
-
-def test_an_event_is_its_place_in_the_log(tmp_path: Path) -> None:
-    path = lines(
-        tmp_path / "l.jsonl",
-        {"query": "a", "timestamp": "2026-03-02T10:00:00Z", "clicks": ["d"]},
-        {"query": 7},
-    )
-    rejected: Counter[str] = Counter()
-    assert list(log_documents(path, rejected)) == [
-        Document(
-            "0:1",
-            {"timestamp": "2026-03-02T10:00:00+00:00", "query": "a", "clicks": ["d"], "impressions": []},
-        )
-    ]
-    assert rejected == {"query_not_text": 1}
-
-
-# --- the command line
-
-
-def call(*arguments: str) -> Any:
-    from typer.testing import CliRunner
-
-    return CliRunner().invoke(app, [*arguments])
-
-
-@pytest.mark.parametrize("arguments", [[], ["out", "--rollback"]])
-def test_a_run_or_a_rollback_not_both(arguments: list[str]) -> None:
-    assert call("publish", *arguments, "--to", "http://localhost:1").exit_code == 2
-
-
-@pytest.mark.parametrize("url", ["localhost:9200", "ftp://x", "https://me:secret@x:1", "http://"])
-def test_a_url_that_cannot_be_used_is_named_without_its_secret(
-    url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(ConfigError, match="--to") as caught:
-        open_cluster(url)
-    assert "secret" not in str(caught.value)
-
-
-def test_nobody_at_home(tmp_path: Path) -> None:
-    publish_run(tmp_path, run_id="r1", queries=2)
-    assert call("publish", str(tmp_path), "--to", "http://127.0.0.1:9").exit_code == 3
-    assert call("publish", str(tmp_path / "none"), "--to", "http://127.0.0.1:9").exit_code == 3
-    assert call("load", "sample_data", "--index", "x", "--to", "http://127.0.0.1:9").exit_code == 3

@@ -12,12 +12,12 @@ from elastic_transport import ConnectionError, ConnectionTimeout
 
 from pipelines.elasticsearch import retry
 from pipelines.elasticsearch.client import Connection
-from pipelines.elasticsearch.request import ask
-from pipelines.elasticsearch.retry import Again, Answered, Batch, Outcome, Pace, Refused
+from pipelines.elasticsearch.request import send_all
+from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Pace, Refused, Retry
 from rerank_core.errors import SourceError
 from tests.support.es_config import settings
 
-BUSY = Again("queue full", "busy")
+BUSY = Retry("queue full", "busy")
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
 
 
-def send_all(
+def outcomes(
     count: int, send: Callable[[Batch], Sequence[Outcome]], *, alive: bool = True, retries: int = 3
 ) -> list[Answered | Refused]:
     with ThreadPoolExecutor(4) as threads:
         connection = Connection(None, threads, Pace(4), threading.Lock())  # type: ignore[arg-type]
-        found = ask(
+        found = send_all(
             count,
             send,
             connection=connection,
@@ -61,7 +61,7 @@ def test_answers_come_back_in_order_through_all_troubles() -> None:
             with lock:
                 running -= 1
 
-    found = send_all(100, send, retries=30)
+    found = outcomes(100, send, retries=30)
     assert found == [Answered(at) for at in range(100)]
     assert most <= 4
 
@@ -71,8 +71,8 @@ def test_a_cluster_that_is_gone_stops_the_night() -> None:
     def send(batch: Batch) -> Sequence[Outcome]:
         raise ConnectionError("refused")
 
-    with pytest.raises(SourceError, match=r"no connection to https://search.example:9200.*is it up"):
-        send_all(20, send, alive=False)
+    with pytest.raises(SourceError, match=r"no connection to https://search.example:9200.*is the cluster up"):
+        outcomes(20, send, alive=False)
 
 
 @pytest.mark.usefixtures("quick")
@@ -82,9 +82,9 @@ def test_one_query_that_is_always_too_slow_is_given_up_alone() -> None:
             raise ConnectionTimeout("slow")
         return [Answered(at) for at in batch.positions]
 
-    found = send_all(20, send, retries=6)
+    found = outcomes(20, send, retries=6)
     assert [at for at, outcome in enumerate(found) if isinstance(outcome, Refused)] == [7]
-    assert "no answer within source.elasticsearch.timeout_seconds = 30" in found[7].detail  # type: ignore[union-attr]
+    assert "no response within source.elasticsearch.timeout_seconds = 30" in found[7].detail  # type: ignore[union-attr]
 
 
 def test_an_error_that_ends_the_night_gives_its_place_back() -> None:
@@ -92,4 +92,4 @@ def test_an_error_that_ends_the_night_gives_its_place_back() -> None:
         raise SourceError("the index is gone")
 
     with pytest.raises(SourceError, match="the index is gone"):
-        send_all(100, send)
+        outcomes(100, send)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.elasticsearch import retry
-from pipelines.elasticsearch.retry import Again, Answered, Batch, Outcome, Pace, Refused, Split, Work, backoff
+from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Pace, Refused, Retry, Split, Work, backoff
 
-BUSY, FAILED = Again("queue full", "busy"), Again("HTTP 503", "failed")
-GONE = Again("no connection", "silent", charged=False)
-SLOW = Again("no answer", "silent")
+BUSY, FAILED = Retry("queue full", "busy"), Retry("HTTP 503", "failed")
+GONE = Retry("no connection", "no_response", charged=False)
+SLOW = Retry("no answer", "no_response")
 
 
 @given(st.integers(1, 50), st.floats(0, 1))
@@ -28,7 +28,7 @@ def test_waits_grow_to_a_limit_and_half_of_them_is_random(attempt: int, share: f
 def test_the_pace_is_halved_by_pushback_and_comes_back_slowly() -> None:
     pace = Pace(8)
     assert [pace.acquire() for _ in range(9)] == [True] * 8 + [False]
-    pace.release(pushed_back=True)
+    pace.release(busy=True)
     assert (pace.limit, pace.in_flight, pace.acquire()) == (4, 7, False)
     for _ in range(7):
         pace.release()
@@ -49,7 +49,7 @@ def test_the_pace_keeps_its_bounds(most: int, steps: list[str]) -> None:
             assert pace.acquire() == (taken < pace.limit) or taken >= pace.limit
             taken = pace.in_flight
         elif taken:
-            pace.release(pushed_back=step == "busy")
+            pace.release(busy=step == "busy")
             taken -= 1
         assert pace.in_flight == taken
         assert 1 <= pace.limit <= most
@@ -136,7 +136,7 @@ def test_an_outage_is_not_held_against_the_queries_and_is_probed_one_by_one() ->
         probe = work.take(1000.0 * (at + 1), in_flight=0)
         assert probe is not None
         work.settle(probe, GONE, now=1000.0 * (at + 1))
-    assert (work.silent, work.unreachable) == (6, True)
+    assert (work.unanswered, work.unreachable) == (6, True)
     drive(work, lambda batch: [Answered(at) for at in batch.positions])
-    assert (work.silent, work.unreachable) == (0, False)
+    assert (work.unanswered, work.unreachable) == (0, False)
     assert all(isinstance(outcome, Answered) for outcome in work.outcomes)

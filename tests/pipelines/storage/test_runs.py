@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,7 @@ def die_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def set_up(step: int) -> None:
         steps = iter(range(1000))
-        for module, name in ((runs.os, "rename"), (runs, "write_bytes"), (runs, "remove")):
+        for module, name in ((os, "rename"), (runs, "write_bytes"), (runs, "remove"), (filesystem, "remove")):
             real = getattr(module, name)
 
             def dying(*args: object, real: Callable[..., object] = real) -> object:
@@ -132,7 +133,7 @@ def test_a_half_written_file_is_no_part_of_a_table(
     def killed(*args: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(runs.FileSystems, "rename", killed)
+    monkeypatch.setattr(filesystem.FileSystems, "rename", killed)
     with pytest.raises(Killed):
         filesystem.write_bytes(str(table / "part-00000-of-00003.parquet"), b"half")
     assert len(list(table.iterdir())) == 4
@@ -144,14 +145,14 @@ def test_a_half_written_file_is_no_part_of_a_table(
     "content",
     [b"", b"\xff\xfe\x00", b"[]", b"{}", b'{"manifest": 5}', b'{"manifest": "manifests/none.json"}'],
 )
-def test_a_damaged_pointer_is_told(output: Path, content: bytes) -> None:
+def test_a_damaged_pointer_is_an_error(output: Path, content: bytes) -> None:
     (output / "latest.json").write_bytes(content)
     with pytest.raises(ManifestError, match=r"latest\.json|none\.json"):
         runs.latest(str(output))
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b'{"format": 1}'])
-def test_a_damaged_manifest_is_told(night: Night, output: Path, content: bytes) -> None:
+def test_a_damaged_manifest_is_an_error(night: Night, output: Path, content: bytes) -> None:
     path = output / runs.manifest_path(night.manifest.run_date, night.manifest.run_id)
     path.write_bytes(content)
     with pytest.raises(ManifestError, match=r"manifest\.json"):
@@ -201,7 +202,7 @@ def test_the_lock_clears_what_killed_runs_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["file/output", "file"])
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, path: str) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(errors.OutputError, match="cannot write to output.path .*; choose another folder"),
@@ -217,12 +218,6 @@ def test_a_remote_lock_stays_until_it_is_given_back(tmp_path: Path) -> None:
             pass
         assert Path(path).read_text() == "first"
     assert not Path(path).exists()
-
-
-def test_text_is_read_without_a_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_bytes(b"\xef\xbb\xbfq1\td1\t1\n")
-    with filesystem.open_text(str(tmp_path / "a.tsv")) as file:
-        assert file.read() == "q1\td1\t1\n"
 
 
 def test_pointer_names_run_and_manifest(night: Night) -> None:
