@@ -24,14 +24,13 @@ from rich.progress import (
 from rich.table import Table
 
 from pipelines.cli.options import Json, Quiet
-from rerank_core.config.night import load_config
 from schemas.manifest import Manifest
 
 if TYPE_CHECKING:
     from pipelines.nightly.progress import Progress as NightProgress
 from pipelines.cli import console
 from pipelines.cli.console import file_size, printable
-from pipelines.cli.options import day_or_yesterday
+from pipelines.cli.options import day_or_yesterday, load_night
 
 BEAM_HELP = (
     "Flags for Apache Beam, after `--`: e.g. -- --direct_num_workers=2 --direct_running_mode=multi_processing, "
@@ -55,7 +54,7 @@ def nightly(
     day = day_or_yesterday(run_date)
     from pipelines.nightly.run import run
 
-    night = load_config(config)
+    night = load_night(config)
     with night_progress(show=not (quiet or as_json)) as progress:
         manifest = run(night, run_date=day, beam_flags=beam_flags or (), show=progress)
     if as_json:
