@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.cli import console
-from pipelines.cli.options import Json, Quiet, day_or_yesterday
-from rerank_core.config.night import Config, load_config
+from pipelines.cli.options import Json, Quiet, day_or_yesterday, load_night
+from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def autotune(
 ) -> None:
     """Measure which engine runs a model fastest on this machine with the right ranking; backend = "auto" reads it."""
     from pipelines import autotune
-    from pipelines.sources.open import open_source
+    from pipelines.sources import open_source
 
-    night = load_config(config) if config else Config()
+    night = load_night(config) if config else Config()
     scoring = dataclasses.replace(night.scoring, model=model) if model else night.scoring
     if pairs:
         groups = autotune.read_pairs(pairs)

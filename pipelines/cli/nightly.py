@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -23,20 +23,33 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipelines.cli.options import Json, Quiet
-from rerank_core.config.night import load_config
+from pipelines.cli import console
+from pipelines.cli.console import file_size, printable
+from pipelines.cli.options import Json, Quiet, day_or_yesterday, load_night
 from schemas.manifest import Manifest
 
 if TYPE_CHECKING:
     from pipelines.nightly.progress import Progress as NightProgress
-from pipelines.cli import console
-from pipelines.cli.console import file_size, printable
-from pipelines.cli.options import day_or_yesterday
 
 BEAM_HELP = (
     "Flags for Apache Beam, after `--`: e.g. -- --direct_num_workers=2 --direct_running_mode=multi_processing, "
     "or -- --runner=DataflowRunner ..."
 )
+RECORDS = {
+    "ReadQueryLog": "events -> queries",
+    "FetchCandidates": "queries -> pairs",
+    "TagFeatures": "pairs",
+    "WritePassageTags": "texts -> rows",
+    "ReuseScores": "pairs",
+    "PruneCandidates": "pairs",
+    "ScoreCandidates": "pairs",
+    "RankCandidates": "pairs",
+    "FindEvidence": "units",
+    "WriteReranked": "pairs -> rows",
+    "MineHardNegatives": "pairs -> negatives",
+    "WriteHardNegatives": "negatives -> rows",
+}
+"""The stages in the order of the summary, and what each reads and writes."""
 
 
 def nightly(
@@ -55,7 +68,7 @@ def nightly(
     day = day_or_yesterday(run_date)
     from pipelines.nightly.run import run
 
-    night = load_config(config)
+    night = load_night(config)
     with night_progress(show=not (quiet or as_json)) as progress:
         manifest = run(night, run_date=day, beam_flags=beam_flags or (), show=progress)
     if as_json:
@@ -64,35 +77,10 @@ def nightly(
         print_night(manifest, night.output.path)
 
 
-STAGE_ORDER = (
-    "ReadQueryLog",
-    "FetchCandidates",
-    "TagFeatures",
-    "WritePassageTags",
-    "ReuseScores",
-    "PruneCandidates",
-    "ScoreCandidates",
-    "RankCandidates",
-    "FindEvidence",
-    "WriteReranked",
-    "MineHardNegatives",
-    "WriteHardNegatives",
-)
-RECORDS = {
-    "ReadQueryLog": "events -> queries",
-    "FetchCandidates": "queries -> pairs",
-    "WritePassageTags": "texts -> rows",
-    "FindEvidence": "units",
-    "MineHardNegatives": "pairs -> negatives",
-    "WriteHardNegatives": "negatives -> rows",
-    "WriteReranked": "pairs -> rows",
-}
-
-
 @contextmanager
 def night_progress(*, show: bool) -> Iterator[Callable[[NightProgress], None]]:
-    """Give a callback that draws a night's progress, or logs it every ten seconds."""
-    started = told = time.monotonic()
+    """Yield a callback that draws a night's progress on a terminal, and elsewhere logs it every ten seconds."""
+    started = logged = time.monotonic()
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -108,19 +96,15 @@ def night_progress(*, show: bool) -> Iterator[Callable[[NightProgress], None]]:
         task = bar.add_task("Reranking", total=1.0, scored="")
 
         def draw(progress: NightProgress) -> None:
-            nonlocal told
+            nonlocal logged
             now = time.monotonic()
             rate = progress.scored / max(1e-9, now - started)
             bar.update(task, completed=progress.share, scored=f"{progress.scored:,} pairs, {rate:,.0f}/s")
-            if show and not console.err.is_terminal and now - told > console.LOG_EVERY_SECONDS:
-                told = now
-                left = (
-                    f", about {(now - started) * (1 / progress.share - 1):.0f} s left"
-                    if progress.share
-                    else ""
-                )
+            if show and not console.err.is_terminal and now - logged > console.LOG_EVERY_SECONDS:
+                logged = now
                 done = f"{100 * progress.share:.0f} %, {progress.scored:,} pairs scored, {rate:.0f} pairs/s"
-                console.logger.info("reranking: %s%s", done, left)
+                left = (now - started) * (1 / progress.share - 1) if progress.share else 0
+                console.logger.info("reranking: %s%s", done, f", about {left:.0f} s left" if left else "")
 
         yield draw
 
@@ -131,38 +115,42 @@ def manifest_json(manifest: Manifest) -> str:
 
 
 def print_night(manifest: Manifest, output: str) -> None:
-    """The summary of a published night."""
+    """Print the summary of a published night."""
     window = f"{manifest.window[0][:10]} to {manifest.run_date}" if manifest.window else "the whole log"
-    console.out.print(
-        f"\n[bold]Night of {manifest.run_date}[/]  run {manifest.run_id}, log of {window}\n", soft_wrap=True
-    )
+    title = f"\n[bold]Night of {manifest.run_date}[/]  run {manifest.run_id}, log of {window}\n"
+    console.out.print(title, soft_wrap=True)
     console.out.print(_stage_table(manifest), "")
     if manifest.metrics:
         console.out.print(_metric_table(manifest), "")
-    _print_accounts(manifest)
-    console.out.print("\n[bold]Published[/] to " + printable(output), soft_wrap=True)
+    for line in (*_balance(manifest), *_notes(manifest)):
+        console.out.print(line)
+    for key, text in manifest.degraded.items():
+        if isinstance(text, str):
+            console.out.print(f"[yellow]{key}[/] {printable(text)}", soft_wrap=True)
+    pairs = manifest.balance.pairs
+    rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
+    console.out.print(f"{manifest.seconds:.1f} s in total, {rate:,.0f} pairs a second including reused ones")
+    console.out.print(f"\n[bold]Published[/] to {printable(output)}", soft_wrap=True)
     for name, info in manifest.tables.items():
-        console.out.print(
-            f"  {name:<15}{info.rows:>9,} rows {file_size(info.bytes):>9}  {printable(info.path)}/",
-            soft_wrap=True,
-        )
+        size = f"{info.rows:>9,} rows {file_size(info.bytes):>9}"
+        console.out.print(f"  {name:<15}{size}  {printable(info.path)}/", soft_wrap=True)
     console.out.print(f"  latest.json names run {manifest.run_id}")
 
 
 def _stage_table(manifest: Manifest) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("stage", "records", "in", "out", "rejected", "seconds"):
-        # A number is never cut: the records' names give way.
+        # Numbers are never cut; the texts wrap instead.
         left, wrap = name in ("stage", "records"), name == "records"
         table.add_column(name, justify="left" if left else "right", no_wrap=not wrap)
-    for name in STAGE_ORDER:
+    for name, records in RECORDS.items():
         tally = manifest.stages.get(name)
         if tally is None:
             continue
         rejected = int(tally.get("rejected", 0))
         table.add_row(
             name,
-            RECORDS.get(name, "pairs") + _note(name, tally),
+            records + _stage_note(name, tally),
             f"{int(tally.get('in', 0)):,}",
             f"{int(tally.get('out', 0)):,}",
             f"[yellow]{rejected:,}[/]" if rejected else "0",
@@ -171,7 +159,7 @@ def _stage_table(manifest: Manifest) -> Table:
     return table
 
 
-def _note(stage: str, tally: dict[str, float]) -> str:
+def _stage_note(stage: str, tally: dict[str, float]) -> str:
     if stage == "ScoreCandidates" and tally.get("in"):
         return f", [bold]{tally['in'] / max(1e-9, tally['seconds']):,.0f} a second[/]"
     if stage == "ReuseScores":
@@ -199,58 +187,38 @@ def _metric_table(manifest: Manifest) -> Table:
     return table
 
 
-def _print_accounts(manifest: Manifest) -> None:
+def _balance(manifest: Manifest) -> Iterator[str]:
+    """Where every record went."""
     for unit in ("events", "queries", "pairs"):
         counts: dict[str, int] = getattr(manifest.balance, unit)
-        shown = {what: count for what, count in counts.items() if what != "read" and count}
-        parts = " + ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in shown.items()) or "0"
-        console.out.print(f"{unit:<8}{counts['read']:>9,} read = {parts}")
+        outcomes = [(outcome, count) for outcome, count in counts.items() if outcome != "read" and count]
+        parts = " + ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in outcomes)
+        yield f"{unit:<8}{counts['read']:>9,} read = {parts or '0'}"
     for reason, count in sorted(manifest.rejected.items()):
-        console.out.print(f"[yellow]rejected[/] {count:,} {reason}")
-    if masked := int(manifest.stages["ReadQueryLog"].get("events_masked", 0)):
-        console.out.print(
-            f"[yellow]masked[/] an e-mail address, phone, card or account number in {masked:,} events"
-        )
-    truncated = manifest.degraded.get("truncated_pairs", 0)
-    if truncated:
+        yield f"[yellow]rejected[/] {count:,} {reason}"
+
+
+def _notes(manifest: Manifest) -> Iterator[str]:
+    """What a reader of the results should know of this run."""
+    log, degraded = manifest.stages["ReadQueryLog"], manifest.degraded
+    if masked := int(log.get("events_masked", 0)):
+        yield f"[yellow]masked[/] an e-mail address, phone, card or account number in {masked:,} events"
+    if truncated := degraded.get("truncated_pairs", 0):
         limit = manifest.config["scoring"]["max_length"]
-        console.out.print(
-            f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; their column says how many"
-        )
+        yield f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; see overflow_tokens"
     if manifest.places:
-        _print_places(manifest)
+        shown = " ".join(f"{rank['examined']:.2f}" for rank in manifest.places[:10])
+        yield f"[bold]clicks[/] corrected for position; propensities from rank 1: {shown}"
+        if programs := int(log.get("events_clicking_all", 0)):
+            yield f"[yellow]left out[/] of the propensities: {programs:,} events that click nearly all documents shown"
     if manifest.fusion:
         weights = ", ".join(f"{name} {weight:+.2g}" for name, weight in manifest.fusion["weights"].items())
-        console.out.print(f"[bold]fusion[/] ranks by {weights}", soft_wrap=True)
+        yield f"[bold]fusion[/] ranks by {weights}"
     if manifest.cascade:
-        _print_cascade(manifest.cascade)
-    if halved := manifest.degraded.get("memory_halvings", 0):
-        console.out.print(
-            f"[yellow]memory[/] fell short {halved:,} times, and batches were halved; lower scoring.max_tokens"
+        lost, error, bound = (100 * manifest.cascade[name] for name in ("loss", "error", "max_loss"))
+        yield (
+            f"[bold]cascade[/] costs [{'red' if lost > bound else 'green'}]{lost:.2f}[/] ± {error:.2f} points of the "
+            f"model's nDCG@10 (bound {bound:g}), measured on {manifest.cascade['queries']:,} queries scored in full"
         )
-    for what, text in manifest.degraded.items():
-        if isinstance(text, str):
-            console.out.print(f"[yellow]{what}[/] {printable(text)}", soft_wrap=True)
-    pairs = manifest.balance.pairs
-    rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
-    console.out.print(f"{manifest.seconds:.1f} s in all, {rate:,.0f} pairs a second, reused ones counted")
-
-
-def _print_places(manifest: Manifest) -> None:
-    """How likely each place of a result list is looked at, and what was kept out of that estimate."""
-    looked_at = " ".join(f"{place['examined']:.2f}" for place in (manifest.places or [])[:10])
-    console.out.print(f"[bold]clicks[/] corrected for their places, looked at: {looked_at}")
-    if programs := int(manifest.stages["ReadQueryLog"].get("events_clicking_all", 0)):
-        console.out.print(
-            f"[yellow]left out[/] of that: {programs:,} events that click nearly all that is shown"
-        )
-
-
-def _print_cascade(cascade: dict[str, Any]) -> None:
-    """What the cascade costs; its sample says so, which was scored in full."""
-    lost, error, bound = (100 * cascade[name] for name in ("loss", "error", "max_loss"))
-    over = "[red]" if lost > bound else "[green]"
-    console.out.print(
-        f"[bold]cascade[/] costs {over}{lost:.2f}[/] ± {error:.2f} points of the model's nDCG@10 (bound {bound:g}), "
-        f"by {cascade['queries']:,} queries scored in full"
-    )
+    if halved := degraded.get("memory_halvings", 0):
+        yield f"[yellow]memory[/] ran out {halved:,} times, and batches were halved; lower scoring.max_tokens"

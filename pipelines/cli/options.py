@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from pipelines.sources import check_kind
 from rerank_core.config.backends import cross_encoders
+from rerank_core.config.night import Config, load_config
 from rerank_core.errors import ConfigError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -76,6 +78,17 @@ def index_folder(work: Path | None) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
+
+
+def load_night(path: Path) -> Config:
+    """A night's configuration, its source included.
+
+    Raises:
+        ConfigError: it cannot be read, or names an unknown source.
+    """
+    config = load_config(path)
+    check_kind(config)
+    return config
 
 
 def day_or_yesterday(run_date: datetime.datetime | None) -> datetime.date:

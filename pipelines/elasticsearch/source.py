@@ -18,8 +18,8 @@ from pipelines.elasticsearch.candidates import Fetcher, search_of
 from pipelines.elasticsearch.client import connect, incomplete, settings_of, with_retries
 from pipelines.elasticsearch.log import ReadLog, log_query
 from pipelines.elasticsearch.pit import LogQuery
-from rerank_core.config.night import Config
-from rerank_core.errors import ConfigError, SourceError
+from rerank_core.config.night import Config, require
+from rerank_core.errors import SourceError
 from rerank_core.querylog.events import Window
 from rerank_core.text import fingerprint
 from schemas.records import Document, Query, Rejected
@@ -62,9 +62,7 @@ class ElasticsearchSource:
 
     def __init__(self, config: Config, *, window: Window | None = None) -> None:
         options = config.source.elasticsearch
-        for key in ("log_index", "index"):
-            if not getattr(options, key):
-                raise ConfigError(f"'source.elasticsearch.{key}' is not set; see examples/nightly.toml")
+        require(config, "source.elasticsearch.log_index", "source.elasticsearch.index")
         self._options, self._log, self._window = options, config.log, window
         self._settings = settings_of(options)
         self._search = search_of(config)

@@ -1,7 +1,7 @@
-"""The cascade on Beam: a sample of the queries is scored in full, a rule is fitted on it, and spares the rest.
+"""The cascade on Beam: a sample of the queries is scored in full, and a rule fitted on it prunes the other queries.
 
-The rule travels in the shards of the rest, which therefore wait for the sample, before their candidates are fetched: a
-rule that came in later would leave fetched and tagged candidates lying in a runner's memory.
+The rule travels in the shards of the other queries, so they wait for the sample before their candidates are fetched. A
+rule that arrived later would keep fetched and tagged candidates in the runner's memory meanwhile.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import pvalue
 
-from pipelines.nightly.shards import Handled, RankedShard, Shard, Stage
-from pipelines.nightly.workers import WorkersModel
+from pipelines.nightly.shards import Handled, RankedShard, Shard, ShardStage
+from pipelines.nightly.workers import SharedScorer
 from pipelines.storage import filesystem
 from rerank_core import stages
 from rerank_core.ranking import cascade
@@ -26,14 +26,14 @@ FILE = "cascade.json"
 
 
 class Split(NamedTuple):
-    """The shards of a night, by what the cascade does with them."""
+    """The shards of a night: the sample, which is scored in full, and the rest, which the rule prunes."""
 
     sample: beam.PCollection
     rest: beam.PCollection
 
 
 class SplitSample(beam.PTransform):
-    """PCollection[Shard] -> those of the sample, which have the first numbers, and the others."""
+    """PCollection[Shard] -> the shards of the sample, which have the lowest numbers, and the rest."""
 
     def __init__(self, sample_shards: int):
         self._first = sample_shards
@@ -42,13 +42,13 @@ class SplitSample(beam.PTransform):
         first = self._first
         return Split(
             shards | "Sample" >> beam.Filter(lambda shard: shard.number < first),
-            # A stage of its own, or the rest would be one with the sample that it waits for.
+            # Reshuffled, or Beam would fuse the rest with the sample that it waits for.
             shards | "Rest" >> beam.Filter(lambda shard: shard.number >= first) | beam.Reshuffle(),
         )
 
 
 class FitCascade(beam.PTransform):
-    """Ranked shards of the sample -> the one rule of the night, which is written to staging too, for the driver."""
+    """Ranked shards of the sample -> the night's rule; it is written to staging too, for the manifest."""
 
     def __init__(self, staging: str, *, max_loss: float, calibration: Calibration):
         self._staging, self._max_loss, self._calibration = staging, max_loss, calibration
@@ -63,7 +63,7 @@ class FitCascade(beam.PTransform):
 
 
 class TakeRule(beam.PTransform):
-    """PCollection[Shard] -> the same with the rule in each."""
+    """PCollection[Shard] -> the same shards, each with the rule."""
 
     def __init__(self, rule: beam.PCollection):
         self._rule = rule
@@ -72,33 +72,34 @@ class TakeRule(beam.PTransform):
         return shards | beam.Map(_with_rule, pvalue.AsSingleton(self._rule))
 
 
-class PruneCandidates(Stage):
-    """Gives candidates the cheap model's score, and by the shard's rule marks those that the model need not see."""
+class PruneCandidates(ShardStage):
+    """Gives candidates a first-stage score, and by the shard's rule marks those that the model need not score."""
 
-    def __init__(self, cheap: WorkersModel | None):
-        self._cheap = cheap
+    def __init__(self, first_stage: SharedScorer | None):
+        self._first_stage = first_stage
 
     def handle(self, shard: Shard) -> Handled:
         groups, failed = list(shard.groups), 0
         missing = (
-            sum(c.first_stage is None for group in groups for c in group.candidates) if self._cheap else 0
+            sum(c.first_stage is None for group in groups for c in group.candidates)
+            if self._first_stage
+            else 0
         )
-        if self._cheap and missing:  # a night without news needs no model
-            groups, failed = stages.first_stage_scores(groups, self._cheap.get())
+        if self._first_stage and missing:  # else the model is not even loaded
+            groups, failed = stages.first_stage_scores(groups, self._first_stage.get())
         if shard.rule:
             groups = [cascade.prune(group, shard.rule) for group in groups]
         pairs = sum(len(group.candidates) for group in groups)
         pruned = sum(c.pruned is not None for group in groups for c in group.candidates)
-        tally = {
-            "in": pairs, "out": pairs - pruned, "pruned": pruned, "cheap_scored": missing, "cheap_failed": failed
-        }  # fmt: skip
+        tally = {"in": pairs, "out": pairs - pruned, "pruned": pruned}
+        tally |= {"cheap_scored": missing, "cheap_failed": failed}
         return Handled(shard._replace(groups=tuple(groups)), [], tally)
 
 
 def read_fitted(staging: str) -> dict[str, Any]:
-    """What was fitted on tonight's sample: the fields of `Fitted` and `Rule`; a margin of None leaves nothing out."""
-    told: dict[str, Any] = json.loads(filesystem.read_bytes(filesystem.join(staging, FILE)))
-    return told
+    """The fields of `Fitted` and `Rule` that were fitted on the sample; with a margin of None nothing is pruned."""
+    fitted: dict[str, Any] = json.loads(filesystem.read_bytes(filesystem.join(staging, FILE)))
+    return fitted
 
 
 def _profiles(shard: RankedShard, calibration: Calibration) -> Iterator[Profile]:
@@ -108,10 +109,10 @@ def _profiles(shard: RankedShard, calibration: Calibration) -> Iterator[Profile]
 def _fit(profiles: Sequence[Profile], staging: str, max_loss: float) -> Rule:
     fitted = cascade.fit(profiles, max_loss=max_loss)
     rule = fitted.rule
-    told = fitted._asdict() | rule._asdict() | {"max_loss": max_loss}
-    told["margin"] = rule.margin if math.isfinite(rule.margin) else None
-    del told["rule"]
-    filesystem.write_bytes(filesystem.join(staging, FILE), json.dumps(told, sort_keys=True).encode())
+    record = fitted._asdict() | rule._asdict() | {"max_loss": max_loss}
+    record["margin"] = rule.margin if math.isfinite(rule.margin) else None
+    del record["rule"]
+    filesystem.write_bytes(filesystem.join(staging, FILE), json.dumps(record, sort_keys=True).encode())
     return rule
 
 

@@ -3,89 +3,150 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import Any
 
 import pipelines
 from pipelines.evaluate.published import before_and_after
 from pipelines.nightly.cascade import read_fitted
 from pipelines.nightly.prepare import Night
-from pipelines.nightly.verify import Verified
+from pipelines.nightly.verify import Stages, Verified
 from rerank_core.config.night import to_dict
 from schemas.manifest import Manifest
 
+Cascade = dict[str, Any] | None  # the manifest's entry
+
 
 def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manifest:
-    mined = verified.stages.get("MineHardNegatives", {})
-    rules: dict[str, dict[str, int]] = {"kept": {}, "rejected": {}}
-    for what, count in mined.items():
-        side, _, rule = what.partition(":")
-        if rule:
-            rules[side][rule] = int(count)
-    truncated = int(verified.stages.get("ScoreCandidates", {}).get("overflow_pairs", 0))
-    degraded: dict[str, int | str] = {"truncated_pairs": truncated}
-    if halved := int(verified.stages.get("ScoreCandidates", {}).get("memory_halvings", 0)):
-        degraded["memory_halvings"] = halved
-    if failed := int(verified.stages.get("FindEvidence", {}).get("failed", 0)):
-        degraded["units_without_evidence"] = failed
-    if failed := int(verified.stages.get("FetchCandidates", {}).get("second_searches_failed", 0)):
-        degraded["second_searches_failed"] = failed
-    if failed := int(verified.stages.get("PruneCandidates", {}).get("cheap_failed", 0)):
-        degraded["cheap_scores_failed"] = failed
-    if night.previous.problem:
-        degraded["reuse"] = night.previous.problem
-    labels = night.config.labels
-    places = _places(verified.stages) if labels.debias and labels.source == "clicks" else None
-    if places == []:
-        degraded["labels"] = (
-            f"no event tells in '{night.config.log.fields.impressions}' what was shown, so that no click could be "
-            "corrected and nothing counts as a positive; name the column, or set labels.debias = false"
-        )
-    if night.fusion and night.fusion.reads_tags and not night.config.tags.enabled:
-        degraded["fusion"] = (
-            "its weights were fitted with tags, but tags.enabled = false; switch them on, or fit weights by "
-            "nightrank fuse --no-tags"
-        )
-    cascade = None
-    if night.sample_queries:
-        cascade = read_fitted(night.staging) | {"cheap_fingerprint": night.cheap_fingerprint}
-    if cascade and cascade["margin"] is None and cascade["queries"] < verified.balance.queries["published"]:
-        degraded["cascade"] = (
-            f"no rule keeps within cascade.max_loss = {cascade['max_loss']:g} on a sample of {cascade['queries']} "
-            "queries: everything was scored in full; raise cascade.sample_queries"
-        )
+    """Everything that a run publishes about itself.
+
+    Args:
+        seconds: wall time of the run.
+    """
+    run, models, cascade = night.run, night.models, _cascade(night)
     return Manifest(
-        run_id=night.run_id,
-        run_date=night.run_date,
+        run_id=run.run_id,
+        run_date=run.run_date,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         nightrank_version=pipelines.__version__,
         config=to_dict(night.config),
-        source=night.described,
-        window=(night.window[0].isoformat(), night.window[1].isoformat()) if night.window else None,
+        source=night.source_record,
+        window=(run.window[0].isoformat(), run.window[1].isoformat()) if run.window else None,
         previous_run_id=night.previous.run_id,
-        model_fingerprint=night.model_fingerprint,
-        tagger_fingerprint=night.tagger_fingerprint,
-        facts_fingerprint=night.facts_fingerprint,
+        model_fingerprint=models.scorer.fingerprint,
+        tagger_fingerprint=models.tagger.fingerprint if models.tagger else None,
+        facts_fingerprint=models.tagger.facts_fingerprint if models.tagger else None,
         stages={
-            stage: {what: amount for what, amount in tally.items() if ":" not in what}
+            stage: {key: amount for key, amount in tally.items() if ":" not in key}
             for stage, tally in verified.stages.items()
         },
         balance=verified.balance,
-        mining=rules,
-        degraded=degraded,
+        mining=_mining(verified.stages),
+        degraded=degraded(night, verified, cascade),
         rejected=verified.rejected,
-        metrics=before_and_after(night.staging, night.judged),
+        metrics=before_and_after(run.staging, night.judged),
         tables=verified.tables,
         seconds=round(seconds, 3),
         cascade=cascade,
-        places=places,
-        calibration=night.calibrated,
-        fusion=night.fused | {"cheap_fingerprint": night.cheap_fingerprint} if night.fused else None,
+        places=_positions(night, verified.stages),
+        calibration=models.calibration_record,
+        fusion=models.fusion_record and models.fusion_record | _first_stage(night),
     )
 
 
-def _places(stages: Mapping[str, Mapping[str, float]]) -> list[dict[str, float]]:
-    """What labels.debias found of each place of a result list, from the first."""
-    log = stages["ReadQueryLog"]
-    count = sum(what.startswith("examined:") for what in log)
+def _first_stage(night: Night) -> dict[str, str]:
+    return {"cheap_fingerprint": night.models.first_stage_fingerprint}
+
+
+def _cascade(night: Night) -> Cascade:
+    """The rule that was fitted on the sample, and its loss; None without a cascade."""
+    return read_fitted(night.run.staging) | _first_stage(night) if night.sample_queries else None
+
+
+def _mining(stages: Stages) -> dict[str, dict[str, int]]:
+    """Hard negatives kept and rejected, by rule; their tallies are named "kept:RULE" and "rejected:RULE"."""
+    rules: dict[str, dict[str, int]] = {"kept": {}, "rejected": {}}
+    for key, count in stages.get("MineHardNegatives", {}).items():
+        outcome, _, rule = key.partition(":")
+        if rule:
+            rules[outcome][rule] = int(count)
+    return rules
+
+
+def _positions(night: Night, stages: Stages) -> list[dict[str, float]] | None:
+    """Propensity and impressions of each rank of a result list, from the first; None without labels.debias."""
+    labels, log = night.config.labels, stages["ReadQueryLog"]
+    if not (labels.debias and labels.source == "clicks"):
+        return None
+    count = sum(key.startswith("examined:") for key in log)
     names = ("examined", "impressions")
-    return [{name: log[f"{name}:{place}"] for name in names} for place in range(1, count + 1)]
+    return [{name: log[f"{name}:{rank}"] for name in names} for rank in range(1, count + 1)]
+
+
+# --- what was done less well than configured
+
+COUNTED = {
+    "truncated_pairs": ("ScoreCandidates", "overflow_pairs"),
+    "memory_halvings": ("ScoreCandidates", "memory_halvings"),
+    "units_without_evidence": ("FindEvidence", "failed"),
+    "second_searches_failed": ("FetchCandidates", "second_searches_failed"),
+    "cheap_scores_failed": ("PruneCandidates", "cheap_failed"),
+}
+"""Entries of `degraded` that are numbers, by the tally that holds them."""
+
+
+def degraded(night: Night, verified: Verified, cascade: Cascade) -> dict[str, int | str]:
+    """What was done less well than configured: a number or an explanation for each; truncated_pairs always."""
+    entries: dict[str, int | str] = {}
+    for key, (stage, tally) in COUNTED.items():
+        count = int(verified.stages.get(stage, {}).get(tally, 0))
+        if count or key == "truncated_pairs":
+            entries[key] = count
+    for key, explain in EXPLAINED.items():
+        if text := explain(night, verified, cascade):
+            entries[key] = text
+    return entries
+
+
+def _not_reused(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    return night.previous.problem
+
+
+def _clicks_not_corrected(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    if _positions(night, verified.stages) != []:
+        return None
+    return (
+        f"no event says in '{night.config.log.fields.impressions}' which documents were shown, so clicks could not be "
+        "corrected for position and nothing counts as a positive; set log.fields.impressions to the column that "
+        "does, or labels.debias = false"
+    )
+
+
+def _fusion_without_tags(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    fusion = night.models.fusion
+    if not (fusion and fusion.reads_tags) or night.config.tags.enabled:
+        return None
+    return (
+        "the fusion weights were fitted with tags, but tags.enabled = false; set it to true, or fit weights by "
+        "nightrank fuse --no-tags"
+    )
+
+
+def _nothing_pruned(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    if not cascade or cascade["margin"] is not None:
+        return None
+    if cascade["queries"] >= verified.balance.queries["published"]:  # the sample was the whole night
+        return None
+    return (
+        f"no rule keeps the loss within cascade.max_loss = {cascade['max_loss']:g} on a sample of "
+        f"{cascade['queries']} queries, so all candidates were scored in full; raise cascade.sample_queries"
+    )
+
+
+EXPLAINED: dict[str, Callable[[Night, Verified, Cascade], str | None]] = {
+    "reuse": _not_reused,
+    "labels": _clicks_not_corrected,
+    "fusion": _fusion_without_tags,
+    "cascade": _nothing_pruned,
+}
+"""Entries of `degraded` that are texts; None where there is nothing to say."""

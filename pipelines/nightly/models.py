@@ -1,11 +1,11 @@
-"""What scores a night: its model, calibration, fusion weights, first-stage model and tagger, checked beforehand."""
+"""The models of a night: scorer, first-stage model, calibration, fusion weights and tagger, opened before it starts."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -15,11 +15,82 @@ from rerank_core.errors import ConfigError, ModelError
 from rerank_core.features.tagger import default_recogniser, facts_fingerprint, tagger_fingerprint
 from rerank_core.ranking import stored
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration
-from rerank_core.ranking.fusion import Fusion
+from rerank_core.ranking.fusion import Fusion, check_bi_encoder
 from rerank_core.scoring.load import Options, load_scorer
-from rerank_core.scoring.protocol import Scorer
+from rerank_core.scoring.protocol import Scorer, reads_tags
 
 Loader = Callable[[], Scorer]
+
+
+class Model(NamedTuple):
+    """A model that each worker loads for itself, and the fingerprint that it must have there."""
+
+    load: Loader
+    fingerprint: str
+
+
+class Tagger(NamedTuple):
+    """What tags a night."""
+
+    fingerprint: str  # of the recogniser, the rules and the configuration
+    facts_fingerprint: str  # of what reads the passages: facts with this fingerprint are reused
+    threads: int  # of a recogniser that runs a model, in each process
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """Everything that decides the scores and the order of a night, and what the manifest shows of it."""
+
+    scorer: Model
+    reads_tags: bool  # the scorer's input holds the tags
+    first_stage: (
+        Model | None
+    )  # the cascade's model, or the bi-encoder that the fusion weights were fitted with
+    tagger: Tagger | None  # None: tags.enabled = false
+    calibration: Calibration
+    calibration_record: dict[str, Any] | None  # None: scores are sigmoids of the logits
+    fusion: Fusion | None  # None: candidates are ordered by the logit alone
+    fusion_record: dict[str, Any] | None
+
+    @property
+    def first_stage_fingerprint(self) -> str:
+        """ "" without a first-stage model."""
+        return self.first_stage.fingerprint if self.first_stage else ""
+
+
+def open_models(config: Config, options: PipelineOptions, *, load: Loader | None = None) -> Models:
+    """Open every model once, so that one that cannot be used stops the night before it starts.
+
+    Args:
+        config: the night's configuration.
+        options: Beam's; the local workers share this machine's processors.
+        load: makes the scorer in place of the configured model; such a scorer has no calibration and no fusion weights.
+
+    Raises:
+        ModelError: a model, its calibration or its fusion weights cannot be used.
+        ConfigError: options that contradict each other, or that the chosen backend does not have.
+    """
+    calibration, calibration_record = (UNCALIBRATED, None) if load else read_calibration(config)
+    weights, fusion_record = (None, None) if load else read_fusion(config)
+    load = load or scorer_loader(config, options)
+    scorer = load_checked(load)
+    tagger = open_tagger(config, threads=threads_per_worker(options, config.scoring.threads))
+    load_first_stage = first_stage_loader(config, options, weights)
+    first_stage = load_checked(load_first_stage) if load_first_stage else None
+    if weights:
+        check_bi_encoder(weights, first_stage, told=config.scoring.model or "the model that ships")
+    return Models(
+        scorer=Model(load, scorer.fingerprint),
+        reads_tags=reads_tags(scorer, config.tags),
+        first_stage=Model(load_first_stage, first_stage.fingerprint)
+        if load_first_stage and first_stage
+        else None,
+        tagger=tagger,
+        calibration=calibration,
+        calibration_record=calibration_record,
+        fusion=weights,
+        fusion_record=fusion_record,
+    )
 
 
 def scorer_loader(config: Config, options: PipelineOptions) -> Loader:
@@ -30,14 +101,14 @@ def scorer_loader(config: Config, options: PipelineOptions) -> Loader:
 
 
 def read_calibration(config: Config) -> tuple[Calibration, dict[str, Any] | None]:
-    """The model's own calibration, and what is told of it; a damaged one stops the night here."""
+    """The model's calibration and its record; (UNCALIBRATED, None) if it has none, or scoring.calibrate = false."""
     if not config.scoring.calibrate:
         return UNCALIBRATED, None
     return stored.read_calibration(config.scoring.model)
 
 
 def read_fusion(config: Config) -> tuple[Fusion | None, dict[str, Any] | None]:
-    """The weights of the final order, and what is told of them; damaged ones stop the night here."""
+    """The fusion weights and their record; (None, None) if the order is by the logit alone."""
     wanted = config.fusion
     if wanted.use == "off":
         return None, None
@@ -45,49 +116,60 @@ def read_fusion(config: Config) -> tuple[Fusion | None, dict[str, Any] | None]:
 
 
 def first_stage_loader(config: Config, options: PipelineOptions, weights: Fusion | None) -> Loader | None:
-    """Of the cascade's cheap model, or of the bi-encoder that fusion takes part of the order from."""
-    cascade = config.cascade
+    """Loads fusion's bi-encoder where the weights need it, else the cascade's model, where it has one."""
+    cascade, bi_encoder = config.cascade, config.fusion.bi_encoder
     threads = threads_per_worker(options, config.scoring.threads)
-    idle = not (weights and weights.bi_encoder) and config.fusion.use != "off"
-    if config.fusion.bi_encoder and idle:
+    needed = weights is not None and bool(weights.bi_encoder)
+    if bi_encoder and not needed and config.fusion.use != "off":
         raise ConfigError(
-            f"fusion.bi_encoder = {config.fusion.bi_encoder!r} would take no part: there are no fusion weights that "
-            "were fitted with one; fit them by nightrank fuse --bi-encoder, or remove it"
+            f"fusion.bi_encoder = {bi_encoder!r} would have no effect: there are no fusion weights that were fitted "
+            "with a bi-encoder; fit them by nightrank fuse --bi-encoder, or remove it"
         )
-    if weights and weights.bi_encoder and config.fusion.bi_encoder:
-        if cascade.enabled and cascade.model != config.fusion.bi_encoder:
+    if bi_encoder and needed:
+        if cascade.enabled and cascade.model != bi_encoder:
             raise ConfigError(
-                f"cascade.model = {cascade.model!r} is not fusion.bi_encoder = {config.fusion.bi_encoder!r}: a "
-                "candidate has one cheap score; name the same model for both, or switch one of them off"
+                f"cascade.model = {cascade.model!r} differs from fusion.bi_encoder = {bi_encoder!r}, but a candidate "
+                "has one first-stage score; name the same model for both, or switch one of them off"
             )
+        length = config.fusion.max_length
         return functools.partial(
-            load_scorer, config.fusion.bi_encoder, backend="bi_encoder", max_length=config.fusion.max_length,
-            threads=threads,
-        )  # fmt: skip
+            load_scorer, bi_encoder, backend="bi_encoder", max_length=length, threads=threads
+        )
     if not (cascade.enabled and cascade.model):
         return None
     return functools.partial(
-        load_scorer, cascade.model, backend=cascade.backend, device=cascade.device,
-        max_length=cascade.max_length, threads=threads,
-    )  # fmt: skip
+        load_scorer,
+        cascade.model,
+        backend=cascade.backend,
+        device=cascade.device,
+        max_length=cascade.max_length,
+        threads=threads,
+    )
 
 
 def load_checked(load: Loader) -> Scorer:
+    """Load a model; a ValueError of its backend, about an option, becomes a ConfigError."""
     try:
         return load()
     except (ModelError, ConfigError):
         raise
-    except ValueError as error:  # a setting that the backend does not have, or that makes no sense to it
+    except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def tagger_fingerprints(config: Config) -> tuple[str | None, str | None]:
-    """Fingerprints of the tagger and of what reads the passages; a recogniser that cannot be used fails here."""
+def open_tagger(config: Config, *, threads: int) -> Tagger | None:
+    """Fingerprints of what tags the night; None if tags.enabled = false.
+
+    Raises:
+        ModelError: the named-entity recogniser cannot be used.
+        ConfigError: a second search by names, without tags.
+    """
     if not config.tags.enabled:
         if config.candidates.second_search in ("names", "both"):
             raise ConfigError(
-                "candidates.second_search by names needs tags.enabled = true, which finds the names"
+                f"candidates.second_search = {config.candidates.second_search!r} needs tags.enabled = true, since "
+                "tagging finds the names"
             )
-        return None, None
+        return None
     recogniser = default_recogniser(config.tags)
-    return tagger_fingerprint(config.tags, recogniser), facts_fingerprint(recogniser)
+    return Tagger(tagger_fingerprint(config.tags, recogniser), facts_fingerprint(recogniser), threads)

@@ -1,4 +1,4 @@
-"""Last night's output as tonight's cache: which run to reuse, its scores by query, and its passages' facts."""
+"""The previous run as a cache: which run to reuse, its scores by query, and the facts of its passages."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from schemas.records import Evidence, PassageFacts
 
 COLUMNS = ["query_id", "input_fingerprint", "logit", "overflow_tokens"]
 EVIDENCE = ["evidence_sentences", "evidence_logit"]
-CHEAP = ["cheap_score"]
+FIRST_STAGE = ["cheap_score"]
 FACTS = ["passage_key", "mentions", "words", "role", "causal"]
 
 
 class Previous(NamedTuple):
-    """The newest published run, as far as tonight can use it."""
+    """The newest published run, as far as this night can reuse it."""
 
     run_id: str | None  # None: nothing is reused
     files: tuple[str, ...] = ()
-    facts_files: tuple[str, ...] = ()  # of `passage_tags`, where the same recogniser read the passages
-    evidence: bool = False  # its evidence was chosen as tonight's is
-    cheap: bool = False  # its cheap scores are those of tonight's cheap model
-    problem: str | None = None  # why a run that is there is not used; shown in the manifest
+    facts_files: tuple[str, ...] = ()  # of `passage_tags`, if its recogniser was the same
+    evidence: bool = False  # its evidence was chosen with the same options and calibration
+    first_stage: bool = False  # its first-stage scores are of the same model
+    problem: str | None = None  # why a published run is not reused; shown in the manifest
 
 
 def find_previous(
@@ -40,12 +40,12 @@ def find_previous(
     model_fingerprint: str,
     *,
     facts_fingerprint: str | None,
-    cheap_fingerprint: str = "",
-    calibrated: dict[str, Any] | None = None,
+    first_stage_fingerprint: str = "",
+    calibration_record: dict[str, Any] | None = None,
 ) -> Previous:
-    """The run whose scores and facts tonight may reuse: the newest one, if it is whole and of the same models.
+    """The newest published run, if it is undamaged and was made with the same models.
 
-    A damaged run costs time, not truth: the night works afresh, and says so.
+    A damaged run is no error: everything is computed anew, and the manifest says why.
     """
     if not config.reuse.enabled:
         return Previous(None)
@@ -56,29 +56,31 @@ def find_previous(
         same_facts = facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint
         facts = stored_runs.table_files(config.output.path, manifest, "passage_tags") if same_facts else []
         if manifest.model_fingerprint != model_fingerprint:
-            problem = f"run {manifest.run_id} was scored by another model: nothing to reuse"
+            problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
             return Previous(None, facts_files=tuple(facts), problem=problem)
         files = stored_runs.table_files(config.output.path, manifest, "reranked")
     except ManifestError as error:
         return Previous(None, problem=str(error))
-    chosen: dict[str, Any] = manifest.config.get("evidence", {})
-    cheap = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
+    evidence: dict[str, Any] = manifest.config.get("evidence", {})
+    first_stage = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
     return Previous(
         manifest.run_id,
         tuple(files),
         tuple(facts),
-        evidence=chosen.get("keep_share") == config.evidence.keep_share
-        and manifest.calibration == calibrated,
-        cheap=bool(cheap_fingerprint) and cheap == cheap_fingerprint,
+        evidence=evidence.get("keep_share") == config.evidence.keep_share
+        and manifest.calibration == calibration_record,
+        first_stage=bool(first_stage_fingerprint) and first_stage == first_stage_fingerprint,
     )
 
 
 class ReadPreviousScores(beam.PTransform):
-    """PBegin -> PCollection[(query_id, packed scores)] of the files of a published `reranked` table."""
+    """PBegin -> PCollection[(query_id, packed scores)] from the files of a published `reranked` table."""
 
     def __init__(self, previous: Previous):
         self._files = previous.files
-        self._columns = COLUMNS + (EVIDENCE if previous.evidence else []) + (CHEAP if previous.cheap else [])
+        self._columns = (
+            COLUMNS + (EVIDENCE if previous.evidence else []) + (FIRST_STAGE if previous.first_stage else [])
+        )
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         files = begin | beam.Create(self._files, reshuffle=False) | beam.Reshuffle()
@@ -86,19 +88,23 @@ class ReadPreviousScores(beam.PTransform):
 
 
 def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
-    """One (query_id, packed scores) for each run of rows of one query; a published file is sorted by query.
+    """One (query_id, packed scores) for each run of rows with the same query; a published file is sorted by query.
 
     Raises:
-        ManifestError: the file's pages are not what was written. Its footer was whole when the night started.
+        ManifestError: the file's pages are damaged; only its footer was checked when the night started.
     """
     file = filesystem.open_parquet(path)
     try:
         for batch in file.iter_batches(columns=columns, batch_size=50_000, use_threads=False):
             yield from _by_query(batch)
     except (OSError, ValueError, KeyError) as error:
-        raise ManifestError(
-            f"{path} of the run to reuse is damaged: {shorten(str(error))}; set reuse.enabled = false for one night"
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str, error: Exception) -> ManifestError:
+    return ManifestError(
+        f"{path} of the run to reuse is damaged: {shorten(str(error))}; set reuse.enabled = false for one night"
+    )
 
 
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
@@ -106,40 +112,34 @@ def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
     columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     start = 0
     for query_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        known = ({name: column[place] for name, column in columns.items()} for place in range(start, end))
-        yield query_id, pack((row["input_fingerprint"], _previous_score(row)) for row in known)
+        rows_of_query = ({name: column[n] for name, column in columns.items()} for n in range(start, end))
+        yield query_id, pack((row["input_fingerprint"], _previous_score(row)) for row in rows_of_query)
         start = end
 
 
 def _previous_score(row: dict[str, Any]) -> PreviousScore:
-    evidence = (
-        Evidence(tuple(row["evidence_sentences"]), row["evidence_logit"])
-        if row.get("evidence_sentences")
-        else None
-    )
+    sentences = row.get("evidence_sentences")
+    evidence = Evidence(tuple(sentences), row["evidence_logit"]) if sentences else None
     return PreviousScore(row["logit"], row["overflow_tokens"], evidence, row.get("cheap_score"))
 
 
 def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts]:
-    """The facts of the wanted passages, as far as files of `passage_tags` hold them.
+    """The facts of the wanted passage keys, as far as files of `passage_tags` hold them.
 
-    Read through for every shard, since a passage may stand in any of them: a million rows take a second and no
-    memory, and need no server that keeps them.
+    All files are read for every shard, since a passage may be in any of them: a million rows take a second, and hardly
+    any memory.
 
     Raises:
-        ManifestError: a file's pages are not what was written.
+        ManifestError: a file's pages are damaged.
     """
     keys = pa.array(sorted(wanted), pa.string())
-    found: dict[str, PassageFacts] = {}
+    facts: dict[str, PassageFacts] = {}
     for path in files:
         file = filesystem.open_parquet(path)
         try:
             for batch in file.iter_batches(columns=FACTS, batch_size=50_000, use_threads=False):
-                found.update(
-                    rows.read_passage_tags(batch.filter(pc.is_in(batch.column("passage_key"), keys)))
-                )
+                selected = batch.filter(pc.is_in(batch.column("passage_key"), keys))
+                facts.update(rows.read_passage_tags(selected))
         except (OSError, ValueError, KeyError) as error:
-            raise ManifestError(
-                f"{path} of the run to reuse is damaged: {shorten(str(error))}; set reuse.enabled = false for one night"
-            ) from None
-    return found
+            raise _damaged(path, error) from None
+    return facts

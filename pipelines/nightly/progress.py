@@ -1,7 +1,6 @@
-"""How far a night is: workers on this machine write it to small files, the driver reads them and draws.
+"""Progress of a night: workers on this machine write small files, which the driver reads to draw a bar.
 
-Files, because a worker may be another process; a worker on another machine writes none, and then the driver shows
-the stages alone.
+Files, since a worker may be another process. Workers on other machines write none, and then no progress is shown.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ EVERY_SECONDS = 0.5
 
 
 class ProgressFile:
-    """One shard's progress in scoring. With `folder` None it does nothing."""
+    """The progress file of one shard, of how many of its `pairs` are scored. With `folder` None it does nothing."""
 
     def __init__(self, folder: str | None, number: int, total: int, *, pairs: int):
         self._path = Path(folder, f"{number}.json") if folder else None
@@ -33,13 +32,13 @@ class ProgressFile:
         self._write()
 
     def add(self, scored: int) -> None:
-        """Note that so many more inputs were scored; written at most twice a second."""
+        """Record that `scored` more inputs were scored; the file is written at most twice a second."""
         self._state["scored"] += scored
         if time.monotonic() - self._written > EVERY_SECONDS:
             self._write()
 
     def finish(self) -> None:
-        """Note that the shard is scored."""
+        """Record that the shard is scored."""
         self._state["finished"] = True
         self._write()
 
@@ -53,14 +52,14 @@ class ProgressFile:
 
 
 class Progress(NamedTuple):
-    """What the files say together."""
+    """The progress of all shards together."""
 
     share: float  # of the night's shards, 0 to 1
     scored: int
 
 
 def read(folder: Path) -> Progress:
-    """Sum up the progress files of a run."""
+    """The sum of a run's progress files."""
     states = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     if not states:
         return Progress(0.0, 0)

@@ -1,7 +1,6 @@
-"""The nightly job: query log -> candidates -> tags -> scores -> ranking -> reranked results and hard negatives.
+"""One night: it is prepared, its graph runs on any Beam runner, and what was written is counted before it is published.
 
-`build` is the whole graph. `run` prepares a night, runs the graph on any Beam runner, counts what was written and
-only then publishes it. From the shell: `nightrank nightly --config FILE`.
+From the shell: `nightrank nightly --config FILE`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from pipelines.nightly.verify import verify
 from pipelines.nightly.worker_errors import worker_errors
 from pipelines.storage import runs
 from rerank_core.config.night import Config
-from rerank_core.errors import NightError
 from schemas.manifest import Manifest
 
 
@@ -44,21 +42,21 @@ def run(
         run_date: last day of the log's window.
         beam_flags: flags for Beam; without --runner the job runs in this process.
         load: makes the scorer, in place of the configured model; must be picklable.
-        show: called with the progress twice a second, where the workers are on this machine.
+        show: called with the progress twice a second, if the workers are on this machine.
 
     Returns:
         The manifest of the published run.
 
     Raises:
-        ConfigError, SourceError, ModelError, OutputError: the night could not start.
-        NightError, ScoringFailed: it could not be published; the previous run stays in service.
+        ConfigError, SourceError, ModelError, JudgementError, OutputError: the night could not start.
+        NightError, ScoringFailed: it may not be published; the previous run stays in service.
     """
     started = time.monotonic()
     options = beam_options(beam_flags)
     night = prepare(config, run_date=run_date, options=options, load=load)
-    with runs.lock(config.output.path, night.run_id):
+    with runs.lock(config.output.path, night.run.run_id):
         _run_graph(night, options, show)
-        verified = verify(night.staging, config, run_date=night.run_date, run_id=night.run_id)
+        verified = verify(night.run, config)
         manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
         runs.publish(config.output.path, manifest)
     return manifest
@@ -69,13 +67,7 @@ def _run_graph(
 ) -> None:
     pipeline = beam.Pipeline(options=options)
     build(pipeline, night)
-    watching = (
-        progress.watch(Path(night.progress), show or (lambda _: None))
-        if night.progress
-        else contextlib.nullcontext()
-    )
+    folder, show = night.run.progress, show or (lambda _: None)
+    watching = progress.watch(Path(folder), show) if folder else contextlib.nullcontext()
     with watching, worker_errors():
         pipeline.run().wait_until_finish()
-
-
-__all__ = ["Manifest", "Night", "NightError", "build", "prepare", "run"]

@@ -1,12 +1,11 @@
-"""What travels through `pipelines/nightly/run.py`, and what a stage is.
+"""Shards, the elements between the stages of a night, and what a stage is.
 
-The element between stages is a Shard: some hundred queries, chosen by the hash of their ids, with all that is
-known of their candidates. A shard is what the scorer batches over and what becomes one file of each table, so
-neither batches nor files depend on the runner, its bundles or the number of workers. No candidate ever crosses a
-shuffle, which is why memory stays flat on the local runner too.
+A shard is some hundred queries, chosen by the hash of their ids, with all that is known of their candidates. The scorer
+batches within a shard, and a shard becomes one file of each table, so neither batches nor files depend on the runner,
+its bundles or the number of workers. No candidate ever crosses a shuffle, so memory stays flat on the local runner too.
 
-Every stage gives three outputs: its shards, what it rejected, and its tally. Tallies are data, not Beam metrics:
-metrics count attempts, and a retried bundle would count twice.
+Every stage has three outputs: its shards, the records it rejected, and its tally. Tallies are data, not Beam metrics:
+metrics count attempts, and a retried bundle would be counted twice.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from rerank_core.ranking.cascade import Rule, in_sample
 from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
 
 Tally = tuple[tuple[str, str], float]
-"""((stage, what), amount): what is in, out, rejected, seconds, or a count of the stage's own."""
+"""((stage, key), amount): the key is in, out, rejected, seconds, or a count of this stage alone."""
 
 
 class Shard(NamedTuple):
-    """Some queries of the night on their way; `number` of `total`, groups sorted by query_id."""
+    """Some queries of the night; shard `number` of `total`, groups sorted by query_id."""
 
     number: int
     total: int
     groups: tuple[QueryGroup, ...]
-    previous: tuple[bytes, ...]  # packed scores of the last run, one blob a group
-    facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key: only for WritePassageTags
+    previous: tuple[bytes, ...]  # packed scores of the previous run, one per group
+    facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key; only until WritePassageTags
     rule: Rule | None = None  # of the cascade; None: every candidate is scored
 
 
@@ -46,7 +45,7 @@ class RankedShard(NamedTuple):
 
 
 class MinedShard(NamedTuple):
-    """What was mined from a shard."""
+    """The hard negatives of a shard."""
 
     number: int
     total: int
@@ -54,7 +53,7 @@ class MinedShard(NamedTuple):
 
 
 class Handled(NamedTuple):
-    """What a stage made of one shard."""
+    """The result of a stage for one shard."""
 
     shard: Any
     rejected: list[Rejected]
@@ -70,9 +69,9 @@ class StageOutputs(NamedTuple):
 
 
 class _Handle(beam.DoFn):
-    """Runs one stage's `handle` on a shard and sends its three results their ways."""
+    """Calls a stage's `handle` and emits its three outputs."""
 
-    def __init__(self, stage: Stage):
+    def __init__(self, stage: ShardStage):
         self._stage = stage
 
     def setup(self) -> None:
@@ -89,19 +88,19 @@ class _Handle(beam.DoFn):
             yield pvalue.TaggedOutput("tallies", ((self._stage.name, what), amount))
 
 
-class Stage(beam.PTransform, abc.ABC):
-    """A stage over shards; subclasses give `handle`, and `open` for what a worker loads once."""
+class ShardStage(beam.PTransform, abc.ABC):
+    """A stage over shards; subclasses define `handle`, and `open` for what a worker loads once."""
 
     @property
     def name(self) -> str:
         return type(self).__name__
 
     def open(self) -> None:
-        """Called once a worker, before the first shard."""
+        """Called once per worker, before the first shard."""
 
     @abc.abstractmethod
     def handle(self, shard: Any) -> Handled:
-        """What the stage makes of one shard; a retry must give the same."""
+        """Process one shard; a retry must give the same result."""
 
     def expand(self, shards: beam.PCollection) -> StageOutputs:
         outputs = shards | beam.ParDo(_Handle(self)).with_outputs("rejected", "tallies", main="main")
@@ -109,12 +108,12 @@ class Stage(beam.PTransform, abc.ABC):
 
 
 def shard_of(query_id: str, total: int) -> int:
-    """Shard of a query: its id is a hash already."""
+    """Shard of a query, whose id is a hash already."""
     return int(query_id, 16) % total
 
 
 def shard_count(queries: int, queries_per_shard: int) -> int:
-    """Number of shards for so many queries, at least one."""
+    """Number of shards for that many queries, at least one."""
     return max(1, -(-queries // queries_per_shard))
 
 
@@ -126,8 +125,8 @@ def sample_shards(sample_queries: int, queries_per_shard: int) -> int:
 class MakeShards(beam.PTransform):
     """PCollections of queries and of (query_id, packed earlier scores) -> PCollection[Shard].
 
-    The join is a CoGroupByKey on query_id: only query texts and 40 bytes a known pair are shuffled. With
-    `sample_queries`, about so many queries are in the first `sample_shards` shards, and no other ones.
+    The join is a CoGroupByKey on query_id: only query texts and 40 bytes per known pair are shuffled. With
+    `sample_queries`, the first `sample_shards` shards hold about that many queries, the cascade's sample.
     """
 
     def __init__(self, queries_per_shard: int, *, sample_queries: int = 0):
@@ -149,19 +148,19 @@ class MakeShards(beam.PTransform):
 def _assign(
     joined: tuple[str, dict[str, Iterable[Any]]], queries: int, size: int, sample: int
 ) -> Iterator[tuple[Any, Any]]:
-    query_id, found = joined
+    query_id, inputs = joined
     first = sample_shards(sample, size)
     others = shard_count(queries, size)
     if sample and in_sample(query_id, share=sample / queries):
         number = shard_of(query_id, first)
     else:
         number = first + shard_of(query_id, others)
-    for query in found["query"]:  # none where the earlier run's query was not asked again
-        yield (number, first + others), (query, b"".join(sorted(found["previous"])))
+    for query in inputs["query"]:  # none if a query of the previous run is not in tonight's log
+        yield (number, first + others), (query, b"".join(sorted(inputs["previous"])))
 
 
 def _make_shard(grouped: tuple[tuple[int, int], Iterable[tuple[Query, bytes]]]) -> Shard:
-    (number, total), asked = grouped
-    ordered = sorted(asked, key=lambda pair: pair[0].query_id)
+    (number, total), members = grouped
+    ordered = sorted(members, key=lambda member: member[0].query_id)
     groups = tuple(QueryGroup(query, ()) for query, _ in ordered)
-    return Shard(number, total, groups, tuple(blob for _, blob in ordered))
+    return Shard(number, total, groups, tuple(scores for _, scores in ordered))

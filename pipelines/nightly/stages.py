@@ -1,4 +1,4 @@
-"""The stages of `pipelines/nightly/run.py` as Beam transforms: thin shells around rerank_core/stages.py."""
+"""The stages of a night as Beam transforms: thin shells around the pure functions of `rerank_core`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pipelines.nightly.progress import ProgressFile
-from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, Stage
-from pipelines.nightly.workers import WorkersModel, WorkersReader
+from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage
+from pipelines.nightly.workers import SharedReader, SharedScorer
 from pipelines.sources import Source
 from pipelines.storage.filesystem import open_text
 from rerank_core import stages
@@ -29,103 +29,102 @@ def _pairs(groups: Iterable[QueryGroup | RankedGroup]) -> int:
 
 
 def _drop_empty(shard: Shard, groups: Iterable[QueryGroup]) -> Shard:
-    """The shard without the groups that have no candidate left; their queries stand in the rejects."""
-    kept = [(g, blob) for g, blob in zip(groups, shard.previous, strict=True) if g.candidates]
-    return shard._replace(groups=tuple(g for g, _ in kept), previous=tuple(blob for _, blob in kept))
+    """The shard without the groups that have no candidate left; their queries are among the rejects."""
+    left = [(group, scores) for group, scores in zip(groups, shard.previous, strict=True) if group.candidates]
+    return shard._replace(groups=tuple(g for g, _ in left), previous=tuple(scores for _, scores in left))
 
 
-class FetchCandidates(Stage):
+class FetchCandidates(ShardStage):
     """Queries -> queries with their candidate units."""
 
-    def __init__(self, source: Source, config: Config, reader: WorkersReader | None):
+    def __init__(self, source: Source, config: Config, reader: SharedReader | None):
         self._source, self._config, self._reader = source, config.candidates, reader
 
     def handle(self, shard: Shard) -> Handled:
         queries = [group.query for group in shard.groups]
-        found = self._source.candidates(queries, top_k=self._config.top_k)
-        searches = _MoreSearches(self._source, self._reader, top_k=self._config.top_k)
+        documents = self._source.candidates(queries, top_k=self._config.top_k)
+        searches = _SecondSearches(self._source, self._reader, top_k=self._config.top_k)
         widened = widen(
             queries,
-            found,
+            documents,
             mode=self._config.second_search,
             top_k=self._config.top_k,
             search=searches.search,
             names=searches.names,
         )
-        made = [
-            stages.make_group(query, documents, config=self._config)
-            for query, documents in zip(queries, widened, strict=True)
+        results = [
+            stages.make_group(query, found, config=self._config)
+            for query, found in zip(queries, widened, strict=True)
         ]
-        groups = [group for group, _ in made]
-        rejected = [record for _, records in made for record in records]
+        groups = [group for group, _ in results]
+        rejected = [record for _, records in results for record in records]
         tally = {"in": len(queries), "out": _pairs(groups)}
         return Handled(_drop_empty(shard, groups), rejected, tally | searches.tally)
 
 
-class _MoreSearches:
-    """Second searches of one shard; one that fails costs its query nothing but what it would have added."""
+class _SecondSearches:
+    """The second searches of one shard, counted; a query whose second search fails keeps its first documents."""
 
-    def __init__(self, source: Source, reader: WorkersReader | None, *, top_k: int):
+    def __init__(self, source: Source, reader: SharedReader | None, *, top_k: int):
         self._source, self._reader, self._top_k = source, reader, top_k
         self.tally: Counter[str] = Counter()
 
     def search(self, texts: Sequence[str]) -> list[list[Document]]:
-        asked = [Query(query_id(text), text, 1, 0, ()) for text in texts]
-        found = self._source.candidates(asked, top_k=self._top_k)
-        failed = sum(isinstance(one, Rejected) and one.reason != "no_candidates" for one in found)
+        queries = [Query(query_id(text), text, 1, 0, ()) for text in texts]
+        results = self._source.candidates(queries, top_k=self._top_k)
+        failed = sum(isinstance(result, Rejected) and result.reason != "no_candidates" for result in results)
         self.tally.update({"second_searches": len(texts), "second_searches_failed": failed})
-        return [[] if isinstance(one, Rejected) else one for one in found]
+        return [[] if isinstance(result, Rejected) else result for result in results]
 
     def names(self, documents: Sequence[Document]) -> list[list[str]]:
         assert self._reader is not None, "prepare() refuses a search by names without tags"
-        read = self._reader.get().read([(clean(one.title), clean(one.text)) for one in documents])
+        passages = [(clean(document.title), clean(document.text)) for document in documents]
+        read = self._reader.get().read(passages)
         return [[mention.text for mention in read.facts[key].mentions] for key in read.keys]
 
 
-class TagFeatures(Stage):
+class TagFeatures(ShardStage):
     """Tags every candidate from its query and the query's other candidates.
 
-    A passage is read once: what the last night read, or this process for an earlier shard, is looked up.
+    The facts of a passage are looked up if the previous run has them, or this process read it for an earlier shard.
     """
 
-    def __init__(self, config: Config, reader: WorkersReader | None):
+    def __init__(self, config: Config, reader: SharedReader | None):
         self._config, self._reader = config.tags, reader
 
     def handle(self, shard: Shard) -> Handled:
         pairs = _pairs(shard.groups)
-        if self._reader is None:  # plain: no tags in the tables either
+        if self._reader is None:  # tags.enabled = false
             return Handled(shard, [], {"in": pairs, "out": pairs})
         passages = stages.passages_to_read(shard.groups)
-        found = self._reader.get().read(passages)
-        facts = {passage: found.facts[key] for passage, key in zip(passages, found.keys, strict=True)}
+        read = self._reader.get().read(passages)
+        facts = {passage: read.facts[key] for passage, key in zip(passages, read.keys, strict=True)}
         groups = tuple(stages.tag_group(group, facts, config=self._config) for group in shard.groups)
-        kept = tuple(sorted(zip(found.keys, facts.values(), strict=True)))
-        tally = {"in": pairs, "out": pairs, "passages": len(passages), "passages_read": found.read}
-        return Handled(shard._replace(groups=groups, facts=kept), [], tally)
+        by_key = tuple(sorted(zip(read.keys, facts.values(), strict=True)))
+        tally = {"in": pairs, "out": pairs, "passages": len(passages), "passages_read": read.read}
+        return Handled(shard._replace(groups=groups, facts=by_key), [], tally)
 
 
-class ReuseScores(Stage):
-    """Carries over the logits of inputs that the last run scored with the same model."""
+class ReuseScores(ShardStage):
+    """Takes over the logits of inputs that the previous run scored with the same model."""
 
     def __init__(self, model_fingerprint: str, *, tagged: bool):
         self._model, self._tagged = model_fingerprint, tagged
 
     def handle(self, shard: Shard) -> Handled:
         groups = tuple(
-            stages.reuse_scores(group, unpack(blob), model_fingerprint=self._model, tagged=self._tagged)
-            for group, blob in zip(shard.groups, shard.previous, strict=True)
+            stages.reuse_scores(group, unpack(scores), model_fingerprint=self._model, tagged=self._tagged)
+            for group, scores in zip(shard.groups, shard.previous, strict=True)
         )
         reused = sum(candidate.reused for group in groups for candidate in group.candidates)
-        pairs = _pairs(groups)
-        return Handled(
-            shard._replace(groups=groups, facts=()), [], {"in": pairs, "out": pairs, "reused": reused}
-        )
+        tally = {"in": _pairs(groups), "out": _pairs(groups), "reused": reused}
+        return Handled(shard._replace(groups=groups, facts=()), [], tally)
 
 
-class ScoreCandidates(Stage):
-    """Scores what is neither reused nor pruned, a whole shard's pairs together."""
+class ScoreCandidates(ShardStage):
+    """Scores candidates that are neither reused nor pruned, all pairs of a shard together."""
 
-    def __init__(self, model: WorkersModel, *, tagged: bool, progress: str | None):
+    def __init__(self, model: SharedScorer, *, tagged: bool, progress: str | None):
         self._model, self._tagged, self._progress = model, tagged, progress
 
     def handle(self, shard: Shard) -> Handled:
@@ -134,7 +133,7 @@ class ScoreCandidates(Stage):
         groups: list[QueryGroup] = list(shard.groups)
         rejected: list[Rejected] = []
         halvings = 0
-        if missing:  # a night without news needs no model
+        if missing:  # else the model is not even loaded
             scorer = self._model.get()
             before = _halvings(scorer)
             groups, rejected = stages.score_groups(
@@ -155,8 +154,8 @@ def _halvings(scorer: Scorer) -> int:
     return scorer.halvings if isinstance(scorer, Halves) else 0
 
 
-class RankCandidates(Stage):
-    """Orders each query's candidates; top_n is cut when they are written, since mining needs the rest too."""
+class RankCandidates(ShardStage):
+    """Orders each query's candidates; the cut at top_n comes when they are written, since mining needs all of them."""
 
     def __init__(self, weights: Fusion | None):
         self._weights = weights
@@ -166,34 +165,29 @@ class RankCandidates(Stage):
         groups = tuple(order.rank(group) for group in fused)
         tally = {"in": _pairs(shard.groups), "out": _pairs(groups)}
         if self._weights:
-            tally["fused"] = sum(one.fused is not None for group in fused for one in group.candidates)
+            tally["fused"] = sum(c.fused is not None for group in fused for c in group.candidates)
         return Handled(RankedShard(shard.number, shard.total, groups), [], tally)
 
 
-class FindEvidence(Stage):
-    """Finds the sentences that speak for each query's best units."""
+class FindEvidence(ShardStage):
+    """Finds the evidence sentences of each query's best units."""
 
-    def __init__(self, model: WorkersModel, config: Config, *, tagged: bool, calibration: Calibration):
+    def __init__(self, model: SharedScorer, config: Config, *, tagged: bool, calibration: Calibration):
         self._model, self._options, self._tagged = model, config.evidence, tagged
         self._calibration = calibration
 
     def handle(self, shard: RankedShard) -> Handled:
         needed = evidence.needs_model(shard.groups, options=self._options)
         scorer = self._model.get() if needed else None
-        found = evidence.find(
+        result = evidence.find(
             shard.groups, scorer, options=self._options, tagged=self._tagged, calibration=self._calibration
         )
-        tally = {
-            "in": found.wanted,
-            "out": found.wanted - found.failed,
-            "reused": found.reused,
-            "failed": found.failed,
-            "inputs": found.inputs,
-        }
-        return Handled(shard._replace(groups=found.groups), [], tally)
+        tally = {"in": result.wanted, "out": result.wanted - result.failed, "reused": result.reused}
+        tally |= {"failed": result.failed, "inputs": result.inputs}
+        return Handled(shard._replace(groups=result.groups), [], tally)
 
 
-class MineHardNegatives(Stage):
+class MineHardNegatives(ShardStage):
     """Chooses hard negatives from the ranked candidates of queries that have a positive."""
 
     def __init__(self, config: Config, calibration: Calibration):
@@ -209,10 +203,9 @@ class MineHardNegatives(Stage):
         negatives: list[HardNegative] = []
         rules: Counter[str] = Counter()
         for group in shard.groups:
-            positive_ids = positives(group, config=labels, judgements=self._judgements)
             mined = mine(
                 group,
-                positive_ids,
+                positives(group, config=labels, judgements=self._judgements),
                 config=self._config.mining,
                 label_source=labels.source,
                 calibration=self._calibration,

@@ -1,7 +1,7 @@
-"""The check between a finished pipeline and its publication: every record is accounted for, by reading files.
+"""The check between a finished pipeline and its publication: every record is accounted for, by reading the files.
 
-Beam's "DONE" is no evidence: runners have lost rows behind it. What was written is counted in the Parquet files
-themselves and held against what was read.
+Beam's state "DONE" is no evidence: runners have lost rows and reported it. What was written is counted in the Parquet
+files themselves and compared with what was read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.nightly.prepare import Run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.storage.filesystem import files, join, open_parquet, read_bytes, read_table, size
 from pipelines.storage.runs import table_path
@@ -34,8 +35,8 @@ class Verified(NamedTuple):
     tables: dict[str, TableInfo]
 
 
-class _Found(NamedTuple):
-    """Counts read from the files of a run."""
+class _Counts(NamedTuple):
+    """What the files of a run hold, in numbers."""
 
     queries: int
     fresh: int
@@ -45,30 +46,32 @@ class _Found(NamedTuple):
     rejected_reasons: Counter[str]
 
 
-def verify(staging: str, config: Config, *, run_date: str, run_id: str) -> Verified:
-    """Count what was written and hold it against what was read.
+def verify(run: Run, config: Config) -> Verified:
+    """Count what was written and compare it with what was read.
 
     Raises:
         NightError: nothing was read, records are missing, or too many were rejected.
     """
-    path = join(staging, TALLIES)
+    path = join(run.staging, TALLIES)
     if not FileSystems.exists(path):
-        raise NightError("the pipeline ended without its tallies: it did not run to its end")
+        raise NightError(
+            f"the pipeline stopped before its last stage: {path} was not written; start the night again"
+        )
     stages: Stages = json.loads(read_bytes(path))
     try:
-        tables = {name: _table_info(staging, name, run_date=run_date, run_id=run_id) for name in TABLES}
-        found = _count(staging)
+        tables = {name: _table_info(run, name) for name in TABLES}
+        counts = _count(run.staging)
     except ManifestError as error:
         raise NightError(f"{error}; start the night again") from None
     _check_rows(stages, tables)
-    balance = _balance(stages, found)
+    balance = _balance(stages, counts)
     _check_balance(balance)
-    _check_content(balance, found, config)
-    return Verified(stages, balance, dict(found.rejected_reasons), tables)
+    _check_content(balance, counts, config)
+    return Verified(stages, balance, dict(counts.rejected_reasons), tables)
 
 
-def _table_info(staging: str, name: str, *, run_date: str, run_id: str) -> TableInfo:
-    paths = files(join(staging, name), "part-*.parquet")
+def _table_info(run: Run, name: str) -> TableInfo:
+    paths = files(join(run.staging, name), "part-*.parquet")
     rows = total = 0
     for path in paths:
         parquet = open_parquet(path)
@@ -76,50 +79,47 @@ def _table_info(staging: str, name: str, *, run_date: str, run_id: str) -> Table
         if not parquet.schema_arrow.equals(TABLES[name], check_metadata=False):
             raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
         total += size(path)
-    return TableInfo(
-        table_path(name, run_date, run_id), schema_version(TABLES[name]), len(paths), rows, total
-    )
+    path = table_path(name, run.run_date, run.run_id)
+    return TableInfo(path, schema_version(TABLES[name]), len(paths), rows, total)
 
 
-def _count(staging: str) -> _Found:
+def _count(staging: str) -> _Counts:
     queries = fresh = reused = pruned = 0
     for path in files(join(staging, "reranked"), "part-*.parquet"):
         table = read_table(path, ["query_id", "reused", "logit"])
         queries += pc.count_distinct(table["query_id"]).as_py()  # a query is in one shard only
-        carried = pc.sum(table["reused"]).as_py() or 0
-        reused += carried
-        pruned += table["logit"].null_count
-        fresh += table.num_rows - carried - table["logit"].null_count
+        table_reused, table_pruned = pc.sum(table["reused"]).as_py() or 0, table["logit"].null_count
+        reused += table_reused
+        pruned += table_pruned
+        fresh += table.num_rows - table_reused - table_pruned
     units: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for path in files(join(staging, "dead_letters"), "part-*.parquet"):
         for row in read_table(path, ["unit", "stage", "reason"]).to_pylist():
             units[row["unit"]] += 1
             reasons[f"{row['stage']}/{row['reason']}"] += 1
-    return _Found(queries, fresh, reused, pruned, units, reasons)
+    return _Counts(queries, fresh, reused, pruned, units, reasons)
 
 
 def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
     negatives = stages.get("WriteHardNegatives", {})
-    told = {
+    written = {
         "reranked": stages.get("WriteReranked", {}).get("out", 0),
         "hard_negatives": negatives.get("out", 0),
         "training_pairs": negatives.get("training_pairs", 0),
         "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),
         "dead_letters": stages.get("WriteDeadLetters", {}).get("out", 0),
     }
-    for name, rows in told.items():
+    for name, rows in written.items():
         if rows != tables[name].rows:
             raise NightError(f"{name}: {rows:.0f} rows were written, but the files hold {tables[name].rows}")
 
 
-def _balance(stages: Stages, found: _Found) -> Balance:
-    log = {what: int(amount) for what, amount in stages.get("ReadQueryLog", {}).items()}
+def _balance(stages: Stages, counts: _Counts) -> Balance:
+    log = {key: int(amount) for key, amount in stages.get("ReadQueryLog", {}).items()}
     fetched = stages.get("FetchCandidates", {})
-    pairs_read = int(fetched.get("out", 0)) + sum(
-        count for reason, count in found.rejected_reasons.items()
-        if reason in ("FetchCandidates/no_text", "FetchCandidates/duplicate_doc_id")
-    )  # fmt: skip
+    unusable = ("FetchCandidates/no_text", "FetchCandidates/duplicate_doc_id")
+    pairs_read = int(fetched.get("out", 0)) + sum(counts.rejected_reasons[reason] for reason in unusable)
     return Balance(
         events={
             "read": log.get("events_read", 0),
@@ -128,20 +128,20 @@ def _balance(stages: Stages, found: _Found) -> Balance:
             "below_min_count": log.get("events_below_min_count", 0),
             "below_min_users": log.get("events_below_min_users", 0),
             "capped": log.get("events_capped", 0),
-            "rejected": found.rejected_units["event"],
+            "rejected": counts.rejected_units["event"],
         },
         queries={
             "read": int(fetched.get("in", 0)),
-            "published": found.queries,
-            "rejected": found.rejected_units["query"],
+            "published": counts.queries,
+            "rejected": counts.rejected_units["query"],
         },
         pairs={
             "read": pairs_read,
-            "published": found.fresh,
-            "reused": found.reused,
-            "pruned": found.pruned,
+            "published": counts.fresh,
+            "reused": counts.reused,
+            "pruned": counts.pruned,
             "below_top_n": int(stages.get("WriteReranked", {}).get("below_top_n", 0)),
-            "rejected": found.rejected_units["pair"],
+            "rejected": counts.rejected_units["pair"],
         },
     )
 
@@ -150,15 +150,15 @@ def _check_balance(balance: Balance) -> None:
     for unit in ("events", "queries", "pairs"):
         counts: dict[str, int] = getattr(balance, unit)
         read = counts["read"]
-        parts = {what: count for what, count in counts.items() if what != "read"}
-        if read != sum(parts.values()):
-            told = " + ".join(f"{what} {count}" for what, count in parts.items())
-            raise NightError(f"{unit} do not balance: {read} read, but {told} = {sum(parts.values())}")
+        outcomes = {outcome: count for outcome, count in counts.items() if outcome != "read"}
+        if read != sum(outcomes.values()):
+            listed = " + ".join(f"{outcome} {count}" for outcome, count in outcomes.items())
+            raise NightError(f"{unit} do not balance: {read} read, but {listed} = {sum(outcomes.values())}")
 
 
-def _check_content(balance: Balance, found: _Found, config: Config) -> None:
+def _check_content(balance: Balance, counts: _Counts, config: Config) -> None:
     events, queries, pairs = balance.events, balance.queries, balance.pairs
-    worst = ", ".join(f"{reason} {count}" for reason, count in found.rejected_reasons.most_common(3))
+    worst = ", ".join(f"{reason} {count}" for reason, count in counts.rejected_reasons.most_common(3))
     if not queries["read"]:
         raise NightError(
             f"the log gave no query: {events['read']} events read, {events['outside_window']} outside the window, "
@@ -169,7 +169,7 @@ def _check_content(balance: Balance, found: _Found, config: Config) -> None:
     if not queries["published"]:
         raise NightError(f"none of {queries['read']} queries could be reranked: {worst}")
     # A search without a hit is a fact about the index, not a failure of the night.
-    no_hits = found.rejected_reasons["FetchCandidates/no_candidates"]
+    no_hits = counts.rejected_reasons["FetchCandidates/no_candidates"]
     failed = {
         "events": events["rejected"],
         "queries": queries["rejected"] - no_hits,

@@ -1,4 +1,4 @@
-"""Errors of workers as the driver's own: a runner hands them on as text, or with its own words added."""
+"""Errors of workers with their own class and message: a runner passes them on as text, or adds words of its own."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rerank_core.errors import ConfigError, JudgementError, ModelError, ScoringFailed, SourceError
-from schemas.errors import ManifestError
+from schemas.errors import NightrankError
 
-KINDS = {
-    kind.__name__: kind
-    for kind in (ScoringFailed, ModelError, SourceError, JudgementError, ManifestError, ConfigError)
-}
-"""What a worker may raise that a person can act on; anything else is a defect and keeps its traceback."""
-
-_LAST_LINE = re.compile(r"^(?:\w+\.)+(\w+): (.+)$", re.MULTILINE)  # of a traceback: module.Class: message
-_BEAM_WORDS = re.compile(r" \[while running '[^']*'\]$")
+_LAST_LINE = re.compile(r"^((?:\w+\.)+\w+): (.+)$", re.MULTILINE)  # of a traceback: module.Class: message
+_BEAM_SUFFIX = re.compile(r" \[while running '[^']*'\]$")
 
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Raise an error of one of `KINDS` as just that, whichever way the body's runner told it.
+    """Raise a NightrankError of a worker as such, whichever way the runner of the body reports it.
 
-    In this process Beam keeps an error's class and adds "[while running ...]" to its message. From another
-    process it raises RuntimeError, whose message holds the worker's traceback.
+    In this process Beam keeps an error's class and adds "[while running ...]" to its message. For another process it
+    raises RuntimeError, whose message holds the worker's traceback. Any other error is a defect and stays as it is.
     """
     try:
         yield
-    except tuple(KINDS.values()) as error:
-        raise type(error)(_BEAM_WORDS.sub("", str(error))) from None
+    except NightrankError as error:
+        raise type(error)(_BEAM_SUFFIX.sub("", str(error))) from None
     except Exception as error:
-        told = [found for found in _LAST_LINE.findall(str(error)) if found[0] in KINDS]
-        if not told:
+        kinds = {f"{kind.__module__}.{kind.__name__}": kind for kind in _subclasses(NightrankError)}
+        reported = [(kinds[name], text) for name, text in _LAST_LINE.findall(str(error)) if name in kinds]
+        if not reported:
             raise
-        kind, message = told[-1]
-        raise KINDS[kind](_BEAM_WORDS.sub("", message)) from None
+        kind, message = reported[-1]
+        raise kind(_BEAM_SUFFIX.sub("", message)) from None
+
+
+def _subclasses(kind: type[NightrankError]) -> Iterator[type[NightrankError]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

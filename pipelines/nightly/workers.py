@@ -1,4 +1,4 @@
-"""What a worker process opens once and its stages share: the model, and what reads passages."""
+"""What a worker process opens once and its stages share: the models, and the reader of passages."""
 
 from __future__ import annotations
 
@@ -8,93 +8,86 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from apache_beam.utils.shared import Shared
 
+from pipelines.nightly.models import Model, Tagger
 from pipelines.nightly.prepare import Night
 from pipelines.nightly.previous import read_facts
-from rerank_core.config.night import Config
+from rerank_core.config.night import Tagging
 from rerank_core.errors import ScoringFailed
 from rerank_core.features.reader import PassageReader
 from rerank_core.features.tagger import default_recogniser
 from rerank_core.scoring.protocol import Scorer
 
-Opened = TypeVar("Opened")
+T = TypeVar("T")
 
 
-class OncePerProcess(Generic[Opened]):
-    """Opens something when it is first needed; its copies in one process, however they got there, share it.
+class OncePerProcess(Generic[T]):
+    """Opens something at its first use; all pickled copies in one process share it.
 
-    Beam's Shared keeps only the last thing that anybody acquired: two of them would put each other out at every
-    shard. So every copy holds what it got.
+    Beam's Shared keeps only what was acquired last: two of them would evict each other at every shard. So every copy
+    keeps a reference of its own.
     """
 
-    def __init__(self, open_it: Callable[[], Opened]) -> None:
-        self._open, self._shared = open_it, Shared()
-        self._held: Opened | None = None
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._load, self._shared = load, Shared()
+        self._loaded: T | None = None
 
-    def get(self) -> Opened:
-        """What `open_it` gives, or gave."""
-        if self._held is None:
-            self._held = self._shared.acquire(self._open)
-        return self._held
+    def get(self) -> T:
+        """What `load` returns, or returned at the first use in this process."""
+        if self._loaded is None:
+            self._loaded = self._shared.acquire(self._load)
+        return self._loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": None}
+        return self.__dict__ | {"_loaded": None}
 
 
-WorkersModel = OncePerProcess[Scorer]
-WorkersReader = OncePerProcess[PassageReader]
+SharedScorer = OncePerProcess[Scorer]
+SharedReader = OncePerProcess[PassageReader]
 
 
-def workers_model(load: Callable[[], Scorer], fingerprint: str) -> WorkersModel:
-    """The model of a job; `get` raises ScoringFailed where it is not the one that the job was started with."""
-    return OncePerProcess(functools.partial(_open_model, load, fingerprint))
+class WorkerResources(NamedTuple):
+    """What every worker process opens once."""
+
+    scorer: SharedScorer
+    first_stage: SharedScorer | None
+    reader: SharedReader | None
 
 
-def workers_reader(
-    config: Config, *, facts_fingerprint: str, previous: tuple[str, ...], threads: int
-) -> WorkersReader:
-    """The reader of a job; `get` raises ModelError where its recogniser is not that of the job's start."""
-    return OncePerProcess(functools.partial(_open_reader, config, facts_fingerprint, previous, threads))
+def worker_resources(night: Night) -> WorkerResources:
+    """The resources of a night, to be opened by its workers."""
+    models = night.models
+    return WorkerResources(
+        shared_scorer(models.scorer),
+        shared_scorer(models.first_stage) if models.first_stage else None,
+        _shared_reader(night.config.tags, models.tagger, night.previous.facts_files)
+        if models.tagger
+        else None,
+    )
 
 
-def _open_model(load: Callable[[], Scorer], fingerprint: str) -> Scorer:
-    scorer = load()
-    if scorer.fingerprint != fingerprint:
+def shared_scorer(model: Model) -> SharedScorer:
+    """Loads the model in a worker; `get` raises ScoringFailed if its fingerprint is not the expected one."""
+    return OncePerProcess(functools.partial(_load_scorer, model))
+
+
+def _load_scorer(model: Model) -> Scorer:
+    scorer = model.load()
+    if scorer.fingerprint != model.fingerprint:
         raise ScoringFailed(
-            f"this worker's model has fingerprint {scorer.fingerprint}, the job was started with {fingerprint}: "
-            "give every worker the same model files"
+            f"this worker's model has fingerprint {scorer.fingerprint}, but the night was started with "
+            f"{model.fingerprint}: give every worker the same model files"
         )
     return scorer
 
 
-def _open_reader(
-    config: Config, facts_fingerprint: str, previous: tuple[str, ...], threads: int
-) -> PassageReader:
+def _shared_reader(config: Tagging, tagger: Tagger, facts_files: tuple[str, ...]) -> SharedReader:
+    """Reads passages in a worker; `get` raises ModelError if its recogniser is not the expected one."""
+    return OncePerProcess(functools.partial(_open_reader, config, tagger, facts_files))
+
+
+def _open_reader(config: Tagging, tagger: Tagger, facts_files: tuple[str, ...]) -> PassageReader:
     return PassageReader(
-        default_recogniser(config.tags, threads=threads),
-        facts_fingerprint=facts_fingerprint,
-        look_up=functools.partial(read_facts, previous),
-    )
-
-
-class Workers(NamedTuple):
-    """What every worker process opens once."""
-
-    scorer: WorkersModel
-    cheap: WorkersModel | None
-    reader: WorkersReader | None
-
-
-def open_workers(night: Night) -> Workers:
-    cheap = workers_model(night.load_cheap, night.cheap_fingerprint) if night.load_cheap else None
-    return Workers(workers_model(night.load, night.model_fingerprint), cheap, _reader(night))
-
-
-def _reader(night: Night) -> WorkersReader | None:
-    if night.facts_fingerprint is None:
-        return None
-    return workers_reader(
-        night.config,
-        facts_fingerprint=night.facts_fingerprint,
-        previous=night.previous.facts_files,
-        threads=night.threads,
+        default_recogniser(config, threads=tagger.threads),
+        facts_fingerprint=tagger.facts_fingerprint,
+        look_up=functools.partial(read_facts, facts_files),
     )

@@ -1,1 +1,1 @@
-"""From the events of a log to queries, on Beam."""
+"""From the events of a query log to distinct queries, on Beam."""

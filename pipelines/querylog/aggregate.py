@@ -1,4 +1,4 @@
-"""AggregateQueries: from the events of a log to its distinct queries, by way of `rerank_core.querylog.aggregate`."""
+"""AggregateQueries: `rerank_core.querylog.aggregate` on Beam, from the events of a log to its distinct queries."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from apache_beam import pvalue
 
 from rerank_core.config.night import Log, Privacy
 from rerank_core.querylog import aggregate
-from rerank_core.querylog import events as querylog_events
+from rerank_core.querylog.aggregate import UserEvents
+from rerank_core.querylog.events import Accepted, EventError, Window, screen
 from schemas.records import LogEvent, Query, Rejected
 
-STAGE = "ReadQueryLog"  # of which this is a part
+STAGE = "ReadQueryLog"  # to which these records and tallies belong
 TALLIES = (
     "events_read",
     "events_outside_window",
@@ -29,7 +30,7 @@ TALLIES = (
     "queries_below_min_count",
     "queries_below_min_users",
 )
-"""Keys of `tallies`. Nothing was lost if
+"""Keys of `tallies`. No event was lost if
 read = outside_window + rejected + capped + below_min_count + below_min_users + kept.
 """
 
@@ -45,34 +46,34 @@ class Aggregated(NamedTuple):
 class AggregateQueries(beam.PTransform):
     """PCollection[LogEvent] -> Aggregated(queries, rejected, tallies).
 
-    - `queries`: PCollection[Query], one a distinct normalised query with at least `log.min_count` events of at
+    - `queries`: PCollection[Query], the distinct normalised queries with at least `log.min_count` events of at
       least `privacy.min_users` users; no user counts more than `privacy.max_events_per_user` times.
     - `rejected`: PCollection[Rejected]: bad_timestamp, empty_query, query_too_long.
     - `tallies`: PCollection[tuple[str, int]], each key of TALLIES exactly once, zeros included. They are
       data, not Beam's counters, which count an event again whenever its bundle is retried. `events_read` is
       counted apart from the others, so that their sum proves something.
 
+    Users are replaced by a keyed hash before any shuffle. The key is drawn anew for every run and written nowhere, so
+    the users of two nights cannot be joined, not even by who runs them.
+
     Args:
-        log: `max_query_chars` and `min_count` are used; the window depends on the run's date, so it is given.
+        log: `max_query_chars` and `min_count` are used.
         window: [start, end) in UTC; None keeps every event, for a log without times.
-        privacy: what of users is kept.
-
-        places: whether queries tell what was shown at which place, for DebiasClicks.
-
-    Users are told apart by a keyed hash before any shuffle. Its key is drawn anew for every run and never
-    written down: no two nights can be joined by their users, not even by whoever runs them.
+        privacy: thresholds on users, and whether queries are masked.
+        keep_shown: whether queries hold which documents were shown at which rank, for DebiasClicks.
     """
 
     def __init__(
         self,
         log: Log,
         *,
-        window: querylog_events.Window | None,
+        window: Window | None,
         privacy: Privacy | None = None,
-        places: bool = False,
+        keep_shown: bool = False,
     ) -> None:
         super().__init__()
-        self._log, self._window, self._privacy, self._places = log, window, privacy or Privacy(), places
+        self._log, self._window, self._privacy = log, window, privacy or Privacy()
+        self._keep_shown = keep_shown
 
     def expand(self, events: beam.PCollection) -> Aggregated:
         screened = events | "Screen" >> beam.ParDo(
@@ -80,11 +81,11 @@ class AggregateQueries(beam.PTransform):
                 self._window,
                 max_query_chars=self._log.max_query_chars,
                 masking=self._privacy.mask,
-                places=self._places,
+                keep_shown=self._keep_shown,
             )
         ).with_outputs("rejected", "tallies", "anonymous", main="known")
-        # Users first: a popular query is spread over as many keys as it has users, and distinct users are
-        # counted exactly without a set that grows with them.
+        # By user first: a popular query is spread over as many keys as it has users, and distinct users are counted
+        # exactly without a set that grows with them.
         capped = (
             screened.known
             | "CapUser" >> beam.CombinePerKey(_CapUser(self._privacy.max_events_per_user))
@@ -106,26 +107,26 @@ class AggregateQueries(beam.PTransform):
 
 
 class _Screen(beam.DoFn):
-    """LogEvent -> ((query_id, user), UserEvents) of a known user, (query_id, events) of nobody known."""
+    """LogEvent -> ((query_id, user), UserEvents) if the user is known, else (query_id, events) as "anonymous"."""
 
     def __init__(
-        self, window: querylog_events.Window | None, *, max_query_chars: int, masking: bool, places: bool
+        self, window: Window | None, *, max_query_chars: int, masking: bool, keep_shown: bool
     ) -> None:
         super().__init__()
         self._screen = functools.partial(
-            querylog_events.screen,
+            screen,
             window=window,
             max_query_chars=max_query_chars,
             masking=masking,
-            places=places,
-            salt=secrets.token_bytes(16),  # drawn once, on the driver: all workers get this one
+            keep_shown=keep_shown,
+            salt=secrets.token_bytes(16),  # drawn once, on the driver: all workers get the same
         )
 
     def process(self, event: LogEvent) -> Iterator[Any]:
         try:
             accepted = self._screen(event)
-        except querylog_events.EventError as bad:
-            rejected = Rejected(STAGE, "event", event.record, bad.reason, bad.detail)
+        except EventError as error:
+            rejected = Rejected(STAGE, "event", event.record, error.reason, error.detail)
             yield pvalue.TaggedOutput("rejected", rejected)
             yield pvalue.TaggedOutput("tallies", ("events_rejected", 1))
             return
@@ -137,7 +138,7 @@ class _Screen(beam.DoFn):
         if accepted.clicks_all:
             yield pvalue.TaggedOutput("tallies", ("events_clicking_all", 1))
         if accepted.user:
-            yield (accepted.query_id, accepted.user), aggregate.UserEvents((accepted,), 0)
+            yield (accepted.query_id, accepted.user), UserEvents((accepted,), 0)
         else:
             yield pvalue.TaggedOutput("anonymous", (accepted.query_id, (accepted,)))
 
@@ -147,23 +148,21 @@ class _CapUser(beam.CombineFn):
         super().__init__()
         self._limit = limit
 
-    def create_accumulator(self) -> aggregate.UserEvents:
-        return aggregate.UserEvents((), 0)
+    def create_accumulator(self) -> UserEvents:
+        return UserEvents((), 0)
 
-    def add_input(
-        self, mutable_accumulator: aggregate.UserEvents, element: aggregate.UserEvents
-    ) -> aggregate.UserEvents:
+    def add_input(self, mutable_accumulator: UserEvents, element: UserEvents) -> UserEvents:
         return aggregate.cap_user([mutable_accumulator, element], limit=self._limit)
 
-    def merge_accumulators(self, accumulators: Iterable[aggregate.UserEvents]) -> aggregate.UserEvents:
+    def merge_accumulators(self, accumulators: Iterable[UserEvents]) -> UserEvents:
         return aggregate.cap_user(accumulators, limit=self._limit)
 
-    def extract_output(self, accumulator: aggregate.UserEvents) -> aggregate.UserEvents:
+    def extract_output(self, accumulator: UserEvents) -> UserEvents:
         return accumulator
 
 
 class _Capped(beam.DoFn):
-    def process(self, element: tuple[tuple[str, str], aggregate.UserEvents]) -> Iterator[Any]:
+    def process(self, element: tuple[tuple[str, str], UserEvents]) -> Iterator[Any]:
         (query_id, _), (kept, capped) = element
         yield query_id, kept
         if capped:
@@ -175,7 +174,7 @@ class _MergeEvents(beam.CombineFn):
         return aggregate.empty_tally()
 
     def add_input(
-        self, mutable_accumulator: aggregate.Tally, element: tuple[querylog_events.Accepted, ...]
+        self, mutable_accumulator: aggregate.Tally, element: tuple[Accepted, ...]
     ) -> aggregate.Tally:
         return aggregate.accumulate(mutable_accumulator, element)
 

@@ -1,4 +1,4 @@
-"""DebiasClicks: what each place of a result list is worth, from the night's own log, and clicks corrected by it."""
+"""DebiasClicks: the propensities of the ranks, estimated from the night's log, and clicks corrected by them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rerank_core.querylog import click_model
 from schemas.records import Query, ShownAtRank
 
 MOST_QUERIES = 20_000
-"""Queries that propensities are estimated from, those with the lowest ids; more would fill one worker for a digit."""
+"""Queries that propensities are estimated from, those with the lowest ids: all are in the memory of one worker."""
 
 Shown = tuple[tuple[ShownAtRank, ...], ...]
 
@@ -27,16 +27,16 @@ class Debiased(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What every query is corrected by."""
+    """What clicks are corrected with."""
 
     propensities: click_model.Propensities
-    mean: float  # attraction of a document that nothing else is known of
+    mean: float  # mean attraction of all documents, the prior of each
 
 
 class DebiasClicks(beam.PTransform):
-    """PCollection[Query] that tell what was shown where -> the same with `attraction` in its stead.
+    """PCollection[Query] with `shown` -> the same queries with `attraction` instead.
 
-    Tallies are (what, amount): "examined:PLACE" and "impressions:PLACE", and "shown_at_several_places".
+    Tallies are (key, amount): "examined:RANK" (the propensity), "impressions:RANK", and "shown_at_several_places".
     """
 
     def __init__(self, labels: Labels) -> None:
@@ -51,15 +51,15 @@ class DebiasClicks(beam.PTransform):
             | "Estimate" >> beam.Map(_estimate, self._labels.max_weight)
         )
         corrected = queries | "Correct" >> beam.Map(_correct, pvalue.AsSingleton(estimate), self._labels)
-        return Debiased(corrected, estimate | "Tell" >> beam.FlatMap(_tell))
+        return Debiased(corrected, estimate | "Tell" >> beam.FlatMap(_tallies))
 
 
 def _shown(query: Query) -> tuple[str, Shown]:
     return query.query_id, tuple(places for _, places in query.shown)
 
 
-def _estimate(asked: Sequence[tuple[str, Shown]], max_weight: float) -> Estimate:
-    shown = [places for _, documents in sorted(asked) for places in documents]
+def _estimate(queries: Sequence[tuple[str, Shown]], max_weight: float) -> Estimate:
+    shown = [places for _, documents in sorted(queries) for places in documents]
     propensities = click_model.estimate(shown)
     mean = click_model.mean_attraction(shown, propensities, max_weight=max_weight) if shown else 0.0
     return Estimate(propensities, mean)
@@ -75,16 +75,15 @@ def _correct(query: Query, estimate: Estimate, labels: Labels) -> Query:
     enough = [
         (doc_id, places)
         for doc_id, places in query.shown
-        if sum(one.impressions for one in places) >= labels.min_impressions
+        if sum(placed.impressions for placed in places) >= labels.min_impressions
     ]
-    return query._replace(
-        shown=(), attraction=tuple((doc_id, attraction(places)) for doc_id, places in enough)
-    )
+    corrected = tuple((doc_id, attraction(places)) for doc_id, places in enough)
+    return query._replace(shown=(), attraction=corrected)
 
 
-def _tell(estimate: Estimate) -> Iterator[tuple[str, Any]]:
-    examined, impressions, several = estimate.propensities
+def _tallies(estimate: Estimate) -> Iterator[tuple[str, Any]]:
+    propensities, impressions, several = estimate.propensities
     yield "shown_at_several_places", several
-    for place, (share, count) in enumerate(zip(examined, impressions, strict=True), start=1):
-        yield f"examined:{place}", share
-        yield f"impressions:{place}", count
+    for rank, (propensity, count) in enumerate(zip(propensities, impressions, strict=True), start=1):
+        yield f"examined:{rank}", propensity
+        yield f"impressions:{rank}", count

@@ -1,8 +1,7 @@
-"""ReadQueryLog: the log of any source -> the night's distinct queries, with every event accounted for."""
+"""ReadQueryLog: the log of a source -> the distinct queries of a window, with every event accounted for."""
 
 from __future__ import annotations
 
-import datetime
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -11,6 +10,7 @@ from pipelines.querylog.aggregate import AggregateQueries
 from pipelines.querylog.debias import DebiasClicks
 from pipelines.sources import Source
 from rerank_core.config.night import Config
+from rerank_core.querylog.events import Window
 from schemas.records import Rejected
 
 
@@ -25,9 +25,7 @@ class LogOutputs(NamedTuple):
 class ReadQueryLog(beam.PTransform):
     """PBegin -> queries, rejected events and tallies."""
 
-    def __init__(
-        self, source: Source, window: tuple[datetime.datetime, datetime.datetime] | None, config: Config
-    ):
+    def __init__(self, source: Source, window: Window | None, config: Config):
         self._source, self._window, self._config = source, window, config
 
     def expand(self, begin: beam.Pipeline) -> LogOutputs:
@@ -35,10 +33,10 @@ class ReadQueryLog(beam.PTransform):
         unreadable, events = read | "Readable" >> beam.Partition(
             lambda record, _: int(not isinstance(record, Rejected)), 2
         )
-        labels = self._config.labels
+        config, labels = self._config, self._config.labels
         debias = labels.debias and labels.source == "clicks"
         log = events | AggregateQueries(
-            self._config.log, window=self._window, privacy=self._config.privacy, places=debias
+            config.log, window=self._window, privacy=config.privacy, keep_shown=debias
         )
         debiased = log.queries | DebiasClicks(labels) if debias else None
         queries = debiased.queries if debiased else log.queries

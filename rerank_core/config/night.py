@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Elasticsearch:
 class Source:
     """Where queries and candidates come from."""
 
-    kind: Literal["local", "elasticsearch"] = "local"
+    kind: str = "local"  # the sources are known to pipelines/sources/open.py, which refuses any other
     log: str = ""
     index: str = ""
     elasticsearch: Elasticsearch = Elasticsearch()
@@ -325,6 +326,17 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
             "names no users: every query would be dropped; name the column of users, or set min_users = 1"
         )
     return _resolve(config, base)
+
+
+def require(config: Config, *keys: str) -> None:
+    """Refuse a configuration in which one of `keys` ("source.log", "output.path") is not set.
+
+    Raises:
+        ConfigError: the message names the key.
+    """
+    for key in keys:
+        if not functools.reduce(getattr, key.split("."), config):
+            raise ConfigError(f"'{key}' is not set; see examples/nightly.toml")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""From log events to queries: parsing, privacy, aggregation, the click model."""
+"""From the records of a query log to distinct queries: parsing, privacy, aggregation, the click model."""

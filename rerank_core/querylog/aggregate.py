@@ -1,8 +1,6 @@
-"""From raw records of a query log to the distinct queries of a window, as pure functions.
+"""From accepted events to distinct queries, as pure functions whose result depends on no order and no grouping.
 
-`parse_event` names and checks one record; `screen` says what becomes of its event, and takes out who asked;
-`cap_user` bounds the weight of one user; `accumulate`, `merge` and `finish` fold the events of one query into one
-Query. Each gives one outcome in any order and any grouping.
+`cap_user` bounds the weight of one user; `accumulate`, `merge` and `finish` fold the events of one query into a Query.
 """
 
 from __future__ import annotations
@@ -17,16 +15,16 @@ from schemas.records import Query, ShownAtRank
 
 
 class UserEvents(NamedTuple):
-    """The events of one user for one query that count, and how many do not."""
+    """The events of one user for one query: those that count, and the number of those that do not."""
 
     kept: tuple[Accepted, ...]
     capped: int
 
 
 def cap_user(parts: Iterable[UserEvents], *, limit: int) -> UserEvents:
-    """All parts as one, of whose events the `limit` earliest count: a bot has no more weight than this.
+    """The union of all parts, of whose events the `limit` earliest count: no bot weighs more than that.
 
-    Associative and commutative: among events of one time their text and clicks decide.
+    Associative and commutative: ties in time are broken by text and clicks.
     """
     parts = list(parts)
     kept = sorted((event for part in parts for event in part.kept), key=lambda event: (event.time, event))
@@ -34,16 +32,14 @@ def cap_user(parts: Iterable[UserEvents], *, limit: int) -> UserEvents:
 
 
 class Tally(NamedTuple):
-    """The events of one query, folded. `accumulate` and `accumulate_user` change it in place: never share one."""
+    """The events of one query, folded. `accumulate` changes it in place: never share one."""
 
     spellings: dict[str, int]
-    clicks: dict[
-        str, tuple[int, int, int]
-    ]  # doc_id -> clicks, those with a known position, their positions' sum
+    clicks: dict[str, tuple[int, int, int]]  # doc_id -> clicks, clicks with a known rank, sum of those ranks
     users: int
-    first_seen: str  # "" where nothing is known
+    first_seen: str  # "" if unknown
     last_seen: str
-    shown: dict[tuple[str, int], tuple[int, int]]  # (doc_id, place) -> impressions, clicks
+    shown: dict[tuple[str, int], tuple[int, int]]  # (doc_id, rank) -> impressions, clicks
 
 
 def empty_tally() -> Tally:
@@ -51,21 +47,21 @@ def empty_tally() -> Tally:
 
 
 def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
-    """`tally` with the events of one user more, or with some of nobody known; `tally` itself is used up.
+    """`tally` with the events of one more user, or with events of unknown users; `tally` itself is consumed.
 
-    All of a user's events for the query must come in one call: they count as one user.
+    All of a user's events for the query must come in one call, since each call counts one user.
     """
     events = list(events)
     for event in events:
         tally.spellings[event.text] = tally.spellings.get(event.text, 0) + 1
         positions = event.positions or (0,) * len(event.clicks)
         for doc_id, position in zip(event.clicks, positions, strict=True):
-            clicks, placed, total = tally.clicks.get(doc_id, (0, 0, 0))
-            tally.clicks[doc_id] = (clicks + 1, placed + (position > 0), total + position)
+            clicks, ranked, total = tally.clicks.get(doc_id, (0, 0, 0))
+            tally.clicks[doc_id] = (clicks + 1, ranked + (position > 0), total + position)
         clicked = set(event.clicks)
-        for place, doc_id in enumerate(event.shown, start=1):
-            impressions, clicks = tally.shown.get((doc_id, place), (0, 0))
-            tally.shown[doc_id, place] = (impressions + 1, clicks + (doc_id in clicked))
+        for rank, doc_id in enumerate(event.shown, start=1):
+            impressions, clicks = tally.shown.get((doc_id, rank), (0, 0))
+            tally.shown[doc_id, rank] = (impressions + 1, clicks + (doc_id in clicked))
     times = [event.time for event in events if event.time]
     return tally._replace(
         users=tally.users + any(event.user for event in events),
@@ -82,12 +78,12 @@ def merge(tallies: Iterable[Tally]) -> Tally:
     shown: dict[tuple[str, int], tuple[int, int]] = {}
     for tally in tallies:
         spellings.update(tally.spellings)
-        for doc_id, (count, placed, total) in tally.clicks.items():
-            before = clicks.get(doc_id, (0, 0, 0))
-            clicks[doc_id] = (before[0] + count, before[1] + placed, before[2] + total)
-        for where, (impressions, clicked) in tally.shown.items():
-            known = shown.get(where, (0, 0))
-            shown[where] = (known[0] + impressions, known[1] + clicked)
+        for doc_id, (count, ranked, total) in tally.clicks.items():
+            so_far = clicks.get(doc_id, (0, 0, 0))
+            clicks[doc_id] = (so_far[0] + count, so_far[1] + ranked, so_far[2] + total)
+        for at, (impressions, clicked) in tally.shown.items():
+            seen = shown.get(at, (0, 0))
+            shown[at] = (seen[0] + impressions, seen[1] + clicked)
     return Tally(
         dict(spellings),
         clicks,
@@ -103,7 +99,7 @@ def _earliest(*times: str) -> str:
 
 
 def finish(tally: Tally) -> Query:
-    """The query of a tally that is not empty; its text is the most frequent spelling, then the smallest."""
+    """The query of a non-empty tally; its text is the most frequent spelling, ties broken by the smallest."""
     text = min(tally.spellings, key=lambda spelling: (-tally.spellings[spelling], spelling))
     clicks = sorted(tally.clicks.items())
     return Query(
@@ -112,7 +108,7 @@ def finish(tally: Tally) -> Query:
         count=sum(tally.spellings.values()),
         users=tally.users,
         clicks=tuple((doc_id, count) for doc_id, (count, _, _) in clicks),
-        click_positions=tuple(total / placed if placed else 0.0 for _, (_, placed, total) in clicks),
+        click_positions=tuple(total / ranked if ranked else 0.0 for _, (_, ranked, total) in clicks),
         first_seen=tally.first_seen,
         last_seen=tally.last_seen,
         shown=_by_document(tally.shown),
@@ -123,6 +119,6 @@ def _by_document(
     shown: Mapping[tuple[str, int], tuple[int, int]],
 ) -> tuple[tuple[str, tuple[ShownAtRank, ...]], ...]:
     documents: dict[str, list[ShownAtRank]] = {}
-    for (doc_id, place), counts in sorted(shown.items()):
-        documents.setdefault(doc_id, []).append(ShownAtRank(place, *counts))
-    return tuple((doc_id, tuple(places)) for doc_id, places in documents.items())
+    for (doc_id, rank), counts in sorted(shown.items()):
+        documents.setdefault(doc_id, []).append(ShownAtRank(rank, *counts))
+    return tuple((doc_id, tuple(ranks)) for doc_id, ranks in documents.items())

@@ -1,4 +1,7 @@
-"""From a record of the log to an event: parsing, and the screening of what may not be used."""
+"""From a record of the query log to an accepted event.
+
+`parse_event` checks one record; `screen` drops it outside the window, masks personal data and hashes the user.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,15 @@ from schemas.records import LogEvent
 Window = tuple[datetime.datetime, datetime.datetime]
 """[start, end) in UTC: an event at `start` is inside, one at `end` is not."""
 
+_UTC_SUFFIXES = (".000Z", "Z", "+00:00", ".000+00:00")
 _MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138, as milliseconds 1973
-_SHOWN = 80
-_LIST, _NEARLY_ALL = (
-    5,
-    0.8,
-)  # documents from which a list is one, and share of them whose clicks are a program's
+_QUOTED_CHARS = 80
+# An event that clicks this share of at least so many documents shown is a program's: no person does.
+_PROGRAM_SHOWN, _PROGRAM_SHARE = 5, 0.8
 
 
 class EventError(ValueError):
-    """An event that cannot be used: `reason` is a stable slug, `detail` says why, and names no user."""
+    """An event that cannot be used: `reason` is a stable slug, `detail` explains it and names no user."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -36,29 +38,33 @@ class Accepted(NamedTuple):
     """What aggregation needs of one event."""
 
     query_id: str
-    text: str  # normalised, and masked
-    user: str  # a hash; "" where unknown
+    text: str  # normalised and masked
+    user: str  # a hash; "" if unknown
     clicks: tuple[str, ...]
-    positions: tuple[int, ...] = ()  # place of each click among the documents shown, from 1; 0 where unknown
-    time: str = ""  # UTC; "" where the log has no times
-    masked: bool = False  # personal data was taken out of the text
-    shown: tuple[str, ...] = ()  # the documents shown, in order, where clicks are to be debiased
-    clicks_all: bool = False  # a program's: nobody clicks nearly all that is shown; it says nothing of places
+    positions: tuple[int, ...] = ()  # rank of each click among the documents shown, from 1; 0 if unknown
+    time: str = ""  # UTC; "" if the log has no times
+    masked: bool = False  # personal data was replaced in the text
+    shown: tuple[str, ...] = ()  # the documents shown, in order; only if clicks are to be debiased
+    clicks_all: bool = False  # a program that clicks nearly all documents shown; its `shown` is left out
 
 
 def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
     """Check one record of the log, decoded from JSON or Parquet.
 
-    Optional columns (user, clicks, impressions) may be absent or null. The query stays as it is; all else
-    loses lone surrogates, which no UTF-8 writer takes.
+    Optional columns (user, clicks, impressions) may be absent or null. The query stays as it is; lone surrogates, which
+    UTF-8 cannot encode, are removed from all other values.
 
     Raises:
         EventError: not_an_object, missing_query, query_not_text, bad_timestamp, bad_user, bad_clicks,
-            bad_impressions. Details quote plain values only: a nested one may hold who asked.
+            bad_impressions. Details quote scalars only: a nested value may name the user.
     """
     if not isinstance(raw, Mapping):
         hint = "; one event a line: jq -c '.[]' turns an array into lines" if isinstance(raw, list) else ""
         raise EventError("not_an_object", f"expected an object, found {_shown(raw)}{hint}")
+
+    def value(column: str) -> Any:
+        return raw.get(column) if column else None
+
     query = raw.get(fields.query)
     if query is None:
         raise EventError(
@@ -70,22 +76,17 @@ def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
         record=record,
         timestamp=_timestamp(raw.get(fields.timestamp), fields.timestamp) if fields.timestamp else "",
         query=query,
-        user=_user(raw.get(fields.user), fields.user) if fields.user else "",
-        clicks=_ids(raw.get(fields.clicks), fields.clicks, reason="bad_clicks") if fields.clicks else (),
-        impressions=_ids(raw.get(fields.impressions), fields.impressions, reason="bad_impressions")
-        if fields.impressions
-        else (),
+        user=_user(value(fields.user), fields.user),
+        clicks=_ids(value(fields.clicks), fields.clicks, reason="bad_clicks"),
+        impressions=_ids(value(fields.impressions), fields.impressions, reason="bad_impressions"),
     )
 
 
-def wanted(raw: Any, log_filter: Mapping[str, str]) -> bool:
-    """Whether a record passes `log.filter`: every field named there has that value as a string."""
+def passes_filter(raw: Any, log_filter: Mapping[str, str]) -> bool:
+    """Whether every field of `log.filter` has the value given there, as a string; True for what is no object."""
     if not isinstance(raw, Mapping):
-        return True  # nothing to filter by: parse_event says what is wrong with it
+        return True  # for parse_event to reject
     return all(str(raw.get(name)) == value for name, value in log_filter.items())
-
-
-_UTC = (".000Z", "Z", "+00:00", ".000+00:00")
 
 
 def utc_timestamp(value: Any) -> str:
@@ -96,11 +97,13 @@ def utc_timestamp(value: Any) -> str:
             (numbers from 1e11 on: what they would mean as seconds lies after the year 5000).
 
     Raises:
-        ValueError: it is none of these, or no time between the years 1 and 9999.
+        ValueError: it is none of these, or not between the years 1 and 9999.
     """
     try:
         if isinstance(value, str):
-            if value[19:] in _UTC and value[4] == value[7] == "-" and value[10] == "T":  # nearly always
+            if (
+                value[19:] in _UTC_SUFFIXES and value[4] == value[7] == "-" and value[10] == "T"
+            ):  # nearly always
                 datetime.datetime.fromisoformat(value)
                 return f"{value[:19]}+00:00"
             value = datetime.datetime.fromisoformat(value.strip())
@@ -108,7 +111,7 @@ def utc_timestamp(value: Any) -> str:
             seconds = value / 1000 if abs(value) >= _MILLISECONDS_FROM else value
             value = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         if not isinstance(value, datetime.datetime):
-            raise ValueError(f"{type(value).__name__} is no time")
+            raise ValueError(f"a {type(value).__name__} is not a time")
         time = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
         utc: str = time.astimezone(datetime.UTC).isoformat()
         return utc
@@ -123,17 +126,17 @@ def screen(
     max_query_chars: int,
     salt: bytes = b"",
     masking: bool = True,
-    places: bool = False,
+    keep_shown: bool = False,
 ) -> Accepted | None:
-    """What aggregation takes of `event`; None if it lies outside the window.
+    """What aggregation needs of `event`; None if it lies outside the window.
 
     Args:
         event: one event.
         window: [start, end) in UTC; None for a log without times.
         max_query_chars: longer queries are rejected.
         salt: key of the users' hash.
-        masking: whether personal data is masked, before the query's id is made. Messages never quote it.
-        places: whether what was shown is kept, place by place.
+        masking: whether personal data is masked, before the query's id is made. Messages always mask it.
+        keep_shown: whether the result keeps the documents shown, to debias clicks by their ranks.
 
     Raises:
         EventError: bad_timestamp, empty_query (nothing left after normalisation), query_too_long.
@@ -143,18 +146,17 @@ def screen(
         return None
     typed = normalise_query(event.query)
     if not typed:
-        found = f"{len(event.query)} characters, all white space, punctuation or invisible"
-        raise EventError("empty_query", f"nothing is left of the query after normalisation: {found}")
+        characters = f"{len(event.query)} characters, all white space, punctuation or invisible"
+        raise EventError("empty_query", f"nothing is left of the query after normalisation: {characters}")
     if len(typed) > max_query_chars:
         limit = f"the limit is {max_query_chars}: raise log.max_query_chars to keep such queries"
-        start = repr(
-            mask(typed[: 3 * _SHOWN])[:_SHOWN]
-        )  # more than is shown: a number cut in two is not masked
+        # More is masked than is quoted, since a number that is cut in two would not be masked.
+        start = repr(mask(typed[: 3 * _QUOTED_CHARS])[:_QUOTED_CHARS])
         raise EventError(
             "query_too_long", f"the query has {len(typed)} characters, {limit}; it starts {start}"
         )
     text = mask(typed) if masking else typed
-    clicks_all = places and _clicks_all(event)
+    clicks_all = keep_shown and _clicks_all(event)
     return Accepted(
         query_id=query_id(text),
         text=text,
@@ -163,21 +165,21 @@ def screen(
         positions=_positions(event),
         time=time.isoformat() if time else "",
         masked=text != typed,
-        shown=event.impressions if places and not clicks_all else (),
+        shown=event.impressions if keep_shown and not clicks_all else (),
         clicks_all=clicks_all,
     )
 
 
 def _clicks_all(event: LogEvent) -> bool:
     shown = set(event.impressions)
-    return len(shown) >= _LIST and len(shown & set(event.clicks)) >= _NEARLY_ALL * len(shown)
+    return len(shown) >= _PROGRAM_SHOWN and len(shown & set(event.clicks)) >= _PROGRAM_SHARE * len(shown)
 
 
 def _positions(event: LogEvent) -> tuple[int, ...]:
-    shown: dict[str, int] = {}
-    for position, doc_id in enumerate(event.impressions, start=1):
-        shown.setdefault(doc_id, position)
-    return tuple(shown.get(doc_id, 0) for doc_id in event.clicks)
+    ranks: dict[str, int] = {}
+    for rank, doc_id in enumerate(event.impressions, start=1):
+        ranks.setdefault(doc_id, rank)
+    return tuple(ranks.get(doc_id, 0) for doc_id in event.clicks)
 
 
 def _time(timestamp: str) -> datetime.datetime:
@@ -212,7 +214,7 @@ def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list):
         raise EventError(reason, f"'{name}' is {_shown(value)}; it must be a list of doc ids")
-    with contextlib.suppress(TypeError):  # ids that are numbers, or no ids at all
+    with contextlib.suppress(TypeError):  # not all are strings
         if "".join(value).isascii():  # nearly always
             return tuple(value)
     for item in value:
@@ -222,7 +224,7 @@ def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
 
 
 def _shown(value: Any) -> str:
-    """A plain value, shortened; of a nested one its type alone."""
+    """A scalar, shortened; for a nested value its type alone."""
     if value is None or isinstance(value, (str, int, float, bool)):
-        return shorten(repr(value), limit=_SHOWN)
+        return shorten(repr(value), limit=_QUOTED_CHARS)
     return f"a {type(value).__name__}"

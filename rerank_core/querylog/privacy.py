@@ -1,9 +1,9 @@
-"""What keeps people out of a night: personal data masked in query texts, users known by a hash alone.
+"""Privacy of the query log: personal data in queries is masked, and users are known by a hash alone.
 
-A query log is personal data, and people type into a search box what they would not publish. `mask` puts
-placeholders in the place of what identifies a person, before the query's id is made: two queries that differ in
-nothing but such a number are one query. It looks for shapes and checks sums, no names, and it leaves alone what
-only looks long: years, dates, versions, decimals, round numbers. `hash_user` is all that a user leaves behind.
+A query log is personal data, and people type into a search box what they would not publish. `mask` replaces what
+identifies a person by placeholders before the query's id is made, so two queries that differ only in such a number are
+one query. It goes by shapes and check digits, not by names, and leaves years, dates, versions, decimals and round
+numbers alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable
 
 EMAIL, IBAN, CARD, PHONE, NUMBER = "(email)", "(iban)", "(card)", "(phone)", "(number)"
-"""Placeholders. Round brackets: square ones would read as a tag of the model's input."""
+"""Placeholders, in round brackets: square ones would look like a tag in the model's input."""
 
-_FEWEST_DIGITS = 9  # nothing but an e-mail address is masked in a text with fewer
+_FEWEST_DIGITS = 9  # in a text with fewer, only e-mail addresses are masked
 _GAP = r"[ .\-‐‑–/]"
 _EMAIL = re.compile(r"[^\s@＠<>()\[\],;:\"]{1,64}[@＠](?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}", re.UNICODE)
 _IBAN = re.compile(
@@ -27,13 +27,12 @@ _CARD = re.compile(
     rf"|\d{{4}}{_GAP}\d{{6}}{_GAP}\d{{4,5}})(?!\d)"
 )
 _PHONES = (
-    re.compile(r"(?<![\w+])\+ ?\(?\d(?:[ .\-‐‑–/()]{0,3}\d){8,14}(?!\d)"),  # international
-    re.compile(
-        rf"(?<![\d.,:])(?:1{_GAP})?\(?[2-9]\d\d\)?{_GAP}{{1,2}}[2-9]\d\d{_GAP}\d{{4}}(?!\d)"
-    ),  # America
-    re.compile(
-        r"(?<![\d.,:])(?<!\d[/\-])\(?0\d(?:[ .\-‐‑–/()]{0,2}\d){7,13}(?!\d)"
-    ),  # a trunk prefix: most others
+    # International.
+    re.compile(r"(?<![\w+])\+ ?\(?\d(?:[ .\-‐‑–/()]{0,3}\d){8,14}(?!\d)"),
+    # North American.
+    re.compile(rf"(?<![\d.,:])(?:1{_GAP})?\(?[2-9]\d\d\)?{_GAP}{{1,2}}[2-9]\d\d{_GAP}\d{{4}}(?!\d)"),
+    # With a trunk prefix, as in most other countries.
+    re.compile(r"(?<![\d.,:])(?<!\d[/\-])\(?0\d(?:[ .\-‐‑–/()]{0,2}\d){7,13}(?!\d)"),
 )
 _HYPHENATED = re.compile(r"(?<![\w.,])(?<!\d[-‐‑–])\d+(?:[-‐‑–]\d+)+(?!\w)")
 _DIGITS = re.compile(rf"(?<!\d)(?<!\d[.,])\d{{{_FEWEST_DIGITS},}}(?!\d)")
@@ -48,13 +47,13 @@ def mask(text: str) -> str:
     """
     if "@" not in text and "＠" not in text and sum(map(str.isdigit, text)) < _FEWEST_DIGITS:
         return text
-    while (masked := _mask_once(text)) != text:  # a placeholder can uncover what stood beside a number
+    while (masked := _mask_once(text)) != text:  # a placeholder can uncover what was next to a number
         text = masked
     return text
 
 
 def hash_user(user: str, salt: bytes) -> str:
-    """The name under which a user is counted: a keyed hash, 32 hex digits; "" stays "", an unknown user."""
+    """The keyed hash by which a user is counted, 32 hex digits; "" for an unknown user."""
     if not user:
         return ""
     return hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=16, key=salt).hexdigest()
@@ -62,50 +61,50 @@ def hash_user(user: str, salt: bytes) -> str:
 
 def _mask_once(text: str) -> str:
     text = _EMAIL.sub(EMAIL, text)
-    text = _replace(text, _IBAN, placeholder=IBAN, is_one=_is_iban)
-    text = _replace(text, _CARD, placeholder=CARD, is_one=_is_card)
+    text = _replace(text, _IBAN, placeholder=IBAN, accept=_is_iban)
+    text = _replace(text, _CARD, placeholder=CARD, accept=_is_card)
     for pattern in _PHONES:
-        text = _replace(text, pattern, placeholder=PHONE, is_one=_is_phone)
-    text = _replace(text, _HYPHENATED, placeholder=NUMBER, is_one=_is_long)
-    return _replace(text, _DIGITS, placeholder=NUMBER, is_one=_is_long)
+        text = _replace(text, pattern, placeholder=PHONE, accept=_is_phone)
+    text = _replace(text, _HYPHENATED, placeholder=NUMBER, accept=_is_long)
+    return _replace(text, _DIGITS, placeholder=NUMBER, accept=_is_long)
 
 
-def _replace(text: str, pattern: re.Pattern[str], *, placeholder: str, is_one: Callable[[str], bool]) -> str:
-    """Like `sub`, but a match that is none gives way to one that starts inside it."""
+def _replace(text: str, pattern: re.Pattern[str], *, placeholder: str, accept: Callable[[str], bool]) -> str:
+    """Like `re.sub`, but after a match that is not accepted the search goes on inside it."""
     parts, done, at = [], 0, 0
-    while found := pattern.search(text, at):
-        if is_one(found.group()):
-            parts += [text[done : found.start()], placeholder]
-            done = at = found.end()
+    while match := pattern.search(text, at):
+        if accept(match.group()):
+            parts += [text[done : match.start()], placeholder]
+            done = at = match.end()
         else:
-            at = found.start() + 1
+            at = match.start() + 1
     return "".join([*parts, text[done:]])
 
 
 def _is_iban(shown: str) -> bool:
-    """Its check digits are right; or mistyped, but too many digits for anything else that looks so."""
-    plain = re.sub(_GAP, "", shown).upper()
-    if not 15 <= len(plain) <= 34:
+    """The check digits are right; or mistyped, but there are too many digits for anything else of this shape."""
+    compact = re.sub(_GAP, "", shown).upper()
+    if not 15 <= len(compact) <= 34:
         return False
-    number = "".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])
+    number = "".join(str(int(character, 36)) for character in compact[4:] + compact[:4])
     return int(number) % 97 == 1 or sum(len(group) for group in _groups(shown) if not _is_year(group)) >= 12
 
 
 def _is_card(shown: str) -> bool:
-    """Luhn's check digit is right and the first digit is one that card networks have."""
-    digits = [int(sign) for sign in shown if sign.isdigit()]
+    """Luhn's check digit is right, and the first digit is one that card networks use."""
+    digits = [int(character) for character in shown if character.isdigit()]
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]
     years = all(_is_year(group) for group in _groups(shown))
     return digits[0] in (2, 3, 4, 5, 6) and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 and not years
 
 
 def _is_phone(shown: str) -> bool:
-    """Neither starts with a date nor is a short number followed by years."""
+    """It neither starts with a date nor is a short number followed by years."""
     return not _DATE.match(shown) and not all(_is_year(group) for group in _groups(shown)[1:] or [""])
 
 
 def _is_long(shown: str) -> bool:
-    """Enough digits to name a person or an account, and neither years, dates nor a round number."""
+    """It has enough digits to identify a person or an account, and is neither years, a date nor a round number."""
     groups = _groups(shown)
     digits = "".join(groups)
     if len(digits) < _FEWEST_DIGITS or len(digits.strip("0")) <= 3:

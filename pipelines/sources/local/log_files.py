@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from rerank_core.config.night import LogFields
 from rerank_core.errors import SourceError
-from rerank_core.querylog.events import EventError, parse_event, wanted
+from rerank_core.querylog.events import EventError, parse_event, passes_filter
 from rerank_core.text import fingerprint, utf8
 from schemas.records import LogEvent, Rejected
 
@@ -68,7 +68,7 @@ def read_events(
         try:
             if isinstance(raw, EventError):
                 raise raw
-            if wanted(raw, needed):
+            if passes_filter(raw, needed):
                 yield parse_event(raw, fields, record=record)
         except EventError as bad:
             yield Rejected("ReadQueryLog", "event", record, bad.reason, bad.detail)

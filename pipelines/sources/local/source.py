@@ -10,16 +10,24 @@ import apache_beam as beam
 
 from pipelines.sources.local.bm25_index import LocalIndex
 from pipelines.sources.local.log_files import has_events, log_files, log_fingerprint, read_file
-from rerank_core.config.night import Config
+from rerank_core.config.night import Config, require
 from rerank_core.errors import SourceError
+from rerank_core.querylog.events import Window
 from rerank_core.text import shorten
 from schemas.records import Document, Query, Rejected
 
 
 class LocalSource:
-    """A log in files and an index in a folder; implements `pipelines.sources.Source`."""
+    """A log in files and an index in a folder; implements `pipelines.sources.Source`.
 
-    def __init__(self, config: Config) -> None:
+    Files are read whole, so `window` changes nothing here.
+
+    Raises:
+        ConfigError: source.log or source.index is not set.
+    """
+
+    def __init__(self, config: Config, *, window: Window | None = None) -> None:
+        require(config, "source.log", "source.index")
         self._log, self._index = config.source.log, config.source.index
         self._fields, self._filter = config.log.fields, config.log.filter
         self._title_boost = config.candidates.title_boost

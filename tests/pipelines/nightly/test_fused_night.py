@@ -22,8 +22,8 @@ from tests.support.tiny_onnx import write_model
 
 
 def write_weights(folder: Path, weights: dict[str, float], *, bi_encoder: str = "") -> None:
-    told = {"weights": weights, "bias": -0.5, "bi_encoder": bi_encoder, "questions": 9}
-    (folder / FILE).write_text(json.dumps(told))
+    record = {"weights": weights, "bias": -0.5, "bi_encoder": bi_encoder, "questions": 9}
+    (folder / FILE).write_text(json.dumps(record))
 
 
 def by_query(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -87,7 +87,7 @@ def test_weights_elsewhere_and_weights_that_are_not_there(make_config: MakeConfi
         assert row["fused_logit"] == pytest.approx(2 * row["logit"] - 0.5, abs=1e-5)
 
 
-def test_weights_for_tags_without_tags_are_told(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_weights_for_tags_without_tags_are_reported(make_config: MakeConfig, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     write_weights(model, {"cross_encoder": 1.0, "one_hop": 1.0})
     night = run(make_config(scoring={"model": str(model)}, tags={"enabled": False}), run_date=DAY)
@@ -105,7 +105,7 @@ def test_a_bi_encoder_takes_part_in_the_order(make_config: MakeConfig, tmp_path:
     with pytest.raises(ConfigError, match="name it"):
         run(make_config(scoring={"model": str(model)}), run_date=DAY)
     idle = make_config(scoring={"model": str(write_model(tmp_path / "plain"))}, fusion=with_bi_encoder)
-    with pytest.raises(ConfigError, match="would take no part"):
+    with pytest.raises(ConfigError, match="would have no effect"):
         run(idle, run_date=DAY)
     config = make_config(scoring={"model": str(model)}, fusion=with_bi_encoder)
     night = run(config, run_date=DAY)
@@ -118,7 +118,7 @@ def test_a_bi_encoder_takes_part_in_the_order(make_config: MakeConfig, tmp_path:
     assert again.stages["PruneCandidates"]["cheap_scored"] == 0  # cosines are carried over as logits are
     other = {"enabled": True, "model": str(model), "max_loss": 0.2, "sample_queries": 12}
     both = make_config(scoring={"model": str(model)}, fusion=with_bi_encoder, cascade=other)
-    with pytest.raises(ConfigError, match="one cheap score"):
+    with pytest.raises(ConfigError, match="one first-stage score"):
         run(both, run_date=DAY)
 
 

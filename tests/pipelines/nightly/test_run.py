@@ -355,7 +355,7 @@ def test_a_failed_night_leaves_the_last_one_in_service(
     assert runs.latest(str(started)) == manifest
 
 
-def test_a_failure_in_a_worker_process_is_told_in_its_own_words(
+def test_a_failure_in_a_worker_process_keeps_its_class_and_message(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
@@ -455,7 +455,7 @@ def test_the_run_id_is_of_what_decides_the_rows(
 
     def run_id(name: str = "fake", **sections: dict[str, Any]) -> str:
         config = make_config(**sections)
-        return prepare(config, run_date=DAY, options=beam_options([]), load=fake(name)).run_id
+        return prepare(config, run_date=DAY, options=beam_options([]), load=fake(name)).run.run_id
 
     ids = [
         run_id(),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipelines.nightly.shards import MakeShards, Shard, Stage, _make_shard
+from pipelines.nightly.models import Model
+from pipelines.nightly.shards import MakeShards, Shard, ShardStage, _make_shard
 from pipelines.nightly.stages import (
     FetchCandidates,
     RankCandidates,
@@ -14,7 +15,7 @@ from pipelines.nightly.stages import (
     ScoreCandidates,
     TagFeatures,
 )
-from pipelines.nightly.workers import WorkersModel, workers_model
+from pipelines.nightly.workers import SharedScorer, shared_scorer
 from rerank_core.config.night import Config
 from rerank_core.text import query_id
 from schemas.records import Document, Query, Rejected
@@ -27,7 +28,7 @@ def query(text: str) -> Query:
 
 def test_a_stage_is_named_after_its_class() -> None:
     config = Config()
-    stages: list[Stage] = [
+    stages: list[ShardStage] = [
         TagFeatures(config, None),
         ReuseScores("m", tagged=True),
         RankCandidates(None),
@@ -36,8 +37,8 @@ def test_a_stage_is_named_after_its_class() -> None:
     assert MakeShards(2).label == "MakeShards"
 
 
-def model(load: Callable[[], FakeScorer]) -> WorkersModel:
-    return workers_model(load, FakeScorer().fingerprint)
+def model(load: Callable[[], FakeScorer]) -> SharedScorer:
+    return shared_scorer(Model(load, FakeScorer().fingerprint))
 
 
 class FixedSource:
@@ -125,6 +126,6 @@ def test_a_worker_with_another_model_stops_the_night() -> None:
     shard = _make_shard(((0, 1), [(query("a"), b"")]))
     source = FixedSource([document("1")])
     fetched = FetchCandidates(source, Config(), None).handle(shard).shard  # type: ignore[arg-type]
-    other = workers_model(fake("another"), "fingerprint-of-the-job")
+    other = shared_scorer(Model(fake("another"), "fingerprint-of-the-job"))
     with pytest.raises(ScoringFailed, match="give every worker the same model files"):
         ScoreCandidates(other, tagged=True, progress=None).handle(fetched)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.nightly.prepare import Run
 from pipelines.nightly.run import run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.nightly.verify import Verified, verify
@@ -31,7 +32,7 @@ class Staged(NamedTuple):
     config: Config
 
     def verify(self) -> Verified:
-        return verify(str(self.folder), self.config, run_date=RUN_DATE, run_id=RUN_ID)
+        return verify(Run(RUN_ID, RUN_DATE, None, str(self.folder), None), self.config)
 
     def files(self, table: str) -> list[Path]:
         return sorted((self.folder / table).glob("part-*.parquet"))
@@ -39,18 +40,18 @@ class Staged(NamedTuple):
     def rewrite(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
         """Change the first file of a table that holds rows."""
         for path in self.files(table):
-            held = pq.read_table(path)
-            if held.num_rows:
-                pq.write_table(change(held), path)
+            rows = pq.read_table(path)
+            if rows.num_rows:
+                pq.write_table(change(rows), path)
                 return
         raise AssertionError(f"{table} holds no row")
 
     def retally(self, stage: str, what: str, more: int) -> None:
-        """Add to what a stage told of itself."""
+        """Add to one tally of a stage."""
         path = self.folder / TALLIES
-        told = json.loads(path.read_text())
-        told[stage][what] = told[stage].get(what, 0) + more
-        path.write_text(json.dumps(told))
+        tallies = json.loads(path.read_text())
+        tallies[stage][what] = tallies[stage].get(what, 0) + more
+        path.write_text(json.dumps(tallies))
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +88,19 @@ def test_a_whole_run_passes(finished: Staged) -> None:
 @pytest.mark.parametrize("table", ["reranked", "hard_negatives", "training_pairs", "dead_letters"])
 @pytest.mark.parametrize("damage", ["lost row", "extra row", "lost file"])
 def test_the_rows_of_a_table_are_counted(staged: Staged, table: str, damage: str) -> None:
-    told = staged.verify().tables[table].rows
+    written = staged.verify().tables[table].rows
     if damage == "lost file":
-        held = told - pq.read_metadata(staged.files(table)[0]).num_rows
+        left = written - pq.read_metadata(staged.files(table)[0]).num_rows
         staged.files(table)[0].unlink()
     elif damage == "lost row":
-        held = told - 1
+        left = written - 1
         staged.rewrite(table, lambda rows: rows.slice(1))
     else:
-        held = told + 1
+        left = written + 1
         staged.rewrite(table, lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]))
-    with pytest.raises(NightError, match=f"^{table}: {told} rows were written, but the files hold {held}$"):
+    with pytest.raises(
+        NightError, match=f"^{table}: {written} rows were written, but the files hold {left}$"
+    ):
         staged.verify()
 
 
@@ -113,7 +116,7 @@ def test_the_rows_of_a_table_are_counted(staged: Staged, table: str, damage: str
         ("WriteReranked", "out", "reranked: 11 rows were written, but the files hold 10"),
     ],
 )
-def test_what_the_stages_told_must_balance(staged: Staged, stage: str, what: str, message: str) -> None:
+def test_the_tallies_must_balance(staged: Staged, stage: str, what: str, message: str) -> None:
     staged.retally(stage, what, 1)
     with pytest.raises(NightError, match=message.replace(" .rejected", r" \+ rejected")):
         staged.verify()
@@ -136,7 +139,7 @@ def test_a_query_that_two_others_hide_is_missed(staged: Staged) -> None:
 
 def test_a_pipeline_that_did_not_end_is_not_published(staged: Staged) -> None:
     (staged.folder / TALLIES).unlink()
-    with pytest.raises(NightError, match="without its tallies"):
+    with pytest.raises(NightError, match="stopped before its last stage: .*tallies.json was not written"):
         staged.verify()
 
 

@@ -1,12 +1,18 @@
-"""Errors of workers, as this process and as others tell them."""
+"""Errors of workers, as this process and other processes report them."""
 
 from __future__ import annotations
 
 import pytest
 
-from pipelines.nightly.worker_errors import KINDS, worker_errors
+from pipelines.nightly.worker_errors import worker_errors
+from rerank_core import errors
 from rerank_core.errors import ScoringFailed, SourceError
+from schemas.errors import ManifestError, NightrankError
 
+KINDS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, NightrankError)
+]
+KINDS.remove(NightrankError)
 OF_ANOTHER_PROCESS = """Traceback (most recent call last):
   File "apache_beam/runners/common.py", line 1512, in apache_beam.runners.common.DoFnRunner.process
 rerank_core.errors.ScoringFailed: no file: check scoring.model
@@ -35,7 +41,7 @@ def test_beams_words_are_taken_off() -> None:
     assert (type(error), str(error)) == (SourceError, "the log is cut")
 
 
-@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("kind", [*KINDS, ManifestError])
 def test_an_error_of_another_process_gets_its_class_back(kind: type[Exception]) -> None:
     error = raised(RuntimeError(OF_ANOTHER_PROCESS.format(kind=f"{kind.__module__}.{kind.__name__}")))
     assert (type(error), str(error)) == (kind, "no file: check scoring.model")
@@ -47,3 +53,8 @@ def test_a_defect_keeps_its_traceback() -> None:
     )
     assert raised(defect) is defect
     assert not isinstance(raised(ZeroDivisionError("1")), ScoringFailed)
+
+
+def test_an_error_of_the_same_name_in_another_library_is_a_defect() -> None:
+    defect = RuntimeError("Traceback (most recent call last):\n  File ...\nyaml.scanner.ConfigError: x")
+    assert raised(defect) is defect

@@ -75,7 +75,7 @@ def test_the_positives_of_the_sample_are_the_right_ones(
     assert right_positives(tmp_path / "plain", plain) < 0.3
     nightly.print_night(corrected, "out")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "corrected for their places, looked at: 1.00 0." in shown
+    assert "corrected for position; propensities from rank 1: 1.00 0." in shown
     assert "events that click nearly all that is shown" in shown
 
 

@@ -229,7 +229,7 @@ def test_what_was_shown_is_kept_on_demand_and_not_of_programs() -> None:
     usual = event("q")._replace(impressions=shown, clicks=shown[:3])
     program = usual._replace(clicks=shown[:8])
     short = usual._replace(impressions=shown[:4], clicks=shown[:4])
-    read = functools.partial(screen, window=None, max_query_chars=99, places=True)
+    read = functools.partial(screen, window=None, max_query_chars=99, keep_shown=True)
     assert [(a.shown, a.clicks_all) for a in map(read, (usual, program, short)) if a] == [
         (shown, False),
         ((), True),

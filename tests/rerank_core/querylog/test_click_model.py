@@ -93,7 +93,7 @@ def sample_queries() -> list[Query]:
     seen: dict[tuple[str, str], int] = defaultdict(int)
     for number, line in enumerate((SAMPLE / "query_log.jsonl").open(encoding="utf-8")):
         event = parse_event(json.loads(line), LogFields(), record=str(number))
-        accepted = screen(event, window=None, max_query_chars=1000, places=True)
+        accepted = screen(event, window=None, max_query_chars=1000, keep_shown=True)
         assert accepted is not None
         seen[accepted.query_id, accepted.user] += 1
         if seen[accepted.query_id, accepted.user] <= 20:
