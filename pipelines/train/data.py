@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
-from rerank_core.config.training import Stage, split_run
+from rerank_core.config.training import TrainingStage, split_run
 from rerank_core.text import query_id
 from rerank_core.training.groups import (
     COLUMNS,
@@ -30,7 +30,7 @@ _BATCH_ROWS = 1024
 Run = tuple[str, Manifest]
 
 
-def find_runs(stage: Stage) -> list[Run]:
+def find_runs(stage: TrainingStage) -> list[Run]:
     """(output folder, manifest) of each of a stage's runs, the newest first, each once.
 
     Raises:
@@ -48,8 +48,8 @@ def find_runs(stage: Stage) -> list[Run]:
     )
 
 
-def prepare(
-    stage: Stage,
+def prepare_stage(
+    stage: TrainingStage,
     path: Path,
     *,
     held_out: frozenset[str] = frozenset(),
@@ -101,7 +101,7 @@ def _told(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
 
 
 def _all_groups(
-    stage: Stage, runs: list[Run], held_out: frozenset[str], counts: Counter[str]
+    stage: TrainingStage, runs: list[Run], held_out: frozenset[str], counts: Counter[str]
 ) -> Iterator[Group]:
     seen: set[bytes] = set()
 
@@ -119,7 +119,7 @@ def _all_groups(
             yield group
 
 
-def _groups(stage: Stage, output: str, manifest: Manifest, counts: Counter[str]) -> Iterator[Group]:
+def _groups(stage: TrainingStage, output: str, manifest: Manifest, counts: Counter[str]) -> Iterator[Group]:
     for path in stored_runs.table_files(output, manifest, stage.source):
         file = filesystem.open_parquet(path)
         check_version(file.schema_arrow, stage.source, name=path)
@@ -138,7 +138,7 @@ def _counted(groups: Iterator[Group], on_progress: Callable[[int], None]) -> Ite
         yield group
 
 
-def _untagged(stage: Stage, output: str, manifest: Manifest) -> str:
+def _untagged(stage: TrainingStage, output: str, manifest: Manifest) -> str:
     told = f"stage {stage.name!r} keeps tags, but run {manifest.run_id} in {output} "
     if stage.source == "training_pairs":
         return told + "has training_pairs of a model that reads none; set source = 'hard_negatives'"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("doc_id", "passage_id", "title", "text")])
 _CHUNK = 256
-Passage = tuple[str, str, str, str]  # as in _SCHEMA
+_Row = tuple[str, str, str, str]  # as in _SCHEMA
 
 
 class DenseCandidates:
@@ -97,7 +97,7 @@ def _write_passages(options: Dense, folder: Path, runs: Iterable[Run]) -> dict[s
     return {"name": name, "model": Path(options.model).name, "top_k": options.top_k, **counts}
 
 
-def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[Passage]:
+def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[_Row]:
     seen: set[str] = set()
     with corpus_file(corpus).open("rb") as lines:
         for line in lines:
@@ -110,7 +110,7 @@ def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[Passage]:
             yield one.doc_id, one.doc_id, one.title, one.text
 
 
-def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[Passage]:
+def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[_Row]:
     """Each published passage once, as the first of the runs has it."""
     seen: set[bytes] = set()
     for output, manifest in runs:

@@ -22,7 +22,7 @@ from pipelines.train import data as train_data
 from pipelines.train.dense_candidates import DenseCandidates
 from pipelines.train.pools import read_pools
 from rerank_core.config.night import Tagging
-from rerank_core.config.training import Curriculum, Stage
+from rerank_core.config.training import TrainingConfig, TrainingStage
 from rerank_core.errors import TrainingError
 from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import reads_tags
@@ -47,14 +47,14 @@ class Rounds(NamedTuple):
 class _Task(NamedTuple):
     """What does not change from round to round."""
 
-    curriculum: Curriculum
+    config: TrainingConfig
     held_out: frozenset[str]
     work: Path
     on_progress: Callable[[int], None]
 
 
 def train_rounds(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     finetune: Any,
     devs: Mapping[str, DevSet],
     *,
@@ -69,7 +69,7 @@ def train_rounds(
     """Train every round, or those that are left; of several processes the main one prepares, and the others get None.
 
     Args:
-        curriculum: what to do.
+        config: what to do.
         finetune: `rerank_core.training.finetune.finetune`, whose arguments the others are.
         devs: judged sets by name; they are the same in every round.
         held_out: query_ids of theirs.
@@ -83,13 +83,13 @@ def train_rounds(
         ModelError, MissingEngine: a model cannot be used.
         TrainingError: a training fails, or no candidate is left in a round.
     """
-    task = _Task(curriculum, held_out, work, on_progress)
+    task = _Task(config, held_out, work, on_progress)
     models: list[Path] = []
     files: list[Path] = []
     told: list[dict[str, Any]] = []
-    for number in range(1, curriculum.rounds + 1):
+    for number in range(1, config.rounds + 1):
         newest = models[-1] if models else Path()
-        now = of_round(curriculum, number, newest)
+        now = of_round(config, number, newest)
         place = work if number == 1 else work / f"round-{number}"
         data = [place / f"data-{n}-{stage.name}.arrow" for n, stage in enumerate(now.stages, start=1)]
         with processes.main_first():  # the others find all of it prepared
@@ -110,7 +110,7 @@ def train_rounds(
         )
         models.append(model)
         files.append(data[-1])
-        if curriculum.rounds > 1 and processes.main:
+        if config.rounds > 1 and processes.main:
             _close(now, number, figures, tell)
     if not processes.main:
         return None
@@ -118,7 +118,7 @@ def train_rounds(
     return Rounds(best, models[best - 1], files[best - 1], told)
 
 
-def _close(now: Curriculum, number: int, figures: Figures, tell: Callable[[Line], None]) -> None:
+def _close(now: TrainingConfig, number: int, figures: Figures, tell: Callable[[Line], None]) -> None:
     """Write what a round came to: the measure of its last stage."""
     (stage,) = figures.of("stage", now.stages[-1].name)
     measured = {name: stage[name] for name in ("dev", MEASURE) if name in stage}
@@ -127,7 +127,7 @@ def _close(now: Curriculum, number: int, figures: Figures, tell: Callable[[Line]
 
 
 def _prepare(
-    task: _Task, now: Curriculum, data: list[Path], first: list[dict[str, Any]], *, newest: Path
+    task: _Task, now: TrainingConfig, data: list[Path], first: list[dict[str, Any]], *, newest: Path
 ) -> list[dict[str, Any]]:
     """Write the groups of a round's stages, and give what the model card says of them.
 
@@ -135,7 +135,7 @@ def _prepare(
     """
     if not first:
         return [
-            train_data.prepare(stage, path, held_out=task.held_out, on_progress=task.on_progress)
+            train_data.prepare_stage(stage, path, held_out=task.held_out, on_progress=task.on_progress)
             for stage, path in zip(now.stages, data, strict=True)
         ]
     records = [path.with_suffix(".json") for path in data]
@@ -152,22 +152,22 @@ class _Miner:
     """The models that a round is mined with, loaded once for all its stages."""
 
     def __init__(self, task: _Task, first: list[dict[str, Any]], newest: Path) -> None:
-        self._task, self._remining = task, task.curriculum.remining
+        self._task, self._remining = task, task.config.remining
         # Torch itself, in full precision: no export that could differ. A GPU where there is one.
         scorer = load_scorer(
             newest,
             backend="torch",
             device="cuda",
             allow_fallback=True,
-            max_length=task.curriculum.max_length,
+            max_length=task.config.max_length,
         )
-        self._model = Rater(scorer, task.curriculum.reads_tags)
+        self._model = Rater(scorer, task.config.reads_tags)
         self._teacher = self._load_teacher()
         dense = self._remining.dense
         runs = [run for told in first for run in _runs(told)]
         self._dense = DenseCandidates(dense, task.work / "dense", runs) if dense.model else None
 
-    def mine(self, stage: Stage, path: Path, first: dict[str, Any]) -> dict[str, Any]:
+    def mine(self, stage: TrainingStage, path: Path, first: dict[str, Any]) -> dict[str, Any]:
         """Write a stage's groups, from the runs that its first round read."""
         counts: Counter[str] = Counter()
         tally = Tally(Counter(), Counter(), Counter())
@@ -184,10 +184,10 @@ class _Miner:
         return first | {"name": stage.name, "counts": dict(counts), "mined": mined}
 
     def _groups(
-        self, stage: Stage, first: dict[str, Any], counts: Counter[str], tally: Tally
+        self, stage: TrainingStage, first: dict[str, Any], counts: Counter[str], tally: Tally
     ) -> Iterator[Group]:
         seen: set[bytes] = set()
-        tagged = self._task.curriculum.keeps_tags or bool(self._teacher and self._teacher.tagged)
+        tagged = self._task.config.keeps_tags or bool(self._teacher and self._teacher.tagged)
         for run in _runs(first):
             for pools in read_pools(
                 run, held_out=self._task.held_out, seen=seen, dense=self._dense, tagged=tagged, counts=counts,

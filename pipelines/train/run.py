@@ -22,7 +22,7 @@ from pipelines.storage.filesystem import write_bytes
 from pipelines.storage.runs import lock
 from pipelines.train import dev_sets as dev_sets_module
 from pipelines.train.rounds import train_rounds
-from rerank_core.config.training import Curriculum, to_dict
+from rerank_core.config.training import TrainingConfig, to_dict
 from rerank_core.errors import MissingEngine, OutputError
 from rerank_core.features.render import with_tags
 from rerank_core.training.dev_set import DevQuery, DevSet
@@ -51,7 +51,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     *,
     command: str,
     toml: str,
@@ -65,7 +65,7 @@ def train(
     Of several processes, as torchrun starts them, the first does all that is written, and the others get None.
 
     Args:
-        curriculum: the configuration.
+        config: the configuration.
         command: as typed, for the model card.
         toml: the configuration file's text, for the model card.
         resume: go on from where a killed training of this configuration stood; without one, begin.
@@ -80,17 +80,17 @@ def train(
         ModelError, TrainingError: the base model cannot, or the training fails.
         MissingEngine: the extra `train` is not installed, or `tensorboard`, which was asked for.
     """
-    core = _core(curriculum)
-    output = Path(curriculum.output)
+    core = _core(config)
+    output = Path(config.output)
     work = output / WORK
     with core.join() as processes, contextlib.ExitStack() as held:
-        core.check(curriculum, processes)
+        core.check(config, processes)
         with processes.main_first():
             if processes.main:
-                _open(output, {"curriculum": to_dict(curriculum), "quick": quick}, resume=resume)
+                _open(output, {"curriculum": to_dict(config), "quick": quick}, resume=resume)
                 held.enter_context(lock(str(work), "training"))
         return _train(
-            curriculum,
+            config,
             core,
             work,
             processes=processes,
@@ -103,7 +103,7 @@ def train(
 
 
 def _train(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     core: _Core,
     work: Path,
     *,
@@ -114,14 +114,14 @@ def _train(
     tell: Callable[[Line], None],
     on_progress: Callable[[int], None],
 ) -> Trained | None:
-    output = Path(curriculum.output)
+    output = Path(config.output)
     with processes.main_first():
-        devs, dev_sets = _read_devs(curriculum, work, quick=quick)
+        devs, dev_sets = _read_devs(config, work, quick=quick)
     held_out = frozenset().union(*(dev_sets_module.query_ids(dev) for dev in devs.values()))
     steps = QUICK_STEPS if quick else 0
-    figures = core.Figures(output / FIGURES, board=_board(curriculum) if processes.main else None)
+    figures = core.Figures(output / FIGURES, board=_board(config) if processes.main else None)
     done = train_rounds(
-        curriculum, core.finetune, devs, held_out=held_out, work=work, figures=figures, tell=tell, max_steps=steps,
+        config, core.finetune, devs, held_out=held_out, work=work, figures=figures, tell=tell, max_steps=steps,
         on_progress=on_progress, processes=processes,
     )  # fmt: skip
     if done is None:
@@ -131,19 +131,19 @@ def _train(
     check = core.write_package(
         done.model,
         package,
-        pairs=_pairs(done.data, tagged=curriculum.reads_tags),
-        reads_tags=curriculum.reads_tags,
-        max_length=curriculum.max_length,
+        pairs=_pairs(done.data, tagged=config.reads_tags),
+        reads_tags=config.reads_tags,
+        max_length=config.max_length,
     )
-    base = Path(curriculum.model).name if Path(curriculum.model).is_dir() else curriculum.model
+    base = Path(config.model).name if Path(config.model).is_dir() else config.model
     text = core.card(
-        curriculum, base=f"`{base}`", command=command, toml=toml, version=pipelines.__version__, data=done.told,
+        config, base=f"`{base}`", command=command, toml=toml, version=pipelines.__version__, data=done.told,
         dev_sets=dev_sets, lines=figures.lines, check=check, max_steps=steps,
     )  # fmt: skip
     (package / "README.md").write_text(text, encoding="utf-8")
     _publish(package, output)
     return Trained(
-        str(output), curriculum.reads_tags, done.told, dev_sets, figures.lines, check.int8_mean, done.number
+        str(output), config.reads_tags, done.told, dev_sets, figures.lines, check.int8_mean, done.number
     )
 
 
@@ -158,14 +158,14 @@ class _Core(NamedTuple):
     check: Any
 
 
-def _core(curriculum: Curriculum) -> _Core:
-    if curriculum.tensorboard and importlib.util.find_spec("tensorboard") is None:
+def _core(config: TrainingConfig) -> _Core:
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise MissingEngine(
             "tensorboard is asked for and not there: pip install 'nightrank[cpu,train,tensorboard]', or set "
             "tensorboard = false"
         )
     try:
-        if curriculum.lora.r:
+        if config.lora.r:
             import peft  # noqa: F401
 
         import accelerate  # noqa: F401  sentence-transformers asks for both when it is too late
@@ -183,14 +183,14 @@ def _core(curriculum: Curriculum) -> _Core:
     return _Core(finetune, write_package, card, Figures, join, check)
 
 
-def _board(curriculum: Curriculum) -> Board | None:
+def _board(config: TrainingConfig) -> Board | None:
     """Event files in the model's folder, or in one of its name where a folder for several is given."""
-    if not curriculum.tensorboard:
+    if not config.tensorboard:
         return None
     from rerank_core.training.board import Board
 
-    output = Path(curriculum.output)
-    named = curriculum.tensorboard
+    output = Path(config.output)
+    named = config.tensorboard
     return Board(Path(named) / output.name if isinstance(named, str) else output / BOARD)
 
 
@@ -232,15 +232,15 @@ def _differing(held: Any, now: Any, *, name: str = "") -> list[str]:
     return [] if held == now else [name.removeprefix(".curriculum").strip(".")]
 
 
-def _read_devs(curriculum: Curriculum, work: Path, *, quick: bool) -> tuple[dict[str, DevSet], list[str]]:
+def _read_devs(config: TrainingConfig, work: Path, *, quick: bool) -> tuple[dict[str, DevSet], list[str]]:
     """The dev sets by their names in the configuration, and what they are; once read they stay as they were."""
     kept = work / "dev.json"
     if not kept.exists():
-        limit = min(QUICK_QUERIES, curriculum.dev_queries) if quick else curriculum.dev_queries
-        named = dict.fromkeys(filter(None, map(curriculum.dev_of, curriculum.stages)))
+        limit = min(QUICK_QUERIES, config.dev_queries) if quick else config.dev_queries
+        named = dict.fromkeys(filter(None, map(config.dev_of, config.stages)))
         read = {
             name: dev_sets_module.read_dev(
-                name, queries=limit, top_k=curriculum.dev_top_k, tagged=curriculum.keeps_tags
+                name, queries=limit, top_k=config.dev_top_k, tagged=config.keeps_tags
             )
             for name in named
         }

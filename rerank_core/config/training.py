@@ -69,7 +69,7 @@ class TagPolicy:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Stage:
+class TrainingStage:
     """One stage: its data, its loss and its schedule."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -102,7 +102,7 @@ class Stage:
             )
 
 
-def check_rounds(stages: Sequence[Stage], remining: Remining) -> None:
+def check_rounds(stages: Sequence[TrainingStage], remining: Remining) -> None:
     """Refuse stages that cannot be mined for again.
 
     Raises:
@@ -137,12 +137,12 @@ class Lora:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Curriculum:
+class TrainingConfig:
     """A whole training."""
 
     model: Annotated[str, Field(min_length=1)]
     output: Annotated[str, Field(min_length=1)]
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[TrainingStage, ...], Field(min_length=1)]
     dev: str = ""
     dev_queries: Positive = 200
     dev_top_k: Positive = 50
@@ -185,12 +185,12 @@ class Curriculum:
         """Whether the finished model is to be given tags: what its last stage was."""
         return self.stages[-1].tags.policy == "keep"
 
-    def dev_of(self, stage: Stage) -> str:
+    def dev_of(self, stage: TrainingStage) -> str:
         """The judged set that a stage is measured on; "" for none."""
         return stage.dev or self.dev
 
 
-def load_curriculum(path: str | Path, **given: Any) -> Curriculum:
+def load_training_config(path: str | Path, **given: Any) -> TrainingConfig:
     """Read a training's configuration; relative paths in it start from the file's own folder.
 
     Args:
@@ -202,12 +202,14 @@ def load_curriculum(path: str | Path, **given: Any) -> Curriculum:
     """
     path = Path(path)
     raw = read_toml(path, example="examples/train.toml") | given
-    return parse_curriculum(raw, base=path.parent, name=str(path))
+    return parse_training_config(raw, base=path.parent, name=str(path))
 
 
-def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "training") -> Curriculum:
-    """Turn parsed TOML into a Curriculum; `base` is the folder that relative paths start from."""
-    given = validate(Curriculum, raw, name=name)
+def parse_training_config(
+    raw: dict[str, Any], *, base: Path = Path(), name: str = "training"
+) -> TrainingConfig:
+    """Turn parsed TOML into a TrainingConfig; `base` is the folder that relative paths start from."""
+    given = validate(TrainingConfig, raw, name=name)
     if "://" in given.output:
         raise ConfigError(
             f"{name}: output = {given.output!r} is not on this machine; train here, copy it there"
@@ -229,9 +231,9 @@ def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "t
     )
 
 
-def to_dict(curriculum: Curriculum) -> dict[str, Any]:
+def to_dict(config: TrainingConfig) -> dict[str, Any]:
     """The configuration as plain data, lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(curriculum)))
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
 
 

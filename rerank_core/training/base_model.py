@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from rerank_core.config.training import Curriculum
+from rerank_core.config.training import TrainingConfig
 from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
 from rerank_core.inference.model_folder import check_max_length
@@ -22,18 +22,18 @@ from rerank_core.training.vocabulary import extend_vocabulary
 transformers.logging.disable_progress_bar()  # one for each loading and each writing of a model
 
 
-def start(curriculum: Curriculum, place: Path) -> Path:
+def write_base_model(config: TrainingConfig, place: Path) -> Path:
     """Write the model before any training, unless it is there."""
     if not place.is_dir():
-        transformers.set_seed(curriculum.seed)  # of a head that the base lacks
-        model = load(curriculum.model, max_length=curriculum.max_length)
-        if curriculum.keeps_tags:
+        transformers.set_seed(config.seed)  # of a head that the base lacks
+        model = load_cross_encoder(config.model, max_length=config.max_length)
+        if config.keeps_tags:
             extend_vocabulary(model, special_tokens())
-        save_whole(model, place)
+        save_model(model, place)
     return place
 
 
-def load(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
+def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
     """A CrossEncoder of one logit; safetensors only.
 
     Raises:
@@ -59,12 +59,12 @@ def load(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
     return model
 
 
-def save_whole(model: PairCrossEncoder, place: Path) -> None:
+def save_model(model: PairCrossEncoder, place: Path) -> None:
     """Write a model's folder, which appears under its name once it is whole."""
-    write_whole(place, lambda folder: model.save_pretrained(str(folder), create_model_card=False))
+    write_complete(place, lambda folder: model.save_pretrained(str(folder), create_model_card=False))
 
 
-def write_whole(place: Path, write: Callable[[Path], None]) -> None:
+def write_complete(place: Path, write: Callable[[Path], None]) -> None:
     """Have a folder written, which appears under its name once it is whole."""
     building = place.with_name(f"_{place.name}")
     for old in (building, place):

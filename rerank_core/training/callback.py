@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import transformers
 
-from rerank_core.config.training import Stage
+from rerank_core.config.training import TrainingStage
 from rerank_core.errors import TrainingError
 from rerank_core.training.dev_measure import measure_model
 from rerank_core.training.dev_set import MEASURE, DevSet
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     """One stage's work, laid out."""
 
     number: int  # from 0
-    stage: Stage
+    stage: TrainingStage
     examples: Schedule
     files: tuple[GroupFile, ...]  # by Schedule.source
     steps: int  # optimizer steps
@@ -67,7 +67,7 @@ class Watch(transformers.TrainerCallback):
         found = measure_model(self._weights.model, self._plan.dev, tagged=stage.tags.policy == "keep")
         better = step > 0 and (best is None or found[MEASURE] > best[MEASURE])
         if better:
-            self._weights.save_whole(self._place / f"best-{step}")
+            self._weights.save_complete(self._place / f"best-{step}")
         line = self._figures.add(
             "dev", stage.name, step, epoch=epoch, dev=self._plan.dev.name, best=better, **found
         )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed
 
-from rerank_core.config.training import Curriculum, Stage
+from rerank_core.config.training import TrainingConfig, TrainingStage
 from rerank_core.errors import TrainingError
 
 _PATIENCE = timedelta(days=2)
@@ -89,17 +89,17 @@ def join() -> Iterator[Processes]:
     distributed.destroy_process_group()  # not after an error: the others may be anywhere
 
 
-def check(curriculum: Curriculum, processes: Processes) -> None:
+def check(config: TrainingConfig, processes: Processes) -> None:
     """Refuse a batch that cannot be split.
 
     Raises:
         TrainingError: naming the stage.
     """
-    for stage in curriculum.stages:
+    for stage in config.stages:
         split(stage, processes)
 
 
-def split(stage: Stage, processes: Processes) -> tuple[int, int]:
+def split(stage: TrainingStage, processes: Processes) -> tuple[int, int]:
     """(batch, accumulation) of each process.
 
     Accumulation is split first: the batches stay those of one process, and so do losses that compare within a batch.

@@ -34,7 +34,7 @@ def export_onnx(model: torch.nn.Module, path: Path, *, sample: dict[str, torch.T
     model.train()
 
 
-def quantise(fp32: Path, int8: Path, *, reduce_range: bool = True) -> None:
+def quantise_dynamic(fp32: Path, int8: Path, *, reduce_range: bool = True) -> None:
     """Weights of matrix products and embedding tables to int8, one scale a column; activations at run time.
 
     `reduce_range` keeps weights to 7 bits. Processors without VNNI add pairs of 8-bit products in 16 bits and

@@ -1,4 +1,4 @@
-"""Runs the stages of a curriculum with sentence-transformers' CrossEncoderTrainer.
+"""Runs the stages of a config with sentence-transformers' CrossEncoderTrainer.
 
     _training/start/                 the base model, with a fresh head and the tags in its vocabulary
     _training/N-STAGE/checkpoint-*/  what is trained (safetensors), optimizer, schedule and random state
@@ -29,9 +29,9 @@ from datasets import Dataset
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from rerank_core.config.training import Curriculum, Stage
+from rerank_core.config.training import TrainingConfig, TrainingStage
 from rerank_core.features.render import special_tokens, with_tags
-from rerank_core.training.base_model import load, save_whole, start
+from rerank_core.training.base_model import load_cross_encoder, save_model, write_base_model
 from rerank_core.training.callback import Plan, Tell, Watch
 from rerank_core.training.dev_measure import measure_model
 from rerank_core.training.dev_set import MEASURE, DevSet
@@ -45,7 +45,7 @@ from rerank_core.training.tag_policy import shown_tags
 
 
 def finetune(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     data: Sequence[Path],
     devs: Mapping[str, DevSet],
     *,
@@ -58,9 +58,9 @@ def finetune(
     """Train all stages, or those that are left, and give the folder of the last one's model.
 
     Args:
-        curriculum: what to do.
+        config: what to do.
         data: each stage's file of groups.
-        devs: judged sets by the name that `Curriculum.dev_of` gives.
+        devs: judged sets by the name that `TrainingConfig.dev_of` gives.
         folder: where the work is kept, `_training`.
         figures: told what comes out, and asked where a killed training stood.
         tell: called with each new line of figures.
@@ -72,22 +72,22 @@ def finetune(
         TrainingError: a loss that is no number.
     """
     with processes.main_first():
-        model = start(curriculum, folder / "start")
-    for number, stage in enumerate(curriculum.stages):
+        model = write_base_model(config, folder / "start")
+    for number, stage in enumerate(config.stages):
         place = folder / f"{number + 1}-{stage.name}"
         if not (place / "model").is_dir():
-            plan = _plan(curriculum, number, data, devs, max_steps=max_steps)
+            plan = _plan(config, number, data, devs, max_steps=max_steps)
             _train_stage(
-                curriculum, plan, model, devs, place=place, figures=figures, tell=tell, processes=processes
+                config, plan, model, devs, place=place, figures=figures, tell=tell, processes=processes
             )
         model = place / "model"
     return model
 
 
 def _plan(
-    curriculum: Curriculum, number: int, data: Sequence[Path], devs: Mapping[str, DevSet], *, max_steps: int
+    config: TrainingConfig, number: int, data: Sequence[Path], devs: Mapping[str, DevSet], *, max_steps: int
 ) -> Plan:
-    stage = curriculum.stages[number]
+    stage = config.stages[number]
     files = tuple(GroupFile(path) for path in (data[number], *data[:number]))
     own, *earlier = [file.facts() for file in files]
     examples = schedule(
@@ -97,7 +97,7 @@ def _plan(
         epochs=stage.epochs,
         growing=stage.difficulty == "growing",
         replay=stage.replay,
-        seed=curriculum.seed + number,
+        seed=config.seed + number,
     )
     size = stage.batch * stage.accumulation
     steps = math.ceil(examples.rows / size)
@@ -106,11 +106,11 @@ def _plan(
     ends = {math.ceil((n + 1) * every): float(n + 1) for n in range(stage.epochs)}
     ends = {step: epoch for step, epoch in ends.items() if step <= steps}
     ends.setdefault(steps, round(steps / every, 4))
-    return Plan(number, stage, examples, files, steps, every, ends, devs.get(curriculum.dev_of(stage)))
+    return Plan(number, stage, examples, files, steps, every, ends, devs.get(config.dev_of(stage)))
 
 
 def _train_stage(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     plan: Plan,
     base: Path,
     devs: Mapping[str, DevSet],
@@ -123,9 +123,9 @@ def _train_stage(
     with processes.main_first():
         checkpoint = newest_checkpoint(place)
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1
-    weights = _weights(curriculum, plan, base)
+    weights = _weights(config, plan, base)
     watch = Watch(
-        plan, weights, place=place, figures=figures, tell=tell, patience=curriculum.patience, processes=processes
+        plan, weights, place=place, figures=figures, tell=tell, patience=config.patience, processes=processes
     )  # fmt: skip
     if processes.main:
         figures.rewind(plan.stage.name, step)
@@ -133,8 +133,8 @@ def _train_stage(
             watch.measure(0, 0.0)
     trainer = _Trainer(
         model=weights.model,
-        args=_arguments(curriculum, plan, place, processes),
-        train_dataset=_dataset(plan, curriculum.seed),
+        args=_arguments(config, plan, place, processes),
+        train_dataset=_dataset(plan, config.seed),
         loss=make_loss(weights.model, plan.stage),
         callbacks=[watch],
     )
@@ -149,24 +149,24 @@ def _train_stage(
         if watch.best is not None:
             weights.restore(place / f"best-{watch.best['step']}")
         weights.merge()
-        steps, first = max(step, trainer.state.global_step), devs.get(curriculum.dev_of(curriculum.stages[0]))
-        tell(_close(curriculum, plan, weights, first, steps=steps, best=watch.best, figures=figures))
-        save_whole(weights.model, place / "model")
+        steps, first = max(step, trainer.state.global_step), devs.get(config.dev_of(config.stages[0]))
+        tell(_close(config, plan, weights, first, steps=steps, best=watch.best, figures=figures))
+        save_model(weights.model, place / "model")
         for left in (*place.glob("checkpoint-*"), *place.glob("best-*")):
             shutil.rmtree(left)
 
 
-def _weights(curriculum: Curriculum, plan: Plan, base: Path) -> Weights:
+def _weights(config: TrainingConfig, plan: Plan, base: Path) -> Weights:
     return Weights(
-        load(base, max_length=curriculum.max_length),
-        curriculum.lora,
+        load_cross_encoder(base, max_length=config.max_length),
+        config.lora,
         tags=special_tokens() if plan.stage.tags.policy == "keep" else (),
-        seed=curriculum.seed + plan.number,
+        seed=config.seed + plan.number,
     )
 
 
 def _close(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     plan: Plan,
     weights: Weights,
     first: DevSet | None,
@@ -190,7 +190,7 @@ def _close(
     if first and plan.number > 0:
         tagged = plan.stage.tags.policy == "keep"
         now = measure_model(weights.model, first, tagged=tagged)[MEASURE]
-        after = next((one.get(MEASURE) for one in figures.of("stage", curriculum.stages[0].name)), None)
+        after = next((one.get(MEASURE) for one in figures.of("stage", config.stages[0].name)), None)
         told |= {"first_dev": first.name, "first_dev_now": now, "first_dev_after_first_stage": after}
         told["forgotten"] = None if after is None else after - now
     return figures.add("stage", plan.stage.name, steps, **told)
@@ -209,7 +209,7 @@ def newest_checkpoint(place: Path) -> Path | None:
 
 
 def _arguments(
-    curriculum: Curriculum, plan: Plan, place: Path, processes: Processes
+    config: TrainingConfig, plan: Plan, place: Path, processes: Processes
 ) -> CrossEncoderTrainingArguments:
     stage = plan.stage
     batch, accumulation = split(stage, processes)
@@ -220,13 +220,13 @@ def _arguments(
         gradient_accumulation_steps=accumulation,
         learning_rate=stage.lr,
         warmup_steps=math.ceil(stage.warmup * plan.steps),
-        bf16=curriculum.precision == "bf16",
+        bf16=config.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),  # without it bf16 asks for a GPU
-        seed=curriculum.seed + plan.number,
+        seed=config.seed + plan.number,
         save_strategy="steps",
-        save_steps=curriculum.checkpoint_steps,
+        save_steps=config.checkpoint_steps,
         save_total_limit=2,
-        logging_steps=curriculum.log_steps,
+        logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_drop_last=processes.size > 1,  # `Batches` drops none; without it a warning
@@ -248,7 +248,7 @@ def _dataset(plan: Plan, seed: int) -> Dataset:
 
 
 def _texts(
-    rows: dict[str, list[int]], *, stage: Stage, files: Sequence[GroupFile], seed: int
+    rows: dict[str, list[int]], *, stage: TrainingStage, files: Sequence[GroupFile], seed: int
 ) -> dict[str, list[Any]]:
     """The examples of some rows, in the columns that `losses` describes."""
     made: list[tuple[Any, Any, Any]] = []

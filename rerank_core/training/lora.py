@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from rerank_core.config.training import Lora
 from rerank_core.errors import ModelError
 from rerank_core.text import shorten
-from rerank_core.training.base_model import load, write_whole
+from rerank_core.training.base_model import load_cross_encoder, write_complete
 from rerank_core.training.losses import PairCrossEncoder
 
 FILE = "adapter.safetensors"
@@ -56,14 +56,14 @@ class Weights:
             held = {name: one.detach().cpu().contiguous() for name, one in self._learning().items()}
             save_file(held, place / FILE)
 
-    def save_whole(self, place: Path) -> None:
+    def save_complete(self, place: Path) -> None:
         """The same, in a folder that appears once it is whole."""
-        write_whole(place, self.save)
+        write_complete(place, self.save)
 
     def restore(self, place: Path) -> None:
         """Take the weights of a checkpoint."""
         if self._adapters is None:
-            held = load(place, max_length=self.model.max_seq_length).state_dict()
+            held = load_cross_encoder(place, max_length=self.model.max_seq_length).state_dict()
             self.model.load_state_dict(held)
             return
         held = load_file(place / FILE)

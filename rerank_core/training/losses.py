@@ -25,10 +25,9 @@ from sentence_transformers.util import batch_to_device
 from torch import nn
 from torch.nn import functional
 
-from rerank_core.config.training import TEACHER_LOSSES, Stage
+from rerank_core.config.training import TEACHER_LOSSES, TrainingStage
 
-Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Side = tuple[str, str]
+ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class PairCrossEncoder(CrossEncoder):
@@ -42,7 +41,7 @@ class PairCrossEncoder(CrossEncoder):
 class TeacherLoss(nn.Module):
     """`rule` of each list's logits and its teacher's, float32 [documents] each, averaged over the lists."""
 
-    def __init__(self, model: CrossEncoder, rule: Rule) -> None:
+    def __init__(self, model: CrossEncoder, rule: ListLoss) -> None:
         super().__init__()
         self.model, self.rule = model, rule
 
@@ -75,7 +74,7 @@ def distil(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return pointwise + functional.cross_entropy(student, teacher.softmax(0))
 
 
-def make_loss(model: CrossEncoder, stage: Stage) -> nn.Module:
+def make_loss(model: CrossEncoder, stage: TrainingStage) -> nn.Module:
     """The loss that a stage names."""
     if stage.loss == "bce":
         return losses.BinaryCrossEntropyLoss(

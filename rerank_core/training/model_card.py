@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rerank_core.config.training import Curriculum
+from rerank_core.config.training import TrainingConfig
 from rerank_core.training.dev_set import MEASURE
 from rerank_core.training.metrics_log import Line
 from rerank_core.training.package import Check
@@ -14,7 +14,7 @@ from rerank_core.training.remine import best_round, describe, of_round
 
 
 def card(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     *,
     base: str,
     command: str,
@@ -29,7 +29,7 @@ def card(
     """README.md of the model's folder.
 
     Args:
-        curriculum: the training.
+        config: the training.
         base: what it started from, without folders of this machine.
         command: as it was typed.
         toml: the configuration file's text.
@@ -42,7 +42,7 @@ def card(
     """
     tags = (
         "It reads tags: pairs are `[HOP:n] [ROLE:r] [ENT:a,b] [CAUSAL] [REASONING] query`, passage."
-        if curriculum.reads_tags
+        if config.reads_tags
         else "It reads no tags: pairs are query, passage."
     )
     trial = f"\n**A trial**: every stage was ended after {max_steps} steps.\n" if max_steps else ""
@@ -52,15 +52,15 @@ def card(
         "pipeline_tag: text-ranking",
         "tags: [cross-encoder, reranker]",
     ]
-    head += [f"license: {curriculum.licence}"] if curriculum.licence else []
+    head += [f"license: {config.licence}"] if config.licence else []
     parts = [
         "\n".join([*head, "---"]),
         f"# A cross-encoder, fine-tuned by Nightrank {version}\n\nFrom {base}. One logit a pair, float32; "
-        f"`CrossEncoder(folder).predict` gives its sigmoid. At most {curriculum.max_length} tokens. {tags}\n{trial}",
+        f"`CrossEncoder(folder).predict` gives its sigmoid. At most {config.max_length} tokens. {tags}\n{trial}",
         "## Data\n\n" + "\n".join(_data(stage) for stage in data),
-        f"Licence: {curriculum.licence or 'not stated; see the base model and whose passages these are'}.",
-        "## Figures\n\n" + _figures(curriculum, lines, dev_sets),
-        _adapters(curriculum, lines),
+        f"Licence: {config.licence or 'not stated; see the base model and whose passages these are'}.",
+        "## Figures\n\n" + _figures(config, lines, dev_sets),
+        _adapters(config, lines),
         f"`onnx/model.onnx` beside the model, {check.pairs} training pairs: logits differ by at most "
         f"{check.fp32_largest:.1e}; `onnx/model_int8.onnx` (dynamic) by {check.int8_mean:.3f} on average, "
         f"{check.int8_largest:.3f} at most. All figures, each step's loss among them: `figures.jsonl`.",
@@ -100,7 +100,7 @@ def _data(stage: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[str]) -> str:
+def _figures(config: TrainingConfig, lines: Sequence[Line], dev_sets: Sequence[str]) -> str:
     rows = [
         "| stage | loss | examples | steps | loss, first and last | "
         + MEASURE
@@ -110,8 +110,8 @@ def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[s
     before = next((one for one in lines if one["kind"] == "dev" and one["step"] == 0), None)
     if before:
         rows.append(f"| before | | | 0 | | {before[MEASURE]:.4f} ({before['dev']}) | | |")
-    rounds = range(1, curriculum.rounds + 1)
-    losses = {stage.name: stage.loss for n in rounds for stage in of_round(curriculum, n, Path()).stages}
+    rounds = range(1, config.rounds + 1)
+    losses = {stage.name: stage.loss for n in rounds for stage in of_round(config, n, Path()).stages}
     for one in lines:
         if one["kind"] != "stage":
             continue
@@ -128,14 +128,14 @@ def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[s
     said = [f"- {one}" for one in dev_sets] or [
         "No dev set was configured, so nothing was measured or chosen by it."
     ]
-    return "\n\n".join(["\n".join(rows), *_rounds(curriculum, lines), "\n".join(said)])
+    return "\n\n".join(["\n".join(rows), *_rounds(config, lines), "\n".join(said)])
 
 
-def _rounds(curriculum: Curriculum, lines: Sequence[Line]) -> list[str]:
+def _rounds(config: TrainingConfig, lines: Sequence[Line]) -> list[str]:
     rounds = [one for one in lines if one["kind"] == "round"]
     if not rounds:
         return []
-    start = "the base model" if curriculum.remining.restart else "the model of the one before"
+    start = "the base model" if config.remining.restart else "the model of the one before"
     measured = ", ".join(f"{one['round']}: {_number(one.get(MEASURE)) or 'not measured'}" for one in rounds)
     return [
         f"{len(rounds)} rounds, each from {start} and with negatives mined by the one before; {MEASURE} {measured}. "
@@ -143,9 +143,9 @@ def _rounds(curriculum: Curriculum, lines: Sequence[Line]) -> list[str]:
     ]
 
 
-def _adapters(curriculum: Curriculum, lines: Sequence[Line]) -> str:
+def _adapters(config: TrainingConfig, lines: Sequence[Line]) -> str:
     """What was trained where not all was."""
-    lora = curriculum.lora
+    lora = config.lora
     if not lora.r:
         return ""
     counts = [

@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification
 from rerank_core.errors import TrainingError
 from rerank_core.scoring.load import load_scorer
 from rerank_core.text import shorten
-from rerank_core.training.base_model import load
-from rerank_core.training.export import export_onnx, quantise
+from rerank_core.training.base_model import load_cross_encoder
+from rerank_core.training.export import export_onnx, quantise_dynamic
 
 ONNX, ONNX_INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -52,7 +52,7 @@ def write_package(
     Raises:
         TrainingError: the model cannot be exported, or its export gives other logits.
     """
-    encoder = load(model, max_length=max_length).to("cpu").eval()
+    encoder = load_cross_encoder(model, max_length=max_length).to("cpu").eval()
     encoder.save_pretrained(str(folder), create_model_card=False)
     try:
         _export(folder, encoder.tokenizer)
@@ -74,7 +74,7 @@ def _export(folder: Path, tokenizer: Any) -> None:
             "ignore"
         )  # the tracer's, of what a trace may get wrong: _check looks at what it got
         export_onnx(_Logits(model, tuple(sample)), folder / ONNX, sample=sample)
-    quantise(folder / ONNX, folder / ONNX_INT8)
+    quantise_dynamic(folder / ONNX, folder / ONNX_INT8)
 
 
 def _check(encoder: Any, folder: Path, pairs: Sequence[tuple[str, str]], *, max_length: int) -> Check:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rerank_core.config.remining import Remining
-from rerank_core.config.training import Curriculum, Negatives
+from rerank_core.config.training import Negatives, TrainingConfig
 from rerank_core.features.render import passage_text, with_tags
 from rerank_core.mining.hard_negatives import Judge, mine
 from rerank_core.ranking.order import rank, sigmoid
@@ -61,13 +61,13 @@ class Tally(NamedTuple):
         return {name: dict(sorted(counts.items())) for name, counts in self._asdict().items()}
 
 
-def of_round(curriculum: Curriculum, number: int, newest: Path) -> Curriculum:
+def of_round(config: TrainingConfig, number: int, newest: Path) -> TrainingConfig:
     """The training that a round is: its stages under names of their own, from the base or from the newest model."""
     if number == 1:
-        return curriculum
-    stages = tuple(dataclasses.replace(stage, name=f"{stage.name}-r{number}") for stage in curriculum.stages)
-    model = curriculum.model if curriculum.remining.restart else str(newest)
-    return dataclasses.replace(curriculum, stages=stages, model=model, rounds=1)
+        return config
+    stages = tuple(dataclasses.replace(stage, name=f"{stage.name}-r{number}") for stage in config.stages)
+    model = config.model if config.remining.restart else str(newest)
+    return dataclasses.replace(config, stages=stages, model=model, rounds=1)
 
 
 def best_round(lines: Sequence[Line]) -> int:

@@ -13,7 +13,7 @@ from pipelines.train import data
 from pipelines.train.dense_candidates import DenseCandidates
 from pipelines.train.pools import read_pools
 from rerank_core.config.remining import Dense
-from rerank_core.config.training import Stage
+from rerank_core.config.training import TrainingStage
 from rerank_core.features.render import passage_text
 from rerank_core.text import query_id
 from rerank_core.training.groups import Group
@@ -85,7 +85,7 @@ def test_known_and_held_out_queries_are_counted(night: Night) -> None:
 
 def groups_of(night: Night) -> list[Group]:
     counts = Counter[str]()
-    stage = Stage(name="s", runs=(str(night.output),))
+    stage = TrainingStage(name="s", runs=(str(night.output),))
     runs = data.find_runs(stage)
     found = data._all_groups(stage, runs, frozenset(), counts)
     return [one._replace(query=one.query.casefold().rstrip("?")) for one in found]

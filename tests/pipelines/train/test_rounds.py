@@ -204,9 +204,9 @@ def test_minilm_finds_and_judges(night: Night, corpus: Path, tmp_path: Path) -> 
             "judge": "teacher", "teacher": model, "backend": "bi_encoder", "margin": 0.1,
         },
     }  # fmt: skip
-    curriculum = make_rounds(night.output, corpus, tmp_path, remining=remining)
+    config = make_rounds(night.output, corpus, tmp_path, remining=remining)
     done = train_rounds(
-        curriculum, finetune, {}, held_out=frozenset(), work=tmp_path / "work", tell=lambda line: None,
+        config, finetune, {}, held_out=frozenset(), work=tmp_path / "work", tell=lambda line: None,
         figures=Figures(tmp_path / "figures.jsonl"), max_steps=2, on_progress=lambda more: None, processes=ALONE,
     )  # fmt: skip
 
@@ -220,10 +220,10 @@ def test_minilm_finds_and_judges(night: Night, corpus: Path, tmp_path: Path) -> 
 
 
 def test_the_flag_wins_and_the_summary_tells(night: Night, corpus: Path, tmp_path: Path) -> None:
-    curriculum = make_rounds(night.output, corpus, tmp_path, remining={"dense": {}})
+    config = make_rounds(night.output, corpus, tmp_path, remining={"dense": {}})
     config = tmp_path / "train.toml"
     config.write_text(
-        f'model = "{curriculum.model}"\noutput = "{curriculum.output}"\nmax_length = 48\nrounds = 1\n'
+        f'model = "{config.model}"\noutput = "{config.output}"\nmax_length = 48\nrounds = 1\n'
         f'[[stages]]\nname = "one"\nruns = ["{night.output}"]\n'
     )
     done = CliRunner(env={"COLUMNS": "120"}).invoke(
@@ -239,14 +239,14 @@ def test_the_flag_wins_and_the_summary_tells(night: Night, corpus: Path, tmp_pat
         assert said in done.output
     assert (
         "nightrank train --config train.toml --rounds 2 --quick"
-        in (Path(curriculum.output) / "README.md").read_text()
+        in (Path(config.output) / "README.md").read_text()
     )
 
 
 def test_rounds_that_leave_nothing_are_named(night: Night, corpus: Path, tmp_path: Path) -> None:
-    curriculum = make_rounds(
+    config = make_rounds(
         night.output, corpus, tmp_path, remining={"false_negatives": {"judge": "model", "margin": 2.0}}
     )
-    config = dataclasses.replace(curriculum, log_steps=5)
+    config = dataclasses.replace(config, log_steps=5)
     with pytest.raises(TrainingError, match="stage 'one-r2': no negative is left of .*lower the margins"):
         run(config, quick=True)

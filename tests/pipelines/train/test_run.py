@@ -22,7 +22,7 @@ from pipelines.cli.app import app
 from pipelines.nightly.run import run
 from pipelines.storage import runs
 from pipelines.train.run import BOARD, FIGURES, LAST, WORK, train
-from rerank_core.config.training import Curriculum, parse_curriculum
+from rerank_core.config.training import TrainingConfig, parse_training_config
 from rerank_core.errors import MissingEngine
 from rerank_core.features.render import special_tokens
 from rerank_core.scoring.load import load_scorer
@@ -32,7 +32,7 @@ from tests.support.tiny_models import write_cross_encoder
 
 ROOT = Path(__file__).parents[3]
 KEEP = {"policy": "keep", "tag_dropout": 0.2, "tag_shuffle": 0.2}
-Make = Callable[..., Curriculum]
+Make = Callable[..., TrainingConfig]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(night: Night, base: Path, tmp_path: Path) -> Make:
     """`make(stage={...}, ...)`: one stage over the night, from a tiny BERT."""
 
-    def made(**fields: Any) -> Curriculum:
+    def made(**fields: Any) -> TrainingConfig:
         one = {
             "name": "one",
             "runs": [str(night.output)],
@@ -59,13 +59,13 @@ def make(night: Night, base: Path, tmp_path: Path) -> Make:
             "log_steps": 1,
             **fields,
         }
-        return parse_curriculum({"stages": [one]} | raw)
+        return parse_training_config({"stages": [one]} | raw)
 
     return made
 
 
-def run_training(curriculum: Curriculum, **options: Any) -> Any:
-    return train(curriculum, command="nightrank train --config t.toml", toml="seed = 7", **options)
+def run_training(config: TrainingConfig, **options: Any) -> Any:
+    return train(config, command="nightrank train --config t.toml", toml="seed = 7", **options)
 
 
 def test_a_training_gives_a_folder_for_every_engine(
@@ -135,12 +135,12 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
     assert steps[:-1] == list(range(1, steps[-1] + 1))
 
 
-def _toml(curriculum: Curriculum) -> str:
+def _toml(config: TrainingConfig) -> str:
     """The fields of `make`, as a file."""
-    (one,) = curriculum.stages
+    (one,) = config.stages
     return (
-        f'model = "{curriculum.model}"\noutput = "{curriculum.output}"\nmax_length = 48\nlog_steps = 1\n'
-        f'checkpoint_steps = {curriculum.checkpoint_steps}\nseed = 7\n[[stages]]\nname = "one"\n'
+        f'model = "{config.model}"\noutput = "{config.output}"\nmax_length = 48\nlog_steps = 1\n'
+        f'checkpoint_steps = {config.checkpoint_steps}\nseed = 7\n[[stages]]\nname = "one"\n'
         f'runs = ["{one.runs[0]}"]\nepochs = 2\n'
         '[stages.tags]\npolicy = "keep"\ntag_dropout = 0.2\ntag_shuffle = 0.2\n'
     )

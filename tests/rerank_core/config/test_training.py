@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rerank_core.config.training import load_curriculum, parse_curriculum, split_run, to_dict
+from rerank_core.config.training import load_training_config, parse_training_config, split_run, to_dict
 from rerank_core.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def test_three_lines_are_a_training(tmp_path: Path) -> None:
         'model = "owner/base"\noutput = "model"\n[[stages]]\nname = "one"\nruns = ["../night@20260308-ab"]\n'
     )
 
-    found = load_curriculum(tmp_path / "train.toml")
+    found = load_training_config(tmp_path / "train.toml")
 
     assert found.model == "owner/base"
     assert found.output == str(tmp_path / "model")
@@ -40,13 +40,13 @@ def test_three_lines_are_a_training(tmp_path: Path) -> None:
         5,
         "drop",
     )
-    assert parse_curriculum(to_dict(found)) == found
+    assert parse_training_config(to_dict(found)) == found
 
 
 def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    assert parse_curriculum(raw(model="base"), base=tmp_path).model == str(tmp_path / "base")
-    assert parse_curriculum(raw(model="owner/base"), base=tmp_path).model == "owner/base"
+    assert parse_training_config(raw(model="base"), base=tmp_path).model == str(tmp_path / "base")
+    assert parse_training_config(raw(model="owner/base"), base=tmp_path).model == "owner/base"
 
 
 @pytest.mark.parametrize(
@@ -87,48 +87,50 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_mistake_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse_curriculum(given, name="train.toml")
+        parse_training_config(given, name="train.toml")
 
 
 def test_adapters_are_off_and_their_layers_can_be_named() -> None:
-    assert parse_curriculum(raw()).lora.r == 0
-    found = parse_curriculum(raw(lora={"r": 8, "target_modules": ["query", "key"]})).lora
+    assert parse_training_config(raw()).lora.r == 0
+    found = parse_training_config(raw(lora={"r": 8, "target_modules": ["query", "key"]})).lora
     assert (found.alpha, found.target_modules) == (16, ("query", "key"))
 
 
 def test_a_folder_of_events_starts_from_the_file(tmp_path: Path) -> None:
-    assert parse_curriculum(raw(), base=tmp_path).tensorboard is False
-    assert parse_curriculum(raw(tensorboard=True), base=tmp_path).tensorboard is True
-    assert parse_curriculum(raw(tensorboard="logs"), base=tmp_path).tensorboard == str(tmp_path / "logs")
+    assert parse_training_config(raw(), base=tmp_path).tensorboard is False
+    assert parse_training_config(raw(tensorboard=True), base=tmp_path).tensorboard is True
+    assert parse_training_config(raw(tensorboard="logs"), base=tmp_path).tensorboard == str(tmp_path / "logs")
 
 
 def test_what_rounds_need_is_asked_only_where_there_are_some(tmp_path: Path) -> None:
-    assert parse_curriculum(raw(stage={"loss": "distil"})).rounds == 1
+    assert parse_training_config(raw(stage={"loss": "distil"})).rounds == 1
     taught = raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t"))
-    assert parse_curriculum(taught).rounds == 2
+    assert parse_training_config(taught).rounds == 2
     (tmp_path / "t").mkdir()
     dense = {"model": "owner/bi", "corpus": "set/corpus.jsonl"}
-    found = parse_curriculum(raw(remining={"dense": dense, **judged(teacher="t")["remining"]}), base=tmp_path)
+    found = parse_training_config(
+        raw(remining={"dense": dense, **judged(teacher="t")["remining"]}), base=tmp_path
+    )
     assert found.remining.false_negatives.teacher == str(tmp_path / "t")
     assert (found.remining.dense.model, found.remining.dense.corpus) == (
         "owner/bi",
         str(tmp_path / "set" / "corpus.jsonl"),
     )
-    assert parse_curriculum(to_dict(found)) == found
+    assert parse_training_config(to_dict(found)) == found
 
 
 def test_the_model_reads_tags_if_its_last_stage_did() -> None:
     keep = {"policy": "keep"}
-    assert not parse_curriculum(second()).keeps_tags
-    assert parse_curriculum(second(tags=keep)).reads_tags
-    dropped = parse_curriculum(
+    assert not parse_training_config(second()).keeps_tags
+    assert parse_training_config(second(tags=keep)).reads_tags
+    dropped = parse_training_config(
         raw(stages=[{"name": "a", "runs": ["n"], "tags": keep}, {"name": "b", "runs": ["n"]}])
     )
     assert (dropped.keeps_tags, dropped.reads_tags) == (True, False)
 
 
 def test_a_stage_may_have_a_dev_set_of_its_own() -> None:
-    found = parse_curriculum(second(dev="b") | {"dev": "a"}, base=Path("/x"))
+    found = parse_training_config(second(dev="b") | {"dev": "a"}, base=Path("/x"))
     assert [found.dev_of(stage) for stage in found.stages] == ["/x/a", "/x/b"]
 
 

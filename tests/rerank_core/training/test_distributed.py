@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rerank_core.config.training import Stage
+from rerank_core.config.training import TrainingStage
 from rerank_core.errors import TrainingError
 from rerank_core.training.distributed import ALONE, Batches, Processes, join, split
 from rerank_core.training.metrics_log import Figures
@@ -78,7 +78,7 @@ def test_every_example_is_dealt_in_its_step(rows: int, batch: int, accumulation:
     [(8, 1, 1, (8, 1)), (8, 1, 2, (4, 1)), (8, 4, 2, (8, 2)), (8, 2, 4, (4, 1)), (3, 2, 2, (3, 1))],
 )
 def test_a_batch_is_split(batch: int, accumulation: int, count: int, wanted: tuple[int, int]) -> None:
-    stage = Stage("one", ("night",), batch=batch, accumulation=accumulation)
+    stage = TrainingStage("one", ("night",), batch=batch, accumulation=accumulation)
     assert split(stage, Processes(0, count)) == wanted
 
 
@@ -86,7 +86,7 @@ def test_a_batch_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(
         TrainingError, match="stage 'one': batch = 3 x accumulation = 1 cannot be split between 2"
     ):
-        split(Stage("one", ("night",), batch=3), Processes(0, 2))
+        split(TrainingStage("one", ("night",), batch=3), Processes(0, 2))
 
 
 def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

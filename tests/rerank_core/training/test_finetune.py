@@ -17,12 +17,12 @@ from sentence_transformers import CrossEncoder
 
 from rerank_core.errors import ModelError, TrainingError
 from rerank_core.features.render import special_tokens
-from rerank_core.training.base_model import load
+from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.finetune import newest_checkpoint
 from rerank_core.training.metrics_log import Figures
 from rerank_core.training.vocabulary import extend_vocabulary
 from tests.support.tiny_models import write_cross_encoder
-from tests.support.tiny_training import curriculum, train, two_stages
+from tests.support.tiny_training import train, training_config, two_stages
 
 ROOT = Path(__file__).parents[3]
 
@@ -95,7 +95,7 @@ def test_nothing_pickled_is_left(whole: tuple[Path, Path]) -> None:
 
 
 def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> None:
-    settings = curriculum(
+    settings = training_config(
         tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9, "loss": "lambda"}, patience=2, checkpoint_steps=1
     )
     seen = []
@@ -111,7 +111,7 @@ def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> N
 
 
 def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: Path) -> None:
-    settings = curriculum(
+    settings = training_config(
         tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9}, patience=2, checkpoint_steps=100
     )
 
@@ -143,7 +143,7 @@ def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: P
     ],
 )
 def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
-    settings = curriculum(
+    settings = training_config(
         tmp_path, {"name": "one", "epochs": 12, "loss": loss, "lr": 3e-3}, precision=precision, log_steps=6
     )
     train(tmp_path, settings, dev=False)
@@ -153,7 +153,7 @@ def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
-    settings = curriculum(tmp_path, {"name": "one", "loss": "margin_mse", "lr": 0.9, "epochs": 1})
+    settings = training_config(tmp_path, {"name": "one", "loss": "margin_mse", "lr": 0.9, "epochs": 1})
     base = tmp_path / "base" / "model.safetensors"
     weights = {name: value * float("nan") for name, value in load_file(base).items()}
     from safetensors.torch import save_file
@@ -177,7 +177,7 @@ def test_tags_become_tokens_that_learn(whole: tuple[Path, Path]) -> None:
 
 
 def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
-    model = load(write_cross_encoder(tmp_path / "bert"), max_length=32)
+    model = load_cross_encoder(write_cross_encoder(tmp_path / "bert"), max_length=32)
     old = model.model.get_input_embeddings().weight.detach().clone()
 
     assert extend_vocabulary(model, special_tokens()) == len(special_tokens())
@@ -193,12 +193,12 @@ def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
 
 def test_a_base_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot start from model = .*nothing"):
-        load(tmp_path / "nothing", max_length=32)
+        load_cross_encoder(tmp_path / "nothing", max_length=32)
     folder = write_cross_encoder(tmp_path / "bert")
     with pytest.raises(ModelError, match="max_length is 65, but .* set max_length = 64 or lower"):
-        load(folder, max_length=65)
+        load_cross_encoder(folder, max_length=65)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="model.safetensors of an encoder"):
-        load(folder, max_length=32)
+        load_cross_encoder(folder, max_length=32)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"

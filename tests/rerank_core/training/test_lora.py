@@ -18,7 +18,7 @@ from sentence_transformers import CrossEncoder
 from rerank_core.config.training import Lora
 from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
-from rerank_core.training.base_model import load
+from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.lora import FILE, Weights
 from rerank_core.training.metrics_log import Figures
 from rerank_core.training.vocabulary import extend_vocabulary
@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def attached(folder: Path, kind: str = "bert", **lora: Any) -> Weights:
-    model = load(write_cross_encoder(folder / kind, kind), max_length=32)
+    model = load_cross_encoder(write_cross_encoder(folder / kind, kind), max_length=32)
     extend_vocabulary(model, special_tokens())
     return Weights(model, Lora(r=2, **lora), tags=special_tokens(), seed=1)
 
@@ -125,7 +125,7 @@ def test_kept_and_merged_weights_give_the_same_logits(tmp_path: Path, kind: str)
     disturbed = logits(weights)
     assert not torch.allclose(before, disturbed, atol=1e-3)
 
-    weights.save_whole(tmp_path / "kept")
+    weights.save_complete(tmp_path / "kept")
     again = attached(tmp_path, kind)
     again.restore(tmp_path / "kept")
     torch.testing.assert_close(logits(again), disturbed)

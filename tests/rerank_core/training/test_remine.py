@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.config.remining import Remining
-from rerank_core.config.training import Curriculum, Negatives, parse_curriculum
+from rerank_core.config.training import Negatives, TrainingConfig, parse_training_config
 from rerank_core.ranking.order import sigmoid
 from rerank_core.training.groups import Group
 from rerank_core.training.remine import Pool, Rater, Tally, best_round, describe, mine_pools, of_round
@@ -60,12 +60,12 @@ def mined(
 
 
 def _remining(fields: dict[str, Any]) -> Remining:
-    return _curriculum(remining=fields).remining
+    return _training_config(remining=fields).remining
 
 
-def _curriculum(**fields: Any) -> Curriculum:
+def _training_config(**fields: Any) -> TrainingConfig:
     stages = fields.pop("stages", [{"name": "one", "runs": ["night"]}, {"name": "two", "runs": ["night"]}])
-    return parse_curriculum({"model": "owner/base", "output": "out", "stages": stages} | fields)
+    return parse_training_config({"model": "owner/base", "output": "out", "stages": stages} | fields)
 
 
 def test_the_model_scores_and_judges_by_itself() -> None:
@@ -181,12 +181,14 @@ def test_every_candidate_is_kept_or_counted(
 
 
 def test_a_round_is_the_training_under_other_names() -> None:
-    whole = _curriculum(rounds=3)
+    whole = _training_config(rounds=3)
     assert of_round(whole, 1, Path("unused")) == whole
     second = of_round(whole, 2, Path("newest"))
     assert [stage.name for stage in second.stages] == ["one-r2", "two-r2"]
     assert (second.model, second.rounds) == ("owner/base", 1)
-    assert of_round(_curriculum(rounds=2, remining={"restart": False}), 2, Path("newest")).model == "newest"
+    assert (
+        of_round(_training_config(rounds=2, remining={"restart": False}), 2, Path("newest")).model == "newest"
+    )
 
 
 def test_the_best_round_is_kept_or_the_last() -> None:
