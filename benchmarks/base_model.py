@@ -64,9 +64,15 @@ def export(model: torch.nn.Module, path: Path) -> None:
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
     sample = (torch.ones(2, 8, dtype=torch.int64),) * 3
     torch.onnx.export(
-        model.eval(), sample, str(path), input_names=names, output_names=["logits"], dynamic_axes=axes,
-        opset_version=17, dynamo=False,
-    )  # fmt: skip
+        model.eval(),
+        sample,
+        str(path),
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
 
 
 def main() -> None:

@@ -96,9 +96,13 @@ def train(recipe: str, *, args: argparse.Namespace) -> dict[str, float]:
     if not (output / training.LAST).exists():
         start = time.perf_counter()
         training.train(
-            config, command=f"nightrank train --config {toml.name}", toml=toml.read_text(encoding="utf-8"),
-            resume=True, quick=args.quick, tell=lambda line: line["kind"] != "loss" and print(recipe, line, flush=True),
-        )  # fmt: skip
+            config,
+            command=f"nightrank train --config {toml.name}",
+            toml=toml.read_text(encoding="utf-8"),
+            resume=True,
+            quick=args.quick,
+            on_line=lambda line: line["kind"] != "loss" and print(recipe, line, flush=True),
+        )
         seconds["seconds"] = time.perf_counter() - start
     lines = [json.loads(line) for line in (output / training.FIGURES).read_text().splitlines()]
     stages = [line for line in lines if line["kind"] == "stage"]

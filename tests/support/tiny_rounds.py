@@ -58,7 +58,7 @@ def _die(config: TrainingConfig, where: str) -> None:
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def tell(line: dict[str, Any]) -> None:
+    def on_line(line: dict[str, Any]) -> None:
         if (line["kind"], line["stage"], str(line["step"])) == ("loss", stage, step):
             kill()
 
@@ -68,7 +68,7 @@ def _die(config: TrainingConfig, where: str) -> None:
         if where == "mining" and counted == 2:
             kill()
 
-    run(config, resume=True, tell=tell, on_progress=on_progress)
+    run(config, resume=True, on_line=on_line, on_progress=on_progress)
 
 
 def main(output: str, corpus: str, folder: Path, deaths: list[str]) -> None:

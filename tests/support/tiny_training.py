@@ -22,7 +22,7 @@ from rerank_core.config.training import TrainingConfig, parse_training_config
 from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.finetune import finetune
 from rerank_core.training.groups import Group, write_groups
-from rerank_core.training.metrics_log import Figures, Line
+from rerank_core.training.metrics_log import Line, MetricsLog
 from tests.support.tiny_models import write_cross_encoder
 
 WORDS = "who wrote the novel dune was written by frank herbert sand moves".split()
@@ -84,7 +84,9 @@ def two_stages(folder: Path, **fields: Any) -> TrainingConfig:
     )
 
 
-def train(folder: Path, settings: TrainingConfig, *, tell: Any = lambda line: None, dev: bool = True) -> Path:
+def train(
+    folder: Path, settings: TrainingConfig, *, on_line: Any = lambda line: None, dev: bool = True
+) -> Path:
     """Train on generated groups, with their first ones as the dev set; gives the model's folder."""
     torch.set_num_threads(1)
     work = folder / "work"
@@ -94,18 +96,18 @@ def train(folder: Path, settings: TrainingConfig, *, tell: Any = lambda line: No
         data.append(work / f"data-{number}.arrow")
         write_groups(make_groups(12, seed=number), data[-1])
     devs = {"": make_dev(make_groups(6))} if dev else {}
-    figures = Figures(folder / "figures.jsonl")
-    return finetune(settings, data, devs, folder=work, figures=figures, tell=tell)
+    figures = MetricsLog(folder / "figures.jsonl")
+    return finetune(settings, data, devs, folder=work, figures=figures, on_line=on_line)
 
 
 def die(folder: Path, stage: str, step: int, **fields: Any) -> None:
     """Train until the loss of that step, and die."""
 
-    def tell(line: Line) -> None:
+    def on_line(line: Line) -> None:
         if (line["kind"], line["stage"], line["step"]) == ("loss", stage, step):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(folder, two_stages(folder, **fields), tell=tell)
+    train(folder, two_stages(folder, **fields), on_line=on_line)
 
 
 def main(folder: Path, fields: dict[str, Any], deaths: list[tuple[str, int]]) -> None:

@@ -44,9 +44,22 @@ def write_folder(folder: Path, *, tokenizer: Any, config: BertConfig, max_length
         },
     )
     plain = config.to_dict()
-    kept = ("attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob", "hidden_size", "initializer_range",
-            "intermediate_size", "layer_norm_eps", "max_position_embeddings", "model_type", "num_attention_heads",
-            "num_hidden_layers", "pad_token_id", "position_embedding_type", "type_vocab_size")  # fmt: skip
+    kept = (
+        "attention_probs_dropout_prob",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "hidden_size",
+        "initializer_range",
+        "intermediate_size",
+        "layer_norm_eps",
+        "max_position_embeddings",
+        "model_type",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "pad_token_id",
+        "position_embedding_type",
+        "type_vocab_size",
+    )
     _json(
         folder / "config.json",
         {name: plain[name] for name in kept if name in plain}

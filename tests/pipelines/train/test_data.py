@@ -110,8 +110,12 @@ def test_tags_that_were_not_published_cannot_be_kept(night: Night, tmp_path: Pat
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
     for table, columns, message in (
-        ("training_pairs", ["query"], "training_pairs of a model that reads none; set source"),
-        ("hard_negatives", ["positive_tags", "negative_tags"], "was published without; turn tags.enabled on"),
+        ("training_pairs", ["query"], "training_pairs of a model that reads no tags; set source"),
+        (
+            "hard_negatives",
+            ["positive_tags", "negative_tags"],
+            "was published without tags; turn tags.enabled on",
+        ),
     ):
         for path in (output / night.manifest.tables[table].path).glob("*.parquet"):
             held = pq.read_table(path, partitioning=None)
@@ -131,7 +135,7 @@ def test_a_file_of_another_version_is_named(night: Night, tmp_path: Path) -> Non
     newer = HARD_NEGATIVES.with_metadata({**HARD_NEGATIVES.metadata, b"schema_version": b"9"})
     write_table(str(path), pq.read_table(path, partitioning=None).cast(newer))
     with pytest.raises(
-        ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer one"
+        ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer Nightrank"
     ):
         data.prepare_stage(stage(output), tmp_path / "a.arrow")
 

@@ -128,8 +128,8 @@ def test_passages_of_the_runs_are_the_corpus_where_none_is_named(
     dense = DenseCandidates(options, tmp_path / "dense", [(str(night.output), night.manifest)] * 2)
 
     published = {row["passage_id"] for row in rows(night.output, night.manifest)}
-    assert dense.told["passages"] == len(published)
-    assert dense.told["name"] == "the runs"
+    assert dense.record["passages"] == len(published)
+    assert dense.record["name"] == "the runs"
     (found,) = dense.search([TEXTS["dune"]])
     assert found[0].passage_id == "dune"
     assert passage_text(found[0].title, found[0].text) == TEXTS["dune"]

@@ -92,9 +92,15 @@ def test_a_training_gives_a_folder_for_every_engine(
 
     card = (model / "README.md").read_text()
     for said in (
-        night.manifest.run_id, night.manifest.created_at, "license: apache-2.0", "nightrank train --config t.toml",
-        "seed = 7", "set (dev), 1 judged queries", "labels by clicks", "positives of queries that a dev set measures",
-    ):  # fmt: skip
+        night.manifest.run_id,
+        night.manifest.created_at,
+        "license: apache-2.0",
+        "nightrank train --config t.toml",
+        "seed = 7",
+        "set (dev), 1 judged queries",
+        "labels by clicks",
+        "positives of queries that are in a dev set",
+    ):
         assert said in card
     assert str(tmp_path) not in card
     lines = [json.loads(line) for line in (model / FIGURES).read_text().splitlines()]
@@ -113,16 +119,16 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_training(make(checkpoint_steps=1), tell=die)
+        run_training(make(checkpoint_steps=1), on_line=die)
     runner, config = CliRunner(), tmp_path / "train.toml"
     raw = make(checkpoint_steps=1)
     config.write_text(_toml(raw))
 
     refused = runner.invoke(app, ["train", "--config", str(config)])
-    assert (refused.exit_code, "go on with --resume" in refused.output) == (2, True)
+    assert (refused.exit_code, "resume it with --resume" in refused.output) == (2, True)
     config.write_text(_toml(raw).replace("seed = 7", "seed = 8"))
     refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
-    assert (refused.exit_code, "another configuration (seed)" in refused.output) == (2, True)
+    assert (refused.exit_code, "with other values of seed" in refused.output) == (2, True)
     config.write_text(_toml(raw))
     with runs.lock(str(tmp_path / "model" / WORK), "training"):
         refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
@@ -130,7 +136,7 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
     done = runner.invoke(app, ["train", "--config", str(config), "--resume", "--quiet"])
     assert done.exit_code == 0, done.output
     again = runner.invoke(app, ["train", "--config", str(config), "--resume"])
-    assert (again.exit_code, "holds a model already" in again.output) == (2, True)
+    assert (again.exit_code, "already has a model" in again.output) == (2, True)
     steps = [json.loads(line)["step"] for line in (tmp_path / "model" / FIGURES).read_text().splitlines()]
     assert steps[:-1] == list(range(1, steps[-1] + 1))
 
@@ -179,7 +185,7 @@ def test_two_processes_write_one_folder(night: Night, tmp_path: Path) -> None:
 
     for said in (alone.output, together.stdout):
         assert said.count("scoring.model = ") == 1
-        assert "parameters, as adapters that are merged into the model" in said
+        assert "parameters, as adapters merged into the model" in said
     assert (
         "Low-rank adapters (r = 2, alpha = 16, dropout = 0) and"
         in (tmp_path / "two" / "README.md").read_text()
@@ -213,7 +219,9 @@ def test_tensorboard_that_is_not_there_is_named(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name, *rest)
     )
-    with pytest.raises(MissingEngine, match=r"pip install 'nightrank\[cpu,train,tensorboard\]'"):
+    with pytest.raises(
+        MissingEngine, match=r"enabled but not installed: pip install 'nightrank\[cpu,train,tensorboard\]'"
+    ):
         run_training(make(tensorboard=True))
     assert not (tmp_path / "model").exists()
 
@@ -230,7 +238,7 @@ def test_the_summary_shows_figures_and_what_was_left_out(make: Make, tmp_path: P
         "stage",
         "nDCG@10",
         "  left out ",
-        "negatives beyond the number asked for",
+        "negatives beyond the configured number",
         "scoring.model = ",
     ):
         assert said in done.output

@@ -61,30 +61,48 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
         (raw(lora={"rank": 8}), "unknown key 'lora.rank'; the nearest known one is 'lora.r'"),
         (raw(lora={"r": 8, "target_modules": []}), "lora.target_modules.*at least 1"),
         (raw(lora={"r": 8, "dropout": 1.0}), "'lora.dropout' = 1.0: .*less than 1"),
-        (raw(stage={"negatives": {"hard": 0, "easy": 0}}), "leave nothing to tell a positive from"),
+        (raw(stage={"negatives": {"hard": 0, "easy": 0}}), "leave no negatives to learn from"),
         (raw(stage={"tags": {"policy": "keep", "tag_dropout": 0.7, "tag_forge": 0.4}}), "add up to 1.1"),
         (raw(stage={"tags": {"tag_shuffle": 0.1}}), "set policy = 'keep'"),
         (raw(stage={"source": "training_pairs", "loss": "distil"}), "loss = 'distil' needs logits"),
-        (raw(stage={"source": "training_pairs", "difficulty": "growing"}), "difficulty = 'growing' needs logits"),
-        (raw(stage={"pos_weight": 2.0, "loss": "lambda"}), "pos_weight = 2 means something to loss = 'bce' alone"),
-        (raw(stage={"replay": 0.2}), "stage 'one' is the first and has nothing to replay"),
-        (second(name="one"), "two stages are called 'one'"),
+        (
+            raw(stage={"source": "training_pairs", "difficulty": "growing"}),
+            "difficulty = 'growing' needs logits",
+        ),
+        (
+            raw(stage={"pos_weight": 2.0, "loss": "lambda"}),
+            "pos_weight = 2 has an effect with loss = 'bce' only",
+        ),
+        (raw(stage={"replay": 0.2}), "stage 'one' is the first, so it has nothing to replay"),
+        (second(name="one"), "two stages have the name 'one'"),
         (second(replay=0.1, loss="distil", first_source="training_pairs"), "'two' replays 'one'"),
-        (raw(output="gs://bucket/model"), "not on this machine"),
+        (raw(output="gs://bucket/model"), "is not a local folder"),
         ({"model": "m", "output": "o", "stages": []}, "'stages' = .*at least 1"),
         ({"model": "m", "output": "o"}, "stages"),
         (raw(rounds=0), "'rounds' = 0"),
         (raw(rounds=2, stage={"source": "training_pairs"}), "'one' reads training_pairs, .* or rounds = 1"),
-        (raw(rounds=2, stage={"loss": "distil"}), "'one' learns logits .*remining.false_negatives.teacher"),
-        (raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t", backend="bi_encoder")), "a cross-encoder"),
-        (raw(rounds=2, stage={"name": "one-r2"}), "called as a stage of a later round"),
-        (raw(remining={"mining": {"enabled": False}}), "mining.enabled = false leaves nothing"),
-        (raw(remining={"mining": {"num_negative": 3}}), "the nearest known one is 'remining.mining.num_negatives'"),
-        (raw(remining={"dense": {"corpus": "c"}}), "corpus is searched by a bi-encoder"),
+        (
+            raw(rounds=2, stage={"loss": "distil"}),
+            "'one' learns a teacher's logits .*remining.false_negatives.teacher",
+        ),
+        (
+            raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t", backend="bi_encoder")),
+            "a cross-encoder",
+        ),
+        (raw(rounds=2, stage={"name": "one-r2"}), "named like a stage of a later round"),
+        (
+            raw(remining={"mining": {"enabled": False}}),
+            "mining.enabled = false leaves a second round without",
+        ),
+        (
+            raw(remining={"mining": {"num_negative": 3}}),
+            "the nearest known one is 'remining.mining.num_negatives'",
+        ),
+        (raw(remining={"dense": {"corpus": "c"}}), "corpus needs model, the bi-encoder"),
         (raw(**judged()), "judge = 'teacher' needs teacher"),
-        (raw(**judged(judge="off", teacher="t")), "judge = 'off' asks no teacher"),
+        (raw(**judged(judge="off", teacher="t")), "teacher has no effect with judge = 'off'"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_training_config(given, name="train.toml")

@@ -19,7 +19,7 @@ from rerank_core.errors import ModelError, TrainingError
 from rerank_core.features.render import special_tokens
 from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.finetune import newest_checkpoint
-from rerank_core.training.metrics_log import Figures
+from rerank_core.training.metrics_log import MetricsLog
 from rerank_core.training.vocabulary import extend_vocabulary
 from tests.support.tiny_models import write_cross_encoder
 from tests.support.tiny_training import train, training_config, two_stages
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return Figures(folder / "figures.jsonl").of(kind)
+    return MetricsLog(folder / "figures.jsonl").of(kind)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,12 @@ def test_figures_tell_losses_measures_and_what_was_forgotten(whole: tuple[Path, 
     pairs, lists = lines(folder, "stage")
     assert [one["step"] for one in lines(folder, "loss") if one["stage"] == "lists"] == list(range(1, 9))
     assert [(one["stage"], one["step"], one["epoch"]) for one in lines(folder, "dev")] == [
-        ("pairs", 0, 0.0), ("pairs", 6, 1.0), ("pairs", 12, 2.0), ("lists", 4, 1.0), ("lists", 8, 2.0),
-    ]  # fmt: skip
+        ("pairs", 0, 0.0),
+        ("pairs", 6, 1.0),
+        ("pairs", 12, 2.0),
+        ("lists", 4, 1.0),
+        ("lists", 8, 2.0),
+    ]
     assert lists["first_dev_after_first_stage"] == pairs["nDCG@10"]
     assert lists["forgotten"] == pairs["nDCG@10"] - lists["first_dev_now"]
     assert lists["examples"] == 32  # 12 groups and a third of them again, for a quarter of all: twice
@@ -99,7 +103,7 @@ def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> N
         tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9, "loss": "lambda"}, patience=2, checkpoint_steps=1
     )
     seen = []
-    model = train(tmp_path, settings, tell=seen.append)
+    model = train(tmp_path, settings, on_line=seen.append)
 
     (done,) = lines(tmp_path, "stage")
     assert (done["step"], done["best_step"]) == (9, 3)  # of 18; measured after 3, 6 and 9
@@ -107,7 +111,7 @@ def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> N
         load_file(place / "model.safetensors") for place in (model, tmp_path / "work" / "start")
     )
     assert all(torch.allclose(weights[name], start[name], atol=1e-6) for name in start)
-    assert seen == Figures(tmp_path / "figures.jsonl").lines
+    assert seen == MetricsLog(tmp_path / "figures.jsonl").lines
 
 
 def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, settings, tell=stop)
+        train(tmp_path, settings, on_line=stop)
     before = lines(tmp_path, "loss")
     assert not (tmp_path / "work" / "1-one" / "model").exists()
 
@@ -192,7 +196,7 @@ def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
 
 
 def test_a_base_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot start from model = .*nothing"):
+    with pytest.raises(ModelError, match="cannot load model = .*nothing"):
         load_cross_encoder(tmp_path / "nothing", max_length=32)
     folder = write_cross_encoder(tmp_path / "bert")
     with pytest.raises(ModelError, match="max_length is 65, but .* set max_length = 64 or lower"):
