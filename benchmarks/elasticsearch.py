@@ -81,9 +81,13 @@ def events(count: int) -> Iterator[dict[str, Any]]:
     for number in range(count):
         at = time.gmtime(1_772_409_600 + number * 86_400 // count)  # 2026-03-02
         shown = [f"d{draw.randrange(50_000):06}" for _ in range(10)]
-        yield {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", at), "query": words(draw.randint(2, 8)),
-               "user": f"{draw.getrandbits(64):016x}", "clicks": shown[: draw.randrange(2)],
-               "impressions": shown}  # fmt: skip
+        yield {
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", at),
+            "query": words(draw.randint(2, 8)),
+            "user": f"{draw.getrandbits(64):016x}",
+            "clicks": shown[: draw.randrange(2)],
+            "impressions": shown,
+        }
 
 
 def make_queries(count: int) -> list[Query]:

@@ -31,7 +31,7 @@ from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import build_index
 from pipelines.train import run as training
 from rerank_core.config.night import parse_config
-from rerank_core.config.training import load_curriculum
+from rerank_core.config.training import load_training_config
 from rerank_core.evaluation.qrels import read_qrels
 from rerank_core.text import fingerprint
 from rerank_core.training.dev_set import MEASURE
@@ -90,15 +90,19 @@ def recipe_file(recipe: str, *, base: Path, data: Path, to: Path) -> Path:
 def train(recipe: str, *, args: argparse.Namespace) -> dict[str, float]:
     """Train one recipe, and give its figures."""
     toml = recipe_file(recipe, base=args.base, data=args.data, to=args.to)
-    curriculum = load_curriculum(toml)
-    output = Path(curriculum.output)
+    config = load_training_config(toml)
+    output = Path(config.output)
     seconds: dict[str, float] = {}
     if not (output / training.LAST).exists():
         start = time.perf_counter()
         training.train(
-            curriculum, command=f"nightrank train --config {toml.name}", toml=toml.read_text(encoding="utf-8"),
-            resume=True, quick=args.quick, tell=lambda line: line["kind"] != "loss" and print(recipe, line, flush=True),
-        )  # fmt: skip
+            config,
+            command=f"nightrank train --config {toml.name}",
+            toml=toml.read_text(encoding="utf-8"),
+            resume=True,
+            quick=args.quick,
+            on_line=lambda line: line["kind"] != "loss" and print(recipe, line, flush=True),
+        )
         seconds["seconds"] = time.perf_counter() - start
     lines = [json.loads(line) for line in (output / training.FIGURES).read_text().splitlines()]
     stages = [line for line in lines if line["kind"] == "stage"]

@@ -244,10 +244,10 @@ def cpu(args: Any, work: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 def prepare(model: Path, calibration: Sequence[tuple[str, str]]) -> None:
     """Write the quantised copies of the model that are missing."""
-    from rerank_core.training.export import quantise as dynamic
+    from rerank_core.training.export import quantise_dynamic
 
     if not (model / "onnx" / "model_int8.onnx").exists():
-        dynamic(model / "onnx" / "model.onnx", model / "onnx" / "model_int8.onnx")
+        quantise_dynamic(model / "onnx" / "model.onnx", model / "onnx" / "model_int8.onnx")
     quantise(model, calibration, onnx_file="onnx/model.onnx", max_length=MAX_LENGTH)
 
 

@@ -76,9 +76,13 @@ def random_model(torch: Any, folder: Path, size: tuple[int, ...]) -> Path:
     hidden, layers, heads, wide, _ = size
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocab), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        intermediate_size=wide, num_labels=1,
-    )  # fmt: skip
+        vocab_size=len(vocab),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=wide,
+        num_labels=1,
+    )
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 
@@ -110,9 +114,12 @@ def one(
     asked = made_pairs(pairs)
     ours = TorchScorer(folder, device="cuda", precision="bf16", max_length=MAX_LENGTH)
     theirs = CrossEncoder(
-        str(folder), device="cuda", max_length=MAX_LENGTH, model_kwargs={"dtype": torch.bfloat16},
+        str(folder),
+        device="cuda",
+        max_length=MAX_LENGTH,
+        model_kwargs={"dtype": torch.bfloat16},
         activation_fn=torch.nn.Identity(),
-    )  # fmt: skip
+    )
     ours.score(asked[:2000])
     theirs.predict(asked[:2000], show_progress_bar=False)
     spent: dict[str, list[float]] = {"ours": [], "theirs": []}

@@ -46,9 +46,14 @@ def tiny_model(tokenizer_of: Path, to: Path) -> Path:
     vocabulary = read_json(tokenizer_of / "config.json")["vocab_size"]
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        num_labels=1, attn_implementation="eager",
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_labels=1,
+        attn_implementation="eager",
+    )
     model = BertForSequenceClassification(config)
     model.config.save_pretrained(to)
     export(model, to / "onnx" / "model.onnx")

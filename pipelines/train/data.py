@@ -1,4 +1,4 @@
-"""What a training reads: published runs as files of groups, and judged sets to measure on."""
+"""The training data: published runs as files of groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
-from rerank_core.config.training import Stage, split_run
+from rerank_core.config.training import TrainingStage, split_run
 from rerank_core.text import query_id
 from rerank_core.training.groups import (
     COLUMNS,
@@ -30,65 +30,66 @@ _BATCH_ROWS = 1024
 Run = tuple[str, Manifest]
 
 
-def find_runs(stage: Stage) -> list[Run]:
-    """(output folder, manifest) of each of a stage's runs, the newest first, each once.
+def find_runs(stage: TrainingStage) -> list[Run]:
+    """(output folder, manifest) of each of a stage's runs, the newest first, without duplicates.
 
     Raises:
-        ManifestError: no such run, nothing published, or another version of the table.
+        ManifestError: no such run, no published run, or a run without the table.
     """
-    found: dict[tuple[str, str], Run] = {}
-    for named in stage.runs:
-        output, run_id = split_run(named)
+    runs: dict[tuple[str, str], Run] = {}
+    for name in stage.runs:
+        output, run_id = split_run(name)
         manifest = stored_runs.open_run(output, run_id)
         if stage.source not in manifest.tables:
-            raise ManifestError(f"the manifest of run {manifest.run_id} in {output} names no {stage.source}")
-        found[output, manifest.run_id] = (output, manifest)
+            raise ManifestError(
+                f"run {manifest.run_id} in {output} has no table {stage.source}; turn mining.enabled on for a night"
+            )
+        runs[output, manifest.run_id] = (output, manifest)
     return sorted(
-        found.values(), key=lambda run: (run[1].run_date, run[1].created_at, run[1].run_id), reverse=True
+        runs.values(), key=lambda run: (run[1].run_date, run[1].created_at, run[1].run_id), reverse=True
     )
 
 
-def prepare(
-    stage: Stage,
+def prepare_stage(
+    stage: TrainingStage,
     path: Path,
     *,
     held_out: frozenset[str] = frozenset(),
     on_progress: Callable[[int], None] = lambda more: None,
 ) -> dict[str, Any]:
-    """Write a stage's groups to `path`, and give what the model card says of them; a prepared stage is only read.
+    """Write a stage's groups to `path` and return their record for the model card; if it exists, only read it.
 
     Args:
-        stage: what to read.
+        stage: the stage whose runs to read.
         path: file of the groups.
         held_out: query_ids of the dev sets, which are not trained on.
-        on_progress: told how many more groups there are.
+        on_progress: called with the number of new groups.
 
     Raises:
-        ManifestError: a run cannot be used, holds no group, or no tags although the stage keeps them.
+        ManifestError: a run cannot be used or has no group, or no tags although the stage keeps them.
     """
-    record = path.with_suffix(
-        ".json"
-    )  # written last: a training that is resumed learns from the very same groups
-    if record.exists():
-        held: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        return held
+    # Written last: a resumed training learns from the same groups, whatever was published since.
+    record_path = path.with_suffix(".json")
+    if record_path.exists():
+        prepared: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
+        return prepared
     counts: Counter[str] = Counter()
     runs = find_runs(stage)
     write_groups(_counted(_all_groups(stage, runs, held_out, counts), on_progress), path)
     if not counts["groups"]:
-        places = ", ".join(f"{manifest.run_id} in {output}" for output, manifest in runs)
+        names = ", ".join(f"{manifest.run_id} in {output}" for output, manifest in runs)
         raise ManifestError(
-            f"stage {stage.name!r}: no positive with a negative in {places} (left out as queries of a dev set: "
-            f"{counts['groups_held_out']}); see labels and mining of the night, or lower dev_queries"
+            f"stage {stage.name!r}: no positive with a negative in {names} (left out because their queries are in a "
+            f"dev set: {counts['groups_held_out']}); change [labels] or [mining] of the night, or lower dev_queries"
         )
-    told: dict[str, Any] = {"name": stage.name, "source": stage.source, "counts": dict(counts)}
-    told["runs"] = [_told(output, manifest, stage.source) for output, manifest in runs]
-    filesystem.write_bytes(str(record), json.dumps(told).encode())
-    return told
+    record: dict[str, Any] = {"name": stage.name, "source": stage.source, "counts": dict(counts)}
+    record["runs"] = [_run_record(output, manifest, stage.source) for output, manifest in runs]
+    filesystem.write_bytes(str(record_path), json.dumps(record).encode())
+    return record
 
 
-def _told(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
-    """What the model card says of a run, and where a later round finds it."""
+def _run_record(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
+    """A run for the model card, with what a later round needs to find it again."""
     return {
         "output": output,
         "run_id": manifest.run_id,
@@ -101,11 +102,11 @@ def _told(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
 
 
 def _all_groups(
-    stage: Stage, runs: list[Run], held_out: frozenset[str], counts: Counter[str]
+    stage: TrainingStage, runs: list[Run], held_out: frozenset[str], counts: Counter[str]
 ) -> Iterator[Group]:
     seen: set[bytes] = set()
 
-    def learnt(groups: Iterator[Group]) -> Iterator[Group]:
+    def not_held_out(groups: Iterator[Group]) -> Iterator[Group]:
         for group in groups:
             if query_id(group.query) in held_out:
                 counts["groups_held_out"] += 1
@@ -113,13 +114,14 @@ def _all_groups(
                 yield group
 
     for output, manifest in runs:
-        for group in without_duplicates(learnt(_groups(stage, output, manifest, counts)), seen, counts):
+        groups = not_held_out(_groups(stage, output, manifest, counts))
+        for group in without_duplicates(groups, seen, counts):
             if stage.tags.policy == "keep" and not all(group.tags):
                 raise ManifestError(_untagged(stage, output, manifest))
             yield group
 
 
-def _groups(stage: Stage, output: str, manifest: Manifest, counts: Counter[str]) -> Iterator[Group]:
+def _groups(stage: TrainingStage, output: str, manifest: Manifest, counts: Counter[str]) -> Iterator[Group]:
     for path in stored_runs.table_files(output, manifest, stage.source):
         file = filesystem.open_parquet(path)
         check_version(file.schema_arrow, stage.source, name=path)
@@ -138,8 +140,10 @@ def _counted(groups: Iterator[Group], on_progress: Callable[[int], None]) -> Ite
         yield group
 
 
-def _untagged(stage: Stage, output: str, manifest: Manifest) -> str:
-    told = f"stage {stage.name!r} keeps tags, but run {manifest.run_id} in {output} "
+def _untagged(stage: TrainingStage, output: str, manifest: Manifest) -> str:
+    problem = f"stage {stage.name!r} keeps tags, but run {manifest.run_id} in {output} "
     if stage.source == "training_pairs":
-        return told + "has training_pairs of a model that reads none; set source = 'hard_negatives'"
-    return told + "was published without; turn tags.enabled on for a night, or set tags.policy = 'drop'"
+        return problem + "has training_pairs of a model that reads no tags; set source = 'hard_negatives'"
+    return (
+        problem + "was published without tags; turn tags.enabled on for a night, or set tags.policy = 'drop'"
+    )

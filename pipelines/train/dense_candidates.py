@@ -1,8 +1,8 @@
-"""Candidates by a bi-encoder: every passage of a corpus embedded once, and searched exactly.
+"""Candidates from a bi-encoder: every passage of a corpus is embedded once and searched exactly.
 
-FOLDER/passages.arrow   the passages, mapped: a row each in the corpus's order
-FOLDER/vectors.npy      their vectors, float32, mapped
-FOLDER/corpus.json      what they are; written last, so that a training which is resumed embeds nothing again
+FOLDER/passages.arrow   the passages in the corpus's order, memory-mapped
+FOLDER/vectors.npy      their vectors, float32 [passages, width], memory-mapped
+FOLDER/corpus.json      description and counts; written last: with it, a resumed training embeds nothing again
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("doc_id", "passage_id", "title", "text")])
 _CHUNK = 256
-Passage = tuple[str, str, str, str]  # as in _SCHEMA
+_Row = tuple[str, str, str, str]  # as in _SCHEMA
 
 
 class DenseCandidates:
     """A corpus and the bi-encoder that searches it.
 
     Args:
-        options: the bi-encoder, the corpus and how it is searched.
-        folder: where passages and vectors are kept.
-        runs: whose passages are the corpus where none is named.
+        options: the bi-encoder, the corpus and the search.
+        folder: where passages and vectors are stored.
+        runs: runs whose passages are the corpus if `options.corpus` is "".
 
     Raises:
-        SourceError: no corpus, or nothing in it.
+        SourceError: no corpus, or an empty one.
         ModelError, MissingEngine: the bi-encoder cannot be used.
     """
 
@@ -57,24 +57,24 @@ class DenseCandidates:
         )
         scorer = cast("BiEncoderScorer", loaded)
         self._scorer, self._top_k = scorer, options.top_k
-        record = folder / "corpus.json"
-        if not record.exists():
-            told = _write_passages(options, folder, runs)
+        record_path = folder / "corpus.json"
+        if not record_path.exists():
+            record = _write_passages(options, folder, runs)
             _embed(scorer, folder)
-            filesystem.write_bytes(str(record), json.dumps(told).encode())
-        self.told: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+            filesystem.write_bytes(str(record_path), json.dumps(record).encode())
+        self.record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
         self._passages = _open(folder)
         self._index = DenseIndex(np.load(folder / "vectors.npy", mmap_mode="r"), index=options.index)
 
     def search(self, queries: Sequence[str]) -> list[list[Candidate]]:
-        """The nearest passages of each query, the best first, their places in `bm25_rank` and their scores 0."""
-        near = self._index.nearest(self._scorer.embed(queries, side="query"), top_k=self._top_k)
-        return [[self._candidate(int(n), place) for place, n in enumerate(row, start=1)] for row in near]
+        """The nearest passages of each query, the nearest first; `bm25_rank` is their rank here, `bm25_score` 0."""
+        nearest = self._index.nearest(self._scorer.embed(queries, side="query"), top_k=self._top_k)
+        return [[self._candidate(int(n), rank) for rank, n in enumerate(row, start=1)] for row in nearest]
 
-    def _candidate(self, number: int, place: int) -> Candidate:
+    def _candidate(self, number: int, rank: int) -> Candidate:
         chunk = self._passages.get_batch(number // _CHUNK)
         (row,) = chunk.slice(number % _CHUNK, 1).to_pylist()
-        return Candidate(**row, bm25_score=0.0, bm25_rank=place)
+        return Candidate(**row, bm25_score=0.0, bm25_rank=rank)
 
 
 def _open(folder: Path) -> Any:
@@ -82,36 +82,36 @@ def _open(folder: Path) -> Any:
 
 
 def _write_passages(options: Dense, folder: Path, runs: Iterable[Run]) -> dict[str, Any]:
-    """Write the passages, and say what they are."""
+    """Write the passages, and return their record: name, model, top_k and counts."""
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
-    found = _of_corpus(Path(options.corpus), counts) if options.corpus else _of_runs(runs, counts)
+    rows = _of_corpus(Path(options.corpus), counts) if options.corpus else _of_runs(runs, counts)
     with pa.OSFile(str(folder / "passages.arrow"), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        while chunk := list(itertools.islice(found, _CHUNK)):
+        while chunk := list(itertools.islice(rows, _CHUNK)):
             columns = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
             counts["passages"] += len(chunk)
     name = Path(options.corpus).name if options.corpus else "the runs"
     if not counts["passages"]:
-        raise SourceError(f"{name}: no passage for remining.dense to search; name another corpus")
+        raise SourceError(f"remining.dense: no passage in {name}; name another corpus")
     return {"name": name, "model": Path(options.model).name, "top_k": options.top_k, **counts}
 
 
-def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[Passage]:
+def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[_Row]:
     seen: set[str] = set()
     with corpus_file(corpus).open("rb") as lines:
         for line in lines:
             try:
-                one = parse_passage(line, seen=seen)
+                passage = parse_passage(line, seen=seen)
             except LineError:
                 counts["lines_rejected"] += 1
                 continue
-            seen.add(one.doc_id)
-            yield one.doc_id, one.doc_id, one.title, one.text
+            seen.add(passage.doc_id)
+            yield passage.doc_id, passage.doc_id, passage.title, passage.text
 
 
-def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[Passage]:
-    """Each published passage once, as the first of the runs has it."""
+def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[_Row]:
+    """Each published passage once, from the first run that has it."""
     seen: set[bytes] = set()
     for output, manifest in runs:
         for path in stored_runs.table_files(output, manifest, "reranked"):
@@ -127,17 +127,17 @@ def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[Passage]:
 
 
 def _embed(scorer: BiEncoderScorer, folder: Path) -> None:
-    """Write the vectors of all passages, which appear under their name once they are whole."""
+    """Write the vectors of all passages atomically: the file appears under its name when it is complete."""
     passages, building = _open(folder), folder / "_vectors.npy"
     sizes = [passages.get_batch(n).num_rows for n in range(passages.num_record_batches)]
     vectors, start = None, 0
     for number, size in enumerate(sizes):
         rows = passages.get_batch(number).to_pylist()
-        made = scorer.embed([passage_text(row["title"], row["text"]) for row in rows], side="passage")
+        embedded = scorer.embed([passage_text(row["title"], row["text"]) for row in rows], side="passage")
         if vectors is None:
-            shape = (sum(sizes), made.shape[1])
+            shape = (sum(sizes), embedded.shape[1])
             vectors = np.lib.format.open_memmap(building, mode="w+", dtype=np.float32, shape=shape)
-        vectors[start : start + size] = made
+        vectors[start : start + size] = embedded
         start += size
     assert vectors is not None
     vectors.flush()

@@ -1,11 +1,11 @@
-"""The rounds of a training: train, mine the same queries again with the newest model, train again.
+"""The rounds of a training: train, mine negatives of the same queries again with the newest model, train again.
 
-    _training/round-2/data-*.arrow   the second round's groups, and beside each a record of how they were mined
-    _training/round-2/1-STAGE-r2/    its stages, as `rerank_core.training.finetune` keeps them
+    _training/round-2/data-*.arrow   the second round's groups, and for each a .json record of how they were mined
+    _training/round-2/1-STAGE-r2/    its stages, in the layout of `rerank_core.training.finetune`
     _training/dense/                 passages and vectors of the bi-encoder, for all rounds
 
-The first round lies in _training itself. A round that is done is never done again: groups that are whole are only
-read, and stages that are done are passed over.
+The first round is in _training itself. Nothing that is complete is done again: existing groups are read, and finished
+stages are skipped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipelines.train.dense_candidates import DenseCandidates
 from pipelines.train.pools import read_pools
 from rerank_core.config.backends import gives_cosines
 from rerank_core.config.night import Tagging
-from rerank_core.config.training import Curriculum, Stage
+from rerank_core.config.training import TrainingConfig, TrainingStage
 from rerank_core.errors import TrainingError
 from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import reads_tags
@@ -33,171 +33,184 @@ from rerank_core.training.remine import Rater, Tally, best_round, mine_pools, of
 
 if TYPE_CHECKING:
     from rerank_core.training.distributed import Processes
-    from rerank_core.training.metrics_log import Figures, Line
+    from rerank_core.training.metrics_log import Line, MetricsLog
 
 
 class Rounds(NamedTuple):
-    """What all rounds gave."""
+    """The result of all rounds."""
 
     number: int  # the round whose model is kept, from 1
     model: Path
-    data: Path  # of its last stage
-    told: list[dict[str, Any]]  # of each stage of each round, for the model card
+    data: Path  # groups of its last stage
+    records: list[dict[str, Any]]  # of each stage of each round, for the model card
 
 
 class _Task(NamedTuple):
-    """What does not change from round to round."""
+    """What all rounds share."""
 
-    curriculum: Curriculum
+    config: TrainingConfig
     held_out: frozenset[str]
     work: Path
     on_progress: Callable[[int], None]
 
 
 def train_rounds(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     finetune: Any,
     devs: Mapping[str, DevSet],
     *,
     held_out: frozenset[str],
     work: Path,
-    figures: Figures,
-    tell: Callable[[Line], None],
+    figures: MetricsLog,
+    on_line: Callable[[Line], None],
     max_steps: int,
     on_progress: Callable[[int], None],
     processes: Processes,
 ) -> Rounds | None:
-    """Train every round, or those that are left; of several processes the main one prepares, and the others get None.
+    """Train all rounds that are not done yet. Of several processes the main one prepares; the others return None.
 
     Args:
-        curriculum: what to do.
-        finetune: `rerank_core.training.finetune.finetune`, whose arguments the others are.
-        devs: judged sets by name; they are the same in every round.
-        held_out: query_ids of theirs.
+        config: the training.
+        finetune: `rerank_core.training.finetune.finetune`, which needs the extra `train`.
+        devs: dev sets by name, the same in every round.
+        held_out: query_ids of the dev sets.
         work: `_training`.
-        figures, tell, max_steps: see finetune.
-        on_progress: told how many more groups were read or mined.
+        figures, on_line, max_steps: see finetune.
+        on_progress: called with the number of groups newly read or mined.
         processes: those that train together.
 
     Raises:
         ManifestError, SourceError, JudgementError: runs or the dense corpus cannot be used.
         ModelError, MissingEngine: a model cannot be used.
-        TrainingError: a training fails, or no candidate is left in a round.
+        TrainingError: a training fails, or a round has no candidates.
     """
-    task = _Task(curriculum, held_out, work, on_progress)
+    task = _Task(config, held_out, work, on_progress)
     models: list[Path] = []
     files: list[Path] = []
-    told: list[dict[str, Any]] = []
-    for number in range(1, curriculum.rounds + 1):
+    records: list[dict[str, Any]] = []
+    for number in range(1, config.rounds + 1):
         newest = models[-1] if models else Path()
-        now = of_round(curriculum, number, newest)
-        place = work if number == 1 else work / f"round-{number}"
-        data = [place / f"data-{n}-{stage.name}.arrow" for n, stage in enumerate(now.stages, start=1)]
-        with processes.main_first():  # the others find all of it prepared
-            found = _prepare(task, now, data, told[: len(now.stages)], newest=newest)
-        for one in found if told and processes.main else ():
-            if line := figures.once("mined", one["name"], 0, round=number, **one["mined"]):
-                tell(line)
-        told += found
+        of_this = of_round(config, number, newest)
+        folder = work if number == 1 else work / f"round-{number}"
+        data = [folder / f"data-{n}-{stage.name}.arrow" for n, stage in enumerate(of_this.stages, start=1)]
+        with processes.main_first():  # the others then only read
+            prepared = _prepare(task, of_this, data, records[: len(of_this.stages)], newest=newest)
+        for record in prepared if records and processes.main else ():
+            if line := figures.once("mined", record["name"], 0, round=number, **record["mined"]):
+                on_line(line)
+        records += prepared
         model = finetune(
-            now,
+            of_this,
             data,
             devs,
-            folder=place,
+            folder=folder,
             figures=figures,
-            tell=tell,
+            on_line=on_line,
             max_steps=max_steps,
             processes=processes,
         )
         models.append(model)
         files.append(data[-1])
-        if curriculum.rounds > 1 and processes.main:
-            _close(now, number, figures, tell)
+        if config.rounds > 1 and processes.main:
+            _log_round(of_this, number, figures, on_line)
     if not processes.main:
         return None
     best = best_round(figures.lines)
-    return Rounds(best, models[best - 1], files[best - 1], told)
+    return Rounds(best, models[best - 1], files[best - 1], records)
 
 
-def _close(now: Curriculum, number: int, figures: Figures, tell: Callable[[Line], None]) -> None:
-    """Write what a round came to: the measure of its last stage."""
-    (stage,) = figures.of("stage", now.stages[-1].name)
+def _log_round(
+    of_this: TrainingConfig, number: int, figures: MetricsLog, on_line: Callable[[Line], None]
+) -> None:
+    """Log the result of a round: the measure of its last stage."""
+    (stage,) = figures.of("stage", of_this.stages[-1].name)
     measured = {name: stage[name] for name in ("dev", MEASURE) if name in stage}
     if line := figures.once("round", stage["stage"], stage["step"], round=number, **measured):
-        tell(line)
+        on_line(line)
 
 
 def _prepare(
-    task: _Task, now: Curriculum, data: list[Path], first: list[dict[str, Any]], *, newest: Path
+    task: _Task, of_this: TrainingConfig, data: list[Path], first: list[dict[str, Any]], *, newest: Path
 ) -> list[dict[str, Any]]:
-    """Write the groups of a round's stages, and give what the model card says of them.
+    """Write the groups of a round's stages, and return their records.
 
-    `first` is what it says of the first round's, whose runs later ones mine; [] in the first itself.
+    `first` are the records of the first round, whose runs the later ones mine; [] in the first round.
     """
     if not first:
         return [
-            train_data.prepare(stage, path, held_out=task.held_out, on_progress=task.on_progress)
-            for stage, path in zip(now.stages, data, strict=True)
+            train_data.prepare_stage(stage, path, held_out=task.held_out, on_progress=task.on_progress)
+            for stage, path in zip(of_this.stages, data, strict=True)
         ]
-    records = [path.with_suffix(".json") for path in data]
-    if not all(record.exists() for record in records):
+    paths = [path.with_suffix(".json") for path in data]
+    if not all(path.exists() for path in paths):
         miner = _Miner(task, first, newest)
-        for stage, path, record, known in zip(now.stages, data, records, first, strict=True):
-            if not record.exists():  # it comes last: a resumed training learns from the very same groups
-                told = miner.mine(stage, path, known)
-                filesystem.write_bytes(str(record), json.dumps(told).encode())
-    return [json.loads(record.read_text(encoding="utf-8")) for record in records]
+        for stage, groups, path, record in zip(of_this.stages, data, paths, first, strict=True):
+            if not path.exists():  # written last: a resumed training learns from the same groups
+                mined = miner.mine(stage, groups, record)
+                filesystem.write_bytes(str(path), json.dumps(mined).encode())
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 class _Miner:
-    """The models that a round is mined with, loaded once for all its stages."""
+    """Mines the negatives of a round, with models that are loaded once for all its stages."""
 
     def __init__(self, task: _Task, first: list[dict[str, Any]], newest: Path) -> None:
-        self._task, self._remining = task, task.curriculum.remining
-        # Torch itself, in full precision: no export that could differ. A GPU where there is one.
+        self._task, self._remining = task, task.config.remining
+        # By torch in full precision, not by an export that could differ; on a GPU if there is one.
         scorer = load_scorer(
             newest,
             backend="torch",
             device="cuda",
             allow_fallback=True,
-            max_length=task.curriculum.max_length,
+            max_length=task.config.max_length,
         )
-        self._model = Rater(scorer, task.curriculum.reads_tags)
+        self._model = Rater(scorer, task.config.reads_tags)
         self._teacher = self._load_teacher()
         dense = self._remining.dense
-        runs = [run for told in first for run in _runs(told)]
+        runs = [run for record in first for run in _runs(record)]
         self._dense = DenseCandidates(dense, task.work / "dense", runs) if dense.model else None
 
-    def mine(self, stage: Stage, path: Path, first: dict[str, Any]) -> dict[str, Any]:
-        """Write a stage's groups, from the runs that its first round read."""
+    def mine(self, stage: TrainingStage, path: Path, first: dict[str, Any]) -> dict[str, Any]:
+        """Write a stage's groups, from the runs that it read in the first round, and return their record."""
         counts: Counter[str] = Counter()
         tally = Tally(Counter(), Counter(), Counter())
         write_groups(self._groups(stage, first, counts, tally), path)
-        mined = tally.plain()
+        mined = tally.as_json()
         if not counts["groups"]:
+            dropped = ", ".join(f"{name} {count:,}" for name, count in mined["dropped"].items())
             raise TrainingError(
-                f"stage {stage.name!r}: no negative is left of {tally.candidates['pairs']:,} candidates (dropped: "
-                f"{mined['dropped']}); lower the margins in remining, or set rounds to the round before"
+                f"stage {stage.name!r}: all {tally.candidates['pairs']:,} candidates were dropped ({dropped}); lower "
+                "the margins in [remining], or train one round less"
             )
         mined["judge"] = self._remining.false_negatives.judge
         if self._dense:
-            mined["corpus"] = self._dense.told
+            mined["corpus"] = self._dense.record
         return first | {"name": stage.name, "counts": dict(counts), "mined": mined}
 
     def _groups(
-        self, stage: Stage, first: dict[str, Any], counts: Counter[str], tally: Tally
+        self, stage: TrainingStage, first: dict[str, Any], counts: Counter[str], tally: Tally
     ) -> Iterator[Group]:
         seen: set[bytes] = set()
-        tagged = self._task.curriculum.keeps_tags or bool(self._teacher and self._teacher.tagged)
+        tagged = self._task.config.keeps_tags or bool(self._teacher and self._teacher.tagged)
         for run in _runs(first):
             for pools in read_pools(
-                run, held_out=self._task.held_out, seen=seen, dense=self._dense, tagged=tagged, counts=counts,
+                run,
+                held_out=self._task.held_out,
+                seen=seen,
+                dense=self._dense,
+                tagged=tagged,
+                counts=counts,
                 candidates=tally.candidates,
-            ):  # fmt: skip
+            ):
                 mined = mine_pools(
-                    pools, model=self._model, teacher=self._teacher, remining=self._remining,
-                    negatives=stage.negatives, counts=counts, tally=tally,
-                )  # fmt: skip
+                    pools,
+                    model=self._model,
+                    teacher=self._teacher,
+                    remining=self._remining,
+                    negatives=stage.negatives,
+                    counts=counts,
+                    tally=tally,
+                )
                 for group in without_duplicates(mined, seen, counts):
                     self._task.on_progress(1)
                     yield group
@@ -212,6 +225,6 @@ class _Miner:
         return Rater(scorer, reads_tags(scorer, Tagging()), cosine=gives_cosines(judge.backend))
 
 
-def _runs(told: dict[str, Any]) -> list[train_data.Run]:
+def _runs(record: dict[str, Any]) -> list[train_data.Run]:
     """The runs that a stage read in the first round, whatever was published since."""
-    return [(run["output"], stored_runs.find_run(run["output"], run["run_id"])) for run in told["runs"]]
+    return [(run["output"], stored_runs.find_run(run["output"], run["run_id"])) for run in record["runs"]]

@@ -1,4 +1,4 @@
-"""How the second round of a training and the later ones come by their negatives: the fields of [remining]."""
+"""The section [remining] of a training: how the second and later rounds mine their negatives."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ class Dense:
 
     def __post_init__(self) -> None:
         if self.corpus and not self.model:
-            raise ValueError("corpus is searched by a bi-encoder; name it as model, or remove corpus")
+            raise ValueError(
+                "corpus needs model, the bi-encoder that searches it; set model, or remove corpus"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
 class FalseNegatives:
-    """Who says that a candidate is a positive which nobody labelled."""
+    """The judge of false negatives: candidates that are probably relevant but not labelled."""
 
     judge: Literal["model", "teacher", "off"] = "model"
     margin: Annotated[float, Field(ge=-2, le=2)] = 0.0
@@ -47,15 +49,17 @@ class FalseNegatives:
     def __post_init__(self) -> None:
         if self.judge == "teacher" and not self.teacher:
             raise ValueError(
-                "judge = 'teacher' needs teacher, the folder of a scorer; or set judge = 'model'"
+                "judge = 'teacher' needs teacher, the folder of a model; set teacher, or judge = 'model'"
             )
         if self.teacher and self.judge != "teacher":
-            raise ValueError(f"judge = {self.judge!r} asks no teacher; remove it, or set judge = 'teacher'")
+            raise ValueError(
+                f"teacher has no effect with judge = {self.judge!r}; remove teacher, or set judge = 'teacher'"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
 class Remining:
-    """What happens between two rounds."""
+    """How negatives are mined between two rounds."""
 
     restart: bool = True
     mining: Mining = Mining()
@@ -65,12 +69,12 @@ class Remining:
     def __post_init__(self) -> None:
         if not self.mining.enabled:
             raise ValueError(
-                "mining.enabled = false leaves nothing to train on; remove it, or set rounds = 1"
+                "mining.enabled = false leaves a second round without negatives; remove it, or set rounds = 1"
             )
 
 
 def resolve(remining: Remining, base: Path) -> Remining:
-    """The same with relative paths seen from `base`."""
+    """The same with its relative paths resolved against `base`."""
     dense, judge = remining.dense, remining.false_negatives
     return dataclasses.replace(
         remining,

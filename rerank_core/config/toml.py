@@ -1,7 +1,7 @@
-"""From a TOML file to frozen dataclasses, with errors that a person can act on; for a night and for a training.
+"""From a TOML file to frozen dataclasses, with messages that say what to change.
 
-An unknown key fails and names the nearest known one; a wrong type or value fails and names the field, the value and
-what was expected. Relative paths start from the file's own folder.
+An unknown key is an error that names the nearest known one; a wrong type or value is an error that names the field, the
+value and what was expected. Relative paths start from the file's own folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def read_toml(path: Path, *, example: str) -> dict[str, Any]:
-    """A TOML file as plain data; `example` is where a user without one should start.
+    """A parsed TOML file; `example` is the file that the message for a missing one names.
 
     Raises:
         ConfigError: no such file, or not TOML.
@@ -42,13 +42,13 @@ def read_toml(path: Path, *, example: str) -> dict[str, Any]:
 
 
 def validate(kind: type[T], raw: dict[str, Any], *, name: str) -> T:
-    """Turn parsed TOML into a dataclass of STRICT fields, `kind`.
+    """Turn parsed TOML into the dataclass `kind`, whose configuration is STRICT.
 
     Raises:
         ConfigError: naming every unknown key with the nearest known one, and every field of a wrong type or value.
     """
     try:
-        # In JSON mode strict dataclasses take plain tables; in Python mode they take nothing but instances.
+        # JSON mode, since in Python mode a strict dataclass accepts instances only, no dictionaries.
         return TypeAdapter(kind).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         problems = "; ".join(_explain(kind, dict(e)) for e in error.errors())
@@ -56,14 +56,14 @@ def validate(kind: type[T], raw: dict[str, Any], *, name: str) -> T:
 
 
 def absolute(value: Any, base: Path) -> Any:
-    """A path as seen from `base`; what is no path of this machine ("gs://...", "", no string) stays as it is."""
+    """A path resolved against `base`; a URL such as "gs://...", "", or a value that is no string stays as it is."""
     if not isinstance(value, str) or not value or "://" in value:
         return value
     return str((base / Path(value).expanduser()).resolve())
 
 
 def model_path(value: str, base: Path) -> str:
-    """A model's folder as seen from `base`; where there is none, the name of a model of a hub, as it stands."""
+    """A model's folder resolved against `base`; if there is no such folder, the value unchanged: a model hub's name."""
     return str(absolute(value, base)) if value and (base / Path(value).expanduser()).is_dir() else value
 
 
@@ -79,14 +79,14 @@ def _explain(kind: type, error: dict[str, Any]) -> str:
 
 def _known_keys(kind: type, section: Sequence[str | int]) -> list[str]:
     for part in section:
-        # A number is a place in a list of tables, whose type was found with the list's own name.
+        # A number is an index into a list of tables; the name before it gave their type.
         if isinstance(part, str):
             kind = _table(get_type_hints(kind)[part])
     return [field.name for field in dataclasses.fields(kind)]
 
 
 def _table(hint: Any) -> Any:
-    """The dataclass in a field's type: itself, or what a tuple of them holds."""
+    """The dataclass in a field's type: the type itself, or the items of a tuple."""
     if dataclasses.is_dataclass(hint):
         return hint
     return next((table for inner in get_args(hint) if (table := _table(inner))), None)

@@ -1,7 +1,7 @@
-"""One TOML configures a training. `examples/train.toml` documents every field, its default and its trade-off.
+"""The configuration of a training: one TOML file. `examples/train.toml` documents every field and its default.
 
-A training is a list of stages; each reads published runs, and starts from the model that the stage before it left.
-Errors are those of `rerank_core.config.toml`: an unknown key names the nearest, a wrong value its field and what to do.
+A training is a list of stages; each reads published runs and starts from the previous stage's model. Errors are those
+of `rerank_core.config.toml`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rerank_core.config.toml import (
 from rerank_core.errors import ConfigError
 
 TEACHER_LOSSES = frozenset({"margin_mse", "distil"})
-"""Losses that learn from the logits that a run was published with."""
+"""Losses that learn from the logits of the night's model."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,12 +43,12 @@ class Negatives:
 
     def __post_init__(self) -> None:
         if self.hard + self.easy == 0:
-            raise ValueError("hard = 0 and easy = 0 leave nothing to tell a positive from; raise one of them")
+            raise ValueError("hard = 0 and easy = 0 leave no negatives to learn from; raise one of them")
 
 
 @dataclass(frozen=True, config=STRICT)
 class TagPolicy:
-    """What a model sees of the tags while it learns; the shares are of examples, and exclude each other."""
+    """Which tags the model sees in training; the shares of examples are disjoint."""
 
     policy: Literal["drop", "keep"] = "drop"
     tag_dropout: Share = 0.0
@@ -59,18 +59,18 @@ class TagPolicy:
         total = self.tag_dropout + self.tag_shuffle + self.tag_forge
         if total > 1 + 1e-9:
             raise ValueError(
-                f"tag_dropout, tag_shuffle and tag_forge add up to {total:g}; an example is treated in one way: "
-                "lower them to 1 at most"
+                f"tag_dropout, tag_shuffle and tag_forge are disjoint shares but add up to {total:g}; lower them to "
+                "1 or less in total"
             )
         if self.policy == "drop" and total > 0:
             raise ValueError(
-                "policy = 'drop' shows no tags, so there are none to drop, shuffle or forge; "
-                "set policy = 'keep', or remove the shares"
+                "tag_dropout, tag_shuffle and tag_forge have no effect with policy = 'drop', which shows no tags; "
+                "set policy = 'keep', or remove them"
             )
 
 
 @dataclass(frozen=True, config=STRICT)
-class Stage:
+class TrainingStage:
     """One stage: its data, its loss and its schedule."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -95,16 +95,17 @@ class Stage:
             needs = needs or ("difficulty = 'growing'" if self.difficulty == "growing" else "")
             if needs:
                 raise ValueError(
-                    f"{needs} needs logits and margins, which training_pairs lacks; set source = 'hard_negatives'"
+                    f"{needs} needs logits and margins, which training_pairs does not have; set source = "
+                    "'hard_negatives'"
                 )
         if self.pos_weight != 1.0 and self.loss != "bce":
             raise ValueError(
-                f"pos_weight = {self.pos_weight:g} means something to loss = 'bce' alone; remove it"
+                f"pos_weight = {self.pos_weight:g} has an effect with loss = 'bce' only; remove it"
             )
 
 
-def check_rounds(stages: Sequence[Stage], remining: Remining) -> None:
-    """Refuse stages that cannot be mined for again.
+def check_rounds(stages: Sequence[TrainingStage], remining: Remining) -> None:
+    """Refuse stages whose negatives cannot be mined again.
 
     Raises:
         ValueError: naming the stage and the remedy.
@@ -113,23 +114,23 @@ def check_rounds(stages: Sequence[Stage], remining: Remining) -> None:
     for stage in stages:
         if stage.source != "hard_negatives":
             raise ValueError(
-                f"stage {stage.name!r} reads {stage.source}, which does not say what a query's positives are called; "
+                f"stage {stage.name!r} reads {stage.source}, which has no ids of the positives to mine for; "
                 "set source = 'hard_negatives', or rounds = 1"
             )
         if stage.loss in TEACHER_LOSSES and (judge.judge != "teacher" or gives_cosines(judge.backend)):
             raise ValueError(
-                f"stage {stage.name!r} learns logits (loss = {stage.loss!r}), and in a second round these would be "
-                "the model's own; name a cross-encoder as remining.false_negatives.teacher, or set rounds = 1"
+                f"stage {stage.name!r} learns a teacher's logits (loss = {stage.loss!r}), which in a second round "
+                "would be the model's own; name a cross-encoder as remining.false_negatives.teacher, or set rounds = 1"
             )
         if re.search(r"-r[0-9]+$", stage.name):
             raise ValueError(
-                f"stage {stage.name!r} is called as a stage of a later round will be; name it otherwise"
+                f"stage {stage.name!r} is named like a stage of a later round; remove the '-rN' at the end"
             )
 
 
 @dataclass(frozen=True, config=STRICT)
 class Lora:
-    """Low-rank adapters, trained in place of the weights and merged into them; r = 0: none, all weights train."""
+    """Low-rank adapters, trained instead of the weights and merged into them; r = 0: none, all weights are trained."""
 
     r: NonNegative = 0
     alpha: Positive = 16
@@ -138,12 +139,12 @@ class Lora:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Curriculum:
-    """A whole training."""
+class TrainingConfig:
+    """The configuration of a training."""
 
     model: Annotated[str, Field(min_length=1)]
     output: Annotated[str, Field(min_length=1)]
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[TrainingStage, ...], Field(min_length=1)]
     dev: str = ""
     dev_queries: Positive = 200
     dev_top_k: Positive = 50
@@ -163,82 +164,86 @@ class Curriculum:
         names = [stage.name for stage in self.stages]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two stages are called {name!r}; give each a name of its own")
+                raise ValueError(f"two stages have the name {name!r}; rename one of them")
         if self.rounds > 1:
             check_rounds(self.stages, self.remining)
         if self.stages[0].replay > 0:
-            raise ValueError(f"stage {names[0]!r} is the first and has nothing to replay; set replay = 0.0")
+            raise ValueError(
+                f"stage {names[0]!r} is the first, so it has nothing to replay; set replay = 0.0"
+            )
         for number, stage in enumerate(self.stages):
-            earlier = [one.name for one in self.stages[:number] if one.source == "training_pairs"]
+            earlier = [before.name for before in self.stages[:number] if before.source == "training_pairs"]
             if stage.replay > 0 and stage.loss in TEACHER_LOSSES and earlier:
                 raise ValueError(
-                    f"stage {stage.name!r} replays {earlier[0]!r} with loss = {stage.loss!r}, but training_pairs has "
-                    "no logits to learn from; read hard_negatives there, or set replay = 0.0"
+                    f"stage {stage.name!r} replays {earlier[0]!r} with loss = {stage.loss!r}, but training_pairs, "
+                    "which that stage reads, has no logits; read hard_negatives there, or set replay = 0.0"
                 )
 
     @property
     def keeps_tags(self) -> bool:
-        """Whether any stage shows the model tags, so that its tokenizer must know them."""
+        """Whether any stage shows the model tags, so that they must be in its vocabulary."""
         return any(stage.tags.policy == "keep" for stage in self.stages)
 
     @property
     def reads_tags(self) -> bool:
-        """Whether the finished model is to be given tags: what its last stage was."""
+        """Whether the finished model reads tags: whether its last stage does."""
         return self.stages[-1].tags.policy == "keep"
 
-    def dev_of(self, stage: Stage) -> str:
-        """The judged set that a stage is measured on; "" for none."""
+    def dev_of(self, stage: TrainingStage) -> str:
+        """The dev set that a stage is measured on; "" for none."""
         return stage.dev or self.dev
 
 
-def load_curriculum(path: str | Path, **given: Any) -> Curriculum:
+def load_training_config(path: str | Path, **overrides: Any) -> TrainingConfig:
     """Read a training's configuration; relative paths in it start from the file's own folder.
 
     Args:
-        path: the TOML.
-        given: fields that win over the file's.
+        path: the TOML file.
+        overrides: fields that override the file's.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a wrong type or value.
     """
     path = Path(path)
-    raw = read_toml(path, example="examples/train.toml") | given
-    return parse_curriculum(raw, base=path.parent, name=str(path))
+    raw = read_toml(path, example="examples/train.toml") | overrides
+    return parse_training_config(raw, base=path.parent, name=str(path))
 
 
-def parse_curriculum(raw: dict[str, Any], *, base: Path = Path(), name: str = "training") -> Curriculum:
-    """Turn parsed TOML into a Curriculum; `base` is the folder that relative paths start from."""
-    given = validate(Curriculum, raw, name=name)
-    if "://" in given.output:
+def parse_training_config(
+    raw: dict[str, Any], *, base: Path = Path(), name: str = "training"
+) -> TrainingConfig:
+    """Turn parsed TOML into a TrainingConfig; `base` is the folder that relative paths start from."""
+    config = validate(TrainingConfig, raw, name=name)
+    if "://" in config.output:
         raise ConfigError(
-            f"{name}: output = {given.output!r} is not on this machine; train here, copy it there"
+            f"{name}: output = {config.output!r} is not a local folder; train into one and copy it afterwards"
         )
     stages = tuple(
         dataclasses.replace(
             stage, runs=tuple(absolute(run, base) for run in stage.runs), dev=absolute(stage.dev, base)
         )
-        for stage in given.stages
+        for stage in config.stages
     )
     return dataclasses.replace(
-        given,
-        model=model_path(given.model, base),
-        output=absolute(given.output, base),
-        dev=absolute(given.dev, base),
-        tensorboard=absolute(given.tensorboard, base),
+        config,
+        model=model_path(config.model, base),
+        output=absolute(config.output, base),
+        dev=absolute(config.dev, base),
+        tensorboard=absolute(config.tensorboard, base),
         stages=stages,
-        remining=resolve(given.remining, base),
+        remining=resolve(config.remining, base),
     )
 
 
-def to_dict(curriculum: Curriculum) -> dict[str, Any]:
-    """The configuration as plain data, lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(curriculum)))
-    return plain
+def to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as JSON data, with lists for tuples."""
+    data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return data
 
 
-def split_run(named: str) -> tuple[str, str]:
+def split_run(name: str) -> tuple[str, str]:
     """(output folder, run_id) of "folder" or "folder@run_id"; run_id "" is the newest."""
-    folder, at, run_id = named.rpartition("@")
+    folder, at, run_id = name.rpartition("@")
     if at and folder and run_id.replace("-", "").isalnum():
         return folder, run_id
-    return named, ""
+    return name, ""

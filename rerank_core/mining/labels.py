@@ -1,4 +1,4 @@
-"""Which candidates of a query are positives: by clicks, by judgements, or by holding an answer."""
+"""Which candidates of a query are positives: by clicks, by judgements, or because they contain an answer."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from rerank_core.features.render import passage_text
 from rerank_core.text import query_id
 from schemas.records import RankedGroup
 
-# Answers made of these alone occur in nearly every passage and prove nothing.
-_TELLS_NOTHING = """a an the and or but of in on at to by for from with as is are was were be been it its he
+# Answers that consist of these words occur in nearly every passage.
+_STOP_WORDS = """a an the and or but of in on at to by for from with as is are was were be been it its he
 she they we you his her their this that these those not no yes true false"""
 
 
 class Judgements(NamedTuple):
-    """What is known of the night's queries, by Nightrank's query_id; empty where labels come from clicks."""
+    """Judgements and answers of the night's queries, by Nightrank's query_id; empty if labels come from clicks."""
 
     qrels: Mapping[str, Mapping[str, int]]  # relevance by doc_id
-    answers: Mapping[str, tuple[str, ...]]  # in the form of `words`, usable ones only
+    answers: Mapping[str, tuple[str, ...]]  # normalised by `words`, usable ones only
 
 
 NO_JUDGEMENTS = Judgements({}, {})
 
 
 def load_judgements(config: Labels, *, opener: Opener = open_local) -> Judgements:
-    """Read once what `positives` needs for every group.
+    """Read the files that `positives` needs.
 
     Raises:
-        ConfigError: a file that `labels.source` needs is not configured, or holds nothing to use.
+        ConfigError: a file that `labels.source` needs is not configured, or has nothing usable.
         JudgementError: a file cannot be read.
     """
     if config.source == "clicks":
@@ -48,34 +48,31 @@ def load_judgements(config: Labels, *, opener: Opener = open_local) -> Judgement
                 answers.setdefault(query_id(query.text), {}).update(dict.fromkeys(usable))
         if not answers:
             raise ConfigError(
-                f"no query of {config.queries} has a usable answer; set labels.source to another"
+                f"no query of {config.queries} has a usable answer; set labels.source to 'clicks' or 'qrels'"
             )
-        return Judgements({}, {name: tuple(found) for name, found in answers.items()})
+        return Judgements({}, {name: tuple(usable) for name, usable in answers.items()})
     if not config.qrels:
         raise ConfigError("labels.source = 'qrels' needs labels.qrels, BEIR's TSV or TREC's qrels")
     qrels = by_query_id(queries, read_qrels(config.qrels, opener=opener))
     if not qrels:
         raise ConfigError(
-            f"{config.qrels} judges no query of {config.queries}; are they of one set and split?"
+            f"{config.qrels} judges no query of {config.queries}; name files of the same set and split"
         )
     return Judgements(qrels, {})
 
 
 def positives(group: RankedGroup, *, config: Labels, judgements: Judgements) -> frozenset[str]:
-    """passage_ids of the group's positive candidates; empty where nothing among them is known to be right.
+    """passage_ids of the group's positive candidates; empty if none is known to be relevant.
 
     - "clicks": documents clicked at least `min_clicks` times for this query; with `debias` also of an attraction
       of at least `min_attraction`, see rerank_core.querylog.click_model
     - "qrels": documents of relevance above 0
-    - "answers": every unit whose title or text holds an answer as whole words
+    - "answers": every unit whose title or text contains an answer as whole words
     """
     if config.source == "answers":
         answers = [f" {answer} " for answer in judgements.answers.get(group.query.query_id, ())]
-        return frozenset(
-            one.scored.candidate.passage_id
-            for one in group.candidates
-            if answers and _holds(one.scored.candidate.title, one.scored.candidate.text, answers)
-        )
+        candidates = (ranked.scored.candidate for ranked in group.candidates)
+        return frozenset(c.passage_id for c in candidates if answers and _contains(c.title, c.text, answers))
     if config.source == "clicks":
         documents = {doc_id for doc_id, clicks in group.query.clicks if clicks >= config.min_clicks}
         if config.debias:
@@ -85,27 +82,29 @@ def positives(group: RankedGroup, *, config: Labels, judgements: Judgements) -> 
     else:
         judged = judgements.qrels.get(group.query.query_id, {})
         documents = {doc_id for doc_id, relevance in judged.items() if relevance > 0}
-    # A click or a judgement is of a document, not of each of its sentences. Its best unit is the likeliest
+    # A click or a judgement is about a document, not about each of its sentences. Its best unit is the likeliest
     # reason for it, and the one by which MaxP ranks the document; calling all units positive would teach that
     # a page's footer answers the query. Mining leaves the other units out: neither positive nor negative.
     best: dict[str, str] = {}
-    for one in sorted(group.candidates, key=lambda one: one.rank):
-        best.setdefault(one.scored.candidate.doc_id, one.scored.candidate.passage_id)
+    for ranked in sorted(group.candidates, key=lambda ranked: ranked.rank):
+        best.setdefault(ranked.scored.candidate.doc_id, ranked.scored.candidate.passage_id)
     return frozenset(passage_id for doc_id, passage_id in best.items() if doc_id in documents)
 
 
 def usable_answers(answers: Iterable[str]) -> tuple[str, ...]:
-    """Answers that can be looked for in a text, as `words`: no yes/no, lone character or mere stop words."""
-    stop_words = frozenset(_TELLS_NOTHING.split())
-    found = dict.fromkeys(words(answer) for answer in answers)
-    return tuple(one for one in found if len(one) >= 2 and not stop_words.issuperset(one.split()))
+    """Answers that can be searched in a text, normalised by `words`: no yes/no, single characters or stop words."""
+    stop_words = frozenset(_STOP_WORDS.split())
+    normalised = dict.fromkeys(words(answer) for answer in answers)
+    return tuple(
+        answer for answer in normalised if len(answer) >= 2 and not stop_words.issuperset(answer.split())
+    )
 
 
 def words(text: str) -> str:
-    """`text` as lower-case words joined by single spaces, punctuation gone, Unicode spellings made one."""
+    """`text` as lower-case words joined by single spaces, without punctuation, in Unicode's NFKC form."""
     return lower_words(unicodedata.normalize("NFKC", text))
 
 
-def _holds(title: str, text: str, answers: list[str]) -> bool:
-    held = f" {words(passage_text(title, text))} "
-    return any(answer in held for answer in answers)
+def _contains(title: str, text: str, answers: list[str]) -> bool:
+    padded = f" {words(passage_text(title, text))} "
+    return any(answer in padded for answer in answers)

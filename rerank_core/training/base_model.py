@@ -1,4 +1,4 @@
-"""The model that a training starts from: an encoder as a cross-encoder of one logit, with the tags as tokens."""
+"""The base model of a training: an encoder as a cross-encoder of one logit, with the tags in its vocabulary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from rerank_core.config.training import Curriculum
+from rerank_core.config.training import TrainingConfig
 from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
 from rerank_core.inference.model_folder import check_max_length
@@ -19,25 +19,25 @@ from rerank_core.text import shorten
 from rerank_core.training.losses import PairCrossEncoder
 from rerank_core.training.vocabulary import extend_vocabulary
 
-transformers.logging.disable_progress_bar()  # one for each loading and each writing of a model
+transformers.logging.disable_progress_bar()  # it would show one for each model that is loaded or written
 
 
-def start(curriculum: Curriculum, place: Path) -> Path:
-    """Write the model before any training, unless it is there."""
-    if not place.is_dir():
-        transformers.set_seed(curriculum.seed)  # of a head that the base lacks
-        model = load(curriculum.model, max_length=curriculum.max_length)
-        if curriculum.keeps_tags:
+def write_base_model(config: TrainingConfig, folder: Path) -> Path:
+    """Write the untrained model to `folder`, unless it exists, and return `folder`."""
+    if not folder.is_dir():
+        transformers.set_seed(config.seed)  # for the weights of a head that the base lacks
+        model = load_cross_encoder(config.model, max_length=config.max_length)
+        if config.keeps_tags:
             extend_vocabulary(model, special_tokens())
-        save_whole(model, place)
-    return place
+        save_model(model, folder)
+    return folder
 
 
-def load(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
-    """A CrossEncoder of one logit; safetensors only.
+def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
+    """Load a CrossEncoder of one logit; safetensors only.
 
     Raises:
-        ModelError: no such model, or no safetensors of an encoder, or it takes no input of max_length.
+        ModelError: no such model, no safetensors of an encoder, or its inputs cannot have max_length tokens.
     """
     try:
         model = PairCrossEncoder(
@@ -49,8 +49,8 @@ def load(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"cannot start from model = {str(folder)!r} ({shorten(str(error))}); name a folder or a model of the "
-            "Hugging Face Hub that has config.json, a tokenizer and model.safetensors of an encoder"
+            f"cannot load model = {str(folder)!r} ({shorten(str(error))}); name a folder or a model on the "
+            "Hugging Face Hub with config.json, a tokenizer and the model.safetensors of an encoder"
         ) from error
     pad = model.tokenizer.pad_token_id
     check_max_length(
@@ -59,16 +59,16 @@ def load(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
     return model
 
 
-def save_whole(model: PairCrossEncoder, place: Path) -> None:
-    """Write a model's folder, which appears under its name once it is whole."""
-    write_whole(place, lambda folder: model.save_pretrained(str(folder), create_model_card=False))
+def save_model(model: PairCrossEncoder, folder: Path) -> None:
+    """Write a model's folder atomically: it appears under its name when it is complete."""
+    write_atomically(folder, lambda building: model.save_pretrained(str(building), create_model_card=False))
 
 
-def write_whole(place: Path, write: Callable[[Path], None]) -> None:
-    """Have a folder written, which appears under its name once it is whole."""
-    building = place.with_name(f"_{place.name}")
-    for old in (building, place):
+def write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary folder, and rename that to `folder` when it is complete."""
+    building = folder.with_name(f"_{folder.name}")
+    for old in (building, folder):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(old)
     write(building)
-    os.replace(building, place)
+    os.replace(building, folder)

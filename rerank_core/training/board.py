@@ -1,7 +1,7 @@
-"""The figures of a training once more, as event files that TensorBoard shows: a run a stage, within one folder.
+"""The figures of a training as event files for TensorBoard: one run per stage, in one folder.
 
-They are made from the lines of figures.jsonl. Those are the record: when they go back to a checkpoint, the event files
-are written anew from them, so that no reader sees a step twice.
+They are made from the lines of figures.jsonl, which are the record: when these are rewound to a checkpoint, the event
+files are rewritten, so that TensorBoard shows no step twice.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ class Board:
         self._writers: dict[str, SummaryWriter] = {}
 
     def start(self, lines: Sequence[Line]) -> None:
-        """Hold these lines alone.
+        """Rewrite the event files so that they hold exactly these lines.
 
         Raises:
-            TrainingError: the folder holds another training's events; the folder cannot be written.
+            TrainingError: the folder has the events of another training, or cannot be written.
         """
-        found = sorted(self._folder.glob(f"*/{EVENTS}"))
-        if found and not lines and not self._writers:
+        old = sorted(self._folder.glob(f"*/{EVENTS}"))
+        if old and not lines and not self._writers:
             raise TrainingError(
-                f"tensorboard: {self._folder} holds the events of another training; name another folder, or remove it"
+                f"tensorboard: {self._folder} has the events of another training; name another folder, or remove it"
             )
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-        for path in found:
+        for path in old:
             path.unlink()
         for line in lines:
             self.add(line)
 
     def add(self, line: Line) -> None:
-        """Write what a line measures: "loss" and "lr", a dev set's measures, or a stage's last figures."""
+        """Write a line's values: "loss" and "lr", a dev set's measures, or a stage's final figures."""
         prefix = "" if line["kind"] == "loss" else f"{line['kind']}/"
         writer = self._writer(line["stage"])
         for name, value in line.items():
-            if isinstance(value, float) and name != "epoch":  # counts are no curves
+            if isinstance(value, float) and name != "epoch":  # counts make no curves
                 writer.add_scalar(prefix + name, value, line["step"])
         writer.flush()
 

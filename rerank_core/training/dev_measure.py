@@ -1,4 +1,4 @@
-"""What a model's order of a judged set's candidates is worth."""
+"""Ranking quality of a model on a dev set."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from rerank_core.training.dev_set import DevSet
 
 
 def measure_model(model: Any, dev: DevSet, *, tagged: bool, batch: int = 32) -> dict[str, float]:
-    """Measures of rerank_core.evaluation, the candidates ordered by logit and equal ones as they came.
+    """Measures of rerank_core.evaluation, with the candidates ordered by logit; equal ones keep their order.
 
-    A document of several units counts by its best.
+    A document of several units counts by its best unit.
 
     Args:
-        model: a CrossEncoder; it is left in the mode that it was in.
-        dev: the set.
+        model: a CrossEncoder; its mode (training or not) is restored.
+        dev: the judged queries with their candidates.
         tagged: show the model the tags.
-        batch: pairs that are scored together.
+        batch: pairs per forward pass.
     """
-    sides = [
-        with_tags(tags if tagged else "", one.query, passage)
-        for one in dev.queries
-        for passage, tags in zip(one.passages, one.tags, strict=True)
+    pairs = [
+        with_tags(tags if tagged else "", query.query, passage)
+        for query in dev.queries
+        for passage, tags in zip(query.passages, query.tags, strict=True)
     ]
     training = model.training
     logits = model.predict(
-        [tuple(side) for side in sides],
+        [tuple(pair) for pair in pairs],
         batch_size=batch,
         activation_fn=torch.nn.Identity(),
         show_progress_bar=False,
@@ -38,9 +38,9 @@ def measure_model(model: Any, dev: DevSet, *, tagged: bool, batch: int = 32) -> 
     model.train(training)
     run: dict[str, dict[str, float]] = {}
     start = 0
-    for one in dev.queries:
-        own = np.asarray(logits[start : start + len(one.doc_ids)])
-        start += len(one.doc_ids)
-        for place, number in enumerate(np.argsort(-own, kind="stable")):
-            run.setdefault(one.query_id, {}).setdefault(one.doc_ids[number], -float(place))
-    return measure(run, {one.query_id: dev.qrels[one.query_id] for one in dev.queries})
+    for query in dev.queries:
+        own = np.asarray(logits[start : start + len(query.doc_ids)])
+        start += len(query.doc_ids)
+        for rank, number in enumerate(np.argsort(-own, kind="stable")):
+            run.setdefault(query.query_id, {}).setdefault(query.doc_ids[number], -float(rank))
+    return measure(run, {query.query_id: dev.qrels[query.query_id] for query in dev.queries})

@@ -1,11 +1,11 @@
-"""A judged set of queries with candidates."""
+"""A dev set: judged queries with candidates, on which a training is measured."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 MEASURE = "nDCG@10"
-"""What the best model of a stage is chosen by."""
+"""The measure by which the best model of a stage is chosen."""
 
 
 class DevQuery(NamedTuple):
@@ -15,12 +15,12 @@ class DevQuery(NamedTuple):
     query: str
     doc_ids: tuple[str, ...]
     passages: tuple[str, ...]
-    tags: tuple[str, ...]  # rendered; "" where the model is given none
+    tags: tuple[str, ...]  # rendered; "" where the model reads none
 
 
 class DevSet(NamedTuple):
-    """What a model is measured on."""
+    """Judged queries with their candidates and judgements."""
 
     name: str
     queries: tuple[DevQuery, ...]
-    qrels: dict[str, dict[str, int]]
+    qrels: dict[str, dict[str, int]]  # query_id -> doc_id -> relevance

@@ -1,7 +1,7 @@
-"""One training in several processes, a GPU each, as torchrun or accelerate start them.
+"""One training in several processes, one per GPU, as torchrun or accelerate start them.
 
 The batch of the configuration is split between them, so that a step learns from the same examples whatever their
-number. The first process alone writes; the others wait for it where it prepares, measures or saves.
+number. Only the main process, that of rank 0, writes; the others wait while it prepares, measures or saves.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed
 
-from rerank_core.config.training import Curriculum, Stage
+from rerank_core.config.training import TrainingConfig, TrainingStage
 from rerank_core.errors import TrainingError
 
-_PATIENCE = timedelta(days=2)
-"""Preparing data and measuring take their time; the launcher ends all processes when one dies, not this."""
+_TIMEOUT = timedelta(days=2)
+"""The main process may prepare data for hours. If a process dies, the launcher stops the others, not this timeout."""
 
 
 class Processes(NamedTuple):
@@ -29,30 +29,30 @@ class Processes(NamedTuple):
 
     rank: int = 0
     size: int = 1
-    group: Any = None  # for waiting: on the CPU, where nothing gives up early
+    group: Any = None  # for waiting: gloo, since NCCL has timeouts of its own
 
     @property
     def main(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def agree(self, value: bool) -> bool:
-        """What the main process says."""
+    def broadcast(self, value: bool) -> bool:
+        """The main process's value, in every process."""
         if self.size == 1:
             return value
-        told = torch.tensor([int(value)])
-        distributed.broadcast(told, src=0, group=self.group)
-        return bool(told.item())
+        flag = torch.tensor([int(value)])
+        distributed.broadcast(flag, src=0, group=self.group)
+        return bool(flag.item())
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             distributed.barrier(group=self.group)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process goes through the body before the others, which end without a word if it fails there."""
-        if not self.main and not self.agree(True):
+        """Run the body in the main process first, then in the others, which exit silently if it failed there."""
+        if not self.main and not self.broadcast(True):
             raise SystemExit(1)
         done = False
         try:
@@ -60,7 +60,7 @@ class Processes(NamedTuple):
             done = True
         finally:
             if self.main:
-                self.agree(done)
+                self.broadcast(done)
 
 
 ALONE = Processes()
@@ -68,63 +68,65 @@ ALONE = Processes()
 
 @contextlib.contextmanager
 def join() -> Iterator[Processes]:
-    """The processes that this one was started with; itself alone where no launcher says otherwise.
+    """Join the processes of the launcher, by its environment variables; without a launcher, one process alone.
 
     Raises:
-        TrainingError: they are on several machines, or more than there are GPUs.
+        TrainingError: the processes run on several machines, or outnumber the GPUs.
     """
     count, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if count == 1:
         yield ALONE
         return
     if here != count:
-        raise TrainingError(f"{count} processes, {here} of them here; start all of them on one machine")
+        raise TrainingError(
+            f"{count} processes were started, {here} of them on this machine; start all on one machine"
+        )
     gpus = torch.cuda.device_count()
     if 0 < gpus < count:
-        raise TrainingError(f"{count} processes, but {gpus} GPUs; start one process a GPU")
+        raise TrainingError(f"{count} processes were started for {gpus} GPUs; start one process per GPU")
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if gpus else "gloo", timeout=_PATIENCE)
-    yield Processes(distributed.get_rank(), count, distributed.new_group(backend="gloo", timeout=_PATIENCE))
-    distributed.destroy_process_group()  # not after an error: the others may be anywhere
+    distributed.init_process_group("nccl" if gpus else "gloo", timeout=_TIMEOUT)
+    yield Processes(distributed.get_rank(), count, distributed.new_group(backend="gloo", timeout=_TIMEOUT))
+    distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 
 
-def check(curriculum: Curriculum, processes: Processes) -> None:
+def check_batches(config: TrainingConfig, processes: Processes) -> None:
     """Refuse a batch that cannot be split.
 
     Raises:
         TrainingError: naming the stage.
     """
-    for stage in curriculum.stages:
-        split(stage, processes)
+    for stage in config.stages:
+        split_batch(stage, processes)
 
 
-def split(stage: Stage, processes: Processes) -> tuple[int, int]:
+def split_batch(stage: TrainingStage, processes: Processes) -> tuple[int, int]:
     """(batch, accumulation) of each process.
 
     Accumulation is split first: the batches stay those of one process, and so do losses that compare within a batch.
 
     Raises:
-        TrainingError: neither can be split.
+        TrainingError: neither can be split evenly.
     """
     count = processes.size
     shared = math.gcd(stage.accumulation, count)
     if stage.batch % (count // shared):
         raise TrainingError(
             f"stage {stage.name!r}: batch = {stage.batch} x accumulation = {stage.accumulation} cannot be split "
-            f"between {count} processes; make accumulation, or else batch, a multiple of {count}"
+            f"evenly between {count} processes; make accumulation or batch a multiple of {count}"
         )
     return stage.batch // (count // shared), stage.accumulation // shared
 
 
 class Batches:
-    """Places of a list of examples as batches, dealt to the processes in turn; as many for each in every step.
+    """A batch sampler that deals batches to the processes in turn, the same number to each in every step.
 
-    A last step that is not full is split evenly. Where it has fewer examples than processes its first ones count twice:
-    a process without any would keep the others waiting for ever.
+    An incomplete last step is split evenly. If it has fewer examples than there are processes, its first examples are
+    used twice: a process without a batch would make the others wait forever.
     """
 
-    batch_size, drop_last = None, False  # accelerate asks for them; None: batches differ in size
+    batch_size, drop_last = None, False  # attributes that accelerate reads; None: batches differ in size
 
     def __init__(self, rows: int, *, batch: int, accumulation: int, count: int) -> None:
         self._rows, self._batch, self._count = rows, batch, count
@@ -143,5 +145,5 @@ class Batches:
         return whole * (self._step // self._batch) + self._pieces(rest)
 
     def _pieces(self, examples: int) -> int:
-        """Batches of a step of so many examples."""
+        """Number of batches of a step with that many examples."""
         return math.ceil(examples / (self._batch * self._count)) * self._count

@@ -1,4 +1,4 @@
-"""Writes a model folder: ONNX in int8, the tokenizer, and the files that tell other tools what it is."""
+"""Exports a torch model to ONNX and quantises it to dynamic int8."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def export_onnx(model: torch.nn.Module, path: Path, *, sample: dict[str, torch.Tensor]) -> None:
-    """Write the model in fp32: the sample's inputs, int64 [batch, sequence], and float32 "logits" [batch, 1].
+    """Write the model as fp32 ONNX: inputs int64 [batch, sequence], output float32 "logits" [batch, 1].
 
-    The model takes the inputs in the sample's order.
+    Args:
+        model: takes the inputs by position, in the sample's order.
+        path: of the ONNX file.
+        sample: example inputs by name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     axes = {name: {0: "batch", 1: "sequence"} for name in sample} | {"logits": {0: "batch"}}
@@ -34,10 +37,10 @@ def export_onnx(model: torch.nn.Module, path: Path, *, sample: dict[str, torch.T
     model.train()
 
 
-def quantise(fp32: Path, int8: Path, *, reduce_range: bool = True) -> None:
-    """Weights of matrix products and embedding tables to int8, one scale a column; activations at run time.
+def quantise_dynamic(fp32: Path, int8: Path, *, reduce_range: bool = True) -> None:
+    """Quantise the weights of matrix products and embeddings to int8, one scale per column; activations at run time.
 
-    `reduce_range` keeps weights to 7 bits. Processors without VNNI add pairs of 8-bit products in 16 bits and
+    `reduce_range` limits weights to 7 bits. Processors without VNNI add pairs of 8-bit products in 16 bits and
     saturate: with 8-bit weights the same file would rank worse on them.
     """
     int8.parent.mkdir(parents=True, exist_ok=True)

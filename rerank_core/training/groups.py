@@ -1,7 +1,7 @@
-"""Published rows as training groups: a query, its positive and its negatives, in memory that does not grow with a run.
+"""Published rows as training groups: a query, its positive and its negatives.
 
-Rows come in as Arrow batches, are put together group by group, and go out to one Arrow file, which is mapped and read
-at random places while training. Held in memory are 16 bytes of numbers a group, and while reading its key.
+Rows are read as Arrow batches, grouped one group at a time, and written to one Arrow file, which is memory-mapped and
+read at random positions while training. In memory are 20 bytes per group and, while reading, its key.
 """
 
 from __future__ import annotations
@@ -24,12 +24,24 @@ from schemas.tables import TABLES, schema_version
 
 COLUMNS = {
     "hard_negatives": (
-        "query_id", "query", "positive_id", "positive", "positive_logit", "positive_tags", "negative_id", "negative",
-        "negative_logit", "negative_tags", "negative_rank", "negative_rank_before", "margin", "kept_by",
+        "query_id",
+        "query",
+        "positive_id",
+        "positive",
+        "positive_logit",
+        "positive_tags",
+        "negative_id",
+        "negative",
+        "negative_logit",
+        "negative_tags",
+        "negative_rank",
+        "negative_rank_before",
+        "margin",
+        "kept_by",
     ),
     "training_pairs": ("query", "passage", "label"),
-}  # fmt: skip
-"""What is read of each table."""
+}
+"""Columns that are read from each table."""
 
 GROUPS = pa.schema(
     [
@@ -51,50 +63,51 @@ class Group(NamedTuple):
     key: str  # 16 hex digits: the same for a query and positive in every run
     query: str
     passages: tuple[str, ...]
-    tags: tuple[str, ...]  # rendered, one a passage; "" without
-    logits: tuple[float, ...]  # as the run was published with; () in training_pairs
-    margin: float  # the least by which the positive's score exceeds a negative's; 0 in training_pairs
-    rank_before: int  # the best place of a negative in BM25's order; 0 in training_pairs
+    tags: tuple[str, ...]  # rendered, one per passage; "" without tags
+    logits: tuple[float, ...]  # those of the night's model; () in training_pairs
+    margin: float  # least difference between the positive's score and a negative's; 0 in training_pairs
+    rank_before: int  # best rank of a negative in BM25's order; 0 in training_pairs
 
 
 class Facts(NamedTuple):
-    """What is held in memory of a file of groups, an entry a group."""
+    """The numbers of a file of groups that are kept in memory, one entry per group."""
 
     keys: np.ndarray  # uint64
-    sizes: np.ndarray  # int32: passages
+    sizes: np.ndarray  # int32: number of passages
     margins: np.ndarray  # float32
-    ranks: np.ndarray  # int32
+    ranks: np.ndarray  # int32: Group.rank_before
 
 
 def check_version(schema: pa.Schema, table: str, *, name: str) -> None:
-    """Refuse a file of a schema version that this version of Nightrank does not know.
+    """Refuse a file whose schema version this version of Nightrank does not read.
 
     Raises:
         ManifestError: naming the file, both versions and the remedy.
     """
     known = schema_version(TABLES[table])
     try:
-        found = schema_version(schema)
+        version = schema_version(schema)
     except ValueError as error:
-        raise ManifestError(f"{name}: {error}; name the output folder of a nightly job") from None
-    if found != known:
+        raise ManifestError(f"{name}: {error}; name the output folder of a night") from None
+    if version != known:
         raise ManifestError(
-            f"{name} has version {found} of {table}, this Nightrank reads version {known}: "
-            + ("install a newer one" if found > known else "run the night again")
+            f"{name} has version {version} of {table}, this Nightrank reads version {known}: "
+            + ("install a newer Nightrank" if version > known else "run the night again")
         )
 
 
 def hard_negative_groups(
     batches: Iterable[pa.RecordBatch], *, negatives: Negatives, counts: Counter[str]
 ) -> Iterator[Group]:
-    """Groups of one file of `hard_negatives`, whose rows of a query and positive stand together.
+    """Groups of one file of `hard_negatives`, where the rows of a query and positive are adjacent.
 
-    Of each kind the hardest are taken, by their place after reranking; `counts` learns of "negatives_left_out".
+    The hardest of each kind are taken, by their rank after reranking. Adds "negatives_left_out" and
+    "groups_without_negatives" to `counts`.
     """
-    for (query_id, positive_id), found in itertools.groupby(
+    for (query_id, positive_id), adjacent in itertools.groupby(
         _rows(batches), key=lambda row: (row["query_id"], row["positive_id"])
     ):
-        rows = sorted(found, key=lambda row: (row["negative_rank"], row["negative_id"]))
+        rows = sorted(adjacent, key=lambda row: (row["negative_rank"], row["negative_id"]))
         easy = [row for row in rows if row["kept_by"] == "easy"][: negatives.easy]
         hard = [row for row in rows if row["kept_by"] != "easy"][: negatives.hard]
         taken = [*hard, *easy]
@@ -117,9 +130,10 @@ def hard_negative_groups(
 def training_pair_groups(
     batches: Iterable[pa.RecordBatch], *, negatives: Negatives, counts: Counter[str], name: str
 ) -> Iterator[Group]:
-    """Groups of one file of `training_pairs`, where a positive stands before its negatives, hardest first.
+    """Groups of one file of `training_pairs`, where a positive is followed by its negatives, hardest first.
 
-    The table does not tell hard negatives from easy ones: the first `hard + easy` are taken.
+    The table does not distinguish hard from easy negatives: the first `hard + easy` are taken. Adds to `counts` as
+    `hard_negative_groups` does.
 
     Raises:
         ManifestError: the file begins with a negative.
@@ -130,7 +144,7 @@ def training_pair_groups(
         if row is not None and row["label"] < 0.5:
             if positive is None:
                 raise ManifestError(
-                    f"{name} begins with a negative of {shorten(row['query'])!r}; publish the run anew"
+                    f"{name} begins with a negative of {shorten(row['query'])!r}; run the night again"
                 )
             if len(taken) < negatives.hard + negatives.easy:
                 taken.append(row)
@@ -145,7 +159,7 @@ def training_pair_groups(
 
 
 def write_groups(groups: Iterable[Group], path: Path) -> Facts:
-    """Write groups to an Arrow file, which appears under its name once it is whole."""
+    """Write groups to an Arrow file atomically: it appears under its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f"_{path.name}")
     with pa.OSFile(str(building), "wb") as sink, pa.ipc.new_file(sink, GROUPS) as writer:
@@ -159,14 +173,14 @@ def write_groups(groups: Iterable[Group], path: Path) -> Facts:
 
 
 class GroupFile:
-    """Groups of an Arrow file by their number. Mapped, so that only what is asked for is read."""
+    """Groups of an Arrow file by number; memory-mapped, so that only the requested ones are read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
 
     def __reduce__(self) -> Any:
-        return GroupFile, (self._path,)  # a process of a data loader maps the file itself
+        return GroupFile, (self._path,)  # each process of a data loader maps the file itself
 
     def __getitem__(self, number: int) -> Group:
         chunk = self._reader.get_batch(number // _CHUNK)
@@ -175,7 +189,7 @@ class GroupFile:
         return Group(**row)
 
     def facts(self) -> Facts:
-        """The numbers of all groups, in one pass."""
+        """The numbers of all groups."""
         chunks = [self._reader.get_batch(n) for n in range(self._reader.num_record_batches)]
 
         def column(
@@ -193,7 +207,7 @@ class GroupFile:
 
 
 def without_duplicates(groups: Iterable[Group], seen: set[bytes], counts: Counter[str]) -> Iterator[Group]:
-    """Groups whose key was not seen before; the others are counted, since a newer run knows them already."""
+    """Groups whose key is not in `seen`; the others are counted as "groups_known": a newer run has them."""
     for group in groups:
         key = bytes.fromhex(group.key)
         if key in seen:

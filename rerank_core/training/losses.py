@@ -1,4 +1,4 @@
-"""A stage's loss: sentence-transformers' where it has one, and its examples in the form that the loss wants.
+"""A stage's loss: sentence-transformers' where it has one, and the labels that it expects.
 
 bce       BinaryCrossEntropyLoss over pairs
 listwise  ListNetLoss with log-probabilities as labels, 0 for the positive, minus infinity for a negative: it
@@ -6,11 +6,11 @@ listwise  ListNetLoss with log-probabilities as labels, 0 for the positive, minu
           (MultipleNegativesRankingLoss takes the passages of other queries, whose tags belong to those queries.)
 lambda    LambdaLoss, NDCGLoss2++
 ranknet   RankNetLoss
-margin_mse, distil   see `margin_mse` and `distil`. MarginMSELoss wants as many negatives for every positive, and
-          the published ones are not.
+margin_mse, distil   see `margin_mse` and `distil`. sentence-transformers' MarginMSELoss needs the same number of
+          negatives for every positive, which published runs do not have.
 
-sentence-transformers has one query text for all documents of a list. Tags stand before the query, another one for each
-document: so a document here is the whole pair (query side, passage side), and `PairCrossEncoder` takes it as one.
+sentence-transformers uses one query text for all documents of a list. Tags precede the query and differ by document: so
+a document here is the whole pair (query side, passage side), which `PairCrossEncoder` accepts.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from sentence_transformers.util import batch_to_device
 from torch import nn
 from torch.nn import functional
 
-from rerank_core.config.training import TEACHER_LOSSES, Stage
+from rerank_core.config.training import TEACHER_LOSSES, TrainingStage
 
-Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Side = tuple[str, str]
+ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class PairCrossEncoder(CrossEncoder):
-    """A CrossEncoder whose documents may bring their own query side; in all else, and on disk, a CrossEncoder."""
+    """A CrossEncoder whose documents may have their own query side; otherwise, and on disk, a CrossEncoder."""
 
     def preprocess(self, inputs: Sequence[Any], *args: Any, **options: Any) -> Any:
         whole = [pair if isinstance(pair[1], str) else tuple(pair[1]) for pair in inputs]
@@ -40,11 +39,11 @@ class PairCrossEncoder(CrossEncoder):
 
 
 class TeacherLoss(nn.Module):
-    """`rule` of each list's logits and its teacher's, float32 [documents] each, averaged over the lists."""
+    """A loss of each list's logits and the teacher's, float32 [documents] each, averaged over the lists."""
 
-    def __init__(self, model: CrossEncoder, rule: Rule) -> None:
+    def __init__(self, model: CrossEncoder, list_loss: ListLoss) -> None:
         super().__init__()
-        self.model, self.rule = model, rule
+        self.model, self.list_loss = model, list_loss
 
     def forward(
         self,
@@ -54,29 +53,35 @@ class TeacherLoss(nn.Module):
         task: str | None = None,
     ) -> torch.Tensor:
         queries, lists = inputs
-        pairs = [(query, document) for query, held in zip(queries, lists, strict=True) for document in held]
+        pairs = [
+            (query, document)
+            for query, documents in zip(queries, lists, strict=True)
+            for document in documents
+        ]
         features = batch_to_device(self.model.preprocess(pairs, prompt=prompt, task=task), self.model.device)
-        student = self.model(features)["scores"].view(-1).float().split([len(held) for held in lists])
-        taught = [
-            self.rule(own, teacher.to(own.device).float())
+        student = (
+            self.model(features)["scores"].view(-1).float().split([len(documents) for documents in lists])
+        )
+        losses_of_lists = [
+            self.list_loss(own, teacher.to(own.device).float())
             for own, teacher in zip(student, labels, strict=True)
         ]
-        return torch.stack(taught).mean()
+        return torch.stack(losses_of_lists).mean()
 
 
 def margin_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Squared error of how far the positive, which stands first, exceeds each negative."""
+    """Mean squared error of the margins between the positive, which is first, and each negative."""
     return functional.mse_loss(student[0] - student[1:], teacher[0] - teacher[1:])
 
 
 def distil(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Each pair's teacher probability by BCE, plus the teacher's distribution over the list by InfoNCE."""
+    """BCE with the teacher's probability of each pair, plus InfoNCE with its distribution over the list."""
     pointwise = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid())
     return pointwise + functional.cross_entropy(student, teacher.softmax(0))
 
 
-def make_loss(model: CrossEncoder, stage: Stage) -> nn.Module:
-    """The loss that a stage names."""
+def make_loss(model: CrossEncoder, stage: TrainingStage) -> nn.Module:
+    """The stage's configured loss."""
     if stage.loss == "bce":
         return losses.BinaryCrossEntropyLoss(
             model, pos_weight=torch.tensor(stage.pos_weight, device=model.device)
@@ -84,12 +89,12 @@ def make_loss(model: CrossEncoder, stage: Stage) -> nn.Module:
     if stage.loss in TEACHER_LOSSES:
         return TeacherLoss(model, margin_mse if stage.loss == "margin_mse" else distil)
     kinds = {"listwise": losses.ListNetLoss, "lambda": losses.LambdaLoss, "ranknet": losses.RankNetLoss}
-    made: nn.Module = kinds[stage.loss](model, mini_batch_size=-1)  # -1: a batch is one forward pass
-    return made
+    loss: nn.Module = kinds[stage.loss](model, mini_batch_size=-1)  # -1: a batch is one forward pass
+    return loss
 
 
 def list_labels(loss: str, *, logits: Sequence[float], size: int) -> list[float]:
-    """Labels of a list of `size` documents whose first is the positive, as `loss` wants them."""
+    """Labels of a list of `size` documents, the positive first, as `loss` expects them."""
     if loss in TEACHER_LOSSES:
         return list(logits)
     return [0.0] + [-math.inf] * (size - 1) if loss == "listwise" else [1.0] + [0.0] * (size - 1)

@@ -1,4 +1,4 @@
-"""The figures of a training, a JSON line each as they come, and the record that a resumed training goes on from."""
+"""The log of a training's figures: figures.jsonl, one JSON object per line. A resumed training reads it."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any, Protocol
 Line = dict[str, Any]
 
 
-class Board(Protocol):
-    """Shows the same lines elsewhere; `rerank_core.training.board` has one, which needs torch."""
+class Mirror(Protocol):
+    """Receives the same lines, such as `rerank_core.training.board.Board`, which needs torch."""
 
     def start(self, lines: list[Line]) -> None:
-        """Hold these lines alone."""
+        """Replace all lines by these."""
 
     def add(self, line: Line) -> None:
-        """Hold this line too."""
+        """Append a line."""
 
 
-class Figures:
-    """Lines {"kind", "stage", "step", ...} of a file, in the order in which they came.
+class MetricsLog:
+    """Lines {"kind", "stage", "step", ...} of a file, in order.
 
-    kind is "loss" (loss, lr, epoch), "dev" (a judged set's measures at the end of an epoch; best: it was kept), "stage"
-    (a stage is done: its figures, and those of the first stage's set), "mined" (where a later round's negatives come
-    from) or "round" (a round is done). Step 0 of the first stage is the model before any training. A board is told the
-    same.
+    kind is "loss" (loss, lr, epoch), "dev" (a dev set's measures after an epoch; best: whether its weights were kept),
+    "stage" (a stage is done: its figures, and those of the first stage's dev set), "mined" (where a later round's
+    negatives come from) or "round" (a round is done). Step 0 of the first stage is the untrained model. `board`
+    receives the same lines.
     """
 
-    def __init__(self, path: Path, *, board: Board | None = None) -> None:
+    def __init__(self, path: Path, *, board: Mirror | None = None) -> None:
         self._path, self._board = path, board
         self.lines: list[Line] = []
         if path.exists():
-            # The last line of a killed training may be half a one.
-            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-            self.lines = [json.loads(line) for line in whole.splitlines()]
+            # The last line of a killed training may be incomplete.
+            complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
+            self.lines = [json.loads(line) for line in complete.splitlines()]
         if board:
             board.start(self.lines)
 
     def add(self, kind: str, stage: str, step: int, **values: Any) -> Line:
-        """Write a line, and give it back."""
+        """Write a line and return it."""
         line = {"kind": kind, "stage": stage, "step": step, **values}
         self.lines.append(line)
         with self._path.open("a", encoding="utf-8") as file:
@@ -50,21 +50,21 @@ class Figures:
         return line
 
     def of(self, kind: str, stage: str = "") -> list[Line]:
-        """The lines of a kind, or of a stage's."""
-        return [one for one in self.lines if one["kind"] == kind and stage in ("", one["stage"])]
+        """The lines of a kind, of one stage or of all."""
+        return [line for line in self.lines if line["kind"] == kind and stage in ("", line["stage"])]
 
     def once(self, kind: str, stage: str, step: int, **values: Any) -> Line | None:
-        """Write a line unless the stage has one of this kind already, from before it was resumed."""
+        """Write a line unless the stage has one of this kind, from before the training was resumed."""
         return None if self.of(kind, stage) else self.add(kind, stage, step, **values)
 
     def rewind(self, stage: str, step: int) -> None:
-        """Forget what a stage told beyond a step: it is resumed from there."""
+        """Remove a stage's lines after a step, from which it is resumed."""
         kept = [
-            one
-            for one in self.lines
-            if one["stage"] != stage
-            or one["kind"] == "mined"
-            or (one["step"] <= step and one["kind"] not in ("stage", "round"))
+            line
+            for line in self.lines
+            if line["stage"] != stage
+            or line["kind"] == "mined"
+            or (line["step"] <= step and line["kind"] not in ("stage", "round"))
         ]
         if self._board and kept != self.lines:
             self._board.start(kept)

@@ -1,4 +1,4 @@
-"""The model card of a training: what it learned from, by which command and settings, and its figures."""
+"""The model card of a training: its data, command, configuration and figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rerank_core.config.training import Curriculum
+from rerank_core.config.training import TrainingConfig
 from rerank_core.training.dev_set import MEASURE
 from rerank_core.training.metrics_log import Line
 from rerank_core.training.package import Check
@@ -14,7 +14,7 @@ from rerank_core.training.remine import best_round, describe, of_round
 
 
 def card(
-    curriculum: Curriculum,
+    config: TrainingConfig,
     *,
     base: str,
     command: str,
@@ -29,42 +29,42 @@ def card(
     """README.md of the model's folder.
 
     Args:
-        curriculum: the training.
-        base: what it started from, without folders of this machine.
+        config: the training.
+        base: name of the base model, without folders of this machine.
         command: as it was typed.
         toml: the configuration file's text.
         version: of Nightrank.
-        data: of each stage: name, runs (dicts) and counts.
-        dev_sets: what the dev sets are, a sentence each.
+        data: of each stage: name, source, runs and counts, as `pipelines.train.data` returns them.
+        dev_sets: a sentence about each dev set.
         lines: all figures.
-        check: the exported files beside the model.
-        max_steps: of a trial; 0 for a whole training.
+        check: the comparison of the exported files with the model.
+        max_steps: limit of each stage in a trial (--quick); 0 for a full training.
     """
     tags = (
         "It reads tags: pairs are `[HOP:n] [ROLE:r] [ENT:a,b] [CAUSAL] [REASONING] query`, passage."
-        if curriculum.reads_tags
+        if config.reads_tags
         else "It reads no tags: pairs are query, passage."
     )
-    trial = f"\n**A trial**: every stage was ended after {max_steps} steps.\n" if max_steps else ""
+    trial = f"\n**A trial**: every stage was stopped after {max_steps} steps.\n" if max_steps else ""
     head = [
         "---",
         "library_name: sentence-transformers",
         "pipeline_tag: text-ranking",
         "tags: [cross-encoder, reranker]",
     ]
-    head += [f"license: {curriculum.licence}"] if curriculum.licence else []
+    head += [f"license: {config.licence}"] if config.licence else []
     parts = [
         "\n".join([*head, "---"]),
-        f"# A cross-encoder, fine-tuned by Nightrank {version}\n\nFrom {base}. One logit a pair, float32; "
-        f"`CrossEncoder(folder).predict` gives its sigmoid. At most {curriculum.max_length} tokens. {tags}\n{trial}",
+        f"# A cross-encoder, fine-tuned by Nightrank {version}\n\nBase model: {base}. One float32 logit per pair; "
+        f"`CrossEncoder(folder).predict` returns its sigmoid. At most {config.max_length} tokens. {tags}\n{trial}",
         "## Data\n\n" + "\n".join(_data(stage) for stage in data),
-        f"Licence: {curriculum.licence or 'not stated; see the base model and whose passages these are'}.",
-        "## Figures\n\n" + _figures(curriculum, lines, dev_sets),
-        _adapters(curriculum, lines),
-        f"`onnx/model.onnx` beside the model, {check.pairs} training pairs: logits differ by at most "
-        f"{check.fp32_largest:.1e}; `onnx/model_int8.onnx` (dynamic) by {check.int8_mean:.3f} on average, "
-        f"{check.int8_largest:.3f} at most. All figures, each step's loss among them: `figures.jsonl`.",
-        f"## Made by\n\n    {command}\n\n```toml\n{toml.strip()}\n```",
+        f"Licence: {config.licence or 'not stated; see those of the base model and of the passages'}.",
+        "## MetricsLog\n\n" + _figures(config, lines, dev_sets),
+        _adapters(config, lines),
+        f"On {check.pairs} training pairs the logits of `onnx/model.onnx` differ from the model's by at most "
+        f"{check.fp32_largest:.1e}; those of `onnx/model_int8.onnx` (dynamic int8) by {check.int8_mean:.3f} on "
+        f"average, {check.int8_largest:.3f} at most. All figures, with the loss of each step: `figures.jsonl`.",
+        f"## Command\n\n    {command}\n\n```toml\n{toml.strip()}\n```",
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -78,12 +78,12 @@ def _data(stage: Mapping[str, Any]) -> str:
         for run in stage["runs"]
     )
     left_out = ", ".join(
-        f"{counts[name]:,} {said}"
-        for name, said in (
-            ("groups_held_out", "positives of queries that a dev set measures"),
-            ("groups_known", "positives that a newer run has too"),
+        f"{counts[name]:,} {meaning}"
+        for name, meaning in (
+            ("groups_held_out", "positives of queries that are in a dev set"),
+            ("groups_known", "positives that a newer run also has"),
             ("groups_without_negatives", "positives without negatives"),
-            ("negatives_left_out", "negatives beyond the number asked for"),
+            ("negatives_left_out", "negatives beyond the configured number"),
         )
         if counts.get(name)
     )
@@ -93,65 +93,68 @@ def _data(stage: Mapping[str, Any]) -> str:
         + (f"; left out: {left_out}" if left_out else "")
         + f". Runs: {runs}."
         + (
-            f" Mined again by the model of the round before: {describe(stage['mined'])}."
+            f" Mined again by the model of the previous round: {describe(stage['mined'])}."
             if "mined" in stage
             else ""
         )
     )
 
 
-def _figures(curriculum: Curriculum, lines: Sequence[Line], dev_sets: Sequence[str]) -> str:
+def _figures(config: TrainingConfig, lines: Sequence[Line], dev_sets: Sequence[str]) -> str:
     rows = [
         "| stage | loss | examples | steps | loss, first and last | "
         + MEASURE
-        + " | first stage's set now | forgotten |",
+        + " | first stage's dev set now | forgotten |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    before = next((one for one in lines if one["kind"] == "dev" and one["step"] == 0), None)
+    before = next((line for line in lines if line["kind"] == "dev" and line["step"] == 0), None)
     if before:
         rows.append(f"| before | | | 0 | | {before[MEASURE]:.4f} ({before['dev']}) | | |")
-    rounds = range(1, curriculum.rounds + 1)
-    losses = {stage.name: stage.loss for n in rounds for stage in of_round(curriculum, n, Path()).stages}
-    for one in lines:
-        if one["kind"] != "stage":
+    rounds = range(1, config.rounds + 1)
+    losses = {stage.name: stage.loss for n in rounds for stage in of_round(config, n, Path()).stages}
+    for line in lines:
+        if line["kind"] != "stage":
             continue
         measured = (
-            f"{one[MEASURE]:.4f} ({one['dev']}, step {one['best_step']})"
-            if MEASURE in one
+            f"{line[MEASURE]:.4f} ({line['dev']}, step {line['best_step']})"
+            if MEASURE in line
             else "not measured"
         )
-        now, lost = _number(one.get("first_dev_now")), _number(one.get("forgotten"))
+        now, lost = _number(line.get("first_dev_now")), _number(line.get("forgotten"))
         rows.append(
-            f"| {one['stage']} | {losses[one['stage']]} | {one['examples']:,} | {one['step']:,} | "
-            f"{_number(one['loss_first'])}, {_number(one['loss_last'])} | {measured} | {now} | {lost} |"
+            f"| {line['stage']} | {losses[line['stage']]} | {line['examples']:,} | {line['step']:,} | "
+            f"{_number(line['loss_first'])}, {_number(line['loss_last'])} | {measured} | {now} | {lost} |"
         )
-    said = [f"- {one}" for one in dev_sets] or [
-        "No dev set was configured, so nothing was measured or chosen by it."
+    sets = [f"- {dev_set}" for dev_set in dev_sets] or [
+        "No dev set was configured: nothing was measured, and the last weights were kept."
     ]
-    return "\n\n".join(["\n".join(rows), *_rounds(curriculum, lines), "\n".join(said)])
+    return "\n\n".join(["\n".join(rows), *_rounds(config, lines), "\n".join(sets)])
 
 
-def _rounds(curriculum: Curriculum, lines: Sequence[Line]) -> list[str]:
-    rounds = [one for one in lines if one["kind"] == "round"]
+def _rounds(config: TrainingConfig, lines: Sequence[Line]) -> list[str]:
+    rounds = [line for line in lines if line["kind"] == "round"]
     if not rounds:
         return []
-    start = "the base model" if curriculum.remining.restart else "the model of the one before"
-    measured = ", ".join(f"{one['round']}: {_number(one.get(MEASURE)) or 'not measured'}" for one in rounds)
+    start = "the base model" if config.remining.restart else "the previous round's model"
+    measured = ", ".join(
+        f"{line['round']}: {_number(line.get(MEASURE)) or 'not measured'}" for line in rounds
+    )
     return [
-        f"{len(rounds)} rounds, each from {start} and with negatives mined by the one before; {MEASURE} {measured}. "
-        f"This is the model of round {best_round(lines)}; one that a dev set chose looks better on it than it is."
+        f"{len(rounds)} rounds, each from {start}, with negatives mined by the previous round's model; {MEASURE} by "
+        f"round: {measured}. This is the model of round {best_round(lines)}. If it was chosen on a dev set, its "
+        "figures there are optimistic."
     ]
 
 
-def _adapters(curriculum: Curriculum, lines: Sequence[Line]) -> str:
-    """What was trained where not all was."""
-    lora = curriculum.lora
+def _adapters(config: TrainingConfig, lines: Sequence[Line]) -> str:
+    """The number of trained parameters, where adapters were trained."""
+    lora = config.lora
     if not lora.r:
         return ""
     counts = [
-        f"{one['parameters_trained']:,} of {one['parameters']:,} parameters ({one['stage']})"
-        for one in lines
-        if one["kind"] == "stage"
+        f"{line['parameters_trained']:,} of {line['parameters']:,} parameters ({line['stage']})"
+        for line in lines
+        if line["kind"] == "stage"
     ]
     return (
         f"Low-rank adapters (r = {lora.r}, alpha = {lora.alpha}, dropout = {lora.dropout:g}) and the head were "

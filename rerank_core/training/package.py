@@ -1,4 +1,4 @@
-"""Makes the folder that a training gives: a CrossEncoder, its ONNX twins, and what says whether it reads tags."""
+"""Writes the model folder of a training: a CrossEncoder, its ONNX files, and nightrank.json."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from transformers import AutoModelForSequenceClassification
 from rerank_core.errors import TrainingError
 from rerank_core.scoring.load import load_scorer
 from rerank_core.text import shorten
-from rerank_core.training.base_model import load
-from rerank_core.training.export import export_onnx, quantise
+from rerank_core.training.base_model import load_cross_encoder
+from rerank_core.training.export import INPUTS, export_onnx, quantise_dynamic
 
 ONNX, ONNX_INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _TOLERANCE = 1e-3
 
 
 class Check(NamedTuple):
-    """The exported files beside the model itself, on pairs of the training: differences of logits."""
+    """Absolute differences between the logits of the exported files and the model's, on training pairs."""
 
     pairs: int
     fp32_largest: float
@@ -33,7 +32,7 @@ class Check(NamedTuple):
 
 
 class _Logits(torch.nn.Module):
-    """A transformers model with its inputs by their places, and its logits alone."""
+    """A transformers model that takes its inputs by position and returns its logits only."""
 
     def __init__(self, model: Any, names: Sequence[str]) -> None:
         super().__init__()
@@ -49,44 +48,51 @@ def write_package(
 ) -> Check:
     """Write `folder` from a stage's model: safetensors, tokenizer, ONNX in fp32 and int8, nightrank.json.
 
+    Args:
+        model: folder of the stage's model.
+        folder: the folder to write.
+        pairs: (query side, passage side) on which the exports are compared with the model.
+        reads_tags: whether the model reads tags, for nightrank.json.
+        max_length: tokens of a pair.
+
     Raises:
-        TrainingError: the model cannot be exported, or its export gives other logits.
+        TrainingError: the model cannot be exported, or the export's logits differ.
     """
-    encoder = load(model, max_length=max_length).to("cpu").eval()
+    encoder = load_cross_encoder(model, max_length=max_length).to("cpu").eval()
     encoder.save_pretrained(str(folder), create_model_card=False)
     try:
         _export(folder, encoder.tokenizer)
-    except Exception as error:  # torch's exporter and ONNX Runtime raise of every class
+    except Exception as error:  # torch's exporter and ONNX Runtime raise exceptions of any class
         raise TrainingError(
-            f"the model cannot be written as ONNX ({shorten(str(error))}); its weights are whole in {model}"
+            f"the model cannot be exported to ONNX ({shorten(str(error))}); its weights are in {model}"
         ) from error
     (folder / "nightrank.json").write_text(json.dumps({"reads_tags": reads_tags}) + "\n", encoding="utf-8")
     return _check(encoder, folder, pairs, max_length=max_length)
 
 
 def _export(folder: Path, tokenizer: Any) -> None:
-    # Eager attention is what the exporter follows through every kind of model.
+    # Of the implementations of attention, the exporter can trace eager for every architecture.
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     encoded = tokenizer(["who was it"] * 2, ["It was she."] * 2, return_tensors="pt")
-    sample = {name: encoded[name] for name in _INPUTS if name in encoded}
+    sample = {name: encoded[name] for name in INPUTS if name in encoded}
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
-        )  # the tracer's, of what a trace may get wrong: _check looks at what it got
+        )  # the tracer's, about what a trace may miss: _check compares the logits
         export_onnx(_Logits(model, tuple(sample)), folder / ONNX, sample=sample)
-    quantise(folder / ONNX, folder / ONNX_INT8)
+    quantise_dynamic(folder / ONNX, folder / ONNX_INT8)
 
 
 def _check(encoder: Any, folder: Path, pairs: Sequence[tuple[str, str]], *, max_length: int) -> Check:
-    wanted = encoder.predict(list(pairs), activation_fn=torch.nn.Identity(), show_progress_bar=False)
-    full, small = (
-        np.abs(load_scorer(folder, onnx_file=name, max_length=max_length).score(pairs) - wanted)
+    expected = encoder.predict(list(pairs), activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    fp32, int8 = (
+        np.abs(load_scorer(folder, onnx_file=name, max_length=max_length).score(pairs) - expected)
         for name in (ONNX, ONNX_INT8)
     )
-    check = Check(len(pairs), float(full.max()), float(small.mean()), float(small.max()))
+    check = Check(len(pairs), float(fp32.max()), float(int8.mean()), float(int8.max()))
     if not check.fp32_largest < _TOLERANCE:
         raise TrainingError(
-            f"{folder / ONNX} gives logits that differ by up to {check.fp32_largest:.3g} from the model's: this kind "
-            "of model does not survive torch's export; its weights are whole, load them with scoring.backend = 'torch'"
+            f"the logits of {folder / ONNX} differ from the model's by up to {check.fp32_largest:.3g}: torch cannot "
+            "export this architecture correctly; its weights are complete, use them with scoring.backend = 'torch'"
         )
     return check

@@ -1,6 +1,6 @@
-"""In which order a stage sees its examples: all of it drawn beforehand, from the seed and the examples' keys alone.
+"""The order in which a stage sees its examples, drawn beforehand from the seed and the examples' keys alone.
 
-So the order does not depend on the order of files, and a training that was killed goes on where it stood.
+So it does not depend on the order of files, and a killed training resumes exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from rerank_core.training.groups import Facts
 
 PHASES = 20
-"""Steps an epoch in which the taste for hard examples grows."""
+"""Steps per epoch in which the preference for hard examples grows."""
 
-TASTE = 4.0
-"""At a stage's start the easiest example is drawn TASTE squared times as often as the hardest; at its end, the reverse
-of that."""
+PREFERENCE = 4.0
+"""At a stage's start the easiest example is PREFERENCE squared times as likely as the hardest; at its end, the
+reverse."""
 
 
 class Schedule(NamedTuple):
-    """The examples of a stage in their order, an entry each."""
+    """The examples of a stage in order, one entry each."""
 
-    source: np.ndarray  # int32: which file of groups; 0 is the stage's own
-    group: np.ndarray  # int32: its number there
-    member: np.ndarray  # int32: the passage of it that makes the pair; -1 for the whole group
+    source: np.ndarray  # int32: number of the file of groups; 0 is the stage's own
+    group: np.ndarray  # int32: number of the group in that file
+    member: np.ndarray  # int32: the group's passage that makes the pair; -1 for the whole group
     epoch: np.ndarray  # int32, from 0
-    unseen: int  # of the stage's own examples, those that are never drawn
+    unseen: int  # number of the stage's own examples that are never drawn
 
     @property
     def rows(self) -> int:
@@ -50,11 +50,11 @@ def schedule(
     Args:
         own: the stage's groups.
         earlier: those of the stages before it, for replay.
-        pairwise: an example is a pair of a group, not all of it.
+        pairwise: an example is one pair of a group, not the whole group.
         epochs: each has as many of the stage's own examples as there are.
-        growing: draw examples by their difficulty, easy ones first; else every one stands once in each epoch.
+        growing: draw examples by difficulty, easy ones first; else each occurs once per epoch.
         replay: share of an epoch that is drawn from `earlier`.
-        seed: of all draws.
+        seed: of everything random.
     """
     generator = np.random.default_rng(seed)
     units = _units(own, source=0, pairwise=pairwise)
@@ -95,29 +95,29 @@ def _units(facts: Facts, *, source: int, pairwise: bool) -> np.ndarray:
 
 
 def _hardness(facts: Facts) -> np.ndarray:
-    """Place of each group among all by difficulty, 0 the easiest and 1 the hardest: float64 [groups].
+    """Normalised rank of each group by difficulty, 0 the easiest and 1 the hardest: float64 [groups].
 
-    Hard is a small margin; of equal margins, a negative that BM25 puts high.
+    A smaller margin is harder; of equal margins, a negative with a better BM25 rank.
     """
     order = np.lexsort((facts.keys, -facts.ranks, -facts.margins))
-    places = np.empty(len(order))
-    places[order] = np.arange(len(order)) / max(1, len(order) - 1)
-    return places
+    ranks = np.empty(len(order))
+    ranks[order] = np.arange(len(order)) / max(1, len(order) - 1)
+    return ranks
 
 
 def _draw(hardness: np.ndarray, *, epoch: int, epochs: int, generator: np.random.Generator) -> np.ndarray:
-    """As many numbers as there are examples, drawn with a taste that goes from easy to hard over the stage."""
+    """As many numbers as there are examples; the preference moves from easy to hard over the stage."""
     bounds = np.linspace(0, len(hardness), PHASES + 1).astype(int)
     parts = []
     for phase, (start, end) in enumerate(neighbours(bounds)):
         done = (epoch + (phase + 0.5) / PHASES) / epochs
-        weights = TASTE ** ((2 * done - 1) * (2 * hardness - 1))
+        weights = PREFERENCE ** ((2 * done - 1) * (2 * hardness - 1))
         parts.append(generator.choice(len(hardness), end - start, p=weights / weights.sum()))
     return np.concatenate(parts)
 
 
 def _interleave(first: np.ndarray, second: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Both, each in its own order, mixed at random."""
+    """Both, mixed at random, each in its own order."""
     mixed = np.empty((len(first) + len(second), 3), np.int32)
     of_second = np.zeros(len(mixed), bool)
     of_second[generator.choice(len(mixed), len(second), replace=False)] = True

@@ -13,9 +13,9 @@ from rerank_core.training.losses import PairCrossEncoder
 
 
 def extend_vocabulary(model: PairCrossEncoder, tags: Sequence[str]) -> int:
-    """Make each tag a token of the model with an embedding that can learn; how many were new.
+    """Make each tag a token of the model with a trainable embedding, and return the number of new tokens.
 
-    A new one starts as the mean of its words' embeddings: "[ROLE:Definition]" as that of "role" and "definition".
+    A new embedding starts as the mean of its words': "[ROLE:Definition]" as that of "role" and "definition".
     """
     known = model.tokenizer.get_vocab()
     new = [tag for tag in tags if tag not in known]
@@ -30,7 +30,7 @@ def extend_vocabulary(model: PairCrossEncoder, tags: Sequence[str]) -> int:
 
 
 def add_tags(tokenizer: Any, tags: Sequence[str]) -> list[list[int]]:
-    """Make each tag one token of a tokenizer, and say of which ids' mean embedding each should start."""
+    """Make each tag one token of a tokenizer; for each, the ids from whose mean embedding it should start."""
     words = [re.sub(r"[\W_]+", " ", tag.replace("-1", " none ")).strip().lower() for tag in tags]
     pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in words]
     tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in tags])

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recipes import RECIPES, recipe_file
-from rerank_core.config.training import load_curriculum
+from rerank_core.config.training import load_training_config
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_all_recipes_start_alike_and_stay_what_they_are(recipe: str, tmp_path: Path) -> None:
     data, base = tmp_path / "data", tmp_path / "base"
     base.mkdir()
-    made = load_curriculum(recipe_file(recipe, base=base, data=data, to=tmp_path))
-    shipped = load_curriculum(Path("examples") / f"train_{recipe}.toml")
+    made = load_training_config(recipe_file(recipe, base=base, data=data, to=tmp_path))
+    shipped = load_training_config(Path("examples") / f"train_{recipe}.toml")
     assert (made.model, made.output) == (str(base), str(tmp_path / f"model_{recipe}"))
     assert (made.max_length, made.precision, made.dev_queries) == (128, "bf16", 50)
     nights = {str(tmp_path / "multi_hop_output"), str(tmp_path / "natural_output")}

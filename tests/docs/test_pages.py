@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from docs.generate import app
 from pipelines.beam_options import beam_options
 from rerank_core.config.night import Config, parse_config
-from rerank_core.config.training import load_curriculum
+from rerank_core.config.training import load_training_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -123,7 +123,7 @@ def test_a_toml_block_is_a_configuration(block: Block, tmp_path: Path) -> None:
     if night == set(raw) and not isinstance(raw.get("output"), str):
         parse_config(raw)
     elif "stages" in raw and "model" in raw:
-        load_curriculum(_written(tmp_path, block.text))
+        load_training_config(_written(tmp_path, block.text))
     else:  # a part of a training, beside what every training needs
         needed, stage = (
             'model = "base"\noutput = "model"\n',
@@ -136,7 +136,7 @@ def test_a_toml_block_is_a_configuration(block: Block, tmp_path: Path) -> None:
                 text = needed + stage + block.text
             case _:
                 text = needed + block.text
-        load_curriculum(_written(tmp_path, text))
+        load_training_config(_written(tmp_path, text))
 
 
 def _written(folder: Path, text: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rerank_core.config.night import Config, load_config
-from rerank_core.config.training import Curriculum, Stage, load_curriculum
+from rerank_core.config.training import TrainingConfig, TrainingStage, load_training_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -38,7 +38,7 @@ def stated(raw: dict[str, Any], free: set[str], *, name: str = "") -> Iterator[t
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_every_example_loads(path: Path) -> None:
     if path.name.startswith("train"):
-        assert isinstance(load_curriculum(path), Curriculum)
+        assert isinstance(load_training_config(path), TrainingConfig)
     else:
         assert isinstance(load_config(path), Config)
 
@@ -48,7 +48,7 @@ def test_the_training_reference_states_every_field_with_its_default() -> None:
     (stage,) = raw.pop("stages")
     given = {"name": stage["name"], "runs": stage["runs"]}
     needed = {"model": raw["model"], "output": raw["output"]}
-    blank = Curriculum(**needed, stages=(Stage(given["name"], tuple(given["runs"])),))
+    blank = TrainingConfig(**needed, stages=(TrainingStage(given["name"], tuple(given["runs"])),))
     defaults = dict(fields(blank))
     (first,) = defaults.pop("stages")
     assert dict(stated(raw, set())) == defaults

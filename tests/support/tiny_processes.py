@@ -16,22 +16,22 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from rerank_core.config.training import Curriculum
+from rerank_core.config.training import TrainingConfig
 from rerank_core.training.distributed import join
 from rerank_core.training.finetune import finetune
 from rerank_core.training.groups import write_groups
-from rerank_core.training.metrics_log import Figures, Line
+from rerank_core.training.metrics_log import Line, MetricsLog
 from tests.support.tiny_models import write_cross_encoder
-from tests.support.tiny_training import curriculum, make_dev, make_groups
+from tests.support.tiny_training import make_dev, make_groups, training_config
 
 
-def even(folder: Path, **fields: Any) -> Curriculum:
+def even(folder: Path, **fields: Any) -> TrainingConfig:
     """Stages without dropout: of pairs, whose accumulation two processes share, and of lists, whose batch they do."""
     if not (folder / "base").is_dir():
         still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         write_cross_encoder(folder / "base", initializer_range=0.05, **still)
     tags = {"policy": "keep", "tag_dropout": 0.2}
-    return curriculum(
+    return training_config(
         folder,
         {"name": "pairs", "batch": 3, "accumulation": 2, "epochs": 2, "tags": tags},
         {"name": "lists", "loss": "listwise", "epochs": 3, "tags": tags},
@@ -40,7 +40,7 @@ def even(folder: Path, **fields: Any) -> Curriculum:
     )
 
 
-def together(folder: Path, settings: Curriculum, *, tell: Any = lambda line: None) -> Path:
+def together(folder: Path, settings: TrainingConfig, *, on_line: Any = lambda line: None) -> Path:
     """Train in this process among the others."""
     with join() as processes:
         work = folder / "work"
@@ -55,20 +55,20 @@ def together(folder: Path, settings: Curriculum, *, tell: Any = lambda line: Non
             files,
             {"": make_dev(make_groups(6))},
             folder=work,
-            figures=Figures(folder / "figures.jsonl"),
-            tell=tell,
+            figures=MetricsLog(folder / "figures.jsonl"),
+            on_line=on_line,
             processes=processes,
         )
 
 
 def _child(folder: Path, index: int, death: tuple[str, int] | None) -> None:
-    def tell(line: Line) -> None:
+    def on_line(line: Line) -> None:
         assert index == 0
         if (line["kind"], line["stage"], line["step"]) == ("loss", *(death or ())):
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index)}
-    together(folder, even(folder), tell=tell)
+    together(folder, even(folder), on_line=on_line)
 
 
 def start(folder: Path, count: int, port: int, death: tuple[str, int] | None = None) -> list[int]:

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from pipelines.train.run import Trained, train
-from rerank_core.config.training import Curriculum, parse_curriculum
+from rerank_core.config.training import TrainingConfig, parse_training_config
 from tests.rerank_core.scoring.backends.test_bi_encoder import write_model
 from tests.support.tiny_models import write_cross_encoder
 
 
-def make_rounds(output: Path | str, corpus: Path | str, folder: Path, **fields: Any) -> Curriculum:
+def make_rounds(output: Path | str, corpus: Path | str, folder: Path, **fields: Any) -> TrainingConfig:
     """Two rounds over the newest run of `output`; models are written to `folder` if they are not there."""
     if not (folder / "bi").is_dir():
         write_cross_encoder(folder / "base", initializer_range=0.05)
@@ -41,26 +41,24 @@ def make_rounds(output: Path | str, corpus: Path | str, folder: Path, **fields: 
         "checkpoint_steps": 2, "rounds": 2, "remining": remining,
         "stages": [stage | more for more in fields.pop("stages", [{}])],
     }  # fmt: skip
-    return parse_curriculum(raw | fields)
+    return parse_training_config(raw | fields)
 
 
-def run(curriculum: Curriculum, **options: Any) -> Trained:
+def run(config: TrainingConfig, **options: Any) -> Trained:
     """Train on one thread."""
     torch.set_num_threads(1)
-    return train(
-        curriculum, command="nightrank train --config t.toml --rounds 2", toml="rounds = 2", **options
-    )
+    return train(config, command="nightrank train --config t.toml --rounds 2", toml="rounds = 2", **options)
 
 
-def _die(curriculum: Curriculum, where: str) -> None:
+def _die(config: TrainingConfig, where: str) -> None:
     stage, _, step = where.partition(":")
-    second = Path(curriculum.output) / "_training" / "round-2"
+    second = Path(config.output) / "_training" / "round-2"
     counted = 0
 
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def tell(line: dict[str, Any]) -> None:
+    def on_line(line: dict[str, Any]) -> None:
         if (line["kind"], line["stage"], str(line["step"])) == ("loss", stage, step):
             kill()
 
@@ -70,16 +68,16 @@ def _die(curriculum: Curriculum, where: str) -> None:
         if where == "mining" and counted == 2:
             kill()
 
-    run(curriculum, resume=True, tell=tell, on_progress=on_progress)
+    run(config, resume=True, on_line=on_line, on_progress=on_progress)
 
 
 def main(output: str, corpus: str, folder: Path, deaths: list[str]) -> None:
     """A process a death, forked before torch has any threads, so that the imports are paid once."""
-    curriculum = make_rounds(output, corpus, folder)
+    config = make_rounds(output, corpus, folder)
     for where in deaths:
         process = os.fork()
         if process == 0:
-            _die(curriculum, where)
+            _die(config, where)
             os._exit(1)  # it did not die
         _, status = os.waitpid(process, 0)
         if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):

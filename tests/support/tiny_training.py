@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from rerank_core.config.training import Curriculum, parse_curriculum
+from rerank_core.config.training import TrainingConfig, parse_training_config
 from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.finetune import finetune
 from rerank_core.training.groups import Group, write_groups
-from rerank_core.training.metrics_log import Figures, Line
+from rerank_core.training.metrics_log import Line, MetricsLog
 from tests.support.tiny_models import write_cross_encoder
 
 WORDS = "who wrote the novel dune was written by frank herbert sand moves".split()
@@ -55,20 +55,20 @@ def make_dev(groups: list[Group], name: str = "dev") -> DevSet:
     return DevSet(name, queries, {one.key: {str(len(one.passages) - 1): 1} for one in groups})
 
 
-def curriculum(folder: Path, *stages: dict[str, Any], **fields: Any) -> Curriculum:
+def training_config(folder: Path, *stages: dict[str, Any], **fields: Any) -> TrainingConfig:
     """A training of a tiny BERT, which is written if it is not there."""
     base = folder / "base"
     if not base.is_dir():
         write_cross_encoder(base, initializer_range=0.05)
     shared = {"runs": ["night"], "lr": 1e-3, "batch": 4}
     raw = {"model": str(base), "output": str(folder / "out"), "max_length": 32, "log_steps": 1, **fields}
-    return parse_curriculum(raw | {"stages": [shared | stage for stage in stages]})
+    return parse_training_config(raw | {"stages": [shared | stage for stage in stages]})
 
 
-def two_stages(folder: Path, **fields: Any) -> Curriculum:
+def two_stages(folder: Path, **fields: Any) -> TrainingConfig:
     """Pairs with tags and accumulation, then lists with replay and growing difficulty."""
     tags = {"policy": "keep", "tag_dropout": 0.2, "tag_shuffle": 0.2, "tag_forge": 0.2}
-    return curriculum(
+    return training_config(
         folder,
         {"name": "pairs", "epochs": 2, "accumulation": 2, "tags": tags},
         {
@@ -84,7 +84,9 @@ def two_stages(folder: Path, **fields: Any) -> Curriculum:
     )
 
 
-def train(folder: Path, settings: Curriculum, *, tell: Any = lambda line: None, dev: bool = True) -> Path:
+def train(
+    folder: Path, settings: TrainingConfig, *, on_line: Any = lambda line: None, dev: bool = True
+) -> Path:
     """Train on generated groups, with their first ones as the dev set; gives the model's folder."""
     torch.set_num_threads(1)
     work = folder / "work"
@@ -94,18 +96,18 @@ def train(folder: Path, settings: Curriculum, *, tell: Any = lambda line: None, 
         data.append(work / f"data-{number}.arrow")
         write_groups(make_groups(12, seed=number), data[-1])
     devs = {"": make_dev(make_groups(6))} if dev else {}
-    figures = Figures(folder / "figures.jsonl")
-    return finetune(settings, data, devs, folder=work, figures=figures, tell=tell)
+    figures = MetricsLog(folder / "figures.jsonl")
+    return finetune(settings, data, devs, folder=work, figures=figures, on_line=on_line)
 
 
 def die(folder: Path, stage: str, step: int, **fields: Any) -> None:
     """Train until the loss of that step, and die."""
 
-    def tell(line: Line) -> None:
+    def on_line(line: Line) -> None:
         if (line["kind"], line["stage"], line["step"]) == ("loss", stage, step):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(folder, two_stages(folder, **fields), tell=tell)
+    train(folder, two_stages(folder, **fields), on_line=on_line)
 
 
 def main(folder: Path, fields: dict[str, Any], deaths: list[tuple[str, int]]) -> None:

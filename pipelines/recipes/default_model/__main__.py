@@ -29,7 +29,7 @@ from pipelines.recipes.default_model import write as model_writer
 from pipelines.recipes.default_model.groups import TrainingGroup
 from pipelines.recipes.default_model.measure import EvaluationSet
 from pipelines.recipes.default_model.network import ModelSpec, PairModel, load_model
-from pipelines.recipes.default_model.sets import prepare
+from pipelines.recipes.default_model.sets import training_data
 from rerank_core.features.render import passage_text, special_tokens
 from rerank_core.scoring.backends.onnx import OnnxScorer
 
@@ -198,7 +198,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return folder
 
     report: dict[str, Any] = {"model": spec._asdict()}
-    groups, held = prepare(args.data, args.out, without=set(args.without), quick=args.quick, seed=args.seed)
+    groups, held = training_data(
+        args.data, args.out, without=set(args.without), quick=args.quick, seed=args.seed
+    )
     if args.weights:
         trainer.load_weights(model, args.weights)
     else:

@@ -29,7 +29,7 @@ A model that always sees true tags may rank by them alone; half of the tags it s
 """
 
 
-class Passage(NamedTuple):
+class SetPassage(NamedTuple):
     """One document of a set's corpus."""
 
     doc_id: str
@@ -51,7 +51,7 @@ class LabelledSet(NamedTuple):
     """A set's corpus, and the questions of one split."""
 
     name: str
-    corpus: dict[str, Passage]
+    corpus: dict[str, SetPassage]
     questions: tuple[Question, ...]
 
 
@@ -61,7 +61,7 @@ class TrainingGroup(NamedTuple):
     group_id: str  # "squad/573733", the seed of whatever is random about it
     kind: str  # the set, or "pseudo:" and the way the query was made
     query: str
-    passages: tuple[Passage, ...]
+    passages: tuple[SetPassage, ...]
     bm25_ranks: tuple[int, ...]  # from 1; 0 where BM25 was not asked or did not find the passage
 
 
@@ -74,7 +74,7 @@ def read_set(folder: str | Path, *, split: str, relevant: int = 1) -> LabelledSe
     """
     folder = Path(folder)
     corpus = {
-        row["_id"]: Passage(row["_id"], row.get("title", ""), row["text"])
+        row["_id"]: SetPassage(row["_id"], row.get("title", ""), row["text"])
         for row in _jsonl(folder / "corpus.jsonl")
     }
     positives: dict[str, set[str]] = {}
@@ -147,7 +147,7 @@ def holds_answer(text: str, answers: Iterable[str]) -> bool:
     return any(len(a) >= 3 and a != "yes" and f" {a} " in padded for a in known)
 
 
-def eligible_negatives(question: Question, ranked: Sequence[Passage]) -> list[Passage]:
+def eligible_negatives(question: Question, ranked: Sequence[SetPassage]) -> list[SetPassage]:
     """Of `ranked`, what is no positive, nor holds an answer or a positive's own text."""
     texts = {p.text for p in ranked if p.doc_id in question.positives}
     return [
@@ -160,8 +160,8 @@ def eligible_negatives(question: Question, ranked: Sequence[Passage]) -> list[Pa
 
 
 def sample_negatives(
-    pool: Sequence[Passage], *, count: int, hard: int, generator: random.Random, prefer_title: str = ""
-) -> list[Passage]:
+    pool: Sequence[SetPassage], *, count: int, hard: int, generator: random.Random, prefer_title: str = ""
+) -> list[SetPassage]:
     """`count` of `pool`, best first: one from beyond the first `hard` if there is one, the others from within.
 
     With `prefer_title`, passages of that title come first, as if they had been ranked so: where every document
@@ -178,8 +178,8 @@ def sample_negatives(
 def build_groups(
     name: str,
     question: Question,
-    ranked: Sequence[Passage],
-    corpus: Mapping[str, Passage],
+    ranked: Sequence[SetPassage],
+    corpus: Mapping[str, SetPassage],
     *,
     negatives: int = 6,
     hard: int = 30,
@@ -230,7 +230,7 @@ def tag_mode(group_id: str, *, epoch: int, seed: int) -> str:
 
 
 def shown_tags(
-    query: str, passages: Sequence[Passage], *, mode: str, key: str, config: Tagging | None = None
+    query: str, passages: Sequence[SetPassage], *, mode: str, key: str, config: Tagging | None = None
 ) -> list[Tags | None]:
     """The tags to show with each passage; "shuffled" deals the true ones out anew, by a draw named `key`.
 
@@ -249,7 +249,7 @@ def shown_tags(
     return tags
 
 
-def rendered(query: str, passages: Sequence[Passage], tags: Sequence[Tags | None]) -> list[Rendered]:
+def rendered(query: str, passages: Sequence[SetPassage], tags: Sequence[Tags | None]) -> list[Rendered]:
     """The model's inputs, one a passage."""
     return [render(query, passage_text(p.title, p.text), t) for p, t in zip(passages, tags, strict=True)]
 

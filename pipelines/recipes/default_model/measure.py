@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.recipes.default_model.groups import Passage, rendered, shown_tags
+from pipelines.recipes.default_model.groups import SetPassage, rendered, shown_tags
 from rerank_core.evaluation import measures
 from rerank_core.features.render import Rendered, passage_text
 
-Scores = Callable[[str, Sequence[Passage]], np.ndarray]
+Scores = Callable[[str, Sequence[SetPassage]], np.ndarray]
 """(query, passages) -> one score each, higher is better."""
 PairScores = Callable[[Sequence[Rendered]], np.ndarray]
 
@@ -21,7 +21,7 @@ class Judged(NamedTuple):
 
     query_id: str
     text: str
-    candidates: tuple[Passage, ...]
+    candidates: tuple[SetPassage, ...]
     qrels: dict[str, int]  # doc id -> grade; every judged document, so that misses of BM25 count
 
 
@@ -64,7 +64,7 @@ def measure(scores: Scores, judged: EvaluationSet) -> Quality:
 def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
     """Cosine of unit `vectors`, text -> float32 [hidden], of the query and of title and text together."""
 
-    def scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+    def scores(query: str, passages: Sequence[SetPassage]) -> np.ndarray:
         found: np.ndarray = (
             np.stack([vectors[passage_text(p.title, p.text)] for p in passages]) @ vectors[query]
         )
@@ -76,7 +76,7 @@ def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
 def model_scores(score: PairScores, *, mode: str) -> Scores:
     """Logits of a cross-encoder that sees tags in `mode` ("plain", "true" or "shuffled")."""
 
-    def scores(query: str, passages: Sequence[Passage]) -> np.ndarray:
+    def scores(query: str, passages: Sequence[SetPassage]) -> np.ndarray:
         return score(rendered(query, passages, shown_tags(query, passages, mode=mode, key=query)))
 
     return scores

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pipelines.recipes.default_model.groups import Passage
+from pipelines.recipes.default_model.groups import SetPassage
 
 WAYS = ("keywords", "sentence", "title")
 WAY_SHARES = (0.5, 0.3, 0.2)
@@ -28,7 +28,7 @@ class PseudoQuery(NamedTuple):
     """A query, the passage that should answer it, and how it was made."""
 
     query: str
-    passage: Passage
+    passage: SetPassage
     way: str  # one of WAYS
 
 
@@ -47,7 +47,7 @@ def sentences(text: str) -> list[str]:
 
 
 def pseudo_query(
-    passage: Passage, frequencies: Mapping[str, int], *, generator: random.Random
+    passage: SetPassage, frequencies: Mapping[str, int], *, generator: random.Random
 ) -> PseudoQuery | None:
     """A query that `passage` should answer, made in a way drawn from WAYS; None where the passage cannot give one."""
     way = generator.choices(WAYS, WAY_SHARES)[0]
@@ -88,5 +88,5 @@ def keywords(sentence: str, frequencies: Mapping[str, int], *, count: int, gener
     return " ".join(w for w in telling if w in kept)
 
 
-def _same(passage: Passage) -> bool:
+def _same(passage: SetPassage) -> bool:
     return passage.text.strip() == passage.title.strip()

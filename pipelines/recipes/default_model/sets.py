@@ -9,13 +9,13 @@ from typing import NamedTuple
 from pipelines.evaluate.judged_sets import open_index
 from pipelines.recipes.default_model import groups as training_groups
 from pipelines.recipes.default_model import pseudo_queries
-from pipelines.recipes.default_model.groups import LabelledSet, Passage, Question, TrainingGroup
+from pipelines.recipes.default_model.groups import LabelledSet, Question, SetPassage, TrainingGroup
 from pipelines.recipes.default_model.measure import EvaluationSet, Judged
 from pipelines.sources.local.bm25_index import LocalIndex
 from rerank_core.text import fingerprint
 
 
-class TrainSet(NamedTuple):
+class TrainingSpec(NamedTuple):
     """How a set takes part in training."""
 
     questions: int  # drawn at most
@@ -25,7 +25,7 @@ class TrainSet(NamedTuple):
     draws: int = 1  # groups a positive, each with negatives of its own
 
 
-class DevSet(NamedTuple):
+class EvaluationSpec(NamedTuple):
     """How a set is measured."""
 
     queries: int  # of the dev split, the first by hash; 0 is all
@@ -35,20 +35,20 @@ class DevSet(NamedTuple):
 
 
 TRAIN = {
-    "hotpotqa": TrainSet(610, 600, draws=2),
-    "musique": TrainSet(188, 500, positives=4, draws=2),
-    "nq": TrainSet(1500, 400),
-    "squad": TrainSet(1800, 500),
-    "policyqa": TrainSet(700, 600, same_title=True),
+    "hotpotqa": TrainingSpec(610, 600, draws=2),
+    "musique": TrainingSpec(188, 500, positives=4, draws=2),
+    "nq": TrainingSpec(1500, 400),
+    "squad": TrainingSpec(1800, 500),
+    "policyqa": TrainingSpec(700, 600, same_title=True),
 }
 DEV = {
-    "hotpotqa": DevSet(200, 10),
-    "musique": DevSet(100, 50),
-    "nq": DevSet(120, 30),
-    "squad": DevSet(120, 30),
-    "policyqa": DevSet(120, 30, same_title=True),
-    "nfcorpus": DevSet(60, 100),
-    "trec_dl19": DevSet(0, 100, relevant=2),
+    "hotpotqa": EvaluationSpec(200, 10),
+    "musique": EvaluationSpec(100, 50),
+    "nq": EvaluationSpec(120, 30),
+    "squad": EvaluationSpec(120, 30),
+    "policyqa": EvaluationSpec(120, 30, same_title=True),
+    "nfcorpus": EvaluationSpec(60, 100),
+    "trec_dl19": EvaluationSpec(0, 100, relevant=2),
 }
 KEPT_APART = {"musique"}
 """Sets whose dev questions have no candidates of their own: the train questions that do are measured, not learned."""
@@ -57,13 +57,13 @@ HELD_OUT, HELD_OUT_DEPTH = 40, 15  # train questions a set for choosing, and can
 
 def search(
     index: LocalIndex, labelled: LabelledSet, texts: Sequence[str], *, top_k: int
-) -> list[list[Passage]]:
+) -> list[list[SetPassage]]:
     """BM25's best passages of each text, best first."""
     return [[labelled.corpus[d.doc_id] for d in found] for found in index.search(texts, top_k=top_k)]
 
 
 def groups_of(
-    labelled: LabelledSet, questions: Sequence[Question], index: LocalIndex, *, spec: TrainSet, seed: int
+    labelled: LabelledSet, questions: Sequence[Question], index: LocalIndex, *, spec: TrainingSpec, seed: int
 ) -> list[TrainingGroup]:
     """Groups of a set's labelled questions."""
     chosen = sorted(questions, key=lambda q: fingerprint(str(seed), q.query_id))[: spec.questions]
@@ -184,7 +184,7 @@ def dev_sets(folder: Path, work: Path, *, quick: bool) -> list[EvaluationSet]:
     return sets
 
 
-def prepare(
+def training_data(
     folder: Path, work: Path, *, without: set[str], quick: bool, seed: int
 ) -> tuple[list[TrainingGroup], list[EvaluationSet]]:
     """(training groups in order, held-out slices of the train questions)."""

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import BertConfig
 
 from pipelines.recipes.default_model.network import PairModel
-from rerank_core.training.export import INPUTS, export_onnx, quantise
+from rerank_core.training.export import INPUTS, export_onnx, quantise_dynamic
 
 
 def write_model(model: PairModel, folder: Path, *, tokenizer: Any, config: BertConfig) -> Path:
@@ -19,7 +19,7 @@ def write_model(model: PairModel, folder: Path, *, tokenizer: Any, config: BertC
         ["who was it"] * 2, ["It was she."] * 2, return_tensors="pt", return_token_type_ids=True
     )
     export_onnx(model, full / "onnx" / "model.onnx", sample={name: encoded[name] for name in INPUTS})
-    quantise(full / "onnx" / "model.onnx", folder / "onnx" / "model_int8.onnx")
+    quantise_dynamic(full / "onnx" / "model.onnx", folder / "onnx" / "model_int8.onnx")
     for where in (folder, full):
         write_folder(where, tokenizer=tokenizer, config=config, max_length=config.max_position_embeddings)
     return full
@@ -44,9 +44,22 @@ def write_folder(folder: Path, *, tokenizer: Any, config: BertConfig, max_length
         },
     )
     plain = config.to_dict()
-    kept = ("attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob", "hidden_size", "initializer_range",
-            "intermediate_size", "layer_norm_eps", "max_position_embeddings", "model_type", "num_attention_heads",
-            "num_hidden_layers", "pad_token_id", "position_embedding_type", "type_vocab_size")  # fmt: skip
+    kept = (
+        "attention_probs_dropout_prob",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "hidden_size",
+        "initializer_range",
+        "intermediate_size",
+        "layer_norm_eps",
+        "max_position_embeddings",
+        "model_type",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "pad_token_id",
+        "position_embedding_type",
+        "type_vocab_size",
+    )
     _json(
         folder / "config.json",
         {name: plain[name] for name in kept if name in plain}

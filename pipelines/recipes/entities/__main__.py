@@ -56,7 +56,7 @@ META = {
 DEV = {"dev_wikipedia": "wikipedia", "dev_web": "web"}
 
 
-def figures(found: dict[str, student.Found]) -> dict[str, float]:
+def figures(found: dict[str, student.SpanCounts]) -> dict[str, float]:
     """F1 of each label and of all, with precision and recall of all."""
     row = {name: round(f.f1, 4) for name, f in found.items()}
     return row | {"precision": round(found["all"].precision, 4), "recall": round(found["all"].recall, 4)}
@@ -68,7 +68,7 @@ def measure_teacher(
     answers = teacher.probabilities(teachers, [(s.words, kind) for s in sentences])
     best = [[TAGS[i] for i in marginals(p, follows).argmax(axis=1)] for p in answers]
     found = [set(spans(well_formed(tags))) for tags in best]
-    return figures(student.compare(found, [set(spans(well_formed(s.tags))) for s in sentences]))
+    return figures(student.count_spans(found, [set(spans(well_formed(s.tags))) for s in sentences]))
 
 
 def wikipedia_transitions(sentences: Sequence[Sentence]) -> np.ndarray:
@@ -84,7 +84,7 @@ def measure_student(nlp: Language, sentences: Sequence[Sentence], *, lower: bool
         ends = [start + len(word) for start, word in zip(starts, sentence.words, strict=True)]
         entities = spans(well_formed(sentence.tags))
         annotated.append({(int(starts[a]), int(ends[b - 1]), label) for a, b, label in entities})
-    return figures(student.compare(student.entities(nlp, texts), annotated))
+    return figures(student.count_spans(student.entities(nlp, texts), annotated))
 
 
 def words_per_second(folder: Path, texts: Sequence[str]) -> int:

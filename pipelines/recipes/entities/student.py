@@ -177,7 +177,7 @@ def _batches(lessons: Sequence[Lesson], *, spec: StudentSpec, rng: random.Random
         yield batch
 
 
-class Found(NamedTuple):
+class SpanCounts(NamedTuple):
     """Entities found, held against those annotated: exact place and label."""
 
     right: int
@@ -201,7 +201,7 @@ class Found(NamedTuple):
 Span = tuple[int, int, str]
 
 
-def compare(found: Sequence[set[Span]], annotated: Sequence[set[Span]]) -> dict[str, Found]:
+def count_spans(found: Sequence[set[Span]], annotated: Sequence[set[Span]]) -> dict[str, SpanCounts]:
     """What was found of each label, and of "all"."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("all", *LABELS)}
     for ours, theirs in zip(found, annotated, strict=True):
@@ -209,7 +209,7 @@ def compare(found: Sequence[set[Span]], annotated: Sequence[set[Span]]) -> dict[
             for span in spans:
                 counts["all"][name] += 1
                 counts[span[2]][name] += 1
-    return {name: Found(c["right"], c["found"], c["annotated"]) for name, c in counts.items()}
+    return {name: SpanCounts(c["right"], c["found"], c["annotated"]) for name, c in counts.items()}
 
 
 def entities(nlp: Language, texts: Sequence[str]) -> list[set[Span]]:

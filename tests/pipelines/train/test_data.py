@@ -13,7 +13,7 @@ import pytest
 from pipelines.nightly.run import run
 from pipelines.nightly.sinks import write_table
 from pipelines.train import data, dev_sets
-from rerank_core.config.training import Stage, TagPolicy
+from rerank_core.config.training import TagPolicy, TrainingStage
 from rerank_core.errors import JudgementError
 from rerank_core.features.render import split_tags
 from rerank_core.text import query_id
@@ -26,8 +26,8 @@ from tests.support.fakes import fake
 from tests.support.tiny import DAY, Tiny, make_config, rows, write_beir
 
 
-def stage(output: Path | str, **fields: Any) -> Stage:
-    return Stage(name="s", runs=(str(output),), **fields)
+def stage(output: Path | str, **fields: Any) -> TrainingStage:
+    return TrainingStage(name="s", runs=(str(output),), **fields)
 
 
 def groups(path: Path) -> list[Any]:
@@ -36,7 +36,7 @@ def groups(path: Path) -> list[Any]:
 
 
 def test_a_published_run_becomes_groups(night: Night, tmp_path: Path) -> None:
-    told = data.prepare(stage(night.output), tmp_path / "a.arrow")
+    told = data.prepare_stage(stage(night.output), tmp_path / "a.arrow")
 
     published = rows(night.output, night.manifest, "hard_negatives")
     found = groups(tmp_path / "a.arrow")
@@ -50,7 +50,7 @@ def test_a_published_run_becomes_groups(night: Night, tmp_path: Path) -> None:
 def test_both_tables_give_the_same_groups(night: Night, tmp_path: Path) -> None:
     held = []
     for source in ("hard_negatives", "training_pairs"):
-        data.prepare(stage(night.output, source=source), tmp_path / f"{source}.arrow")
+        data.prepare_stage(stage(night.output, source=source), tmp_path / f"{source}.arrow")
         held.append(sorted((one.query, one.passages) for one in groups(tmp_path / f"{source}.arrow")))
     assert held[0] == held[1]
 
@@ -59,9 +59,9 @@ def test_prepared_data_stay_as_they_were(night: Night, tmp_path: Path) -> None:
     """A training that is resumed learns from the run that it began with, not from a newer one."""
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
-    told = data.prepare(stage(output), tmp_path / "a.arrow")
+    told = data.prepare_stage(stage(output), tmp_path / "a.arrow")
     shutil.rmtree(output)
-    assert data.prepare(stage(output), tmp_path / "a.arrow") == told
+    assert data.prepare_stage(stage(output), tmp_path / "a.arrow") == told
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_of_two_runs_the_newer_one_counts(night: Night, two: tuple[Path, Manifes
     output, newer = two
     both = (f"{output}@{night.manifest.run_id}", str(output), f"{output}@{newer.run_id}")
 
-    told = data.prepare(Stage(name="s", runs=both), tmp_path / "a.arrow")
+    told = data.prepare_stage(TrainingStage(name="s", runs=both), tmp_path / "a.arrow")
 
     assert [one["run_id"] for one in told["runs"]] == [newer.run_id, night.manifest.run_id]
     by_run = [
@@ -91,7 +91,7 @@ def test_of_two_runs_the_newer_one_counts(night: Night, two: tuple[Path, Manifes
 
 def test_queries_that_are_measured_are_not_trained_on(night: Night, tmp_path: Path) -> None:
     held_out = frozenset({query_id("who wrote dune")})
-    told = data.prepare(stage(night.output), tmp_path / "a.arrow", held_out=held_out)
+    told = data.prepare_stage(stage(night.output), tmp_path / "a.arrow", held_out=held_out)
     assert told["counts"]["groups_held_out"] > 0
     assert all(query_id(one.query) not in held_out for one in groups(tmp_path / "a.arrow"))
 
@@ -103,15 +103,19 @@ def test_a_run_that_cannot_be_used_is_named(night: Night, tmp_path: Path) -> Non
         data.find_runs(stage(f"{night.output}@20260308-none"))
     every = frozenset(row["query_id"] for row in rows(night.output, night.manifest, "hard_negatives"))
     with pytest.raises(ManifestError, match="no positive with a negative in .*dev set: [1-9]"):
-        data.prepare(stage(night.output), tmp_path / "b.arrow", held_out=every)
+        data.prepare_stage(stage(night.output), tmp_path / "b.arrow", held_out=every)
 
 
 def test_tags_that_were_not_published_cannot_be_kept(night: Night, tmp_path: Path) -> None:
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
     for table, columns, message in (
-        ("training_pairs", ["query"], "training_pairs of a model that reads none; set source"),
-        ("hard_negatives", ["positive_tags", "negative_tags"], "was published without; turn tags.enabled on"),
+        ("training_pairs", ["query"], "training_pairs of a model that reads no tags; set source"),
+        (
+            "hard_negatives",
+            ["positive_tags", "negative_tags"],
+            "was published without tags; turn tags.enabled on",
+        ),
     ):
         for path in (output / night.manifest.tables[table].path).glob("*.parquet"):
             held = pq.read_table(path, partitioning=None)
@@ -121,7 +125,7 @@ def test_tags_that_were_not_published_cannot_be_kept(night: Night, tmp_path: Pat
             write_table(str(path), pa.Table.from_pylist(bare, schema=held.schema))
         kept = stage(output, source=table, tags=TagPolicy(policy="keep"))
         with pytest.raises(ManifestError, match=message):
-            data.prepare(kept, tmp_path / f"{table}.arrow")
+            data.prepare_stage(kept, tmp_path / f"{table}.arrow")
 
 
 def test_a_file_of_another_version_is_named(night: Night, tmp_path: Path) -> None:
@@ -131,9 +135,9 @@ def test_a_file_of_another_version_is_named(night: Night, tmp_path: Path) -> Non
     newer = HARD_NEGATIVES.with_metadata({**HARD_NEGATIVES.metadata, b"schema_version": b"9"})
     write_table(str(path), pq.read_table(path, partitioning=None).cast(newer))
     with pytest.raises(
-        ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer one"
+        ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer Nightrank"
     ):
-        data.prepare(stage(output), tmp_path / "a.arrow")
+        data.prepare_stage(stage(output), tmp_path / "a.arrow")
 
 
 def test_a_beir_folder_is_searched_and_tagged(tmp_path: Path) -> None:

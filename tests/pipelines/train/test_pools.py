@@ -13,7 +13,7 @@ from pipelines.train import data
 from pipelines.train.dense_candidates import DenseCandidates
 from pipelines.train.pools import read_pools
 from rerank_core.config.remining import Dense
-from rerank_core.config.training import Stage
+from rerank_core.config.training import TrainingStage
 from rerank_core.features.render import passage_text
 from rerank_core.text import query_id
 from rerank_core.training.groups import Group
@@ -85,7 +85,7 @@ def test_known_and_held_out_queries_are_counted(night: Night) -> None:
 
 def groups_of(night: Night) -> list[Group]:
     counts = Counter[str]()
-    stage = Stage(name="s", runs=(str(night.output),))
+    stage = TrainingStage(name="s", runs=(str(night.output),))
     runs = data.find_runs(stage)
     found = data._all_groups(stage, runs, frozenset(), counts)
     return [one._replace(query=one.query.casefold().rstrip("?")) for one in found]
@@ -128,8 +128,8 @@ def test_passages_of_the_runs_are_the_corpus_where_none_is_named(
     dense = DenseCandidates(options, tmp_path / "dense", [(str(night.output), night.manifest)] * 2)
 
     published = {row["passage_id"] for row in rows(night.output, night.manifest)}
-    assert dense.told["passages"] == len(published)
-    assert dense.told["name"] == "the runs"
+    assert dense.record["passages"] == len(published)
+    assert dense.record["name"] == "the runs"
     (found,) = dense.search([TEXTS["dune"]])
     assert found[0].passage_id == "dune"
     assert passage_text(found[0].title, found[0].text) == TEXTS["dune"]

@@ -23,7 +23,7 @@ from rerank_core.text import query_id
 from rerank_core.training.distributed import ALONE
 from rerank_core.training.finetune import finetune
 from rerank_core.training.groups import Group, GroupFile
-from rerank_core.training.metrics_log import Figures
+from rerank_core.training.metrics_log import MetricsLog
 from tests.conftest import Night
 from tests.support.tiny import CORPUS, Tiny, rows, write_lines
 from tests.support.tiny_rounds import make_rounds, run
@@ -47,12 +47,12 @@ class Done:
     """Two rounds that ran through, with their groups as they were before the work was removed."""
 
     def __init__(self, night: Night, corpus: Path, folder: Path, **fields: Any) -> None:
-        self.folder, self.told = folder, list[dict[str, Any]]()
+        self.folder, self.received = folder, list[dict[str, Any]]()
         self.groups: dict[str, list[Group]] = {}
-        self.trained: Trained = run(make_rounds(night.output, corpus, folder, **fields), tell=self._tell)
+        self.trained: Trained = run(make_rounds(night.output, corpus, folder, **fields), on_line=self._tell)
 
     def _tell(self, line: dict[str, Any]) -> None:
-        self.told.append(line)
+        self.received.append(line)
         work = self.folder / "model" / WORK
         for path in [*work.glob("*.arrow"), *work.glob("round-*/*.arrow")]:
             self.groups[str(path.relative_to(work))] = groups(path)
@@ -99,13 +99,17 @@ def test_counts_balance_and_are_told_everywhere(whole: Done) -> None:
     kept = second["counts"]["negatives"] + second["counts"].get("negatives_left_out", 0)
     assert kept == sum(line["kept"].values())
     told = [json.loads(text) for text in (whole.model / FIGURES).read_text().splitlines()]
-    assert told == whole.trained.lines == whole.told
+    assert told == whole.trained.lines == whole.received
     assert [one["kind"] for one in told if one["kind"] in ("stage", "mined", "round")] == [
-        "stage", "round", "mined", "stage", "round",
-    ]  # fmt: skip
+        "stage",
+        "round",
+        "mined",
+        "stage",
+        "round",
+    ]
     card = (whole.model / "README.md").read_text()
-    assert "2 rounds, each from the model of the one before" in card
-    assert "Mined again by the model of the round before: " in card
+    assert "2 rounds, each from the previous round's model, with negatives" in card
+    assert "Mined again by the model of the previous round: " in card
     assert card.count("negatives by model") == 1
     assert "is_positive" in card
     assert str(whole.folder) not in card
@@ -148,19 +152,21 @@ def test_a_training_that_was_killed_in_its_second_round_ends_with_the_same_weigh
     before = (tmp_path / "model" / WORK / "1-one" / "model" / "model.safetensors").stat().st_mtime_ns
     resumed: list[dict[str, Any]] = []
 
-    def tell(line: dict[str, Any]) -> None:
+    def on_line(line: dict[str, Any]) -> None:
         resumed.append(line)
         first = tmp_path / "model" / WORK / "1-one" / "model" / "model.safetensors"
         assert first.stat().st_mtime_ns == before
 
-    run(make_rounds(night.output, corpus, tmp_path), resume=True, tell=tell)
+    run(make_rounds(night.output, corpus, tmp_path), resume=True, on_line=on_line)
 
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == (
         whole.model / "model.safetensors"
     ).read_bytes()
     assert {(one["kind"], one["stage"]) for one in resumed} <= {
-        ("loss", "one-r2"), ("stage", "one-r2"), ("round", "one-r2"),
-    }  # fmt: skip
+        ("loss", "one-r2"),
+        ("stage", "one-r2"),
+        ("round", "one-r2"),
+    }
     assert (tmp_path / "model" / FIGURES).read_text() == (whole.model / FIGURES).read_text()
 
 
@@ -201,16 +207,27 @@ def test_minilm_finds_and_judges(night: Night, corpus: Path, tmp_path: Path) -> 
     remining = {
         "dense": {"model": model, "corpus": str(corpus), "top_k": 10},
         "false_negatives": {
-            "judge": "teacher", "teacher": model, "backend": "bi_encoder", "margin": 0.1,
+            "judge": "teacher",
+            "teacher": model,
+            "backend": "bi_encoder",
+            "margin": 0.1,
         },
-    }  # fmt: skip
-    curriculum = make_rounds(night.output, corpus, tmp_path, remining=remining)
+    }
+    config = make_rounds(night.output, corpus, tmp_path, remining=remining)
     done = train_rounds(
-        curriculum, finetune, {}, held_out=frozenset(), work=tmp_path / "work", tell=lambda line: None,
-        figures=Figures(tmp_path / "figures.jsonl"), max_steps=2, on_progress=lambda more: None, processes=ALONE,
-    )  # fmt: skip
+        config,
+        finetune,
+        {},
+        held_out=frozenset(),
+        work=tmp_path / "work",
+        on_line=lambda line: None,
+        figures=MetricsLog(tmp_path / "figures.jsonl"),
+        max_steps=2,
+        on_progress=lambda more: None,
+        processes=ALONE,
+    )
 
-    mined = done.told[1]["mined"]
+    mined = done.records[1]["mined"]
     assert mined["dropped"]["false_negative"] > 0
     assert mined["candidates"]["dense"] > 0
     cosines = load_scorer(model, backend="bi_encoder")
@@ -220,10 +237,10 @@ def test_minilm_finds_and_judges(night: Night, corpus: Path, tmp_path: Path) -> 
 
 
 def test_the_flag_wins_and_the_summary_tells(night: Night, corpus: Path, tmp_path: Path) -> None:
-    curriculum = make_rounds(night.output, corpus, tmp_path, remining={"dense": {}})
+    training = make_rounds(night.output, corpus, tmp_path, remining={"dense": {}})
     config = tmp_path / "train.toml"
     config.write_text(
-        f'model = "{curriculum.model}"\noutput = "{curriculum.output}"\nmax_length = 48\nrounds = 1\n'
+        f'model = "{training.model}"\noutput = "{training.output}"\nmax_length = 48\nrounds = 1\n'
         f'[[stages]]\nname = "one"\nruns = ["{night.output}"]\n'
     )
     done = CliRunner(env={"COLUMNS": "120"}).invoke(
@@ -233,20 +250,22 @@ def test_the_flag_wins_and_the_summary_tells(night: Night, corpus: Path, tmp_pat
     for said in (
         "one-r2",
         "mined again: ",
-        "who judges what is a false negative: the model itself",
+        "judge of false negatives: the model itself",
         "after each of 2 rounds: not measured, not measured; kept: round 2",
     ):
         assert said in done.output
     assert (
         "nightrank train --config train.toml --rounds 2 --quick"
-        in (Path(curriculum.output) / "README.md").read_text()
+        in (Path(training.output) / "README.md").read_text()
     )
 
 
 def test_rounds_that_leave_nothing_are_named(night: Night, corpus: Path, tmp_path: Path) -> None:
-    curriculum = make_rounds(
+    config = make_rounds(
         night.output, corpus, tmp_path, remining={"false_negatives": {"judge": "model", "margin": 2.0}}
     )
-    config = dataclasses.replace(curriculum, log_steps=5)
-    with pytest.raises(TrainingError, match="stage 'one-r2': no negative is left of .*lower the margins"):
+    config = dataclasses.replace(config, log_steps=5)
+    with pytest.raises(
+        TrainingError, match="stage 'one-r2': all [0-9,]+ candidates were dropped .*lower the margins"
+    ):
         run(config, quick=True)

@@ -22,7 +22,7 @@ from pipelines.cli.app import app
 from pipelines.nightly.run import run
 from pipelines.storage import runs
 from pipelines.train.run import BOARD, FIGURES, LAST, WORK, train
-from rerank_core.config.training import Curriculum, parse_curriculum
+from rerank_core.config.training import TrainingConfig, parse_training_config
 from rerank_core.errors import MissingEngine
 from rerank_core.features.render import special_tokens
 from rerank_core.scoring.load import load_scorer
@@ -32,7 +32,7 @@ from tests.support.tiny_models import write_cross_encoder
 
 ROOT = Path(__file__).parents[3]
 KEEP = {"policy": "keep", "tag_dropout": 0.2, "tag_shuffle": 0.2}
-Make = Callable[..., Curriculum]
+Make = Callable[..., TrainingConfig]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(night: Night, base: Path, tmp_path: Path) -> Make:
     """`make(stage={...}, ...)`: one stage over the night, from a tiny BERT."""
 
-    def made(**fields: Any) -> Curriculum:
+    def made(**fields: Any) -> TrainingConfig:
         one = {
             "name": "one",
             "runs": [str(night.output)],
@@ -59,13 +59,13 @@ def make(night: Night, base: Path, tmp_path: Path) -> Make:
             "log_steps": 1,
             **fields,
         }
-        return parse_curriculum({"stages": [one]} | raw)
+        return parse_training_config({"stages": [one]} | raw)
 
     return made
 
 
-def run_training(curriculum: Curriculum, **options: Any) -> Any:
-    return train(curriculum, command="nightrank train --config t.toml", toml="seed = 7", **options)
+def run_training(config: TrainingConfig, **options: Any) -> Any:
+    return train(config, command="nightrank train --config t.toml", toml="seed = 7", **options)
 
 
 def test_a_training_gives_a_folder_for_every_engine(
@@ -92,9 +92,15 @@ def test_a_training_gives_a_folder_for_every_engine(
 
     card = (model / "README.md").read_text()
     for said in (
-        night.manifest.run_id, night.manifest.created_at, "license: apache-2.0", "nightrank train --config t.toml",
-        "seed = 7", "set (dev), 1 judged queries", "labels by clicks", "positives of queries that a dev set measures",
-    ):  # fmt: skip
+        night.manifest.run_id,
+        night.manifest.created_at,
+        "license: apache-2.0",
+        "nightrank train --config t.toml",
+        "seed = 7",
+        "set (dev), 1 judged queries",
+        "labels by clicks",
+        "positives of queries that are in a dev set",
+    ):
         assert said in card
     assert str(tmp_path) not in card
     lines = [json.loads(line) for line in (model / FIGURES).read_text().splitlines()]
@@ -113,16 +119,16 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_training(make(checkpoint_steps=1), tell=die)
+        run_training(make(checkpoint_steps=1), on_line=die)
     runner, config = CliRunner(), tmp_path / "train.toml"
     raw = make(checkpoint_steps=1)
     config.write_text(_toml(raw))
 
     refused = runner.invoke(app, ["train", "--config", str(config)])
-    assert (refused.exit_code, "go on with --resume" in refused.output) == (2, True)
+    assert (refused.exit_code, "resume it with --resume" in refused.output) == (2, True)
     config.write_text(_toml(raw).replace("seed = 7", "seed = 8"))
     refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
-    assert (refused.exit_code, "another configuration (seed)" in refused.output) == (2, True)
+    assert (refused.exit_code, "with other values of seed" in refused.output) == (2, True)
     config.write_text(_toml(raw))
     with runs.lock(str(tmp_path / "model" / WORK), "training"):
         refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
@@ -130,17 +136,17 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
     done = runner.invoke(app, ["train", "--config", str(config), "--resume", "--quiet"])
     assert done.exit_code == 0, done.output
     again = runner.invoke(app, ["train", "--config", str(config), "--resume"])
-    assert (again.exit_code, "holds a model already" in again.output) == (2, True)
+    assert (again.exit_code, "already has a model" in again.output) == (2, True)
     steps = [json.loads(line)["step"] for line in (tmp_path / "model" / FIGURES).read_text().splitlines()]
     assert steps[:-1] == list(range(1, steps[-1] + 1))
 
 
-def _toml(curriculum: Curriculum) -> str:
+def _toml(config: TrainingConfig) -> str:
     """The fields of `make`, as a file."""
-    (one,) = curriculum.stages
+    (one,) = config.stages
     return (
-        f'model = "{curriculum.model}"\noutput = "{curriculum.output}"\nmax_length = 48\nlog_steps = 1\n'
-        f'checkpoint_steps = {curriculum.checkpoint_steps}\nseed = 7\n[[stages]]\nname = "one"\n'
+        f'model = "{config.model}"\noutput = "{config.output}"\nmax_length = 48\nlog_steps = 1\n'
+        f'checkpoint_steps = {config.checkpoint_steps}\nseed = 7\n[[stages]]\nname = "one"\n'
         f'runs = ["{one.runs[0]}"]\nepochs = 2\n'
         '[stages.tags]\npolicy = "keep"\ntag_dropout = 0.2\ntag_shuffle = 0.2\n'
     )
@@ -179,7 +185,7 @@ def test_two_processes_write_one_folder(night: Night, tmp_path: Path) -> None:
 
     for said in (alone.output, together.stdout):
         assert said.count("scoring.model = ") == 1
-        assert "parameters, as adapters that are merged into the model" in said
+        assert "parameters, as adapters merged into the model" in said
     assert (
         "Low-rank adapters (r = 2, alpha = 16, dropout = 0) and"
         in (tmp_path / "two" / "README.md").read_text()
@@ -213,7 +219,9 @@ def test_tensorboard_that_is_not_there_is_named(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name, *rest)
     )
-    with pytest.raises(MissingEngine, match=r"pip install 'nightrank\[cpu,train,tensorboard\]'"):
+    with pytest.raises(
+        MissingEngine, match=r"enabled but not installed: pip install 'nightrank\[cpu,train,tensorboard\]'"
+    ):
         run_training(make(tensorboard=True))
     assert not (tmp_path / "model").exists()
 
@@ -230,7 +238,7 @@ def test_the_summary_shows_figures_and_what_was_left_out(make: Make, tmp_path: P
         "stage",
         "nDCG@10",
         "  left out ",
-        "negatives beyond the number asked for",
+        "negatives beyond the configured number",
         "scoring.model = ",
     ):
         assert said in done.output

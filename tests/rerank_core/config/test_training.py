@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rerank_core.config.training import load_curriculum, parse_curriculum, split_run, to_dict
+from rerank_core.config.training import load_training_config, parse_training_config, split_run, to_dict
 from rerank_core.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def test_three_lines_are_a_training(tmp_path: Path) -> None:
         'model = "owner/base"\noutput = "model"\n[[stages]]\nname = "one"\nruns = ["../night@20260308-ab"]\n'
     )
 
-    found = load_curriculum(tmp_path / "train.toml")
+    found = load_training_config(tmp_path / "train.toml")
 
     assert found.model == "owner/base"
     assert found.output == str(tmp_path / "model")
@@ -40,13 +40,13 @@ def test_three_lines_are_a_training(tmp_path: Path) -> None:
         5,
         "drop",
     )
-    assert parse_curriculum(to_dict(found)) == found
+    assert parse_training_config(to_dict(found)) == found
 
 
 def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    assert parse_curriculum(raw(model="base"), base=tmp_path).model == str(tmp_path / "base")
-    assert parse_curriculum(raw(model="owner/base"), base=tmp_path).model == "owner/base"
+    assert parse_training_config(raw(model="base"), base=tmp_path).model == str(tmp_path / "base")
+    assert parse_training_config(raw(model="owner/base"), base=tmp_path).model == "owner/base"
 
 
 @pytest.mark.parametrize(
@@ -61,74 +61,94 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
         (raw(lora={"rank": 8}), "unknown key 'lora.rank'; the nearest known one is 'lora.r'"),
         (raw(lora={"r": 8, "target_modules": []}), "lora.target_modules.*at least 1"),
         (raw(lora={"r": 8, "dropout": 1.0}), "'lora.dropout' = 1.0: .*less than 1"),
-        (raw(stage={"negatives": {"hard": 0, "easy": 0}}), "leave nothing to tell a positive from"),
+        (raw(stage={"negatives": {"hard": 0, "easy": 0}}), "leave no negatives to learn from"),
         (raw(stage={"tags": {"policy": "keep", "tag_dropout": 0.7, "tag_forge": 0.4}}), "add up to 1.1"),
         (raw(stage={"tags": {"tag_shuffle": 0.1}}), "set policy = 'keep'"),
         (raw(stage={"source": "training_pairs", "loss": "distil"}), "loss = 'distil' needs logits"),
-        (raw(stage={"source": "training_pairs", "difficulty": "growing"}), "difficulty = 'growing' needs logits"),
-        (raw(stage={"pos_weight": 2.0, "loss": "lambda"}), "pos_weight = 2 means something to loss = 'bce' alone"),
-        (raw(stage={"replay": 0.2}), "stage 'one' is the first and has nothing to replay"),
-        (second(name="one"), "two stages are called 'one'"),
+        (
+            raw(stage={"source": "training_pairs", "difficulty": "growing"}),
+            "difficulty = 'growing' needs logits",
+        ),
+        (
+            raw(stage={"pos_weight": 2.0, "loss": "lambda"}),
+            "pos_weight = 2 has an effect with loss = 'bce' only",
+        ),
+        (raw(stage={"replay": 0.2}), "stage 'one' is the first, so it has nothing to replay"),
+        (second(name="one"), "two stages have the name 'one'"),
         (second(replay=0.1, loss="distil", first_source="training_pairs"), "'two' replays 'one'"),
-        (raw(output="gs://bucket/model"), "not on this machine"),
+        (raw(output="gs://bucket/model"), "is not a local folder"),
         ({"model": "m", "output": "o", "stages": []}, "'stages' = .*at least 1"),
         ({"model": "m", "output": "o"}, "stages"),
         (raw(rounds=0), "'rounds' = 0"),
         (raw(rounds=2, stage={"source": "training_pairs"}), "'one' reads training_pairs, .* or rounds = 1"),
-        (raw(rounds=2, stage={"loss": "distil"}), "'one' learns logits .*remining.false_negatives.teacher"),
-        (raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t", backend="bi_encoder")), "a cross-encoder"),
-        (raw(rounds=2, stage={"name": "one-r2"}), "called as a stage of a later round"),
-        (raw(remining={"mining": {"enabled": False}}), "mining.enabled = false leaves nothing"),
-        (raw(remining={"mining": {"num_negative": 3}}), "the nearest known one is 'remining.mining.num_negatives'"),
-        (raw(remining={"dense": {"corpus": "c"}}), "corpus is searched by a bi-encoder"),
+        (
+            raw(rounds=2, stage={"loss": "distil"}),
+            "'one' learns a teacher's logits .*remining.false_negatives.teacher",
+        ),
+        (
+            raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t", backend="bi_encoder")),
+            "a cross-encoder",
+        ),
+        (raw(rounds=2, stage={"name": "one-r2"}), "named like a stage of a later round"),
+        (
+            raw(remining={"mining": {"enabled": False}}),
+            "mining.enabled = false leaves a second round without",
+        ),
+        (
+            raw(remining={"mining": {"num_negative": 3}}),
+            "the nearest known one is 'remining.mining.num_negatives'",
+        ),
+        (raw(remining={"dense": {"corpus": "c"}}), "corpus needs model, the bi-encoder"),
         (raw(**judged()), "judge = 'teacher' needs teacher"),
-        (raw(**judged(judge="off", teacher="t")), "judge = 'off' asks no teacher"),
+        (raw(**judged(judge="off", teacher="t")), "teacher has no effect with judge = 'off'"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse_curriculum(given, name="train.toml")
+        parse_training_config(given, name="train.toml")
 
 
 def test_adapters_are_off_and_their_layers_can_be_named() -> None:
-    assert parse_curriculum(raw()).lora.r == 0
-    found = parse_curriculum(raw(lora={"r": 8, "target_modules": ["query", "key"]})).lora
+    assert parse_training_config(raw()).lora.r == 0
+    found = parse_training_config(raw(lora={"r": 8, "target_modules": ["query", "key"]})).lora
     assert (found.alpha, found.target_modules) == (16, ("query", "key"))
 
 
 def test_a_folder_of_events_starts_from_the_file(tmp_path: Path) -> None:
-    assert parse_curriculum(raw(), base=tmp_path).tensorboard is False
-    assert parse_curriculum(raw(tensorboard=True), base=tmp_path).tensorboard is True
-    assert parse_curriculum(raw(tensorboard="logs"), base=tmp_path).tensorboard == str(tmp_path / "logs")
+    assert parse_training_config(raw(), base=tmp_path).tensorboard is False
+    assert parse_training_config(raw(tensorboard=True), base=tmp_path).tensorboard is True
+    assert parse_training_config(raw(tensorboard="logs"), base=tmp_path).tensorboard == str(tmp_path / "logs")
 
 
 def test_what_rounds_need_is_asked_only_where_there_are_some(tmp_path: Path) -> None:
-    assert parse_curriculum(raw(stage={"loss": "distil"})).rounds == 1
+    assert parse_training_config(raw(stage={"loss": "distil"})).rounds == 1
     taught = raw(rounds=2, stage={"loss": "distil"}, **judged(teacher="t"))
-    assert parse_curriculum(taught).rounds == 2
+    assert parse_training_config(taught).rounds == 2
     (tmp_path / "t").mkdir()
     dense = {"model": "owner/bi", "corpus": "set/corpus.jsonl"}
-    found = parse_curriculum(raw(remining={"dense": dense, **judged(teacher="t")["remining"]}), base=tmp_path)
+    found = parse_training_config(
+        raw(remining={"dense": dense, **judged(teacher="t")["remining"]}), base=tmp_path
+    )
     assert found.remining.false_negatives.teacher == str(tmp_path / "t")
     assert (found.remining.dense.model, found.remining.dense.corpus) == (
         "owner/bi",
         str(tmp_path / "set" / "corpus.jsonl"),
     )
-    assert parse_curriculum(to_dict(found)) == found
+    assert parse_training_config(to_dict(found)) == found
 
 
 def test_the_model_reads_tags_if_its_last_stage_did() -> None:
     keep = {"policy": "keep"}
-    assert not parse_curriculum(second()).keeps_tags
-    assert parse_curriculum(second(tags=keep)).reads_tags
-    dropped = parse_curriculum(
+    assert not parse_training_config(second()).keeps_tags
+    assert parse_training_config(second(tags=keep)).reads_tags
+    dropped = parse_training_config(
         raw(stages=[{"name": "a", "runs": ["n"], "tags": keep}, {"name": "b", "runs": ["n"]}])
     )
     assert (dropped.keeps_tags, dropped.reads_tags) == (True, False)
 
 
 def test_a_stage_may_have_a_dev_set_of_its_own() -> None:
-    found = parse_curriculum(second(dev="b") | {"dev": "a"}, base=Path("/x"))
+    found = parse_training_config(second(dev="b") | {"dev": "a"}, base=Path("/x"))
     assert [found.dev_of(stage) for stage in found.stages] == ["/x/a", "/x/b"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rerank_core.errors import TrainingError
-from rerank_core.training.metrics_log import Figures, Line
+from rerank_core.training.metrics_log import Line, MetricsLog
 
 pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'nightrank[tensorboard]'")
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -41,7 +41,7 @@ def wanted(lines: list[Line]) -> list[tuple[str, str, int, float]]:
     return made
 
 
-def tell(figures: Figures, steps: range, **values: Any) -> None:
+def log(figures: MetricsLog, steps: range, **values: Any) -> None:
     for step in steps:
         figures.add("loss", "one", step, epoch=step / 4, loss=1 / step, lr=1e-5 * step, steps=9)
         if step % 2 == 0:
@@ -50,8 +50,8 @@ def tell(figures: Figures, steps: range, **values: Any) -> None:
 
 
 def test_points_are_the_figures(tmp_path: Path) -> None:
-    figures = Figures(tmp_path / "figures.jsonl", board=Board(tmp_path / "board"))
-    tell(figures, range(1, 5))
+    figures = MetricsLog(tmp_path / "figures.jsonl", board=Board(tmp_path / "board"))
+    log(figures, range(1, 5))
     figures.add("loss", "two", 1, epoch=0.5, loss=0.25, lr=1e-4, steps=2)
     found = points(tmp_path / "board")
     assert sorted(found) == sorted(wanted(figures.lines))
@@ -59,19 +59,19 @@ def test_points_are_the_figures(tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_has_no_point_twice(tmp_path: Path) -> None:
-    tell(Figures(tmp_path / "figures.jsonl", board=Board(tmp_path / "board")), range(1, 6))
+    log(MetricsLog(tmp_path / "figures.jsonl", board=Board(tmp_path / "board")), range(1, 6))
 
-    figures = Figures(tmp_path / "figures.jsonl", board=Board(tmp_path / "board"))
+    figures = MetricsLog(tmp_path / "figures.jsonl", board=Board(tmp_path / "board"))
     figures.rewind("one", 3)
-    tell(figures, range(4, 8))
+    log(figures, range(4, 8))
 
     assert [one[2] for one in points(tmp_path / "board") if one[1] == "loss"] == list(range(1, 8))
     assert sorted(points(tmp_path / "board")) == sorted(wanted(figures.lines))
 
 
 def test_the_events_of_another_training_are_not_touched(tmp_path: Path) -> None:
-    tell(Figures(tmp_path / "figures.jsonl", board=Board(tmp_path / "board")), range(1, 3))
+    log(MetricsLog(tmp_path / "figures.jsonl", board=Board(tmp_path / "board")), range(1, 3))
     before = points(tmp_path / "board")
-    with pytest.raises(TrainingError, match="holds the events of another training; name another folder"):
-        Figures(tmp_path / "other.jsonl", board=Board(tmp_path / "board"))
+    with pytest.raises(TrainingError, match="has the events of another training; name another folder"):
+        MetricsLog(tmp_path / "other.jsonl", board=Board(tmp_path / "board"))
     assert points(tmp_path / "board") == before

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rerank_core.config.training import Stage
+from rerank_core.config.training import TrainingStage
 from rerank_core.errors import TrainingError
-from rerank_core.training.distributed import ALONE, Batches, Processes, join, split
-from rerank_core.training.metrics_log import Figures
+from rerank_core.training.distributed import ALONE, Batches, Processes, join, split_batch
+from rerank_core.training.metrics_log import MetricsLog
 from tests.support.tiny_processes import even, together
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ def test_two_processes_that_are_killed_and_go_on_end_with_the_weights_of_one(tmp
     wanted.pop("classifier.bias")
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, atol=2e-5, rtol=1e-4, msg=name)
-    one, two = (Figures(tmp_path / name / "figures.jsonl").lines for name in ("one", "two"))
+    one, two = (MetricsLog(tmp_path / name / "figures.jsonl").lines for name in ("one", "two"))
     assert [(line["kind"], line["stage"], line["step"]) for line in two] == [
         (line["kind"], line["stage"], line["step"]) for line in one
     ]
@@ -78,15 +78,15 @@ def test_every_example_is_dealt_in_its_step(rows: int, batch: int, accumulation:
     [(8, 1, 1, (8, 1)), (8, 1, 2, (4, 1)), (8, 4, 2, (8, 2)), (8, 2, 4, (4, 1)), (3, 2, 2, (3, 1))],
 )
 def test_a_batch_is_split(batch: int, accumulation: int, count: int, wanted: tuple[int, int]) -> None:
-    stage = Stage("one", ("night",), batch=batch, accumulation=accumulation)
-    assert split(stage, Processes(0, count)) == wanted
+    stage = TrainingStage("one", ("night",), batch=batch, accumulation=accumulation)
+    assert split_batch(stage, Processes(0, count)) == wanted
 
 
 def test_a_batch_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(
-        TrainingError, match="stage 'one': batch = 3 x accumulation = 1 cannot be split between 2"
+        TrainingError, match="stage 'one': batch = 3 x accumulation = 1 cannot be split evenly between 2"
     ):
-        split(Stage("one", ("night",), batch=3), Processes(0, 2))
+        split_batch(TrainingStage("one", ("night",), batch=3), Processes(0, 2))
 
 
 def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,5 +95,5 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) 
         assert found == ALONE
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="4 processes, 2 of them here"), join():
+    with pytest.raises(TrainingError, match="4 processes were started, 2 of them on this"), join():
         pass

@@ -17,18 +17,18 @@ from sentence_transformers import CrossEncoder
 
 from rerank_core.errors import ModelError, TrainingError
 from rerank_core.features.render import special_tokens
-from rerank_core.training.base_model import load
+from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.finetune import newest_checkpoint
-from rerank_core.training.metrics_log import Figures
+from rerank_core.training.metrics_log import MetricsLog
 from rerank_core.training.vocabulary import extend_vocabulary
 from tests.support.tiny_models import write_cross_encoder
-from tests.support.tiny_training import curriculum, train, two_stages
+from tests.support.tiny_training import train, training_config, two_stages
 
 ROOT = Path(__file__).parents[3]
 
 
 def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return Figures(folder / "figures.jsonl").of(kind)
+    return MetricsLog(folder / "figures.jsonl").of(kind)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,12 @@ def test_figures_tell_losses_measures_and_what_was_forgotten(whole: tuple[Path, 
     pairs, lists = lines(folder, "stage")
     assert [one["step"] for one in lines(folder, "loss") if one["stage"] == "lists"] == list(range(1, 9))
     assert [(one["stage"], one["step"], one["epoch"]) for one in lines(folder, "dev")] == [
-        ("pairs", 0, 0.0), ("pairs", 6, 1.0), ("pairs", 12, 2.0), ("lists", 4, 1.0), ("lists", 8, 2.0),
-    ]  # fmt: skip
+        ("pairs", 0, 0.0),
+        ("pairs", 6, 1.0),
+        ("pairs", 12, 2.0),
+        ("lists", 4, 1.0),
+        ("lists", 8, 2.0),
+    ]
     assert lists["first_dev_after_first_stage"] == pairs["nDCG@10"]
     assert lists["forgotten"] == pairs["nDCG@10"] - lists["first_dev_now"]
     assert lists["examples"] == 32  # 12 groups and a third of them again, for a quarter of all: twice
@@ -95,11 +99,11 @@ def test_nothing_pickled_is_left(whole: tuple[Path, Path]) -> None:
 
 
 def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> None:
-    settings = curriculum(
+    settings = training_config(
         tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9, "loss": "lambda"}, patience=2, checkpoint_steps=1
     )
     seen = []
-    model = train(tmp_path, settings, tell=seen.append)
+    model = train(tmp_path, settings, on_line=seen.append)
 
     (done,) = lines(tmp_path, "stage")
     assert (done["step"], done["best_step"]) == (9, 3)  # of 18; measured after 3, 6 and 9
@@ -107,11 +111,11 @@ def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> N
         load_file(place / "model.safetensors") for place in (model, tmp_path / "work" / "start")
     )
     assert all(torch.allclose(weights[name], start[name], atol=1e-6) for name in start)
-    assert seen == Figures(tmp_path / "figures.jsonl").lines
+    assert seen == MetricsLog(tmp_path / "figures.jsonl").lines
 
 
 def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: Path) -> None:
-    settings = curriculum(
+    settings = training_config(
         tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9}, patience=2, checkpoint_steps=100
     )
 
@@ -120,7 +124,7 @@ def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, settings, tell=stop)
+        train(tmp_path, settings, on_line=stop)
     before = lines(tmp_path, "loss")
     assert not (tmp_path / "work" / "1-one" / "model").exists()
 
@@ -143,7 +147,7 @@ def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: P
     ],
 )
 def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
-    settings = curriculum(
+    settings = training_config(
         tmp_path, {"name": "one", "epochs": 12, "loss": loss, "lr": 3e-3}, precision=precision, log_steps=6
     )
     train(tmp_path, settings, dev=False)
@@ -153,7 +157,7 @@ def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
-    settings = curriculum(tmp_path, {"name": "one", "loss": "margin_mse", "lr": 0.9, "epochs": 1})
+    settings = training_config(tmp_path, {"name": "one", "loss": "margin_mse", "lr": 0.9, "epochs": 1})
     base = tmp_path / "base" / "model.safetensors"
     weights = {name: value * float("nan") for name, value in load_file(base).items()}
     from safetensors.torch import save_file
@@ -177,7 +181,7 @@ def test_tags_become_tokens_that_learn(whole: tuple[Path, Path]) -> None:
 
 
 def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
-    model = load(write_cross_encoder(tmp_path / "bert"), max_length=32)
+    model = load_cross_encoder(write_cross_encoder(tmp_path / "bert"), max_length=32)
     old = model.model.get_input_embeddings().weight.detach().clone()
 
     assert extend_vocabulary(model, special_tokens()) == len(special_tokens())
@@ -192,13 +196,13 @@ def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
 
 
 def test_a_base_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot start from model = .*nothing"):
-        load(tmp_path / "nothing", max_length=32)
+    with pytest.raises(ModelError, match="cannot load model = .*nothing"):
+        load_cross_encoder(tmp_path / "nothing", max_length=32)
     folder = write_cross_encoder(tmp_path / "bert")
     with pytest.raises(ModelError, match="max_length is 65, but .* set max_length = 64 or lower"):
-        load(folder, max_length=65)
+        load_cross_encoder(folder, max_length=65)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="model.safetensors of an encoder"):
-        load(folder, max_length=32)
+        load_cross_encoder(folder, max_length=32)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"

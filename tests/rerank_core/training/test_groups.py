@@ -28,12 +28,25 @@ from schemas.tables import HARD_NEGATIVES, TRAINING_PAIRS
 
 def negative(query: str, positive: str, rank: int, kept_by: str = "top", **fields: Any) -> dict[str, Any]:
     return {
-        "query_id": f"id of {query}", "query": query, "positive_id": f"id of {positive}", "positive": positive,
-        "positive_logit": 2.0, "positive_tags": "[HOP:0] [ROLE:Question]", "negative_id": f"n{rank}",
-        "negative": f"negative {rank}", "negative_logit": -float(rank), "negative_tags": "[HOP:1] [ROLE:Question]",
-        "negative_rank": rank, "negative_rank_before": 10 + rank, "margin": 0.1 * rank, "kept_by": kept_by,
-        "label_source": "clicks", "model_fingerprint": "m", "run_id": "r", **fields,
-    }  # fmt: skip
+        "query_id": f"id of {query}",
+        "query": query,
+        "positive_id": f"id of {positive}",
+        "positive": positive,
+        "positive_logit": 2.0,
+        "positive_tags": "[HOP:0] [ROLE:Question]",
+        "negative_id": f"n{rank}",
+        "negative": f"negative {rank}",
+        "negative_logit": -float(rank),
+        "negative_tags": "[HOP:1] [ROLE:Question]",
+        "negative_rank": rank,
+        "negative_rank_before": 10 + rank,
+        "margin": 0.1 * rank,
+        "kept_by": kept_by,
+        "label_source": "clicks",
+        "model_fingerprint": "m",
+        "run_id": "r",
+        **fields,
+    }
 
 
 def batches(
@@ -91,9 +104,13 @@ def pairs(*rows: tuple[str, str, float]) -> list[pa.RecordBatch]:
 def test_training_pairs_are_put_together_again_with_their_tags() -> None:
     counts: Counter[str] = Counter()
     rows = pairs(
-        ("[HOP:0] [ROLE:Question] q", "a", 1.0), ("[HOP:2] [ROLE:Question] [ENT:x y] q", "b", 0.0),
-        ("[HOP:1] [ROLE:Question] q", "c", 0.0), ("lonely", "d", 1.0), ("r", "e", 1.0), ("r", "f", 0.0),
-    )  # fmt: skip
+        ("[HOP:0] [ROLE:Question] q", "a", 1.0),
+        ("[HOP:2] [ROLE:Question] [ENT:x y] q", "b", 0.0),
+        ("[HOP:1] [ROLE:Question] q", "c", 0.0),
+        ("lonely", "d", 1.0),
+        ("r", "e", 1.0),
+        ("r", "f", 0.0),
+    )
 
     found = list(
         training_pair_groups(rows, negatives=Negatives(hard=1, easy=0), counts=counts, name="part-0.parquet")
@@ -116,7 +133,7 @@ def test_pairs_that_begin_with_a_negative_are_refused() -> None:
 
 def test_another_version_is_refused_with_the_remedy() -> None:
     check_version(HARD_NEGATIVES, "hard_negatives", name="f")
-    for version, remedy in ((b"2", "install a newer one"), (b"0", "run the night again")):
+    for version, remedy in ((b"2", "install a newer Nightrank"), (b"0", "run the night again")):
         other = HARD_NEGATIVES.with_metadata({b"schema_version": version})
         with pytest.raises(ManifestError, match=f"f has version {int(version)} of hard_negatives.*{remedy}"):
             check_version(other, "hard_negatives", name="f")
@@ -126,8 +143,10 @@ def test_another_version_is_refused_with_the_remedy() -> None:
 
 ANY = st.builds(
     lambda n, query, size: Group(f"{n:016x}", query, ("p",) * size, ("",) * size, (0.5,) * size, 0.25, n),
-    st.integers(0, 1000), st.text(), st.integers(2, 4),
-)  # fmt: skip
+    st.integers(0, 1000),
+    st.text(),
+    st.integers(2, 4),
+)
 
 
 @given(st.lists(ANY, max_size=600))

@@ -18,9 +18,9 @@ from sentence_transformers import CrossEncoder
 from rerank_core.config.training import Lora
 from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
-from rerank_core.training.base_model import load
+from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.lora import FILE, Weights
-from rerank_core.training.metrics_log import Figures
+from rerank_core.training.metrics_log import MetricsLog
 from rerank_core.training.vocabulary import extend_vocabulary
 from tests.support.tiny_models import write_cross_encoder
 from tests.support.tiny_training import train, two_stages
@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def attached(folder: Path, kind: str = "bert", **lora: Any) -> Weights:
-    model = load(write_cross_encoder(folder / kind, kind), max_length=32)
+    model = load_cross_encoder(write_cross_encoder(folder / kind, kind), max_length=32)
     extend_vocabulary(model, special_tokens())
     return Weights(model, Lora(r=2, **lora), tags=special_tokens(), seed=1)
 
@@ -87,7 +87,9 @@ def test_a_killed_training_ends_with_the_same_weights(whole: tuple[Path, Path], 
     resumed = train(tmp_path, two_stages(tmp_path, lora=LORA))
 
     assert (resumed / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
-    assert Figures(tmp_path / "figures.jsonl").of("loss") == Figures(folder / "figures.jsonl").of("loss")
+    assert MetricsLog(tmp_path / "figures.jsonl").of("loss") == MetricsLog(folder / "figures.jsonl").of(
+        "loss"
+    )
 
 
 def test_a_model_without_traces_of_adapters_is_left(whole: tuple[Path, Path]) -> None:
@@ -98,9 +100,14 @@ def test_a_model_without_traces_of_adapters_is_left(whole: tuple[Path, Path]) ->
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     # Attention's query and value, the head with its pooler, and of the embeddings the rows of tags.
     assert {name.partition("self.")[2] or name for name in changed} == {
-        "query.weight", "value.weight", "bert.pooler.dense.weight", "bert.pooler.dense.bias",
-        "classifier.weight", "classifier.bias", "bert.embeddings.word_embeddings.weight",
-    }  # fmt: skip
+        "query.weight",
+        "value.weight",
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "classifier.weight",
+        "classifier.bias",
+        "bert.embeddings.word_embeddings.weight",
+    }
     name = "bert.embeddings.word_embeddings.weight"
     rows = (before[name] != after[name]).any(1).nonzero().flatten().tolist()
     tags = CrossEncoder(str(model)).tokenizer.convert_tokens_to_ids(special_tokens())
@@ -111,7 +118,7 @@ def test_a_model_without_traces_of_adapters_is_left(whole: tuple[Path, Path]) ->
 def test_the_figures_say_how_much_was_trained(whole: tuple[Path, Path]) -> None:
     folder, model = whole
     sizes = {name: value.numel() for name, value in load_file(model / "model.safetensors").items()}
-    for one in Figures(folder / "figures.jsonl").of("stage"):
+    for one in MetricsLog(folder / "figures.jsonl").of("stage"):
         assert one["parameters"] == sum(sizes.values())
         head = sum(size for name, size in sizes.items() if "pooler" in name or "classifier" in name)
         assert one["parameters_trained"] == head + 3 * 2 * 2 * 4 * 32 + len(special_tokens()) * 32
@@ -125,7 +132,7 @@ def test_kept_and_merged_weights_give_the_same_logits(tmp_path: Path, kind: str)
     disturbed = logits(weights)
     assert not torch.allclose(before, disturbed, atol=1e-3)
 
-    weights.save_whole(tmp_path / "kept")
+    weights.save_atomically(tmp_path / "kept")
     again = attached(tmp_path, kind)
     again.restore(tmp_path / "kept")
     torch.testing.assert_close(logits(again), disturbed)
@@ -149,6 +156,6 @@ def test_layers_can_be_named(tmp_path: Path) -> None:
 
 def test_layers_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match="names 'q_proj', of which bert has no.*it has query, key, value, dense"
+        ModelError, match="bert has no linear layers 'q_proj'; it has query, key, value, dense"
     ):
         attached(tmp_path, target_modules=("query", "q_proj"))

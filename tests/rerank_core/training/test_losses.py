@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rerank_core.config.training import Stage
+from rerank_core.config.training import TrainingStage
 from rerank_core.training.losses import PairCrossEncoder, list_labels, make_loss
 from tests.support.tiny_models import write_cross_encoder
 
@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PairCrossEncoder:
 
 
 def value(model: PairCrossEncoder, name: str, **fields: float) -> torch.Tensor:
-    loss = make_loss(model, Stage(name="s", runs=("r",), loss=name, **fields))  # type: ignore[arg-type]
+    loss = make_loss(model, TrainingStage(name="s", runs=("r",), loss=name, **fields))  # type: ignore[arg-type]
     labels = [
         torch.tensor(list_labels(name, logits=teacher, size=len(held)))
         for held, teacher in zip(LISTS, TEACHER, strict=True)
@@ -99,7 +99,7 @@ def test_ranking_losses_fall_where_the_positive_rises(model, name) -> None:
 def test_bce_weighs_the_positives(model, logits) -> None:
     pairs = [pair for held in LISTS for pair in held]
     labels = torch.tensor([1.0, 0, 0, 1, 0])
-    loss = make_loss(model, Stage(name="s", runs=("r",), pos_weight=1.2))
+    loss = make_loss(model, TrainingStage(name="s", runs=("r",), pos_weight=1.2))
     found = loss([[q for q, _ in pairs], [p for _, p in pairs]], labels)
     wanted = functional.binary_cross_entropy_with_logits(
         torch.cat(logits), labels, pos_weight=torch.tensor(1.2)

@@ -44,5 +44,5 @@ def test_every_kind_of_encoder_is_exported(tmp_path: Path, kind: str) -> None:
 def test_a_model_that_cannot_be_exported_says_where_its_weights_are(tmp_path: Path) -> None:
     base = write_cross_encoder(tmp_path / "base")
     (tmp_path / "model" / ONNX).mkdir(parents=True)  # where the file should be written
-    with pytest.raises(TrainingError, match="cannot be written as ONNX .*weights are whole in .*base"):
+    with pytest.raises(TrainingError, match="cannot be exported to ONNX .*weights are in .*base"):
         write_package(base, tmp_path / "model", pairs=PAIRS, reads_tags=False, max_length=32)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.config.remining import Remining
-from rerank_core.config.training import Curriculum, Negatives, parse_curriculum
+from rerank_core.config.training import Negatives, TrainingConfig, parse_training_config
 from rerank_core.ranking.order import sigmoid
 from rerank_core.training.groups import Group
 from rerank_core.training.remine import Pool, Rater, Tally, best_round, describe, mine_pools, of_round
@@ -53,19 +53,24 @@ def mined(
 ) -> tuple[list[Group], Counter[str], Tally]:
     counts, tally = Counter[str](), Tally(Counter(), Counter(), Counter())
     groups = mine_pools(
-        pools, model=Rater(Table(scores), tagged), teacher=teacher, remining=_remining(remining),
-        negatives=negatives or Negatives(), counts=counts, tally=tally,
-    )  # fmt: skip
+        pools,
+        model=Rater(Table(scores), tagged),
+        teacher=teacher,
+        remining=_remining(remining),
+        negatives=negatives or Negatives(),
+        counts=counts,
+        tally=tally,
+    )
     return list(groups), counts, tally
 
 
 def _remining(fields: dict[str, Any]) -> Remining:
-    return _curriculum(remining=fields).remining
+    return _training_config(remining=fields).remining
 
 
-def _curriculum(**fields: Any) -> Curriculum:
+def _training_config(**fields: Any) -> TrainingConfig:
     stages = fields.pop("stages", [{"name": "one", "runs": ["night"]}, {"name": "two", "runs": ["night"]}])
-    return parse_curriculum({"model": "owner/base", "output": "out", "stages": stages} | fields)
+    return parse_training_config({"model": "owner/base", "output": "out", "stages": stages} | fields)
 
 
 def test_the_model_scores_and_judges_by_itself() -> None:
@@ -76,7 +81,7 @@ def test_the_model_scores_and_judges_by_itself() -> None:
     assert group.logits == (1.0, 0.5, -1.0)
     assert group.margin == pytest.approx(sigmoid(1.0) - sigmoid(0.5))
     assert group.rank_before == 2
-    assert tally.plain() == {
+    assert tally.as_json() == {
         "candidates": {"pairs": 6, "queries": 1},
         "kept": {"top": 2},
         "dropped": {"false_negative": 1, "is_positive": 1, "not_sampled": 2},
@@ -181,12 +186,14 @@ def test_every_candidate_is_kept_or_counted(
 
 
 def test_a_round_is_the_training_under_other_names() -> None:
-    whole = _curriculum(rounds=3)
+    whole = _training_config(rounds=3)
     assert of_round(whole, 1, Path("unused")) == whole
     second = of_round(whole, 2, Path("newest"))
     assert [stage.name for stage in second.stages] == ["one-r2", "two-r2"]
     assert (second.model, second.rounds) == ("owner/base", 1)
-    assert of_round(_curriculum(rounds=2, remining={"restart": False}), 2, Path("newest")).model == "newest"
+    assert (
+        of_round(_training_config(rounds=2, remining={"restart": False}), 2, Path("newest")).model == "newest"
+    )
 
 
 def test_the_best_round_is_kept_or_the_last() -> None:
@@ -211,9 +218,9 @@ def test_a_person_reads_where_negatives_come_from() -> None:
         "corpus": {"name": "set", "model": "mini", "top_k": 7, "passages": 281, "lines_rejected": 3},
     }
     assert describe(told) == (
-        "9 queries with 400 published candidates, 30 more among the best 7 by mini in the 281 passages of set (3 were "
-        "left out), 2 of its finds left out, as they are labelled positive; of 1,200 (positive, candidate) kept 9 "
-        "easy, 45 top; dropped none; who judges what is a false negative: the teacher"
+        "9 queries with 400 published candidates, 30 new ones among the best 7 by mini in the 281 passages of set (3 "
+        "were skipped), 2 of its results left out as labelled positives; of 1,200 pairs (positive, candidate) kept: 9 "
+        "easy, 45 top; dropped: none; judge of false negatives: the teacher"
     )
     bare = {"candidates": {"queries": 1, "pairs": 2, "published": 2}, "kept": {}, "dropped": {"x": 2}}
     assert "with 2 published candidates; of 2" in describe(bare | {"judge": "off"})

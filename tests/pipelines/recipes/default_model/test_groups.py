@@ -7,8 +7,8 @@ import pytest
 from pipelines.recipes.default_model import pseudo_queries
 from pipelines.recipes.default_model.groups import (
     TAG_SHARES,
-    Passage,
     Question,
+    SetPassage,
     TrainingGroup,
     batches,
     build_groups,
@@ -25,21 +25,23 @@ from pipelines.recipes.default_model.groups import (
 )
 from rerank_core.features.render import special_tokens
 
-RHINE = Passage(
+RHINE = SetPassage(
     "rhine", "Rhine", "The Rhine rises in the Swiss Alps. It flows to the North Sea at Rotterdam."
 )
-DANUBE = Passage("danube", "Danube", "The Danube rises in the Black Forest. It flows east to the Black Sea.")
-ELBE = Passage(
+DANUBE = SetPassage(
+    "danube", "Danube", "The Danube rises in the Black Forest. It flows east to the Black Sea."
+)
+ELBE = SetPassage(
     "elbe", "Elbe", "The Elbe rises in the Giant Mountains and reaches the North Sea near Cuxhaven."
 )
-ALPS = Passage("alps", "Alps", "The Swiss Alps feed the Rhine and the Rhone.")
-SEINE = Passage("seine", "Seine", "The Seine flows through Paris.")
+ALPS = SetPassage("alps", "Alps", "The Swiss Alps feed the Rhine and the Rhone.")
+SEINE = SetPassage("seine", "Seine", "The Seine flows through Paris.")
 CORPUS = {p.doc_id: p for p in (RHINE, DANUBE, ELBE, ALPS, SEINE)}
 WHERE = Question("q1", "Where does the Rhine rise?", ("Swiss Alps",), frozenset({"rhine"}), ())
 
 
-def many(count: int, *, title: str = "") -> list[Passage]:
-    return [Passage(f"d{i}", title, f"text {i}") for i in range(count)]
+def many(count: int, *, title: str = "") -> list[SetPassage]:
+    return [SetPassage(f"d{i}", title, f"text {i}") for i in range(count)]
 
 
 def question(name: str, text: str = "", positives: tuple[str, ...] = ("rhine",)) -> Question:
@@ -152,7 +154,7 @@ class TestNegatives:
         assert sample_negatives([], count=6, hard=30, generator=random.Random(1)) == []
 
     def test_prefer_title_moves_the_document_asked_about_to_the_front(self):
-        pool = many(40) + [Passage(f"own{i}", "shop.example", "t") for i in range(3)]
+        pool = many(40) + [SetPassage(f"own{i}", "shop.example", "t") for i in range(3)]
         found = sample_negatives(
             pool, count=3, hard=3, generator=random.Random(1), prefer_title="shop.example"
         )
@@ -270,7 +272,7 @@ class TestPseudo:
         assert set(words) <= {w.strip(".").lower() for w in RHINE.text.split()} - {"the", "it", "in"}
 
     def test_nothing_comes_of_nothing(self):
-        assert self.queries(Passage("x", "", "Too short.")) == {}
+        assert self.queries(SetPassage("x", "", "Too short.")) == {}
         assert (
             pseudo_queries.keywords("The sea the sea", self.FREQUENCIES, count=3, generator=random.Random(1))
             == ""

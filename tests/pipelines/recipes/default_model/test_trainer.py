@@ -14,8 +14,11 @@ from rerank_core.features.render import Rendered, special_tokens
 from rerank_core.scoring.backends.onnx import OnnxScorer
 
 WORDS = "the rhine elbe rises in alps hills where does hop none 0 1 2 3 role main".split()
-PAIRS = [Rendered("where does the rhine rises", f"the {river} rises in the {place}")
-         for river in ("rhine", "elbe") for place in ("alps", "hills alps the alps")]  # fmt: skip
+PAIRS = [
+    Rendered("where does the rhine rises", f"the {river} rises in the {place}")
+    for river in ("rhine", "elbe")
+    for place in ("alps", "hills alps the alps")
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +63,10 @@ def test_tags_are_one_token_each(ready):
 def test_with_closed_gates_the_model_is_the_bi_encoder(ready):
     tokenizer, load = ready
     model = load(gate=-1e4)
-    sides = [trainer.embed(model, texts, tokenizer=tokenizer, max_length=64)
-             for texts in ([p.query for p in PAIRS], [p.passage for p in PAIRS])]  # fmt: skip
+    sides = [
+        trainer.embed(model, texts, tokenizer=tokenizer, max_length=64)
+        for texts in ([p.query for p in PAIRS], [p.passage for p in PAIRS])
+    ]
     # The pair's query side has no closing [SEP] of its own: equal up to that one token.
     expected = 20 * (sides[0] * sides[1]).sum(1) - 8
     assert np.corrcoef(logits(model, tokenizer, PAIRS), expected)[0, 1] > 0.9
@@ -74,7 +79,9 @@ def test_the_passage_reaches_the_query_through_open_gates_only(ready):
         seen = []
         original = model._logit
         model._logit = lambda hidden, *rest, seen=seen, original=original: (
-            seen.append(hidden[:, 1].clone()), original(hidden, *rest))[1]  # fmt: skip
+            seen.append(hidden[:, 1].clone()),
+            original(hidden, *rest),
+        )[1]
         logits(model, tokenizer, PAIRS[:1])
         logits(model, tokenizer, PAIRS[1:2])
         assert bool((seen[0] - seen[1]).abs().max() > 1e-4) is differs
