@@ -1,7 +1,7 @@
 """The errors of a night, a training and an evaluation, each with the exit code of the command line.
 
 2: the call or the configuration is wrong. 3: an input cannot be used (log, index, model, judgements, a published run).
-4: another run holds the output folder. 5: the work was done but may not be published, or a training failed.
+4: another run is writing to the output folder. 5: the result may not be published, or a training failed.
 """
 
 from __future__ import annotations
@@ -54,44 +54,44 @@ class JudgementError(NightrankError, ValueError):
 
 
 class CalibrationError(NightrankError, ValueError):
-    """A calibration that cannot be read, or judged scores that none can be fitted on."""
+    """A calibration that cannot be read, or judged scores on which none can be fitted."""
 
     exit_code = INPUT
 
 
 class FusionError(NightrankError, ValueError):
-    """Weights that cannot be read or used, or judged sets that none can be fitted on."""
+    """Fusion weights that cannot be read or used, or judged sets on which none can be fitted."""
 
     exit_code = INPUT
 
 
 class QueryNotFound(NightrankError, ValueError):
-    """The run holds no such query; the message names the nearest ones."""
+    """The run does not have the query; the message names the nearest ones."""
 
     exit_code = INPUT
 
 
 class NightError(NightrankError, RuntimeError):
-    """The night was run but may not be published; the run before it stays the one that is served."""
+    """The night ran but may not be published; the previous run stays in service."""
 
     exit_code = FAILED
 
 
 class WriteError(NightError):
-    """What was to be written is not there, and nothing that was there before was changed."""
+    """Writing to a cluster failed; what readers see is unchanged."""
 
 
 class ScoringFailed(NightrankError, RuntimeError):
-    """The scorer is broken, not a pair: the job must stop."""
+    """The scorer fails, not only for single pairs: the job must stop."""
 
     exit_code = FAILED
 
 
 class TrainingError(NightrankError, ValueError):
-    """The training cannot go on; the message says why and what to change."""
+    """The training cannot continue; the message says why and what to change."""
 
     exit_code = FAILED
 
 
 class OutOfMemory(RuntimeError):
-    """A batch did not fit into the device's memory. Scorers answer it with smaller batches; no user sees it."""
+    """A batch did not fit into the device's memory. Scorers retry with smaller batches; no user sees it."""

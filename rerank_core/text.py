@@ -1,4 +1,4 @@
-"""Cleaning of text that comes from users and documents, before anything else sees it."""
+"""Cleaning of text from users and documents, before anything else reads it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import re
 import unicodedata
 
-# Control characters but white space, format characters and surrogates: invisible to a reader, and the way to
-# smuggle a forged tag or a NUL past a check. Zero-width joiners go too: tokenizers drop them anyway.
+# Control characters other than white space, format characters and surrogates: a reader does not see them, and they
+# could carry a forged tag or a NUL past a check. Zero-width joiners too: tokenizers drop them anyway.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -17,16 +17,16 @@ _EDGE_PUNCTUATION = " ?!.,;:"
 
 
 def clean(text: str) -> str:
-    """Drop invisible characters and fold white space; what a person sees stays as it is."""
+    """Drop invisible characters and fold white space; visible characters are unchanged."""
     return _SPACE.sub(" ", _INVISIBLE.sub("", text)).strip()
 
 
 def normalise_query(text: str) -> str:
-    """Fold spellings of one query to one text: Unicode NFC, white space, closing punctuation.
+    """Map spellings of one query to one text: Unicode NFC, white space, punctuation at both ends.
 
-    Case stays: it carries the names that HOP and ENT read. `query_id` ignores it.
+    Case is kept: HOP and ENT recognise names by it. `query_id` ignores it.
     """
-    # NFC comes after cleaning: a character that is dropped may have kept a letter and its accent apart.
+    # NFC comes after cleaning: a dropped character may have separated a letter and its accent.
     return unicodedata.normalize("NFC", clean(text)).strip(_EDGE_PUNCTUATION)
 
 
@@ -46,11 +46,11 @@ def fingerprint(*parts: str) -> str:
 
 
 def shorten(text: str, *, limit: int = 200) -> str:
-    """At most `limit` characters of `text` for an error message, saying how many there were."""
+    """At most `limit` characters of `text` for an error message, with the length of a longer one."""
     visible = clean(text)
     return visible if len(visible) <= limit else f"{visible[:limit]}... ({len(text)} characters)"
 
 
 def utf8(text: str) -> str:
-    """`text` without lone surrogates: JSON can spell them ("\\ud800"), UTF-8 and so an index or a file cannot."""
+    """`text` without lone surrogates, which JSON can express ("\\ud800") but UTF-8 cannot."""
     return text if text.isascii() else text.encode("utf-8", "ignore").decode()

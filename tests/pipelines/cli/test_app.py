@@ -63,18 +63,6 @@ def test_help_and_version() -> None:
     assert call("nightly").exit_code == 2  # no --config
 
 
-def test_a_corpus_is_indexed(tmp_path: Path) -> None:
-    corpus = write_lines(tmp_path / "corpus.jsonl", [*CORPUS, "no json"])
-    plain = call("index", corpus, "--to", tmp_path / "index")
-    assert plain.exit_code == 0
-    assert "Indexed 12 passages" in plain.stdout
-    assert "bad_json 1; see rejected.jsonl there" in " ".join(plain.stdout.split())
-    quiet = call("index", corpus, "--to", tmp_path / "index", "--quiet")
-    assert (quiet.exit_code, quiet.output) == (0, "")
-    told = json.loads(call("index", corpus, "--to", tmp_path / "index", "--json").stdout)
-    assert (told["documents"], told["rejected"]) == (12, {"bad_json": 1})
-
-
 def test_a_night_is_told_as_asked(
     config: Callable[..., Path], night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
