@@ -1,6 +1,6 @@
 """The work of Nightrank as pure functions and small classes, free of Beam and Elasticsearch.
 
-`import nightrank` gives the public names.
+The package `nightrank` has the public names.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def rank(
 
 
 class _Model(NamedTuple):
-    """A cross-encoder with what its folder says of the order and the scores."""
+    """A cross-encoder with the fusion and the calibration of its folder."""
 
     scorer: Scorer
     fusion: Fusion | None = None
@@ -132,7 +132,7 @@ def _open_bi_encoder(given: str | Path | Scorer | None, model: _Model) -> Scorer
     """The bi-encoder of the model's fusion, checked to be the one that it was fitted with."""
     if given is not None and not (model.fusion and model.fusion.bi_encoder):
         raise ConfigError(
-            "bi_encoder would take no part: the model's fusion was not fitted with one; leave it out"
+            "bi_encoder would have no effect: the model's fusion was not fitted with one; leave it out"
         )
     if not model.fusion:
         return None
@@ -160,7 +160,7 @@ def _make_group(
 
 
 def _candidate(name: str, title: str, text: str, score: float, rank: int) -> Candidate:
-    """A passage as a candidate of one unit; one without any text is scored too, where a night would reject it."""
+    """A passage as a candidate of one unit; one without text is scored too, though a night would reject it."""
     document = Document(name, title, text, (), score, rank)
     (unit,) = units.split(document, config=Candidates()) or [Candidate(name, name, "", "", score, rank)]
     return unit
@@ -190,7 +190,7 @@ def _checked_query(query: str) -> str:
         raise TypeError(f"query is a {type(query).__name__}, {query!r:.80}; give a str")
     text = normalise_query(query)
     if not text:
-        raise ValueError(f"query {query!r:.80} holds no text to rank by")
+        raise ValueError(f"query {query!r:.80} is empty")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What a model's folder says of the order and the scores: fusion.json and calibration.json."""
+"""The fusion and the calibration stored in a model's folder, as a night and `rank` read them."""
 
 from __future__ import annotations
 

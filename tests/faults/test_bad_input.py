@@ -91,9 +91,11 @@ def test_odd_queries_and_passages_cost_nothing_else(make_config: MakeConfig, tmp
 
     published = rows(tmp_path / "output", manifest)
     asked = {row["query"] for row in published} | {
-        query for query in ODD_QUERIES.values() for letter in letters
+        query
+        for query in ODD_QUERIES.values()
+        for letter in letters
         if letter["unit"] == "query" and query in letter["detail"]
-    }  # fmt: skip
+    }
     assert asked == {*GOOD, *ODD_QUERIES.values()}
     found = {row["doc_id"]: row for row in published}
     odd = {passage["_id"] for passage in ODD_PASSAGES} - {"empty", "no-text"}
@@ -182,9 +184,10 @@ def test_a_flipped_bit_of_the_last_run_is_no_score(
     shutil.copytree(night.output, tmp_path / "output")
     for victim in (tmp_path / "output" / night.manifest.tables["reranked"].path).iterdir():
         logits = next(
-            column for column in pq.read_metadata(victim).row_group(0).to_dict()["columns"]
+            column
+            for column in pq.read_metadata(victim).row_group(0).to_dict()["columns"]
             if column["path_in_schema"] == "logit"
-        )  # fmt: skip
+        )
         damaged = bytearray(victim.read_bytes())
         start = logits["dictionary_page_offset"] or logits["data_page_offset"]
         damaged[start + logits["total_compressed_size"] - 1] ^= 1

@@ -117,7 +117,10 @@ def test_killed_between_two_tables(
     dying = start(tiny, output, moves=2)
     _, told = dying.communicate(timeout=60)
     assert dying.returncode == 9, told
-    moved = [table for table in ("reranked", "hard_negatives", "training_pairs", "dead_letters")
-             if len(list((output / table / "run_date=2026-03-08").iterdir())) == 2]  # fmt: skip
+    moved = [
+        table
+        for table in ("reranked", "hard_negatives", "training_pairs", "dead_letters")
+        if len(list((output / table / "run_date=2026-03-08").iterdir())) == 2
+    ]
     assert len(moved) == 2
     assert_made_up_for(tiny, output, night.manifest.run_id, uninterrupted)

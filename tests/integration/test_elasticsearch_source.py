@@ -213,9 +213,13 @@ def test_a_moved_alias_does_not_move_a_run(es: Node, es_name: Name, data: dict[s
         # The query's own shard refuses it: one item of the answer.
         ('{"regexp": {"key": {"value": "{{query}}"}}}', "[[", "query_shard_exception"),
         # The body cannot even be parsed: Elasticsearch refuses the whole request.
-        ('{"match": {"text": {"query": "cat", "boost": "{{query}}"}}}', "much", "parsing_exception|For input"),
+        (
+            '{"match": {"text": {"query": "cat", "boost": "{{query}}"}}}',
+            "much",
+            "parsing_exception|For input",
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_malformed_query_of_fifty_costs_itself_alone(
     es: Node, data: dict[str, Any], tmp_path: Any, template: str, bad: str, words: str
 ) -> None:

@@ -148,7 +148,7 @@ def test_documents_that_the_index_does_not_hold_are_missed(
         ("same-id", [one, one], "should have 2 documents, but has 1"),
         ("strict", [one, IndexDocument("2", {"other": "a"})], "refused document '2'.*strict"),
         ("long-id", [IndexDocument("1" * 600, {"text": "a"})], "refused document|HTTP 400"),
-    ):  # fmt: skip
+    ):
         index = es_name(name)
         write.create(cluster, index, {"dynamic": "strict", "properties": {"text": {"type": "text"}}})
         with pytest.raises(WriteError, match=found):

@@ -17,9 +17,7 @@ def subclasses(error: type[NightrankError]) -> Iterator[type[NightrankError]]:
 
 
 PRODUCT = [
-    e
-    for e in subclasses(NightrankError)
-    if e.__module__.split(".")[0] in ("schemas", "rerank_core", "pipelines")
+    error for error in subclasses(NightrankError) if error.__module__ in ("schemas.errors", errors.__name__)
 ]
 
 

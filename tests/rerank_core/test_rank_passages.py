@@ -203,9 +203,8 @@ def test_a_damaged_file_of_the_folder_is_named(folder: Path, name: str) -> None:
 
 
 def test_options_go_to_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        BACKENDS, "torch", Backend(lambda model, device: Overlap(bad=device), options=("device",))
-    )
+    backend = Backend(lambda model, device: Overlap(bad=device), options=("device",))
+    monkeypatch.setitem(BACKENDS, "torch", backend)
     with pytest.raises(ScoringFailed, match="passage 1"):
         rerank_core.rank("x", ["a", "cuda"], model=folder, backend="torch", device="cuda", tags=False)
 
@@ -227,8 +226,8 @@ def test_a_passage_without_text_is_scored_and_a_title_alone_is_its_text() -> Non
 @pytest.mark.parametrize(
     ("query", "passages", "options", "error", "said"),
     [
-        ("", ["a"], {}, ValueError, "query '' holds no text"),
-        (" ?! ", ["a"], {}, ValueError, "holds no text"),
+        ("", ["a"], {}, ValueError, "query '' is empty"),
+        (" ?! ", ["a"], {}, ValueError, "is empty"),
         (7, ["a"], {}, TypeError, "query is a int, 7; give a str"),
         ("q", "a passage", {}, TypeError, "passages is one str"),
         ("q", ["a", 3], {}, TypeError, "passage 1 is 3; give a text"),
@@ -239,7 +238,7 @@ def test_a_passage_without_text_is_scored_and_a_title_alone_is_its_text() -> Non
         ("q", ["a"], {"first_stage_scores": [1, 2]}, ValueError, "2 for 1 passages"),
         ("q", ["a"], {"first_stage_scores": [float("nan")]}, ValueError, "not finite"),
         ("q", ["a"], {"device": "cuda"}, TypeError, "device: options are for a model's folder"),
-        ("q", ["a"], {"bi_encoder": Overlap()}, ConfigError, "bi_encoder would take no part"),
+        ("q", ["a"], {"bi_encoder": Overlap()}, ConfigError, "bi_encoder would have no effect"),
     ],
 )
 def test_bad_input_is_named(

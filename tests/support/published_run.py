@@ -74,8 +74,17 @@ def _manifest(run_id: str, tables: dict[str, TableInfo], *, queries: int) -> Man
     empty: dict[str, object] = {field.name: {} for field in dataclasses.fields(Manifest)}
     balance = Balance({"read": 0}, {"read": queries, "published": queries}, {"read": 0})
     known = {
-        "run_id": run_id, "run_date": RUN_DATE, "created_at": f"{RUN_DATE}T03:00:00+00:00", "window": None,
-        "nightrank_version": "0", "previous_run_id": None, "model_fingerprint": "m", "tagger_fingerprint": None,
-        "balance": balance, "tables": tables, "seconds": 1.0, "format": 1,
-    }  # fmt: skip
+        "run_id": run_id,
+        "run_date": RUN_DATE,
+        "created_at": f"{RUN_DATE}T03:00:00+00:00",
+        "window": None,
+        "nightrank_version": "0",
+        "previous_run_id": None,
+        "model_fingerprint": "m",
+        "tagger_fingerprint": None,
+        "balance": balance,
+        "tables": tables,
+        "seconds": 1.0,
+        "format": 1,
+    }
     return Manifest(**{**empty, **known})  # type: ignore[arg-type]

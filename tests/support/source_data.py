@@ -49,8 +49,15 @@ def event(n: int) -> dict[str, Any]:
     """Event `n`: fifty of them share a second, so that a moment is cut by pages and by losses."""
     time = DAY + datetime.timedelta(seconds=n // 50)
     query = f"{WORDS[n % 12]} {WORDS[n * 7 % 11]}"
-    return {"timestamp": time.isoformat(), "query": query, "user": f"u{n % 50}", "clicks": [f"d{n % 9}"], "n": n,
-            "lang": "en" if n % 3 else "de", "unused": "x" * 50}  # fmt: skip
+    return {
+        "timestamp": time.isoformat(),
+        "query": query,
+        "user": f"u{n % 50}",
+        "clicks": [f"d{n % 9}"],
+        "n": n,
+        "lang": "en" if n % 3 else "de",
+        "unused": "x" * 50,
+    }
 
 
 def expected(index: str, n: int) -> LogEvent:

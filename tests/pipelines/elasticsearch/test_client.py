@@ -62,8 +62,14 @@ def test_errors_are_classified(status: int, cause: dict[str, Any], kind: str) ->
 
 
 def test_the_fetch_phase_names_its_reason_elsewhere() -> None:
-    error = {"type": "search_phase_execution_exception", "reason": "", "phase": "fetch", "root_cause": [],
-             "failed_shards": [], "caused_by": REJECTED}  # fmt: skip
+    error = {
+        "type": "search_phase_execution_exception",
+        "reason": "",
+        "phase": "fetch",
+        "root_cause": [],
+        "failed_shards": [],
+        "caused_by": REJECTED,
+    }
     found = classify_status(503, {"error": error, "status": 503}, settings=settings())
     assert found == ("busy", f"{REJECTED['type']}: {REJECTED['reason']}", False)
 
@@ -72,11 +78,19 @@ def test_the_fetch_phase_names_its_reason_elsewhere() -> None:
     ("status", "cause", "message"),
     [
         (401, {"type": "security_exception", "reason": f"token {SECRET}"}, "authentication failed.*API_KEY"),
-        (403, {"type": "security_exception", "reason": "no"}, "permission denied.*'read' and 'view_index_metadata'"),
-        (404, {"type": "index_not_found_exception", "reason": "no such index [docs]"}, r"no such index \[docs\]"),
+        (
+            403,
+            {"type": "security_exception", "reason": "no"},
+            "permission denied.*'read' and 'view_index_metadata'",
+        ),
+        (
+            404,
+            {"type": "index_not_found_exception", "reason": "no such index [docs]"},
+            r"no such index \[docs\]",
+        ),
         (400, {"type": "index_closed_exception", "reason": "closed"}, "closed"),
     ],
-)  # fmt: skip
+)
 def test_errors_that_end_the_night_say_what_to_do(status: int, cause: dict[str, Any], message: str) -> None:
     with pytest.raises(SourceError, match=message) as caught:
         classify_status(status, failure(status, cause), settings=settings())

@@ -42,8 +42,12 @@ def test_the_window_is_half_open_in_every_kind_of_time() -> None:
 
 
 def test_a_hit_becomes_an_event_or_says_why_not() -> None:
-    hit = {"_index": "log-1", "_id": "e1", "_source": {"query": "q", "timestamp": "02/03/26"},
-           "sort": ["2026-03-02T10:00:00.000123456Z", 1]}  # fmt: skip
+    hit = {
+        "_index": "log-1",
+        "_id": "e1",
+        "_source": {"query": "q", "timestamp": "02/03/26"},
+        "sort": ["2026-03-02T10:00:00.000123456Z", 1],
+    }
     time = "2026-03-02T10:00:00.000123+00:00"
     assert to_event(hit, log()) == LogEvent("log-1/e1", time, "q", "", (), ())
     bad = to_event(hit | {"_source": {"query": 5}}, log())
