@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import Row, forgeable_ids, prepared
+from rerank_core.inference.encoding import Row, special_ids, unlimited
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
@@ -80,11 +80,11 @@ class TemplateEncoder:
             raise ValueError(
                 f"max_length is {max_length}; two texts and a template of {size} tokens need more"
             )
-        forgeable = forgeable_ids(tokenizer)
+        special = special_ids(tokenizer)
         # "</think>" and similar ones are tokens, but not special ones.
         added = np.array(list(tokenizer.get_added_tokens_decoder()), np.int32)
         structure = np.intersect1d(added, np.concatenate([self._before, self._after]))
-        self._forgeable, self._instead = np.union1d(forgeable.ids, structure), forgeable.instead
+        self._special, self._replacement = np.union1d(special.ids, structure), special.replacement
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """A row for each pair, in order, none longer than max_length."""
@@ -108,7 +108,7 @@ class TemplateEncoder:
 
     def _body(self, encoding: Encoding, query: str) -> _Body:
         ids = np.array(encoding.ids, np.int32)
-        ids = np.where(np.isin(ids, self._forgeable), self._instead, ids).astype(np.int32)
+        ids = np.where(np.isin(ids, self._special), self._replacement, ids).astype(np.int32)
         # A token belongs to the text that it ends in, so that no token with a part of the template is cut.
         ends = np.array([end for _, end in encoding.offsets], np.int64)
         first, last = len(self._head), len(self._head) + len(query)
@@ -166,7 +166,7 @@ class CausalLMScorer(BatchedScorer):
         loaded = open_model(
             AutoModelForCausalLM, model, precision=precision, trust_remote_code=trust_remote_code
         )
-        tokenizer = prepared(loaded.tokenizer.backend_tokenizer)
+        tokenizer = unlimited(loaded.tokenizer.backend_tokenizer)
         encoder = TemplateEncoder(tokenizer, max_length=max_length, instruction=instruction)
         check_max_length(max_length, loaded.config, pad_id=0, folder=loaded.folder)
         _check_head(loaded.model, loaded.folder)
@@ -215,8 +215,8 @@ def _answer_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
     ids = [number for word in ANSWERS if (number := tokenizer.token_to_id(word)) is not None]
     if len(ids) < len(ANSWERS):
         raise ModelError(
-            f'the tokenizer in {folder} has no tokens "yes" and "no", by which a generative reranker answers; take '
-            "one of Qwen3-Reranker's kind"
+            f'the tokenizer in {folder} has no tokens "yes" and "no", with which a generative reranker answers; '
+            "use a model like Qwen3-Reranker"
         )
     return ids
 

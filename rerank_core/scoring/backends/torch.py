@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import PairEncoder, Row, prepared
+from rerank_core.inference.encoding import PairEncoder, Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
@@ -81,7 +81,7 @@ class TorchScorer(BatchedScorer):
             precision=precision,
             trust_remote_code=trust_remote_code,
         )
-        encoder = PairEncoder(prepared(loaded.tokenizer.backend_tokenizer), max_length=max_length)
+        encoder = PairEncoder(unlimited(loaded.tokenizer.backend_tokenizer), max_length=max_length)
         self._pad_id = _padding_id(loaded)
         check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=loaded.folder)
         if threads:

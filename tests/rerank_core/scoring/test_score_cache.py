@@ -63,9 +63,9 @@ def test_a_pair_that_fails_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("no database, and longer than a header of one: " * 9)
-    with pytest.raises(ConfigError, match=r"cannot keep scores in .*scores\.sqlite"):
+    with pytest.raises(ConfigError, match=r"cannot use the score cache .*scores\.sqlite"):
         CachedScorer(Counting(), tmp_path)
-    with pytest.raises(ConfigError, match="cannot keep scores"):
+    with pytest.raises(ConfigError, match="cannot use the score cache"):
         CachedScorer(Counting(), tmp_path / FILE)
 
 

@@ -274,7 +274,9 @@ def test_a_name_on_the_hub_without_a_network(bert: Path, tmp_path: Path) -> None
     assert float(first.split()[1]) == pytest.approx(
         scorer.score([("who wrote dune", "frank herbert")])[0], abs=1e-6
     )
-    assert second.startswith("no folder org/absent, and the Hugging Face Hub gives no model of that name")
+    assert second.startswith(
+        "no folder org/absent, and no such model could be downloaded from the Hugging Face Hub"
+    )
     assert "download the model once and name its folder" in second
 
 
@@ -297,14 +299,16 @@ def test_a_model_with_code_of_its_own_is_refused(bert: Path, tmp_path: Path) -> 
     config = {**json.loads((folder / "config.json").read_text()), "model_type": "mine", "auto_map": names}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ModelError, match="it brings its own code, which is not run: .*set scoring.trust_remote_code"
+        ModelError, match="it needs its own code, which is not run: .*set scoring.trust_remote_code"
     ):
         TorchScorer(folder, max_length=40)
 
 
 def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
     folder = write_cross_encoder(tmp_path / "base", task="Model")
-    with pytest.raises(ModelError, match=r"lack classifier.bias, classifier.weight, so that it is no model"):
+    with pytest.raises(
+        ModelError, match=r"lack classifier.bias, classifier.weight, so that it is not a model"
+    ):
         TorchScorer(folder, max_length=40)
 
 
@@ -318,7 +322,7 @@ def test_a_tokenizer_of_another_model_is_refused(bert: Path, tmp_path: Path) -> 
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["foreign"] = 30_000
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ModelError, match=r"ids up to 30000, its model knows \d+ of them"):
+    with pytest.raises(ModelError, match=r"ids up to 30000, its model has \d+ of them"):
         TorchScorer(folder, max_length=40)
 
 
