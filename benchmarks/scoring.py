@@ -148,7 +148,7 @@ def forget(scorer: Scorer) -> None:
     """Make the encoder read every text anew: what it remembers of the round before is no part of the work."""
     encoder = getattr(scorer, "_encoder", None)
     if encoder is not None:
-        encoder._kept.clear()
+        encoder._cache.clear()
         encoder._held = 0
 
 

@@ -100,7 +100,7 @@ def reuse_scores(
             reused=known.logit is not None,
             overflow=known.overflow,
             evidence=known.evidence,
-            first_stage=known.cheap,
+            first_stage=known.first_stage,
         )
 
     return group._replace(candidates=tuple(look_up(c) for c in group.candidates))

@@ -17,7 +17,7 @@ from rerank_core.ranking import fusion
 from rerank_core.ranking.fusion import Fusion, check_bi_encoder
 from rerank_core.scoring.load import DEFAULT_MODEL, load_scorer
 from rerank_core.scoring.protocol import Scorer, reads_tags
-from rerank_core.scoring.score_cache import KeptScorer
+from rerank_core.scoring.score_cache import CachedScorer
 
 ALONE = "alone"
 """Before a model's name: its own order, without the fusion weights that lie beside it."""
@@ -146,7 +146,7 @@ def open_system(
     except ValueError as error:  # a setting that makes no sense to the backend
         raise ConfigError(f"{system.name}: {error}") from error
     if work:
-        scorer = KeptScorer(scorer, work)
+        scorer = CachedScorer(scorer, work)
     weights = _weights(system)
     served = MODES if reads_tags(scorer, Tagging()) or (weights and weights.reads_tags) else ("none",)
     chosen = [one for mode in tags for one in (served if mode == "auto" else (mode,))]
@@ -168,7 +168,7 @@ def open_bi_encoder(path: str, *, max_length: int, work: Path | None = None) -> 
         scorer = load_scorer(path, backend="bi_encoder", max_length=max_length)
     except MissingEngine as error:
         raise MissingEngine(f"{path}: {_where(path)}{error}") from error
-    return KeptScorer(scorer, work) if work else scorer
+    return CachedScorer(scorer, work) if work else scorer
 
 
 def _where(path: str) -> str:

@@ -1,7 +1,7 @@
-"""Batches budgeted in tokens, padding counted.
+"""Batches budgeted in tokens, padding included.
 
-A batch costs rows x its longest row, whatever its shorter rows hold, so rows of like length go together and a
-batch closes when one more row would exceed the budget (as text-embeddings-inference budgets its batches).
+The cost of a batch is its number of rows x its longest row, so rows of similar length go together, and a batch is full
+when one more row would exceed the budget (as in text-embeddings-inference).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 
 
 def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Pack rows into batches that hold at most `max_tokens` tokens each, padding counted.
+    """Pack rows into batches of at most `max_tokens` tokens each, padding included.
 
     Args:
         lengths: true length of each row, in tokens.
-        max_tokens: most tokens a batch may hold: its rows x its longest row.
+        max_tokens: most tokens of a batch: its rows x its longest row.
 
     Returns:
-        Indices into `lengths`: each exactly once, the longest rows first (a batch that does not fit into
-        memory shows at once, not after an hour), equal lengths in their given order. No batch is empty. A row
-        longer than `max_tokens` is a batch of its own.
+        Indices into `lengths`, each exactly once: the longest rows first (so that a batch that does not fit into memory
+        fails at once, not after an hour), equal lengths in the given order. No batch is empty. A row longer than
+        `max_tokens` is a batch of its own.
 
     Raises:
         ValueError: `max_tokens` below 1, or a negative length.
@@ -43,7 +43,7 @@ def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 class Tokens(Protocol):
-    """A model's input, as `rerank_core.inference.encoding.Row` and a recogniser's row."""
+    """A model's input, such as `rerank_core.inference.encoding.Row`."""
 
     @property
     def ids(self) -> Sequence[int] | np.ndarray: ...
@@ -55,12 +55,12 @@ class Tokens(Protocol):
 def padded(
     rows: Sequence[Tokens], *, pad_id: int, dtypes: Mapping[str, type], width: int = 0
 ) -> dict[str, np.ndarray]:
-    """The rows as arrays [rows, longest row]: input_ids, attention_mask, token_type_ids, as far as `dtypes` names them.
+    """The rows as arrays [rows, longest row]: those of input_ids, attention_mask, token_type_ids that `dtypes` names.
 
     Args:
         rows: at least one.
-        pad_id: fills input_ids behind each row.
-        dtypes: NumPy type of each array wanted.
+        pad_id: fills input_ids after each row.
+        dtypes: NumPy type of each array.
         width: least width.
     """
     shape = (len(rows), max(width, *(len(row.ids) for row in rows)))

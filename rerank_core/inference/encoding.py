@@ -1,13 +1,12 @@
 """Pairs of texts as rows of token ids, each text tokenised once.
 
-A tokenizer reads the two texts of a pair one by one, cuts them, and puts its special tokens around them. So a passage
-that stands among many queries' candidates is read once, and joined with each query's ids: the rows are the tokenizer's
-own (a test holds them against it, kind by kind). Where a tokenizer does anything else with a pair, it is asked for
-every pair instead.
+Most tokenizers encode the two texts of a pair separately, cut them, and add special tokens around them. So a passage
+among many queries' candidates is tokenised once and joined with each query's ids; tests compare the rows with the
+tokenizer's own, for each architecture. A tokenizer that does anything else with a pair encodes every pair as a whole.
 
-An input longer than max_length loses tokens at the end of its longer side until it fits, as transformers and
-sentence-transformers cut it ("longest_first"): the passage alone is cut, unless the query side fills more than half of
-the input. `overflow` counts what was cut.
+An input longer than max_length loses tokens at the end of its longer side until it fits, as in transformers and
+sentence-transformers ("longest_first"): only the passage is cut, unless the query side fills more than half of the
+input. `overflow` counts the tokens that are cut off.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ try:
 except ImportError as error:
     raise MissingEngine(f"scoring needs tokenizers ({error}): pip install 'nightrank[cpu]'") from error
 
-KEPT_TOKENS = 8_000_000
-"""Tokens of texts that an encoder remembers, 32 MB at most; the oldest make room."""
+CACHE_TOKENS = 8_000_000
+"""Most cached tokens, 32 MB; the oldest texts are dropped."""
 
 TEXT_COSTS = 64
-"""What a remembered text weighs beside its tokens, in tokens: its key and the objects around it, some 250 bytes."""
+"""Memory of a cached text beside its tokens, in tokens: its key and objects, about 250 bytes."""
 
 _PROBES = (("a", "b"), ("a b c", "b"), ("", "c b a"))
 
@@ -43,13 +42,11 @@ class Row(NamedTuple):
     """One input of a model."""
 
     ids: np.ndarray  # int32 [tokens]
-    types: (
-        np.ndarray
-    )  # int8 [tokens]: 1 for what belongs to the passage, where the model tells the sides apart
+    types: np.ndarray  # int8 [tokens]: 1 for the passage's, if the model distinguishes the sides
 
 
 class Template(NamedTuple):
-    """What a tokenizer puts before, between and after the two texts of a pair, and the types of all five parts."""
+    """The special tokens before, between and after the two texts of a pair, and the types of all five parts."""
 
     before: np.ndarray
     between: np.ndarray
@@ -70,25 +67,25 @@ class PairEncoder:
     """Turns (query side, passage side) pairs into rows. Safe to share between threads.
 
     Args:
-        tokenizer: without truncation and padding, as `load_tokenizer` gives it.
+        tokenizer: without truncation and padding, as from `load_tokenizer`.
         max_length: longest row in tokens, special tokens included.
-        kept_tokens: most tokens to remember, TEXT_COSTS for each text among them.
+        cache_tokens: most tokens to cache, including TEXT_COSTS for each text.
 
     Raises:
         ValueError: a max_length that leaves no room for two texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, kept_tokens: int = KEPT_TOKENS) -> None:
-        self._tokenizer, self._max_length, self._room = tokenizer, max_length, kept_tokens
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, cache_tokens: int = CACHE_TOKENS) -> None:
+        self._tokenizer, self._max_length, self._cache_tokens = tokenizer, max_length, cache_tokens
         self._special = tokenizer.num_special_tokens_to_add(is_pair=True)
         if max_length < self._special + 2:
             raise ValueError(
                 f"max_length is {max_length}; two texts and {self._special} special tokens need more"
             )
         self._template = template_of(tokenizer)
-        self._forgeable = forgeable_ids(tokenizer)
-        self._kept: dict[bytes, np.ndarray] = {}
-        self._held = 0
+        self._special_ids = special_ids(tokenizer)
+        self._cache: dict[bytes, np.ndarray] = {}
+        self._cached_tokens = 0
         self._lock = threading.Lock()
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
@@ -104,7 +101,7 @@ class PairEncoder:
         return rows
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Tokens of each pair beyond max_length, which its row leaves out: int32, shape [len(pairs)]."""
+        """Tokens of each pair beyond max_length, which are cut off: int32, shape [len(pairs)]."""
         if self._template is None:
             lengths = [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(pairs))]
         else:
@@ -113,62 +110,65 @@ class PairEncoder:
         return np.maximum(np.array(lengths, np.int32) - self._max_length, 0, dtype=np.int32)
 
     def _read(self, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
-        """The ids of every text of the pairs, without special tokens, remembered or read now."""
+        """The ids of every text of the pairs, without special tokens, from the cache or computed now."""
         keys = {text: _key(text) for pair in pairs for text in pair}
         with self._lock:
-            found = {text: self._kept.get(key) for text, key in keys.items()}
-        missing = [text for text, ids in found.items() if ids is None]
+            cached = {text: self._cache.get(key) for text, key in keys.items()}
+        missing = [text for text, ids in cached.items() if ids is None]
         read = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
         fresh = {
-            text: self._unforged(np.array(encoding.ids, np.int32))
+            text: self._without_special(np.array(encoding.ids, np.int32))
             for text, encoding in zip(missing, read, strict=True)
         }
         with self._lock:
             for text, ids in fresh.items():
-                if keys[text] not in self._kept:
-                    self._kept[keys[text]] = ids
-                    self._held += len(ids) + TEXT_COSTS
-            while self._held > self._room and self._kept:
-                self._held -= len(self._kept.pop(next(iter(self._kept)))) + TEXT_COSTS
-        return {text: fresh[text] if ids is None else ids for text, ids in found.items()}
+                if keys[text] not in self._cache:
+                    self._cache[keys[text]] = ids
+                    self._cached_tokens += len(ids) + TEXT_COSTS
+            while self._cached_tokens > self._cache_tokens and self._cache:
+                self._cached_tokens -= len(self._cache.pop(next(iter(self._cache)))) + TEXT_COSTS
+        return {text: fresh[text] if ids is None else ids for text, ids in cached.items()}
 
     def _whole(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
-        """Rows as the tokenizer makes them of whole pairs."""
-        cutting = Tokenizer.from_str(
-            self._tokenizer.to_str()
-        )  # truncation is a state, and threads share ours
+        """Rows of pairs that the tokenizer encodes as a whole."""
+        # A copy: truncation is a state of the tokenizer, which threads share.
+        cutting = Tokenizer.from_str(self._tokenizer.to_str())
         cutting.enable_truncation(self._max_length, strategy="longest_first")
         rows = []
         for encoding in cutting.encode_batch_fast(list(pairs)):
             ids = np.array(encoding.ids, np.int32)
             own = np.array([side is None for side in encoding.sequence_ids])
-            rows.append(Row(np.where(own, ids, self._unforged(ids)), np.array(encoding.type_ids, np.int8)))
+            rows.append(
+                Row(np.where(own, ids, self._without_special(ids)), np.array(encoding.type_ids, np.int8))
+            )
         return rows
 
-    def _unforged(self, ids: np.ndarray) -> np.ndarray:
-        """A text's ids with the tokenizer's own tokens taken out: a page must not end its side of the input.
+    def _without_special(self, ids: np.ndarray) -> np.ndarray:
+        """A text's ids without special tokens: a text must not be able to end its side of the input.
 
-        Done to ids, not to characters, since tokenizers fold "＜s＞" and the like in ways of their own.
+        Ids are replaced, not characters, since tokenizers normalise "＜s＞" and the like in their own ways.
         """
-        forged = np.isin(ids, self._forgeable.ids)
-        return np.where(forged, self._forgeable.instead, ids).astype(np.int32) if forged.any() else ids
+        special = np.isin(ids, self._special_ids.ids)
+        return (
+            np.where(special, self._special_ids.replacement, ids).astype(np.int32) if special.any() else ids
+        )
 
 
 def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-class Forgeable(NamedTuple):
-    """Ids that no text may bring with it, and the one that stands in for them."""
+class SpecialIds(NamedTuple):
+    """Ids of special tokens, which no text may contain, and the id that replaces them."""
 
     ids: np.ndarray  # int32
-    instead: int
+    replacement: int
 
 
-def forgeable_ids(tokenizer: Tokenizer) -> Forgeable:
-    """The special tokens of a tokenizer but for the tags, which `rerank_core.features.render` guards itself.
+def special_ids(tokenizer: Tokenizer) -> SpecialIds:
+    """A tokenizer's special tokens without the tags, which `rerank_core.features.render` guards.
 
-    Many models have the tags among their special tokens, so the kind of token alone does not tell.
+    Many models have the tags among their special tokens.
     """
     tags = re.compile(r"\[(?:HOP|ROLE|ENT|CAUSAL|REASONING)\b", re.IGNORECASE)
     special = {
@@ -177,15 +177,15 @@ def forgeable_ids(tokenizer: Tokenizer) -> Forgeable:
         if token.special and not tags.match(token.content)
     }
     unknown = next((special.pop(name) for name in ("[UNK]", "<unk>") if name in special), None)
-    if unknown is None:  # a tokenizer of bytes knows every text; a space says the least
+    if unknown is None:  # a byte-level tokenizer has none; a space means the least
         unknown = next(iter(tokenizer.encode(" .", add_special_tokens=False).ids), 0)
-    return Forgeable(np.array(sorted(special.values()), np.int32), unknown)
+    return SpecialIds(np.array(sorted(special.values()), np.int32), unknown)
 
 
 def cut(first: int, second: int, *, room: int) -> tuple[int, int]:
-    """How many tokens two texts of these lengths keep in `room`: the longer one is cut down to the other first.
+    """Lengths to which two texts are cut to fit in `room`: first the longer one, to the other's length.
 
-    The rule of the tokenizers library, so that a row is what other libraries make of the pair.
+    The rule of the tokenizers library, so that rows equal those of other libraries.
     """
     if first + second <= room:
         return first, second
@@ -198,7 +198,7 @@ def cut(first: int, second: int, *, room: int) -> tuple[int, int]:
 
 
 def template_of(tokenizer: Tokenizer) -> Template | None:
-    """What the tokenizer puts around a pair's texts; None if it does more to a pair than that."""
+    """The special tokens around a pair's texts; None if the tokenizer does anything else with a pair."""
     template: Template | None = None
     for pair in _PROBES:
         halves = [np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32) for text in pair]
@@ -214,7 +214,7 @@ def template_of(tokenizer: Tokenizer) -> Template | None:
 
 
 def _template(encoding: Encoding) -> Template | None:
-    """The template that one encoded pair of non-empty texts shows."""
+    """The template by one encoded pair of non-empty texts."""
     side = encoding.sequence_ids  # 0 and 1 for the texts, None for special tokens
     if 0 not in side or 1 not in side or side.index(0) > side.index(1):
         return None
@@ -234,7 +234,7 @@ def _template(encoding: Encoding) -> Template | None:
 
 
 class FolderFacts(NamedTuple):
-    """What a backend needs to know of a model's folder beside the model."""
+    """A model's folder without the model."""
 
     encoder: PairEncoder
     pad_id: int
@@ -258,10 +258,10 @@ def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a model's folder, which neither cuts nor pads.
+    """The tokenizer of a model's folder, without truncation and padding.
 
     Raises:
-        ModelError: no such file, or none that the tokenizers library takes.
+        ModelError: no such file, or not one of the tokenizers library.
     """
     if not path.is_file():
         raise ModelError(
@@ -272,11 +272,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{path} is not a tokenizer ({shorten(str(error))}); copy it again") from error
-    return prepared(tokenizer)
+    return unlimited(tokenizer)
 
 
-def prepared(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer as a PairEncoder needs it; it is changed in place."""
+def unlimited(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer without truncation and padding; it is changed in place."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

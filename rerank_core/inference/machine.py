@@ -1,4 +1,4 @@
-"""What a machine is, as far as it decides which engine is fastest on it."""
+"""The machine's name, by the features that decide which engine is fastest on it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from pathlib import Path
 # As x86 and ARM name them in /proc/cpuinfo.
 _FAMILY = ("cpu family", "model", "stepping", "CPU implementer", "CPU part")
 _FEATURES = (
-    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
-    "asimddp", "sve", "sve2", "i8mm", "bf16",
-)  # fmt: skip
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "sve",
+    "sve2",
+    "i8mm",
+    "bf16",
+)
 
 
 def machine_name() -> str:
@@ -23,13 +33,13 @@ def machine_name() -> str:
         fields = {key.strip(): value.strip() for key, _, value in lines}
         name = fields.get("model name", name)
         family = "/".join(fields[key] for key in _FAMILY if key in fields)
-        held = (fields.get("flags") or fields.get("Features") or "").split()
-        flags = " ".join(flag for flag in _FEATURES if flag in held)
+        known = (fields.get("flags") or fields.get("Features") or "").split()
+        flags = " ".join(flag for flag in _FEATURES if flag in known)
     return ", ".join(part for part in (name, family, flags, f"{cores()} cores", gpu_name()) if part)
 
 
 def gpu_name() -> str:
-    """The first NVIDIA GPU by its driver, "" where there is none; asks no inference engine."""
+    """The first NVIDIA GPU by its driver, "" if there is none; needs no inference engine."""
     for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         for line in file.read_text().splitlines():
             if line.startswith("Model:"):

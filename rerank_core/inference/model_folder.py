@@ -1,4 +1,4 @@
-"""What a Hugging Face model folder says of itself, for backends that read it without transformers."""
+"""Files and settings of a Hugging Face model folder, read without transformers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 OPENVINO_INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
-"""Where a folder keeps its statically quantised model, as sentence-transformers names it."""
+"""A folder's statically quantised model, named as in sentence-transformers."""
 
 _HUB_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 # Architectures whose positions start at the padding token's id + 1, so that a table of 514 takes 512 tokens.
@@ -38,8 +38,8 @@ OFFSET_POSITIONS = frozenset(
 
 
 WEIGHTS = "*.safetensors"
-# Of a folder for transformers, all that can change what a tokenizer or a model does; not its README, its training's
-# state or its weights in other formats.
+# Every file of a transformers folder that can change a tokenizer's or a model's output; not its README, training state
+# or weights in other formats.
 TORCH_FILES = (
     "config.json",
     "tokenizer.json",
@@ -57,9 +57,9 @@ ONNX_FILES = ("*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml", "openvino/*.b
 
 
 def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, revision: str = "") -> Path:
-    """The folder of a model: its own, or where the Hugging Face Hub's cache keeps what `model` names there.
+    """A model's folder: a given one, or that of a name on the Hugging Face Hub, in the Hub's cache.
 
-    A name is downloaded when it is first used; with HF_HUB_OFFLINE=1 it must be in the cache already.
+    A name is downloaded once; with HF_HUB_OFFLINE=1 it must be in the cache already.
 
     Args:
         model: a folder, or owner/name.
@@ -67,7 +67,7 @@ def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, rev
         revision: of a name on the Hub; "" is the newest.
 
     Raises:
-        ModelError: neither a folder nor a model that can be had.
+        ModelError: neither a folder nor a model of the Hub, or it cannot be downloaded.
     """
     folder = Path(model).expanduser()
     if folder.is_dir() or not _HUB_NAME.fullmatch(str(model)):
@@ -78,19 +78,19 @@ def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, rev
         return Path(snapshot_download(str(model), revision=revision or None, allow_patterns=list(patterns)))
     except Exception as error:  # no network, no such name, a gated model: as many classes
         raise ModelError(
-            f"no folder {model}, and the Hugging Face Hub gives no model of that name ({shorten(str(error))}); check "
-            "the name, or download the model once and name its folder"
+            f"no folder {model}, and no such model could be downloaded from the Hugging Face Hub "
+            f"({shorten(str(error))}); check the name, or download the model once and name its folder"
         ) from error
 
 
 def file_digests(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """Name and SHA-256 of every file of the folder that a pattern fits, in the order of their paths."""
+    """Name and SHA-256 of every file of the folder that matches a pattern, ordered by path."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return [part for path in files for part in (path.name, file_digest(path))]
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once a process as long as the file's size and time stay."""
+    """SHA-256 of a file, computed once per process unless the file's size or time changes."""
     status = path.stat()
     return _digest(path, status.st_size, status.st_mtime_ns)
 
@@ -111,34 +111,34 @@ def find_onnx(folder: Path, onnx_file: str = "") -> Path:
         raise ModelError(
             f"no model folder at {folder}; name the folder of a model, or a model of a hub as owner/name"
         )
-    found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
-    names = ", ".join(str(path.relative_to(folder)) for path in found)
+    files = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    names = ", ".join(str(path.relative_to(folder)) for path in files)
     for name in (onnx_file,) if onnx_file else ("onnx/model.onnx", "model.onnx"):
         if (folder / name).is_file():
             return folder / name
-    if not found:
+    if not files:
         raise ModelError(
             f"no {onnx_file or 'ONNX file'} in {folder} or its onnx folder; export the model to "
             f"{folder / 'onnx' / 'model.onnx'}"
         )
     if onnx_file:
         raise ModelError(f"no {onnx_file} in {folder}; set scoring.onnx_file to one of: {names}")
-    if len(found) > 1:
-        raise ModelError(f"{folder} holds several ONNX files; set scoring.onnx_file to one of: {names}")
-    return found[0]
+    if len(files) > 1:
+        raise ModelError(f"{folder} has several ONNX files; set scoring.onnx_file to one of: {names}")
+    return files[0]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; {} where there is no file."""
+    """A JSON object; {} if there is no file."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        contents = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
-    if not isinstance(held, dict):
-        raise ModelError(f"{path} holds a {type(held).__name__}, not an object; copy the folder again")
-    return held
+    if not isinstance(contents, dict):
+        raise ModelError(f"{path} is a {type(contents).__name__}, not an object; copy the folder again")
+    return contents
 
 
 def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> int:
@@ -147,9 +147,9 @@ def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> in
     if isinstance(token, dict):  # an AddedToken as older transformers wrote it
         token = token.get("content")
     for candidate in (token, "[PAD]", "<pad>"):
-        found = tokenizer.token_to_id(candidate) if isinstance(candidate, str) else None
-        if found is not None:
-            return int(found)
+        pad_id = tokenizer.token_to_id(candidate) if isinstance(candidate, str) else None
+        if pad_id is not None:
+            return int(pad_id)
         if candidate is token and isinstance(config.get("pad_token_id"), int):
             return int(config["pad_token_id"])
     raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
@@ -158,9 +158,9 @@ def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> in
 def check_max_length(
     max_length: int, config: dict[str, Any], *, pad_id: int, folder: Path, field: str = "scoring.max_length"
 ) -> None:
-    """Refuse a max_length beyond the model's positions; one that config.json does not name is unchecked.
+    """Refuse a max_length beyond the model's positions, if config.json gives their number.
 
-    It is not lowered silently: max_length is part of a score's identity, and says how much a night reads.
+    It is not lowered silently, since max_length changes the scores.
 
     Raises:
         ModelError: naming the highest max_length that works.

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, read without an inference engine."""
+"""Facts about an ONNX file, read without an inference engine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 
 
 def external_files(path: Path) -> list[Path]:
-    """Files beside the ONNX file that hold its weights, as its protobuf names them."""
+    """Files beside the ONNX file with its weights, as its protobuf names them."""
     with _mapped(path) as view:
         raw = {view[match.end() : match.end() + match[1][0]] for match in _EXTERNAL.finditer(view)}
     names = {name.decode("utf-8", "replace").replace("\0", "") for name in raw}
-    # A chance run of bytes in the weights can look like an entry; it names no file.
+    # Bytes in the weights can look like an entry by chance; they name no file.
     return [path.parent / name for name in sorted(names) if name and (path.parent / name).is_file()]
 
 
 def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    """Whether the file contains bytes that match the pattern."""
     with _mapped(path) as view:
         return pattern.search(view) is not None
 
@@ -29,5 +30,5 @@ def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
 def _mapped(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
         if not path.stat().st_size:
-            return mmap.mmap(-1, 1)  # an empty file cannot be mapped: one zero byte, which holds nothing
+            return mmap.mmap(-1, 1)  # an empty file cannot be mapped: one zero byte instead
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

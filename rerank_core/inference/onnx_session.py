@@ -89,7 +89,11 @@ def open_session(path: Path, *, device: str = "cpu", allow_fallback: bool = Fals
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         with path.open("rb") as file:
             pointer = file.read(20) == b"version https://git-"
-        remedy = "a Git LFS pointer, git lfs pull" if pointer else "cut or no model, copy or export it again"
+        remedy = (
+            "a Git LFS pointer, git lfs pull"
+            if pointer
+            else "truncated or not a model, copy or export it again"
+        )
         raise ModelError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be loaded: {remedy}: {shorten(str(error), limit=400)}"
         ) from error

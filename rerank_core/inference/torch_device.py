@@ -1,8 +1,9 @@
-"""What all backends on PyTorch share: the device, the model's files, its tokenizer, and the end of the memory.
+"""What all backends on PyTorch share: device, model files, tokenizer, and running out of memory.
 
-A model is a local folder or a name on the Hugging Face Hub, which is resolved to its folder in the Hub's cache first
-(downloaded once; with HF_HUB_OFFLINE=1 never), so that everything after that reads files. The weights are safetensors
-only and the code is transformers' own: no pickle is opened, and no model brings code along unless it is trusted to.
+A model is a local folder or a name on the Hugging Face Hub, which is first resolved to its folder in the Hub's cache
+(downloaded once; with HF_HUB_OFFLINE=1 never), so that everything after that reads files. Weights are read from
+safetensors only, and the code is transformers' own: no pickle is opened, and code of a model runs only if it is
+trusted.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ try:
     from transformers import AutoTokenizer
 except ImportError as error:
     raise MissingEngine(
-        f"this backend needs torch and transformers ({error}): pip install 'nightrank[torch]'"
+        f"models on PyTorch need torch and transformers ({error}): pip install 'nightrank[torch]'"
     ) from error
 
 T = TypeVar("T")
 
-transformers.logging.disable_progress_bar()  # one for each loading of a model, in the middle of a night's own
+transformers.logging.disable_progress_bar()  # of loading a model, in the middle of a night's own
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda")
@@ -37,7 +38,7 @@ MAX_TOKENS = {"cpu": 2048, "cuda": 65_536}
 CHUNK = {"cpu": 512, "cuda": 16_384}
 
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory")
-# What else a backend reads of a snapshot.
+# Settings that backends read from a snapshot.
 _DESCRIBING = (
     "nightrank.json",
     "modules.json",
@@ -48,13 +49,13 @@ _DESCRIBING = (
 
 
 class Loaded(NamedTuple):
-    """A model's parts, on the CPU."""
+    """A loaded model, on the CPU."""
 
     folder: Path
     config: dict[str, Any]  # config.json
-    tokenizer: Any  # transformers', a fast one
+    tokenizer: Any  # of transformers, a fast one
     model: Any
-    digests: list[str]  # of all files that can change a logit
+    digests: list[str]  # of every file that can change a logit
     reads_tags: bool
 
 
@@ -64,26 +65,26 @@ def open_model(
     *,
     precision: str,
     trust_remote_code: bool = False,
-    spare: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
 ) -> Loaded:
-    """Everything of a model that a backend needs.
+    """Load a model and its tokenizer.
 
     Args:
         auto: transformers' Auto class of the task.
         model: a folder, or a name on the Hugging Face Hub.
         precision: a key of PRECISIONS, for the weights.
-        trust_remote_code: run code of the model's own.
-        spare: beginnings of the names of weights that may be missing.
+        trust_remote_code: run code that comes with the model.
+        optional: prefixes of names of weights that may be missing.
 
     Raises:
-        ModelError: it cannot be had or loaded, brings code, or has no weights for the task's head.
+        ModelError: it cannot be downloaded or loaded, needs its own code, or has no weights for the task's head.
         ValueError: an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown scoring.precision {precision!r}; known: {', '.join(PRECISIONS)}")
     folder = model_folder(model, trust_remote_code=trust_remote_code)
     tokenizer = _load_tokenizer(folder, trust_remote_code)
-    loaded = _load_model(auto, folder, precision, trust_remote_code, spare)
+    loaded = _load_model(auto, folder, precision, trust_remote_code, optional)
     _check_vocabulary(loaded, tokenizer, folder)
     return Loaded(
         folder,
@@ -96,11 +97,11 @@ def open_model(
 
 
 def choose_device(device: str, *, allow_fallback: bool) -> str:
-    """The device to run on: the one that is asked for, or the CPU where that is allowed.
+    """The device to run on: the requested one, or the CPU if that is allowed.
 
     Raises:
         ValueError: an unknown device.
-        ModelError: no GPU, and no leave to do without.
+        ModelError: no GPU, and `allow_fallback` is false.
     """
     if device not in DEVICES:
         raise ValueError(f"unknown scoring.device {device!r}; known: {', '.join(DEVICES)}")
@@ -109,7 +110,7 @@ def choose_device(device: str, *, allow_fallback: bool) -> str:
     if allow_fallback:
         return "cpu"
     why = (
-        "this torch finds none (a missing driver, or one of another version?)"
+        "torch finds no GPU (a missing driver, or one of another version?)"
         if torch.version.cuda
         else "this torch was built without CUDA: install it from https://pytorch.org"
     )
@@ -120,10 +121,10 @@ def choose_device(device: str, *, allow_fallback: bool) -> str:
 
 
 def model_folder(model: str | Path, *, trust_remote_code: bool = False) -> Path:
-    """The folder with a model's files; of a name on the Hub what is missing of them is downloaded.
+    """The folder with a model's files; missing files of a name on the Hub are downloaded.
 
     Raises:
-        ModelError: no such folder and no such name, or one without safetensors.
+        ModelError: no such folder or name, or no safetensors there.
     """
     folder = local_folder(model, [*TORCH_FILES, *_DESCRIBING, *(["*.py"] if trust_remote_code else [])])
     if not any(folder.glob(WEIGHTS)):
@@ -135,17 +136,17 @@ def model_folder(model: str | Path, *, trust_remote_code: bool = False) -> Path:
 
 
 def _remedy(folder: Path, *, trusted: bool) -> str:
-    """What to do about a folder that transformers cannot load."""
+    """What to do with a folder that transformers cannot load."""
     if not trusted and "auto_map" in read_json(folder / "config.json"):
         return (
-            "it brings its own code, which is not run: take a model whose architecture is in transformers, or read the "
+            "it needs its own code, which is not run: use a model whose architecture is in transformers, or read the "
             "code and set scoring.trust_remote_code = true"
         )
-    return "copy the folder again, or take a model whose architecture is in transformers"
+    return "copy the folder again, or use a model whose architecture is in transformers"
 
 
 def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    """transformers' tokenizer, which has a `backend_tokenizer`."""
+    """A fast tokenizer of transformers."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ImportError and others
@@ -155,16 +156,16 @@ def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         ) from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
-            f"the tokenizer in {folder} is a slow one; take a model with a tokenizer.json, or convert it with "
+            f"the tokenizer in {folder} is a slow one; use a model with a tokenizer.json, or convert it with "
             "transformers.convert_slow_tokenizer"
         )
     return tokenizer
 
 
 def _load_model(
-    auto: Any, folder: Path, precision: str, trust_remote_code: bool, spare: tuple[str, ...]
+    auto: Any, folder: Path, precision: str, trust_remote_code: bool, optional: tuple[str, ...]
 ) -> Any:
-    """The model for inference; its attention is SDPA where its class knows that, as transformers chooses."""
+    """The model for inference; transformers chooses the attention, SDPA if the architecture supports it."""
     try:
         model, info = auto.from_pretrained(
             str(folder),
@@ -178,36 +179,36 @@ def _load_model(
             f"the model in {folder} cannot be loaded: {_remedy(folder, trusted=trust_remote_code)} "
             f"({shorten(str(error), limit=400)})"
         ) from error
-    missing = ", ".join(sorted(name for name in info["missing_keys"] if not name.startswith(spare)))
+    missing = ", ".join(sorted(name for name in info["missing_keys"] if not name.startswith(optional)))
     if missing:  # transformers fills them with random numbers
         raise ModelError(
-            f"the weights in {folder} lack {shorten(missing)}, so that it is no model for {auto.__name__}; take one "
-            "that was trained for this"
+            f"the weights in {folder} lack {shorten(missing)}, so that it is not a model for {auto.__name__}; use "
+            "one that was trained for this task"
         )
     return model.eval()
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Refuse a tokenizer whose ids the model does not know: a GPU does not survive one."""
+    """Refuse a tokenizer with ids that the model does not have, which would crash a GPU's process."""
     last = max(tokenizer.get_vocab().values())
     known = model.get_input_embeddings().num_embeddings
     if last >= known:
         raise ModelError(
-            f"the tokenizer in {folder} has ids up to {last}, its model knows {known} of them; copy both from one model"
+            f"the tokenizer in {folder} has ids up to {last}, its model has {known} of them; copy both from one model"
         )
 
 
 def to_device(array: np.ndarray, device: str) -> Any:
-    """The array as a tensor there. To a GPU it goes from pinned memory, and the caller does not wait for it."""
+    """The array as a tensor on the device; copied to a GPU from pinned memory, without waiting."""
     tensor = torch.from_numpy(array)
     return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def within_memory(call: Callable[[], T]) -> T:
-    """The call's answer, with gradients off.
+    """The result of the call, with gradients off.
 
     Raises:
-        OutOfMemory: the device's memory is at its end; what was cached of it is given back.
+        OutOfMemory: the device is out of memory; torch's cache of it is freed.
     """
     try:
         with torch.inference_mode():
@@ -215,7 +216,7 @@ def within_memory(call: Callable[[], T]) -> T:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
             raise
-        said = shorten(str(error))
-    # Not in the handler: the error's traceback holds the batch's tensors until it ends.
+        message = shorten(str(error))
+    # After the handler, since the error's traceback refers to the batch's tensors.
     torch.cuda.empty_cache()
-    raise OutOfMemory(said)
+    raise OutOfMemory(message)

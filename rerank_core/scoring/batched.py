@@ -1,8 +1,7 @@
-"""The part of a backend that all of them share: pairs to rows to batches to logits.
+"""What backends share: pairs to rows to batches to logits.
 
-A backend adds `run`, which takes the rows of one batch. Threads share out the batches (`streams` run at once), and a
-batch that does not fit into memory is halved, and with it the budget of all that follow. The rows of the next pairs are
-read while the model works on these.
+A backend adds `run`, which takes the rows of one batch. Threads run `streams` batches at once. A batch that does not
+fit into memory is halved, and with it the budget of all later ones. Pairs are tokenised while the model runs.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.encoding import Row
 
 WINDOWS = 4
-"""Parts of a chunk whose rows are made, and sorted into batches, together: the next is read while this one runs."""
+"""Parts of a chunk that are tokenised, and sorted into batches, together: the next while the last one runs."""
 
 
 class Encoder(Protocol):
@@ -34,12 +33,12 @@ class BatchedScorer(ABC):
     """A scorer that works in batches. Safe to share between threads.
 
     Args:
-        encoder: makes rows.
-        fingerprint: identity of all that changes a logit.
-        max_tokens: most tokens of one batch, padding counted.
+        encoder: makes rows of pairs.
+        fingerprint: identity of everything that changes a logit.
+        max_tokens: most tokens of a batch, padding included.
         streams: batches that run at once.
-        reads_tags: whether the model was trained to read tags.
-        chunk: pairs that one call of `score` should get (see `rerank_core.scoring.fault_tolerant.score_checked`).
+        reads_tags: whether the model was trained with tags.
+        chunk: preferred number of pairs per call of `score` (see `rerank_core.scoring.fault_tolerant.score_checked`).
     """
 
     def __init__(
@@ -56,11 +55,11 @@ class BatchedScorer(ABC):
         self.reads_tags, self.chunk, self.halvings = reads_tags, chunk, 0
         self._window = max(1, chunk // WINDOWS)
         self._pool = ThreadPoolExecutor(streams)
-        self._reader = ThreadPoolExecutor(1)
+        self._tokenising = ThreadPoolExecutor(1)
 
     @abstractmethod
     def run(self, rows: Sequence[Row]) -> np.ndarray:
-        """One float32 logit a row, shape [len(rows)].
+        """One float32 logit per row, shape [len(rows)].
 
         Raises:
             OutOfMemory: fewer rows may fit.
@@ -73,31 +72,31 @@ class BatchedScorer(ABC):
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens of a batch: as configured, or what memory has left of it."""
+        """Most tokens of a batch: as configured, or less after memory ran out."""
         return self._max_tokens
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """One logit a pair: float32, shape [len(pairs)]; of two labels, label 1's logit minus label 0's."""
-        # Characters stand in for tokens, so that rows of like length come into one window; the longest go first.
+        """One logit per pair: float32, shape [len(pairs)]; with two labels, label 1's logit minus label 0's."""
+        # By characters, so that rows of similar length come into one window; the longest first.
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         windows = [order[at : at + self._window] for at in range(0, len(order), self._window)]
-        read = self._reader.map(lambda window: self._encoder.encode([pairs[i] for i in window]), windows)
+        read = self._tokenising.map(lambda window: self._encoder.encode([pairs[i] for i in window]), windows)
         running = []
         for window, rows in zip(windows, read, strict=True):
             for batch in plan_batches([len(row.ids) for row in rows], self._max_tokens):
-                places = [window[i] for i in batch]
-                running.append((places, self._pool.submit(self._run, [rows[i] for i in batch])))
+                indices = [window[i] for i in batch]
+                running.append((indices, self._pool.submit(self._run, [rows[i] for i in batch])))
         logits = np.empty(len(pairs), np.float32)
         try:
-            for places, answer in running:
-                logits[places] = answer.result()
+            for indices, answer in running:
+                logits[indices] = answer.result()
         finally:
             for _, answer in running:
-                answer.cancel()  # what is left of a call that failed
+                answer.cancel()  # the rest of a call that failed
         return logits
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Tokens of each pair beyond max_length, which `score` does not see: int32, shape [len(pairs)]."""
+        """Tokens of each pair beyond max_length, which are cut off: int32, shape [len(pairs)]."""
         return self._encoder.overflow(pairs)
 
     def _run(self, rows: Sequence[Row]) -> np.ndarray:
@@ -106,7 +105,7 @@ class BatchedScorer(ABC):
         except OutOfMemory:
             if len(rows) == 1:
                 raise
-            # Rows are sorted: the first is the longest. The smaller budget stays, or every batch would fail once.
+            # The first row is the longest. The smaller budget stays, or every batch would fail once.
             self._max_tokens = max(1, min(self._max_tokens, len(rows) * len(rows[0].ids) // 2))
             self.halvings += 1
         middle = len(rows) // 2

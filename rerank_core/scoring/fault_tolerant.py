@@ -1,7 +1,7 @@
-"""What a scorer is, and the one place that calls one.
+"""Calls a scorer: the only module that does.
 
-A backend has two members: `fingerprint` and `score`. Everything around them (order, chunks, duplicates,
-checks, the search for a bad pair) is here, so that a backend stays small and none can lose a pair silently.
+A backend has two members: `fingerprint` and `score`. Everything around them (order, chunks, duplicates, checks, the
+search for a bad pair) is here, so that backends stay small and none can lose a pair silently.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from rerank_core.scoring.protocol import Scorer, WantsChunks
 from rerank_core.text import shorten
 
 CHUNK = 512
-"""Pairs that a scorer gets at once if it does not say."""
+"""Pairs per call, if the scorer prefers no other number."""
 
 BROKEN_FROM = 8
-"""Pairs that a chunk must have before "all of them failed" says something about the model."""
+"""The smallest chunk whose complete failure means that the model is broken."""
 
 PROBES = 32
-"""Pairs tried one by one before a failing chunk counts as failing altogether."""
+"""Pairs tried singly before a failing chunk counts as failing completely."""
 
 
 class PairError(NamedTuple):
     """Why one pair has no logit."""
 
     reason: str  # a stable slug: model_error | nan_logit
-    detail: str  # for a person
+    detail: str  # for people
 
 
 class Outcome(NamedTuple):
-    """What became of a list of pairs: each has a logit or an error."""
+    """The result of a list of pairs: each has a logit or an error."""
 
     logits: list[float | None]  # in the pairs' order
     errors: dict[int, PairError]  # by index into the pairs
@@ -51,46 +51,46 @@ def score_checked(
     chunk: int = 0,
     on_scored: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Score pairs; a pair that cannot be scored costs only itself.
+    """Score pairs; one that cannot be scored does not affect the others.
 
-    Equal pairs are scored once. A chunk that raises is bisected down to the pairs that are to blame. The
-    result depends on the pairs and the scorer alone.
+    Equal pairs are scored once. A chunk that raises is bisected down to the pairs that cause it. The result depends on
+    the pairs and the scorer alone.
 
     Args:
         scorer: any backend.
         pairs: (query side, passage side).
-        chunk: most pairs that one call of the scorer gets; the scorer makes its own batches of them. Pairs of
-            like length go into one chunk. 0: as many as the scorer wants, or CHUNK.
-        on_scored: called after each chunk with the number of pairs (duplicates included) that it settled;
-            over a whole call these add up to `len(pairs)`.
+        chunk: most pairs per call of the scorer, which makes its own batches of them; pairs of similar length go
+            into one chunk. 0: the scorer's own number, or CHUNK.
+        on_scored: called after each chunk with its number of pairs, duplicates included; they add up to
+            `len(pairs)`.
 
     Returns:
-        Logits and errors by the pairs' places. Reasons are "model_error" (the scorer raised) and "nan_logit"
-        (it answered NaN or infinity).
+        Logits and errors by index into `pairs`. Reasons are "model_error" (the scorer raised) and "nan_logit" (it
+        returned NaN or infinity).
 
     Raises:
-        ScoringFailed: the scorer answers the wrong number, shape or type of logits, or fails every pair of a
-            chunk of at least 8 (of a chunk larger than 32: 32 pairs spread over it, each by itself).
+        ScoringFailed: the scorer returns the wrong number, shape or type of logits, or fails every pair of a chunk of
+            at least 8 (of a chunk larger than 32: 32 pairs spread over it, each scored singly).
     """
     if chunk < 0:
         raise ValueError(f"chunk is {chunk}; a call needs at least 1 pair")
     chunk = chunk or (scorer.chunk if isinstance(scorer, WantsChunks) else CHUNK)
-    places: dict[Pair, list[int]] = {}
+    indices: dict[Pair, list[int]] = {}
     for i, pair in enumerate(pairs):
-        places.setdefault(pair, []).append(i)
-    # Characters stand in for tokens: cheap, and near enough for chunks. Longest first, as in plan_batches.
-    order = sorted(places, key=lambda pair: -(len(pair[0]) + len(pair[1])))
+        indices.setdefault(pair, []).append(i)
+    # Length in characters is close enough to length in tokens here. Longest first, as in plan_batches.
+    order = sorted(indices, key=lambda pair: -(len(pair[0]) + len(pair[1])))
     logits: list[float | None] = [None] * len(pairs)
     errors: dict[int, PairError] = {}
     for part in (order[start : start + chunk] for start in range(0, len(order), chunk)):
         for pair, result in zip(part, _score_chunk(scorer, part), strict=True):
-            for i in places[pair]:
+            for i in indices[pair]:
                 if isinstance(result, PairError):
                     errors[i] = result
                 else:
                     logits[i] = result
         if on_scored:
-            on_scored(sum(len(places[pair]) for pair in part))
+            on_scored(sum(len(indices[pair]) for pair in part))
     return Outcome(logits, dict(sorted(errors.items())))
 
 
@@ -111,10 +111,10 @@ def _score_chunk(scorer: Scorer, pairs: Sequence[Pair]) -> list[float | PairErro
 
 
 def _probe(scorer: Scorer, pairs: Sequence[Pair]) -> dict[int, float | PairError]:
-    """Try pairs spread over a failing chunk one by one, up to the first that scores.
+    """Score pairs spread over a failing chunk singly, up to the first that succeeds.
 
-    A scorer that fails them all is broken, and is not asked for the rest: with a model that takes a second to
-    fail, bisecting 512 pairs would take 17 minutes to say the same.
+    If all fail, the scorer is broken, and the rest is not tried: with a model that takes a second to fail, bisecting
+    512 pairs would take 17 minutes to find out the same.
     """
     results: dict[int, float | PairError] = {}
     for i in _spread(len(pairs), PROBES):
@@ -129,9 +129,9 @@ def _probe(scorer: Scorer, pairs: Sequence[Pair]) -> dict[int, float | PairError
 def _settle(
     scorer: Scorer, pairs: Sequence[Pair], wanted: Sequence[int], *, answer: list[float | PairError] | _Raised
 ) -> Iterator[tuple[int, float | PairError]]:
-    """Results of `wanted` (indices into `pairs`), given what one call with all of them answered.
+    """Results of `wanted` (indices into `pairs`), given the answer to one call with all of them.
 
-    Where it raised, `wanted` is halved until each part scores or is a single pair.
+    If it raised, `wanted` is halved until each part succeeds or is a single pair.
     """
     if not isinstance(answer, _Raised):
         yield from zip(wanted, answer, strict=True)
@@ -144,7 +144,7 @@ def _settle(
 
 
 def _call(scorer: Scorer, pairs: Sequence[Pair]) -> list[float | PairError] | _Raised:
-    """One call of the scorer, its answer checked."""
+    """One call of the scorer; its answer is checked."""
     try:
         answer = scorer.score(pairs)
     except ScoringFailed:
@@ -154,13 +154,13 @@ def _call(scorer: Scorer, pairs: Sequence[Pair]) -> list[float | PairError] | _R
     logits = np.asarray(answer)
     if logits.shape != (len(pairs),):
         raise ScoringFailed(
-            f"{type(scorer).__name__}.score answered {len(pairs)} pairs with {logits.size} logits of shape "
-            f"{list(logits.shape)}; a scorer returns one logit a pair, shape [{len(pairs)}]"
+            f"{type(scorer).__name__}.score returned {logits.size} logits of shape {list(logits.shape)} for "
+            f"{len(pairs)} pairs; a scorer returns one logit per pair, shape [{len(pairs)}]"
         )
     if logits.dtype != np.float32:
         raise ScoringFailed(
-            f"{type(scorer).__name__}.score answered with {logits.dtype}; a scorer returns float32 logits "
-            "(a lower precision makes ties)"
+            f"{type(scorer).__name__}.score returned {logits.dtype}; a scorer returns float32 logits (a "
+            "lower precision causes ties)"
         )
     return [
         float(logit) if finite else PairError("nan_logit", f"the model's logit is {logit}")
@@ -173,14 +173,14 @@ def _explain(raised: _Raised) -> PairError:
 
 
 def _stop_if_broken(results: Sequence[float | PairError], *, of: int) -> None:
-    """Raise if every one of the results is an error and the chunk (`of` pairs) is large enough to tell."""
+    """Raise if all results are errors and the chunk (`of` pairs) is large enough to blame the model."""
     first = results[0]
     if of < BROKEN_FROM or not isinstance(first, PairError):
         return
     if not all(isinstance(result, PairError) for result in results):
         return
     raise ScoringFailed(
-        f"the scorer failed every one of {len(results)} pairs tried of a chunk of {of}; the first: "
+        f"the scorer failed all {len(results)} pairs that were tried of a chunk of {of}; the first: "
         f"{first.reason}: {first.detail}. The model is broken, not the pairs: check scoring.model"
     )
 

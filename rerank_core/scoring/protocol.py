@@ -1,4 +1,4 @@
-"""What a scorer is, and what it may say of itself."""
+"""What a scorer is, and what it may offer beside that."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Scorer(Protocol):
         ...
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """One logit a pair: float32, shape [len(pairs)], in the pairs' order."""
+        """One logit per pair: float32, shape [len(pairs)], in the pairs' order."""
         ...
 
 
 @runtime_checkable
 class MeasuresOverflow(Protocol):
-    """A scorer that can say what it did not see."""
+    """A scorer that counts the tokens it cuts off."""
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Tokens of each pair beyond max_length: int32, shape [len(pairs)], mostly 0."""
@@ -34,7 +34,7 @@ class MeasuresOverflow(Protocol):
 
 @runtime_checkable
 class ReadsTags(Protocol):
-    """A scorer that says whether its model was trained to read tags; one that does not say reads none."""
+    """A scorer that knows whether its model was trained with tags; any other counts as trained without."""
 
     @property
     def reads_tags(self) -> bool:
@@ -43,7 +43,7 @@ class ReadsTags(Protocol):
 
 
 def reads_tags(scorer: Scorer, config: Tagging) -> bool:
-    """Whether the model's input carries tags: as configured, or as the model says of itself."""
+    """Whether the model's input carries tags: as configured, or for "auto" as the model was trained."""
     if not config.enabled or config.model_input == "plain":
         return False
     return config.model_input == "tagged" or (isinstance(scorer, ReadsTags) and scorer.reads_tags)
@@ -51,19 +51,19 @@ def reads_tags(scorer: Scorer, config: Tagging) -> bool:
 
 @runtime_checkable
 class WantsChunks(Protocol):
-    """A scorer that says how many pairs it should get at once: a GPU wants more than a CPU."""
+    """A scorer with a preferred number of pairs per call: larger on a GPU than on a CPU."""
 
     @property
     def chunk(self) -> int:
-        """Pairs a call."""
+        """Pairs per call."""
         ...
 
 
 @runtime_checkable
 class Halves(Protocol):
-    """A scorer that goes on with smaller batches when its memory is at its end, and counts how often it had to."""
+    """A scorer that halves its batches when memory runs out, and counts how often."""
 
     @property
     def halvings(self) -> int:
-        """Times so far."""
+        """How often so far."""
         ...

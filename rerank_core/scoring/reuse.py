@@ -1,7 +1,7 @@
-"""Last night's output is tonight's cache: a score is kept where the model's exact input is the same.
+"""The previous run's output is a score cache: a score is reused if the model and its exact input are the same.
 
-The fingerprint covers both rendered sides (tags and text) and the model's own fingerprint (weights,
-tokenizer, max_length), so a changed model, tag or text can never read a stale score.
+The fingerprint covers both rendered sides (tags and text) and the model's own fingerprint (weights, tokenizer,
+max_length), so a changed model, tag or text never gets a stale score.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from schemas.records import Evidence
 
 _LENGTHS = struct.Struct("<QQ")
 _ROW = struct.Struct("<16sfiQff")
-_UNKNOWN = math.nan  # in a packed row, where no score is finite
-_MOST_SENTENCES = 64  # numbers that the bits of a row's evidence can name; of longer texts it is found again
+_UNKNOWN = math.nan  # packed for a score that is None
+_MOST_SENTENCES = 64  # bits of a row's evidence; evidence beyond the 64th sentence is computed again
 
 
 def input_fingerprint(query_side: str, passage_side: str, *, model_fingerprint: str) -> str:
@@ -40,38 +40,38 @@ def input_fingerprint(query_side: str, passage_side: str, *, model_fingerprint: 
 
 
 class PreviousScore(NamedTuple):
-    """What an earlier run knows of one input."""
+    """What an earlier run computed for one input."""
 
-    logit: float | None  # None: the cascade left it out
-    overflow: int  # tokens beyond max_length: a carried score stays marked as of a truncated input
+    logit: float | None  # None: pruned by the cascade
+    overflow: int  # tokens beyond max_length, since a reused score is still that of a truncated input
     evidence: Evidence | None = None
-    cheap: float | None = None  # the cascade's cheap model's
+    first_stage: float | None = None  # score of the first-stage model
 
 
 def pack(rows: Iterable[tuple[str, PreviousScore]]) -> bytes:
-    """Pack the scores of one query, 40 bytes a row, so that a join shuffles little.
+    """Pack the scores of one query, 40 bytes per row, so that a join shuffles little.
 
     A row is the 16-byte input fingerprint, the logit as a little-endian float32, which is the precision that is
     published (the round trip is exact), the overflow, the evidence's sentences as bits (none: no evidence) and its
-    logit, and the cheap score. Packed blobs may be concatenated.
+    logit, and the first-stage score. Packed blobs may be concatenated.
 
     Raises:
         ValueError: a fingerprint that is not 32 hex digits, or a score that is not finite in float32.
     """
     packed = []
-    for fingerprint, (logit, overflow, evidence, cheap) in rows:
+    for fingerprint, (logit, overflow, evidence, first_stage) in rows:
         try:
             digest = bytes.fromhex(fingerprint)
         except ValueError:
             digest = b""
         if len(digest) != 16:
             raise ValueError(f"fingerprint {fingerprint!r} is not 32 hex digits; use input_fingerprint")
-        for score in (logit, cheap):
+        for score in (logit, first_stage):
             if score is not None and not math.isfinite(score):
                 raise ValueError(
                     f"score {score!r} of input {fingerprint} is not finite; it may not be reused"
                 )
-        both = (_UNKNOWN if score is None else score for score in (logit, cheap))
+        both = (_UNKNOWN if score is None else score for score in (logit, first_stage))
         try:
             packed.append(_ROW.pack(digest, next(both), overflow, *_bits(evidence), next(both)))
         except OverflowError:
@@ -82,16 +82,20 @@ def pack(rows: Iterable[tuple[str, PreviousScore]]) -> bytes:
 def unpack(blob: bytes) -> dict[str, PreviousScore]:
     """The score of each input fingerprint.
 
-    Equal inputs have equal scores, so it does not matter which of two rows of one fingerprint stays.
+    Equal inputs have equal scores, so of two rows with one fingerprint either will do.
 
     Raises:
         ValueError: `blob` is not whole rows of 40 bytes.
     """
     if len(blob) % _ROW.size:
-        raise ValueError(f"{len(blob)} bytes are not whole rows of {_ROW.size}; the packed scores were cut")
+        raise ValueError(
+            f"{len(blob)} bytes are not whole rows of {_ROW.size}; the packed scores are truncated"
+        )
     return {
-        digest.hex(): PreviousScore(_known(logit), overflow, _evidence(bits, of_evidence), _known(cheap))
-        for digest, logit, overflow, bits, of_evidence, cheap in _ROW.iter_unpack(blob)
+        digest.hex(): PreviousScore(
+            _known(logit), overflow, _evidence(bits, of_evidence), _known(first_stage)
+        )
+        for digest, logit, overflow, bits, of_evidence, first_stage in _ROW.iter_unpack(blob)
     }
 
 

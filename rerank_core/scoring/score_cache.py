@@ -1,7 +1,7 @@
-"""A scorer that remembers in a file, for judged sets that are measured and fitted on again and again.
+"""A score cache in a file, for judged sets that are measured and fitted on repeatedly.
 
-A score is found by the exact input and the model's fingerprint (reuse.py), so a changed model, tag
-or text never meets a stale one. A night needs none of this: its last run is its memory.
+The key is the exact input and the model's fingerprint (reuse.py), so a changed model, tag or text never gets a stale
+score. A night does not use it: its cache is the previous run.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from rerank_core.scoring.protocol import MeasuresOverflow, Scorer, WantsChunks, 
 from rerank_core.scoring.reuse import input_fingerprint
 
 FILE = "scores.sqlite"
-_AT_ONCE = 500  # keys of one question to the file
+_KEYS_PER_QUERY = 500
 
 
-class KeptScorer:
-    """Scores as `scorer` does, and asks it only for what FOLDER/scores.sqlite does not hold.
+class CachedScorer:
+    """Scores as `scorer` does, and calls it only for pairs that are not in FOLDER/scores.sqlite.
 
     Args:
         scorer: any.
-        folder: where the file lies; several processes may use it.
+        folder: of the file; several processes may use it.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -47,28 +47,28 @@ class KeptScorer:
                 )
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(
-                f"cannot keep scores in {self._path} ({error}); remove it, or name another folder"
+                f"cannot use the score cache {self._path} ({error}); remove it, or name another folder"
             ) from None
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """One logit a pair: float32, shape [len(pairs)]. Only finite ones are kept."""
+        """One logit per pair: float32, shape [len(pairs)]. Only finite ones are stored."""
         inputs = [
             bytes.fromhex(input_fingerprint(*pair, model_fingerprint=self.fingerprint)) for pair in pairs
         ]
         with self._open() as file:
             logits = dict(_look_up(file, inputs))
-        missing = [n for n, one in enumerate(inputs) if one not in logits]
+        missing = [n for n, key in enumerate(inputs) if key not in logits]
         if missing:
-            made = self._scorer.score([pairs[n] for n in missing])
-            found = {inputs[n]: float(logit) for n, logit in zip(missing, made, strict=True)}
-            logits |= found
+            scored = self._scorer.score([pairs[n] for n in missing])
+            new = {inputs[n]: float(logit) for n, logit in zip(missing, scored, strict=True)}
+            logits |= new
             with self._open() as file:
-                rows = [(one, logit) for one, logit in found.items() if np.isfinite(logit)]
+                rows = [(key, logit) for key, logit in new.items() if np.isfinite(logit)]
                 file.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?)", rows)
-        return np.array([logits[one] for one in inputs], np.float32)
+        return np.array([logits[key] for key in inputs], np.float32)
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Tokens of each pair that the model does not see, as the scorer tells; 0 where it does not."""
+        """Tokens of each pair beyond max_length; 0 if the scorer does not count them."""
         if isinstance(self._scorer, MeasuresOverflow):
             return self._scorer.overflow(pairs)
         return np.zeros(len(pairs), np.int32)
@@ -80,7 +80,7 @@ class KeptScorer:
 
 
 def _look_up(file: sqlite3.Connection, inputs: Sequence[bytes]) -> Iterable[tuple[bytes, float]]:
-    for start in range(0, len(inputs), _AT_ONCE):
-        some = inputs[start : start + _AT_ONCE]
-        places = ",".join("?" * len(some))
-        yield from file.execute(f"SELECT input, logit FROM scores WHERE input IN ({places})", some)
+    for start in range(0, len(inputs), _KEYS_PER_QUERY):
+        some = inputs[start : start + _KEYS_PER_QUERY]
+        parameters = ",".join("?" * len(some))
+        yield from file.execute(f"SELECT input, logit FROM scores WHERE input IN ({parameters})", some)

@@ -270,9 +270,17 @@ def test_pairs_of_a_file_are_grouped_by_query(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["no json", "", "[]", '"text"', '{"query": "a"}', '{"query": ["a"], "passage": "b"}',
-     '{"query": "a", "passage": null}', '{"query": 1, "passage": "b"}'],
-)  # fmt: skip
+    [
+        "no json",
+        "",
+        "[]",
+        '"text"',
+        '{"query": "a"}',
+        '{"query": ["a"], "passage": "b"}',
+        '{"query": "a", "passage": null}',
+        '{"query": 1, "passage": "b"}',
+    ],
+)
 def test_a_bad_line_of_a_file_is_named(tmp_path: Path, line: str) -> None:
     path = write_lines(tmp_path / "pairs.jsonl", [{"query": "a", "passage": "b"}, line])
     with pytest.raises(SourceError, match=r'pairs.jsonl, line 2: not a \{"query": ..., "passage": ...\}'):

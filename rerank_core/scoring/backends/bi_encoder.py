@@ -1,10 +1,10 @@
 """Bi-encoders: the cosine of a query's and a passage's embedding, as the first stage of a cascade.
 
-Reads sentence-transformers' folders: how tokens are pooled, and what is put before a query and a passage. Runs on ONNX
-Runtime where the folder has an ONNX file (no torch needed), on PyTorch otherwise. Every text is embedded once and its
-vector remembered, up to a number of bytes: queries share their candidates, so most of a night's pairs cost one product.
-A cosine leaves lengths out, so a module that normalises makes no difference, and any other one after pooling is
-refused: scores without it would look right and rank wrong.
+Reads sentence-transformers' folders: how tokens are pooled, and the prompts of queries and passages. Runs on ONNX
+Runtime if the folder has an ONNX file (no torch needed), else on PyTorch. Every text is embedded once and its vector
+cached, up to a number of bytes: queries share candidates, so most of a night's pairs cost only a dot product. A
+module that normalises does not change a cosine; any other module after pooling is refused, since scores without it
+would be wrong.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from rerank_core.scoring.backends.bi_encoder_folder import SentenceFolder, Singl
 from rerank_core.text import fingerprint
 
 WINDOW = 2048
-"""Pairs whose texts are read and embedded together."""
+"""Pairs whose texts are tokenised and embedded together."""
 
-KEPT_BYTES = 512_000_000
-"""Bytes of vectors that a bi-encoder remembers: 330,000 of 384 numbers; the least recently used make room."""
+CACHE_BYTES = 512_000_000
+"""Most bytes of cached vectors: 330,000 of 384 numbers; the least recently used are dropped."""
 
 
 class Embedder(Protocol):
-    """Runs the model; an engine is a module with one."""
+    """Runs the model on an engine."""
 
     folder: Path  # of the model
     settings: SentenceFolder
     encoder: SingleEncoder
     device: str
-    identity: list[str]  # of the engine, and of all files that can change a vector
-    max_tokens: int  # most tokens of one batch, padding counted; 1: each row alone
+    identity: list[str]  # of the engine, and of every file that can change a vector
+    max_tokens: int  # most tokens of a batch, padding included; 1: each row alone
     streams: int  # batches that run at once
 
     def embed(self, rows: Sequence[Row]) -> np.ndarray:
-        """A vector a row, of any length: float32, shape [rows, size].
+        """A vector per row, not normalised: float32, shape [rows, size].
 
         Raises:
             OutOfMemory: fewer rows may fit.
@@ -53,9 +53,9 @@ class Embedder(Protocol):
         ...
 
 
-class _Kept(NamedTuple):
+class _Cached(NamedTuple):
     vector: np.ndarray  # float32 [size], of length 1
-    beyond: int  # tokens of the text that it does not see
+    overflow: int  # tokens of the text beyond max_length
 
 
 class BiEncoderScorer:
@@ -65,18 +65,18 @@ class BiEncoderScorer:
         model: a folder; for the torch engine also a name on the Hugging Face Hub.
         engine: "onnx", "torch", or "": ONNX Runtime if there is an ONNX file, else PyTorch.
         onnx_file: ONNX file inside the folder; "" finds it.
-        pooling: "mean" or "cls"; "" is what the folder says, and the mean where it says nothing.
+        pooling: "mean" or "cls"; "" is the folder's, or the mean if it has none.
         max_length: longest text in tokens, special tokens and prompt included.
-        max_tokens: most tokens of one batch, padding counted; 0 is the engine's own.
+        max_tokens: most tokens of a batch, padding included; 0 is the engine's own.
         device: "cpu" or "cuda"; for ONNX Runtime "tensorrt" too.
         precision: "fp32", "bf16" or "fp16", for the torch engine; an ONNX file has its own.
-        allow_fallback: take the CPU where the device cannot be had.
-        kept_bytes: most bytes of vectors to remember.
+        allow_fallback: run on the CPU if the device is unavailable.
+        cache_bytes: most bytes of cached vectors.
 
     Raises:
-        ModelError: the folder cannot be used, or the device cannot be had.
+        ModelError: the folder cannot be used, or the device is unavailable.
         MissingEngine: the engine is not installed.
-        ValueError: a setting that makes no sense.
+        ValueError: an invalid setting.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class BiEncoderScorer:
         device: str = "cpu",
         precision: str = "fp32",
         allow_fallback: bool = False,
-        kept_bytes: int = KEPT_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        if max_tokens < 0 or kept_bytes < 0:
-            raise ValueError(f"max_tokens is {max_tokens}, kept_bytes {kept_bytes}; at least 0 is needed")
+        if max_tokens < 0 or cache_bytes < 0:
+            raise ValueError(f"max_tokens is {max_tokens}, cache_bytes {cache_bytes}; at least 0 is needed")
         self.engine = engine or _engine_for(Path(model))
         self._embedder = _open(
             model,
@@ -113,8 +113,8 @@ class BiEncoderScorer:
         self.reads_tags = read_json(self._embedder.folder / "nightrank.json").get("reads_tags") is True
         settings = (str(max_length), *map(str, self._settings))
         self._fingerprint = fingerprint("bi-encoder", *settings, *self._embedder.identity)[:32]
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
-        self._room, self._held, self._lock = kept_bytes, 0, threading.Lock()
+        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
+        self._cache_bytes, self._cached_bytes, self._lock = cache_bytes, 0, threading.Lock()
         self._pool = ThreadPoolExecutor(self._embedder.streams)
 
     @property
@@ -131,16 +131,16 @@ class BiEncoderScorer:
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Tokens of each pair's two texts beyond max_length: int32, shape [len(pairs)]."""
         texts = self._texts(pairs)
-        beyond = {text: kept.beyond for text, kept in self._find(texts).items()}
-        missing = [text for text in texts if text not in beyond]
+        overflow = {text: cached.overflow for text, cached in self._look_up(texts).items()}
+        missing = [text for text in texts if text not in overflow]
         rows = self._embedder.encoder.encode(missing)
-        beyond.update((text, more) for text, (_, more) in zip(missing, rows, strict=True))
-        return np.array([sum(beyond[text] for text in self._prompted(pair)) for pair in pairs], np.int32)
+        overflow.update((text, more) for text, (_, more) in zip(missing, rows, strict=True))
+        return np.array([sum(overflow[text] for text in self._prompted(pair)) for pair in pairs], np.int32)
 
     def embed(self, texts: Sequence[str], *, side: Literal["query", "passage"]) -> np.ndarray:
         """The vectors of queries or passages, for a search: float32, shape [len(texts), size], each of length 1.
 
-        They are not remembered.
+        They are not cached.
         """
         prompt = self._settings.query if side == "query" else self._settings.passage
         rows = self._embedder.encoder.encode([prompt + text for text in texts])
@@ -151,48 +151,48 @@ class BiEncoderScorer:
         return self._settings.query + pair[0], self._settings.passage + pair[1]
 
     def _texts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """The texts of the pairs as the model gets them, each once."""
+        """The texts of the pairs with their prompts, each once."""
         return list(dict.fromkeys(text for pair in pairs for text in self._prompted(pair)))
 
     def _cosines(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         texts = self._texts(pairs)
-        kept = self._read(texts)
-        vectors = np.stack([kept[text].vector for text in texts])
-        place = {text: i for i, text in enumerate(texts)}
-        ends = np.array([[place[text] for text in self._prompted(pair)] for pair in pairs])
+        embedded = self._embedded(texts)
+        vectors = np.stack([embedded[text].vector for text in texts])
+        index = {text: i for i, text in enumerate(texts)}
+        ends = np.array([[index[text] for text in self._prompted(pair)] for pair in pairs])
         cosines = np.einsum("ij,ij->i", vectors[ends[:, 0]], vectors[ends[:, 1]])
         return np.asarray(cosines, np.float32)
 
-    def _read(self, texts: Sequence[str]) -> dict[str, _Kept]:
-        """Every text's vector, remembered or made now."""
-        kept = self._find(texts)
-        missing = [text for text in texts if text not in kept]
+    def _embedded(self, texts: Sequence[str]) -> dict[str, _Cached]:
+        """Every text's vector, from the cache or computed now."""
+        cached = self._look_up(texts)
+        missing = [text for text in texts if text not in cached]
         rows = self._embedder.encoder.encode(missing)
         vectors = self._embed([row for row, _ in rows])
         # Copies: a view would keep its whole batch in memory.
-        made = {
-            text: _Kept(vector.copy(), beyond)
-            for text, vector, (_, beyond) in zip(missing, vectors, rows, strict=True)
+        new = {
+            text: _Cached(vector.copy(), overflow)
+            for text, vector, (_, overflow) in zip(missing, vectors, rows, strict=True)
         }
         with self._lock:
-            for text, new in made.items():
-                old = self._kept.pop(_key(text), None)  # another thread's, of the same text
-                self._held += new.vector.nbytes - (old.vector.nbytes if old else 0)
-                self._kept[_key(text)] = new
-            while self._held > self._room:
-                self._held -= self._kept.popitem(last=False)[1].vector.nbytes
-        return kept | made
+            for text, made in new.items():
+                old = self._cache.pop(_key(text), None)  # another thread's, of the same text
+                self._cached_bytes += made.vector.nbytes - (old.vector.nbytes if old else 0)
+                self._cache[_key(text)] = made
+            while self._cached_bytes > self._cache_bytes:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].vector.nbytes
+        return cached | new
 
-    def _find(self, texts: Iterable[str]) -> dict[str, _Kept]:
-        """What is remembered of the texts, which thereby becomes the newest."""
-        found = {}
+    def _look_up(self, texts: Iterable[str]) -> dict[str, _Cached]:
+        """The cached ones of the texts, which become the most recently used."""
+        cached = {}
         keys = {text: _key(text) for text in texts}
         with self._lock:
             for text, key in keys.items():
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    found[text] = self._kept[key]
-        return found
+                if key in self._cache:
+                    self._cache.move_to_end(key)
+                    cached[text] = self._cache[key]
+        return cached
 
     def _embed(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """A vector of length 1 for each row."""
@@ -206,7 +206,7 @@ class BiEncoderScorer:
         return vectors
 
     def _run(self, rows: Sequence[Row]) -> np.ndarray:
-        """One batch's vectors; one that does not fit into memory is halved, and with it the budget."""
+        """One batch's vectors; a batch that does not fit into memory is halved, and with it the budget."""
         try:
             return self._embedder.embed(rows)
         except OutOfMemory:

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of its embeddings, and single texts as rows of token ids."""
+"""The settings of a sentence-transformers folder, and single texts as rows of token ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
 class SentenceFolder(NamedTuple):
-    """How a folder's model is to be used."""
+    """How texts are prepared and embeddings pooled."""
 
     pooling: str  # one of POOLINGS
     query: str  # put before a query
@@ -31,14 +31,14 @@ class SentenceFolder(NamedTuple):
 
 
 def read_sentence_folder(folder: Path, *, pooling: str = "") -> SentenceFolder:
-    """What the folder says; the mean and no prompts where it says nothing, as sentence-transformers takes it.
+    """The folder's settings; without any, the mean and no prompts, as in sentence-transformers.
 
     Args:
         folder: of a model.
-        pooling: one of POOLINGS in place of what the folder says; "" believes the folder.
+        pooling: one of POOLINGS, in place of the folder's; "" is the folder's.
 
     Raises:
-        ModelError: a module or a pooling that is not known here, or a prompt that pooling leaves out.
+        ModelError: an unsupported module or pooling, or prompts that are left out of the pooling.
         ValueError: an unknown `pooling`.
     """
     if pooling and pooling not in POOLINGS:
@@ -46,57 +46,57 @@ def read_sentence_folder(folder: Path, *, pooling: str = "") -> SentenceFolder:
     prompts = read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
     query = prompts.get("query") or ""
     passage = next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), "")
-    place = _pooling_place(folder)
-    config = read_json(folder / place / "config.json") if place else {}
+    module = _pooling_module(folder)
+    config = read_json(folder / module / "config.json") if module else {}
     if config.get("include_prompt") is False and (query or passage):
         raise ModelError(
-            f"{folder / place} leaves prompts out of the pooling, which is not followed here; take another model"
+            f"{folder / module} leaves prompts out of the pooling, which is not supported; use another model"
         )
     lower = read_json(folder / "sentence_bert_config.json").get("do_lower_case") is True
-    return SentenceFolder(pooling or _pooling(config, folder / place), query, passage, lower)
+    return SentenceFolder(pooling or _pooling(config, folder / module), query, passage, lower)
 
 
-def _pooling_place(folder: Path) -> str:
+def _pooling_module(folder: Path) -> str:
     """The pooling module's path inside the folder; "" if there is none."""
-    place = ""
+    pooling = ""
     for module in _modules(folder / "modules.json"):
         kind, path = str(module.get("type")).rpartition(".")[2], str(module.get("path", ""))
         if kind == "Pooling":
-            place = path
+            pooling = path
         elif kind not in ("Transformer", "Normalize") or (kind == "Transformer" and path):
             raise ModelError(
-                f"{folder / 'modules.json'} has a {kind} in {path or 'the folder itself'}, which is not followed here; "
-                "take a model of a Transformer in the folder itself, a Pooling and perhaps a Normalize"
+                f"{folder / 'modules.json'} has a {kind} in {path or 'the folder itself'}, which is not "
+                "supported; use a model of a Transformer in the folder itself, a Pooling and perhaps a Normalize"
             )
-    return place
+    return pooling
 
 
 def _modules(path: Path) -> list[dict[str, Any]]:
-    """The modules that a folder lists; none where there is no list."""
+    """The modules that a folder lists; none if it has no list."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        modules = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
-    if not isinstance(held, list) or not all(isinstance(module, dict) for module in held):
-        raise ModelError(f"{path} is no list of modules; copy the folder again")
-    return held
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelError(f"{path} is not a list of modules; copy the folder again")
+    return modules
 
 
-def _pooling(config: dict[str, Any], place: Path) -> str:
+def _pooling(config: dict[str, Any], module: Path) -> str:
     mode = config.get("pooling_mode")
     if mode is None:
         on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
         mode = [_FLAGS.get(key, key) for key in on]
-    found = [mode] if isinstance(mode, str) else list(mode)
-    if not found:
+    modes = [mode] if isinstance(mode, str) else list(mode)
+    if not modes:
         return "mean"
-    if len(found) > 1 or found[0] not in POOLINGS:
+    if len(modes) > 1 or modes[0] not in POOLINGS:
         raise ModelError(
-            f"{place} pools by {', '.join(map(str, found))}; known here: {', '.join(POOLINGS)}. Take another model"
+            f"{module} pools by {', '.join(map(str, modes))}; supported: {', '.join(POOLINGS)}. Use another model"
         )
-    return str(found[0])
+    return str(modes[0])
 
 
 class SingleEncoder:
@@ -117,24 +117,24 @@ class SingleEncoder:
         if max_length < special + 1:
             raise ValueError(f"max_length is {max_length}; a text and {special} special tokens need more")
         mask = tokenizer.encode("a").special_tokens_mask
-        # What stands behind a text stays there when the text is cut.
-        self._behind = next((n for n, own in enumerate(reversed(mask)) if not own), 0)
+        # Special tokens after the text stay there when the text is cut.
+        self._after = next((n for n, own in enumerate(reversed(mask)) if not own), 0)
 
     def encode(self, texts: Sequence[str]) -> list[tuple[Row, int]]:
-        """For each text its row, and how many of its tokens the row leaves out."""
+        """For each text its row, and the number of its tokens beyond max_length."""
         given = [text.lower() for text in texts] if self._lower else list(texts)
         rows = []
         for encoding in self._tokenizer.encode_batch_fast(given):
             ids = np.array(encoding.ids, np.int32)
-            beyond = max(0, len(ids) - self._max_length)
-            if beyond:
-                ids = np.delete(ids, slice(len(ids) - self._behind - beyond, len(ids) - self._behind))
-            rows.append((Row(ids, np.zeros(len(ids), np.int8)), beyond))
+            overflow = max(0, len(ids) - self._max_length)
+            if overflow:
+                ids = np.delete(ids, slice(len(ids) - self._after - overflow, len(ids) - self._after))
+            rows.append((Row(ids, np.zeros(len(ids), np.int8)), overflow))
         return rows
 
 
 def pool(hidden: Any, mask: Any, pooling: str) -> Any:
-    """One vector a row, [rows, size], of hidden states [rows, tokens, size]: of NumPy or of torch.
+    """One vector per row, [rows, size], of hidden states [rows, tokens, size]: of NumPy or of torch.
 
     Args:
         hidden: float32.

@@ -1,4 +1,4 @@
-"""A bi-encoder's model on ONNX Runtime, loaded and batched as in onnx.py beside this file, for its reasons."""
+"""A bi-encoder's model on ONNX Runtime, loaded and batched as a cross-encoder is in onnx.py."""
 
 from __future__ import annotations
 

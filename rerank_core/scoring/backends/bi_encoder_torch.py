@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import Row, prepared
+from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import MAX_TOKENS, choose_device, open_model, to_device, within_memory
 from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
@@ -33,8 +33,8 @@ class TorchEmbedder:
         allow_fallback: bool,
     ) -> None:
         self.device = choose_device(device, allow_fallback=allow_fallback)
-        # A pooler that was never trained is in no file, and feeds no output that is read here.
-        loaded = open_model(AutoModel, model, precision=precision, spare=("pooler.",))
+        # An untrained pooler is in no file, and its output is not used.
+        loaded = open_model(AutoModel, model, precision=precision, optional=("pooler.",))
         self.folder, tokenizer = loaded.folder, loaded.tokenizer
         self.settings = read_sentence_folder(self.folder, pooling=pooling)
         self._pad_id = tokenizer.pad_token_id
@@ -44,7 +44,7 @@ class TorchEmbedder:
             )
         check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=self.folder)
         self.encoder = SingleEncoder(
-            prepared(tokenizer.backend_tokenizer), max_length=max_length, lower=self.settings.lower
+            unlimited(tokenizer.backend_tokenizer), max_length=max_length, lower=self.settings.lower
         )
         self._model = loaded.model.to(self.device)
         taken = inspect.signature(loaded.model.forward).parameters

@@ -1,11 +1,12 @@
-"""Generative rerankers on PyTorch: Qwen3-Reranker, and what is trained to answer its question with "yes" or "no".
+"""Generative rerankers on PyTorch: Qwen3-Reranker, and others that answer its question with "yes" or "no".
 
 The input is the template of Qwen3-Reranker's model card, token for token. One forward pass reads it, and the logit is
-that of "yes" minus that of "no" at the last place: its sigmoid is the card's softmax over the two. The language model's
-head is applied to the last place and to these two words alone, in float32, where the whole would be [rows, tokens,
-150,000] and in bf16 full of ties. Rows are padded on the right and need no mask, since no token sees a later one.
+that of "yes" minus that of "no" at the last token: its sigmoid is the card's softmax over the two. The language
+model's head is applied to the last token and to these two words only, in float32; its whole output would be [rows,
+tokens, 150,000], and in bf16 it would have many ties. Rows are padded on the right and need no mask, since no token
+attends to a later one.
 
-Each pair's text is tokenised as a whole, as on the card: what that costs is nothing beside the model.
+Each pair's text is tokenised as a whole, as on the card; that costs little beside the model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import Row, forgeable_ids, prepared
+from rerank_core.inference.encoding import Row, special_ids, unlimited
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
@@ -47,7 +48,7 @@ _SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class _Body(NamedTuple):
-    """A pair's tokens between prefix and suffix, before they are cut."""
+    """A pair's tokens between prefix and suffix, uncut."""
 
     ids: np.ndarray  # int32 [tokens]
     query: np.ndarray  # bool [tokens]: of the query's text
@@ -57,13 +58,13 @@ class _Body(NamedTuple):
 class TemplateEncoder:
     """Turns (query side, passage side) pairs into rows of the template. Safe to share between threads.
 
-    The passage is cut to what max_length leaves, then the query; the template never is. The special tokens of the
-    template stand in no text: what spells one becomes a token that means nothing.
+    The passage is cut to what max_length leaves, then the query; the template never is. Text that spells a special
+    token of the template becomes a token without meaning.
 
     Args:
-        tokenizer: without truncation and padding; it is the encoder's from now on.
+        tokenizer: without truncation and padding; it must not be changed afterwards.
         max_length: longest row in tokens, the template included.
-        instruction: what a passage is to do for a query.
+        instruction: when a passage is relevant to a query.
 
     Raises:
         ValueError: a max_length that leaves no room for two texts.
@@ -79,18 +80,18 @@ class TemplateEncoder:
             raise ValueError(
                 f"max_length is {max_length}; two texts and a template of {size} tokens need more"
             )
-        forgeable = forgeable_ids(tokenizer)
-        # "</think>" and the like are tokens of their own, and yet not special ones.
+        special = special_ids(tokenizer)
+        # "</think>" and similar ones are tokens, but not special ones.
         added = np.array(list(tokenizer.get_added_tokens_decoder()), np.int32)
         structure = np.intersect1d(added, np.concatenate([self._before, self._after]))
-        self._forgeable, self._instead = np.union1d(forgeable.ids, structure), forgeable.instead
+        self._special, self._replacement = np.union1d(special.ids, structure), special.replacement
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """A row for each pair, in order, none longer than max_length."""
         rows = []
         for body in self._bodies(pairs):
-            keep = _keep(body, self._room)
-            ids = np.concatenate([self._before, body.ids[keep], self._after])
+            remaining = _cut(body, self._room)
+            ids = np.concatenate([self._before, body.ids[remaining], self._after])
             rows.append(Row(ids, np.zeros(len(ids), np.int8)))
         return rows
 
@@ -101,14 +102,14 @@ class TemplateEncoder:
 
     def _bodies(self, pairs: Sequence[tuple[str, str]]) -> list[_Body]:
         texts = [f"{self._head}{query}{DOCUMENT}{passage}" for query, passage in pairs]
-        # encode_batch, not encode_batch_fast: that one leaves out where a token stands.
+        # encode_batch, not encode_batch_fast, which leaves out the offsets.
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [self._body(encoding, query) for encoding, (query, _) in zip(encodings, pairs, strict=True)]
 
     def _body(self, encoding: Encoding, query: str) -> _Body:
         ids = np.array(encoding.ids, np.int32)
-        ids = np.where(np.isin(ids, self._forgeable), self._instead, ids).astype(np.int32)
-        # A token belongs to the text that it ends in, so that none which holds a piece of the template is cut.
+        ids = np.where(np.isin(ids, self._special), self._replacement, ids).astype(np.int32)
+        # A token belongs to the text that it ends in, so that no token with a part of the template is cut.
         ends = np.array([end for _, end in encoding.offsets], np.int64)
         first, last = len(self._head), len(self._head) + len(query)
         return _Body(ids, (ends > first) & (ends <= last), ends > last + len(DOCUMENT))
@@ -117,34 +118,34 @@ class TemplateEncoder:
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
 
 
-def _keep(body: _Body, room: int) -> np.ndarray:
-    """Indices of the tokens that stay: the passage is cut from its end, then the query."""
-    kept = np.ones(len(body.ids), bool)
+def _cut(body: _Body, room: int) -> np.ndarray:
+    """Indices of the remaining tokens: the passage is cut from its end, then the query."""
+    stays = np.ones(len(body.ids), bool)
     for part in (body.passage, body.query):
-        beyond = kept.sum() - room
+        beyond = stays.sum() - room
         if beyond > 0:
-            kept[np.flatnonzero(part)[-beyond:]] = False
-    return np.flatnonzero(kept)
+            stays[np.flatnonzero(part)[-beyond:]] = False
+    return np.flatnonzero(stays)
 
 
 class CausalLMScorer(BatchedScorer):
     """A generative reranker in PyTorch. Safe to share between threads.
 
-    `device` says where it runs.
+    Attributes: `device`.
 
     Args:
         model: a folder, or a name on the Hugging Face Hub.
         max_length: longest input in tokens, the template's included (about 90 of them with Qwen's tokenizer).
-        instruction: what a passage is to do for a query.
-        max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS.
+        instruction: when a passage is relevant to a query.
+        max_tokens: most tokens of a batch, padding included; 0 is MAX_TOKENS.
         device: "cpu" or "cuda".
         precision: "fp32", "bf16" or "fp16", of weights and activations; logits are float32 always.
-        allow_fallback: take the CPU where there is no GPU.
-        trust_remote_code: run code that the model brings along.
+        allow_fallback: run on the CPU if there is no GPU.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
-        ModelError: the model cannot be used, has no tokens "yes" and "no", or the device cannot be had.
-        ValueError: a setting that makes no sense.
+        ModelError: the model cannot be used or has no tokens "yes" and "no", or the device is unavailable.
+        ValueError: an invalid setting.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class CausalLMScorer(BatchedScorer):
         loaded = open_model(
             AutoModelForCausalLM, model, precision=precision, trust_remote_code=trust_remote_code
         )
-        tokenizer = prepared(loaded.tokenizer.backend_tokenizer)
+        tokenizer = unlimited(loaded.tokenizer.backend_tokenizer)
         encoder = TemplateEncoder(tokenizer, max_length=max_length, instruction=instruction)
         check_max_length(max_length, loaded.config, pad_id=0, folder=loaded.folder)
         _check_head(loaded.model, loaded.folder)
@@ -194,7 +195,7 @@ class CausalLMScorer(BatchedScorer):
             ) from error
 
     def _logits(self, rows: Sequence[Row]) -> np.ndarray:
-        # Any id will do as padding, and any length: nothing to the left of it can see it.
+        # Any id will do as padding: no token to the left attends to it.
         arrays = padded(rows, pad_id=0, dtypes={"input_ids": np.int64, "attention_mask": np.int64})
         last = to_device(np.array([len(row.ids) - 1 for row in rows], np.int64), self.device)
         hidden = self._body(
@@ -209,19 +210,19 @@ def _answer_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
     """Ids of ANSWERS.
 
     Raises:
-        ModelError: one of them is no token.
+        ModelError: one of them is not a token.
     """
-    found = [number for word in ANSWERS if (number := tokenizer.token_to_id(word)) is not None]
-    if len(found) < len(ANSWERS):
+    ids = [number for word in ANSWERS if (number := tokenizer.token_to_id(word)) is not None]
+    if len(ids) < len(ANSWERS):
         raise ModelError(
-            f'the tokenizer in {folder} has no tokens "yes" and "no", by which a generative reranker answers; take '
-            "one of Qwen3-Reranker's kind"
+            f'the tokenizer in {folder} has no tokens "yes" and "no", with which a generative reranker answers; '
+            "use a model like Qwen3-Reranker"
         )
-    return found
+    return ids
 
 
 def _check_head(model: Any, folder: Path) -> None:
-    """Refuse a model whose logits are not the head's alone.
+    """Refuse a model whose logits are more than its head's output.
 
     Raises:
         ModelError: naming the setting.
@@ -229,8 +230,8 @@ def _check_head(model: Any, folder: Path) -> None:
     for name in _SCALED:
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(
-                f"config.json in {folder} has {name}, which changes logits in a way that is not followed here; take a "
-                "model of the Qwen or Llama kinds"
+                f"config.json in {folder} has {name}, which changes logits in a way that is not supported; use a "
+                "model of the Qwen or Llama architecture"
             )
 
 

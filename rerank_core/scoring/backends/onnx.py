@@ -4,11 +4,11 @@ Takes any Hugging Face or sentence-transformers cross-encoder folder that holds 
 file: `onnx/model.onnx`, else `model.onnx`, else the only *.onnx file there. Needs neither torch nor
 transformers. The precision is the file's own.
 
-On a CPU threads share out the batches, each batch on one thread, and batches are small: on passages of about 140
-tokens (MiniLM-L6, 2 cores) that was 1.5 times as fast as batches of 4,096 tokens with the threads inside,
-which pad and leave the processor's cache. A dynamically quantised model gets each row alone: it takes its
-activations' scale from the whole batch, so that a row's company and padding would change its logit (by up to
-half of the logits' own deviation, as measured), and a score kept from last night would not be tonight's.
+On a CPU each batch runs on one thread, several at once, and batches are small: on passages of about 140 tokens
+(MiniLM-L6, 2 cores) that was 1.5 times as fast as batches of 4,096 tokens on all threads, which pad more and do not fit
+the processor's cache. A dynamically quantised model gets each row alone: the scale of its activations depends on the
+whole batch, so that other rows and padding would change a row's logit (by up to half of the logits' standard deviation,
+as measured), and a reused score would differ from a computed one.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class OnnxScorer(BatchedScorer):
         folder: the model's folder, or its name on the Hugging Face Hub.
         onnx_file: ONNX file inside it; "" finds it.
         max_length: longest input in tokens, special tokens included.
-        max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS. Not for a dynamically quantised model.
-        threads: batches that run at once; 0 is one a core, on a GPU GPU_STREAMS.
+        max_tokens: most tokens of a batch, padding included; 0 is MAX_TOKENS. Not for a dynamically quantised model.
+        threads: batches that run at once; 0 is one per core, on a GPU GPU_STREAMS.
         device: a key of PROVIDERS.
-        allow_fallback: take the CPU where the device cannot be had.
+        allow_fallback: run on the CPU if the device is unavailable.
 
     Raises:
-        ModelError: the folder cannot be used, or its model is no cross-encoder, or the device cannot be had.
+        ModelError: the folder cannot be used, its model is not a cross-encoder, or the device is unavailable.
         ValueError: a max_length, max_tokens or threads that makes no sense.
     """
 
@@ -70,7 +70,7 @@ class OnnxScorer(BatchedScorer):
         self._types = token_inputs(self._session, path, export="a sequence classification model")
         self._output = "logits" if "logits" in self._session.outputs else self._session.outputs[0]
         files = [path, *external_files(path), folder / "tokenizer.json"]
-        # The same graph gives other digits on another device, so a kept score is not carried from one to another.
+        # The digits of a logit differ between devices, so a score is not reused across them.
         engine = ("onnxruntime",) if self.device == "cpu" else ("onnxruntime", self.device)
         settings = (str(max_length), str(self._pad_id))
         super().__init__(
@@ -90,7 +90,7 @@ class OnnxScorer(BatchedScorer):
         return one_logit(self._session.run(self._output, inputs))
 
     def _probe(self, path: Path, encoder: PairEncoder, *, last: int) -> None:
-        """Run two inputs of unlike length, then the vocabulary's last id, and look at the answer's shape."""
+        """Run two inputs of different lengths, then the vocabulary's last id, and check the output's shape."""
         try:
             first = self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
             values = {"input_ids": last, "attention_mask": 1, "token_type_ids": 0}
@@ -104,4 +104,4 @@ class OnnxScorer(BatchedScorer):
                 f"sequence axes, from the model whose tokenizer.json this is (its ids go up to {last})"
             ) from error
         if first.shape != (2,):
-            raise ModelError(f"{path} answers 2 inputs with {first.size} logits; export it with a batch axis")
+            raise ModelError(f"{path} returns {first.size} logits for 2 inputs; export it with a batch axis")

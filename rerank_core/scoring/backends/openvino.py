@@ -3,8 +3,8 @@
 - fp32, bf16: the ONNX file in full precision (a dynamically quantised one runs, but slower than fp32). bf16
   needs a processor that has it.
 - int8: `openvino/openvino_model_qint8_quantized.xml` in the model's folder, where sentence-transformers looks for it
-  too; `nightrank autotune` or openvino_int8.py writes it. Its scales are fixed by calibration, so a row's
-  company does not change its logit, as it would with dynamic quantisation.
+  too; `nightrank autotune` or openvino_int8.py writes it. Its scales are fixed by calibration, so the other rows of a
+  batch do not change a logit, as they would with dynamic quantisation.
 
 Batches are small and each runs on one thread, as in onnx.py. OpenVINO compiles its kernels anew for every shape that it
 has not seen, so widths are rounded up to the next multiple of 4.
@@ -46,19 +46,19 @@ ROUND = 4  # tokens
 
 
 class OpenVinoScorer(BatchedScorer):
-    """A cross-encoder in OpenVINO. Safe to share between threads.
+    """A cross-encoder on OpenVINO. Safe to share between threads.
 
     Args:
         folder: the model's folder, or its name on the Hugging Face Hub.
         precision: a key of PRECISIONS.
         onnx_file: ONNX file inside the folder, for fp32 and bf16; "" finds it.
         max_length: longest input in tokens, special tokens included.
-        max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS.
-        threads: batches that run at once; 0 is one a core.
+        max_tokens: most tokens of a batch, padding included; 0 is MAX_TOKENS.
+        threads: batches that run at once; 0 is one per core.
 
     Raises:
-        ModelError: the folder cannot be used, or its model is no cross-encoder.
-        ValueError: a precision, max_length, max_tokens or threads that makes no sense.
+        ModelError: the folder cannot be used, or its model is not a cross-encoder.
+        ValueError: an invalid precision, max_length, max_tokens or threads.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class OpenVinoScorer(BatchedScorer):
         self._unsafe = head_sizes(model) if precision == "int8" else frozenset()
         self._types = input_types(model, path)
         self._model = _compile(model, path, hint=PRECISIONS[precision], streams=self._streams)
-        self._own = threading.local()  # one request a thread
+        self._own = threading.local()  # each thread's request
         weights = [path.with_suffix(".bin")] if precision == "int8" else external_files(path)
-        # What is not in int8 runs in bf16 where the processor has it, and gives other digits there.
+        # Operations that are not in int8 run in bf16 if the processor has it, which changes the digits of a logit.
         hint = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         # "int8 2": logits that were computed before the unsafe width was avoided are not reused.
         settings = ("int8 2" if precision == "int8" else precision, hint, str(max_length), str(self._pad_id))
@@ -124,7 +124,7 @@ class OpenVinoScorer(BatchedScorer):
                 "sequence axes, from the model whose tokenizer.json this is"
             ) from error
         if first.shape != (2,):
-            raise ModelError(f"{path} answers 2 inputs with {first.size} logits; export it with a batch axis")
+            raise ModelError(f"{path} returns {first.size} logits for 2 inputs; export it with a batch axis")
 
 
 def head_sizes(model: openvino.Model) -> frozenset[int]:
@@ -150,11 +150,11 @@ def quantised_file(folder: Path) -> Path:
         raise ModelError(f"no model folder at {folder}; scoring.model is a local folder here")
     for file in (folder / OPENVINO_INT8, (folder / OPENVINO_INT8).with_suffix(".bin")):
         if not file.is_file():
-            found = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
-            exact = any(not model_holds(path, DYNAMIC_QUANTISATION) for path in found)
+            files = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+            exact = any(not model_holds(path, DYNAMIC_QUANTISATION) for path in files)
             remedy = f"write it with: nightrank autotune {folder}"
             if not exact:
-                remedy = "it is made from an ONNX file in fp32, which the folder has not; export one"
+                remedy = "it is made from an ONNX file in fp32, which the folder lacks; export one"
             raise ModelError(f"no {file}; {remedy}, or set another scoring.precision or backend")
     return folder / OPENVINO_INT8
 
@@ -165,8 +165,8 @@ def read_model(path: Path) -> openvino.Model:
         return openvino.Core().read_model(str(path))
     except Exception as error:  # whatever the engine raises
         raise ModelError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be loaded: cut or no model, copy or export it again: "
-            f"{shorten(str(error), limit=400)}"
+            f"{path} ({path.stat().st_size:,} bytes) cannot be loaded: truncated or not a model, copy or export "
+            f"it again: {shorten(str(error), limit=400)}"
         ) from error
 
 
@@ -189,15 +189,15 @@ def _compile(model: openvino.Model, path: Path, *, hint: str, streams: int) -> A
 
 def input_types(model: openvino.Model, path: Path) -> dict[str, type]:
     """NumPy type of each of the model's inputs."""
-    held = {value.get_any_name(): value.get_element_type() for value in model.inputs}
+    inputs = {value.get_any_name(): value.get_element_type() for value in model.inputs}
     known = {"i64": np.int64, "i32": np.int32}
     if (
-        not set(INPUTS[:2]) <= set(held) <= set(INPUTS)
-        or not {t.get_type_name() for t in held.values()} <= set(known)
+        not set(INPUTS[:2]) <= set(inputs) <= set(INPUTS)
+        or not {t.get_type_name() for t in inputs.values()} <= set(known)
         or len(model.outputs) < 1
     ):
         raise ModelError(
-            f"{path} is no text cross-encoder: its inputs are {', '.join(held)}; needed are input_ids and "
-            "attention_mask, and perhaps token_type_ids, of int64. Export a sequence classification model"
+            f"{path} has the inputs {', '.join(inputs)}; needed are input_ids and attention_mask, and perhaps "
+            "token_type_ids, of int64. Export a sequence classification model"
         )
-    return {name: known[kind.get_type_name()] for name, kind in held.items()}
+    return {name: known[kind.get_type_name()] for name, kind in inputs.items()}

@@ -1,11 +1,11 @@
-"""Spares a cross-encoder what nobody reads: of its last layer, all tokens but the first.
+"""Removes unused work from a cross-encoder: in its last layer, all tokens but the first.
 
 The classifier looks at the first token alone, so the last layer's query projection, attention output and feed-forward
 network are needed for one token of each row, not for all: 10 of its 12 matrix products. With six layers that is 14 % of
-the model's work, with twelve 7 %, and not a digit of the logit changes but for rounding.
+the model's work, with twelve 7 %; the logit changes only by rounding.
 
-Worked on an OpenVINO graph: from the place where the first token is picked, the choice moves up through every operation
-that treats tokens one by one, as far as all who read a result want its first token only.
+It works on an OpenVINO graph: from the operation that picks the first token, the choice moves up through operations
+that treat each token separately, as long as every reader of a result needs its first token only.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Edge = tuple[str, int]  # a node's unique name, and the number of its input
 
 
 def keep_first_token(model: Model) -> int:
-    """Change the model in place; the number of matrix products that now see one token a row.
+    """Change the model in place; returns the number of matrix products that now compute one token per row.
 
-    0 where no first token is picked, as by a model that takes the mean of all tokens.
+    It is 0 for a model that does not pick the first token, such as one that takes the mean of all tokens.
     """
     wanted: dict[Edge, int] = {}  # edges of which only index 0 along an axis is read
-    spared = 0
+    shortened = 0
     for node in reversed(model.get_ordered_ops()):
         if _picks_first(node):
             wanted[node.get_name(), 0] = 1
@@ -48,12 +48,12 @@ def keep_first_token(model: Model) -> int:
                 if known is not None:
                     reader.replace_source_output(_slice(reader.get_source_output(), known))
             continue
-        spared += node.get_type_name() == "MatMul"
+        shortened += node.get_type_name() == "MatMul"
         wanted |= {(node.get_name(), number): inner_axis for number, inner_axis in inner.items()}
         if node.get_type_name() == "Reshape":
             node.input(1).replace_source_output(_shape(node).output(0))
     model.validate_nodes_and_infer_types()
-    return spared
+    return shortened
 
 
 def _picks_first(node: Any) -> bool:
@@ -67,7 +67,7 @@ def _picks_first(node: Any) -> bool:
 def _inputs(node: Any, axis: int) -> dict[int, int] | None:
     """Which inputs' index 0, along which axes, is all that index 0 along `axis` of the output needs.
 
-    None where the node mixes tokens, or is not known here.
+    None if the node mixes tokens, or is of an unknown type.
     """
     kind, rank = node.get_type_name(), _rank(node.output(0))
     if kind in _UNARY or (kind == "FakeQuantize" and _rank(node.input_value(0)) == rank):

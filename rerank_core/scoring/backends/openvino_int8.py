@@ -56,10 +56,10 @@ def quantise(
         ValueError: no pairs.
     """
     if not pairs:
-        raise ValueError("no pairs to calibrate by; give some like those of a night")
+        raise ValueError("no pairs to calibrate with; give some like those of a night")
     path = find_onnx(folder, onnx_file)
     if model_holds(path, DYNAMIC_QUANTISATION):
-        raise ModelError(f"{path} is quantised already; static quantisation starts from an ONNX file in fp32")
+        raise ModelError(f"{path} is already quantised; static quantisation needs an ONNX file in fp32")
     read = read_folder(folder, max_length=max_length)
     model = read_model(path)
     types = input_types(model, path)

@@ -1,10 +1,10 @@
-"""Cross-encoders on PyTorch: whatever transformers loads as a sequence classifier, on the CPU or on a GPU.
+"""Cross-encoders on PyTorch: any sequence classifier that transformers loads, on the CPU or on a GPU.
 
-Takes a folder or a name on the Hugging Face Hub, and needs no export. Rows are made by our own encoder, so that a
-passage among many queries' candidates is read once, and the BERT, RoBERTa and ModernBERT kinds run without padding (see
-torch_varlen.py). In half precision the last layer is kept in float32: logits of 8 bits of mantissa are
-full of ties, and ties cost ranking quality. On a CPU one batch runs at a time on all of torch's threads, since these
-are one pool for the process; the onnx backend is faster there.
+Takes a folder or a name on the Hugging Face Hub, and needs no export. PairEncoder makes the rows, so that a passage
+among many queries' candidates is tokenised once, and BERT, RoBERTa and ModernBERT architectures run without padding
+(see torch_varlen.py). In half precision the last layer stays in float32: logits with 8 bits of mantissa have many
+ties, which cost ranking quality. On a CPU one batch runs at a time on all of torch's threads, since the process has
+one pool of them; the onnx backend is faster there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import PairEncoder, Row, prepared
+from rerank_core.inference.encoding import PairEncoder, Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
@@ -39,23 +39,23 @@ from rerank_core.text import fingerprint, shorten
 class TorchScorer(BatchedScorer):
     """A cross-encoder in PyTorch. Safe to share between threads.
 
-    `device` says where it runs, and `attention` whether "padded" or "unpadded".
+    Attributes: `device`; `attention`, "padded" or "unpadded".
 
     Args:
         model: a folder, or a name on the Hugging Face Hub.
         max_length: longest input in tokens, special tokens included.
-        max_tokens: most tokens of one batch, padding counted; 0 is MAX_TOKENS.
+        max_tokens: most tokens of a batch, padding included; 0 is MAX_TOKENS.
         threads: torch's threads, for the whole process; 0 leaves them as they are.
         device: "cpu" or "cuda".
         precision: "fp32", "bf16" or "fp16", of weights and activations; logits are float32 always.
-        compile: by torch.compile. Then it runs padded, since a graph wants few shapes, and the first batches are slow.
-        allow_fallback: take the CPU where there is no GPU.
-        unpadded: leave padding out where the model's kind and the device allow.
-        trust_remote_code: run code that the model brings along.
+        compile: with torch.compile; rows are padded then, since it needs few shapes, and the first batches are slow.
+        allow_fallback: run on the CPU if there is no GPU.
+        unpadded: run without padding if the architecture and the device allow it.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
-        ModelError: the model cannot be used, or is no cross-encoder, or the device cannot be had.
-        ValueError: a setting that makes no sense.
+        ModelError: the model cannot be used, is not a cross-encoder, or the device is unavailable.
+        ValueError: an invalid setting.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TorchScorer(BatchedScorer):
             precision=precision,
             trust_remote_code=trust_remote_code,
         )
-        encoder = PairEncoder(prepared(loaded.tokenizer.backend_tokenizer), max_length=max_length)
+        encoder = PairEncoder(unlimited(loaded.tokenizer.backend_tokenizer), max_length=max_length)
         self._pad_id = _padding_id(loaded)
         check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=loaded.folder)
         if threads:
@@ -104,7 +104,7 @@ class TorchScorer(BatchedScorer):
         return within_memory(lambda: one_logit(self._forward(rows).float().cpu().numpy()))
 
     def _place(self, model: Any, *, compile: bool, unpadded: bool) -> None:
-        """Put the model on its device, and choose the path that the rows take."""
+        """Move the model to its device, and choose between padded and unpadded rows."""
         model.to(self.device)
         self._unpadded = None
         if unpadded and not compile and can_unpad(model, device=self.device):
@@ -120,7 +120,7 @@ class TorchScorer(BatchedScorer):
         return self._model(**{name: to_device(array, self.device) for name, array in arrays.items()}).logits
 
     def _probe(self, folder: Path, encoder: PairEncoder) -> None:
-        """Run two inputs of unlike length, and look at the answer's shape."""
+        """Run two inputs of different lengths, and check the output's shape."""
         try:
             self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
         except ModelError as error:
@@ -135,14 +135,14 @@ class TorchScorer(BatchedScorer):
 def _padding_id(loaded: Loaded) -> int:
     """Id of the padding token, by the tokenizer or config.json."""
     config = loaded.model.config
-    found = next(
+    pad_id = next(
         (n for n in (loaded.tokenizer.pad_token_id, config.pad_token_id) if isinstance(n, int)), None
     )
-    if found is None:
+    if pad_id is None:
         raise ModelError(f"{loaded.folder} names no padding token; add pad_token_id to its config.json")
-    if config.pad_token_id is None:  # a decoder looks for a row's last token by it
-        config.pad_token_id = found
-    return found
+    if config.pad_token_id is None:  # a decoder finds a row's last token by it
+        config.pad_token_id = pad_id
+    return pad_id
 
 
 def _inputs(loaded: Loaded) -> dict[str, type]:

@@ -1,12 +1,12 @@
 """A cross-encoder's rows laid end to end, so that no layer works on padding.
 
 The batch goes through the loaded transformers model as one row of all tokens, [1, tokens, hidden], with each row's own
-positions. Only attention has to know where a row ends, and transformers lets it be replaced: by torch's kernel for rows
-of unlike length on a GPU (half precision), by SDPA over the rows of each length on a CPU. Nothing of the library is
-copied, and a kind of model is a line in one of the two tables of heads.
+positions. Only attention needs to know where a row ends, and transformers allows to replace it: with torch's kernel for
+rows of different lengths on a GPU (half precision), with SDPA over the rows of each length on a CPU. No code of the
+library is copied; an architecture is a line in the table of heads.
 
-Published for a GPU: 1.8 to 2.5 times as fast as padding. Where batches are sorted by length, little is padding, and the
-gain is what is left of it. Not for fp32 on a GPU, where that kernel is missing and padding is faster than the rest.
+Published figures for a GPU: 1.8 to 2.5 times as fast as padding. Batches that are sorted by length have little padding,
+so the gain is smaller here. Not for fp32 on a GPU, which that kernel does not support; padding is faster there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from rerank_core.inference.encoding import Row
 from rerank_core.inference.torch_device import to_device
 
 NAME = "nightrank_unpadded"
-# Kinds whose position ids start behind the padding token's id, and skip padding tokens.
+# Architectures whose position ids start after the padding token's id, and skip padding tokens.
 _OFFSET = frozenset({"camembert", "roberta", "xlm-roberta"})
 
 
 class Layout(NamedTuple):
-    """Where the rows lie among the tokens."""
+    """Which tokens belong to which row."""
 
     lengths: list[int]
     ends: Any  # int32 tensor [rows + 1] on the device: 0, then the end of each row
@@ -50,7 +50,7 @@ def _modernbert_head(model: Any, hidden: Any, layout: Layout) -> Any:
         pooled = _first(hidden, layout)[:, 0]
     else:
         lengths = layout.ends.diff().long()
-        # Not index_add, whose sums on a GPU come out in another order each time.
+        # Not index_add, which sums in a different order each time on a GPU.
         pooled = torch.segment_reduce(hidden.float(), "mean", lengths=lengths, axis=0).to(hidden.dtype)
     return model.classifier(model.drop(model.head(pooled)))
 
@@ -66,18 +66,18 @@ _HEADS: dict[str, Callable[[Any, Any, Layout], Any]] = {
 
 
 def varlen_kernel() -> Any:
-    """torch's attention over rows of unlike length, for half precision on a GPU; None where this torch has none."""
+    """torch's attention over rows of different lengths, for half precision on a GPU; None if this torch lacks it."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    # The first versions knew neither.
+    # The first versions lacked both.
     known = {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters)
     return varlen_attn if known else None
 
 
 def can_unpad(model: Any, *, device: str) -> bool:
-    """Whether `Unpadded` takes this model on this device."""
+    """Whether `Unpadded` supports this model on this device."""
     config = model.config
     if config.model_type not in _HEADS or getattr(config, "is_decoder", False):
         return False
@@ -97,7 +97,7 @@ class Unpadded:
     """Runs a sequence classification model without padding.
 
     Args:
-        model: one that `can_unpad`, on its device; its attention is replaced.
+        model: for which `can_unpad` is true, on its device; its attention is replaced.
         device: "cpu" or "cuda".
         pad_id: the padding token's id.
         typed: whether the model reads token types.
@@ -157,7 +157,7 @@ def attend(
         attention_mask: None: a row ends where the layout says.
         scaling: of the scores.
         layout: the rows.
-        sliding_window: a token sees those fewer than this many places away; None sees its whole row.
+        sliding_window: a token attends to those fewer than this many tokens away; None: to its whole row.
 
     Returns:
         [1, tokens, heads, size], and no weights.
@@ -165,25 +165,25 @@ def attend(
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [tokens, heads, size]
     if layout.kernel is None:
         return _by_length(query, key, value, layout.lengths, scaling, sliding_window)[None], None
-    reach = -1 if sliding_window is None else sliding_window - 1  # the kernel's window holds its ends
-    places, longest = (layout.ends, layout.ends), max(layout.lengths)
+    window = -1 if sliding_window is None else sliding_window - 1  # the kernel's window includes its ends
+    ends, longest = (layout.ends, layout.ends), max(layout.lengths)
     parts = [part.contiguous() for part in (query, key, value)]
-    output = layout.kernel(*parts, *places, longest, longest, scale=scaling, window_size=(reach, reach))
+    output = layout.kernel(*parts, *ends, longest, longest, scale=scaling, window_size=(window, window))
     return output[None], None
 
 
 def _by_length(
     query: Any, key: Any, value: Any, lengths: list[int], scaling: float, window: int | None
 ) -> Any:
-    """Attention over each run of rows of one length at once: they need neither padding nor, mostly, a mask."""
+    """Attention over each run of rows of equal length at once: without padding and, mostly, without a mask."""
     parts, start = [], 0
     for length, run in groupby(lengths):
         end = start + length * sum(1 for _ in run)
         q, k, v = (part[start:end].unflatten(0, (-1, length)).transpose(1, 2) for part in (query, key, value))
         mask = None
         if window is not None and length > window:
-            places = torch.arange(length, device=query.device)
-            mask = (places[:, None] - places[None]).abs() < window
+            positions = torch.arange(length, device=query.device)
+            mask = (positions[:, None] - positions[None]).abs() < window
         seen = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
         parts.append(seen.transpose(1, 2).flatten(0, 1))
         start = end

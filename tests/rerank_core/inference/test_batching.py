@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.inference.batching import plan_batches
+from rerank_core.inference.batching import padded, plan_batches
+from rerank_core.inference.encoding import Row
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=40)
 
@@ -53,3 +55,27 @@ def test_no_rows_make_no_batches() -> None:
 def test_senseless_input_is_refused(lengths: list[int], max_tokens: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         plan_batches(lengths, max_tokens)
+
+
+def row(*ids: int, types: tuple[int, ...] = ()) -> Row:
+    return Row(np.array(ids, np.int32), np.array(types or [0] * len(ids), np.int8))
+
+
+def test_rows_are_padded_to_the_longest() -> None:
+    rows = [row(5, 6, 7, types=(0, 1, 1)), row(8)]
+    types = {"input_ids": np.int64, "attention_mask": np.int32, "token_type_ids": np.int64}
+    arrays = padded(rows, pad_id=9, dtypes=types)
+    assert {name: (array.tolist(), array.dtype.type) for name, array in arrays.items()} == {
+        "input_ids": ([[5, 6, 7], [8, 9, 9]], np.int64),
+        "attention_mask": ([[1, 1, 1], [1, 0, 0]], np.int32),
+        "token_type_ids": ([[0, 1, 1], [0, 0, 0]], np.int64),
+    }
+
+
+@pytest.mark.parametrize(("width", "columns"), [(0, 2), (2, 2), (4, 4)])
+def test_rows_are_padded_to_a_least_width(width: int, columns: int) -> None:
+    types = {"input_ids": np.int64, "attention_mask": np.int64}
+    arrays = padded([row(5, 6)], pad_id=1, dtypes=types, width=width)
+    assert set(arrays) == set(types)
+    assert arrays["input_ids"].tolist() == [[5, 6, 1, 1][:columns]]
+    assert arrays["attention_mask"].tolist() == [[1, 1, 0, 0][:columns]]

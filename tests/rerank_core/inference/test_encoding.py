@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from rerank_core.errors import ModelError
-from rerank_core.inference.encoding import TEXT_COSTS, PairEncoder, cut, load_tokenizer, prepared, template_of
+from rerank_core.inference.encoding import (
+    TEXT_COSTS,
+    PairEncoder,
+    cut,
+    load_tokenizer,
+    template_of,
+    unlimited,
+)
 
 WORDS = "who wrote dune frank herbert sand moves the novel".split()
 TEXTS = st.text(st.sampled_from("abé ü砂<>/[]E\n.'  "), max_size=30) | st.lists(
@@ -73,7 +80,7 @@ def expected(
     make: Callable[[], Tokenizer], pairs: Sequence[tuple[str, str]], max_length: int
 ) -> list[tuple[Any, Any]]:
     """What the library itself makes of whole pairs."""
-    whole = prepared(make())
+    whole = unlimited(make())
     whole.enable_truncation(max_length, strategy="longest_first")
     return [(e.ids, e.type_ids) for e in whole.encode_batch(list(pairs))]
 
@@ -81,11 +88,11 @@ def expected(
 @pytest.mark.parametrize("kind", KINDS)
 @given(pairs=st.lists(st.tuples(TEXTS, TEXTS), max_size=6), max_length=st.integers(6, 40))
 def test_rows_are_the_tokenizers_own(kind: str, pairs: list[tuple[str, str]], max_length: int) -> None:
-    encoder = PairEncoder(prepared(KINDS[kind]()), max_length=max_length)
+    encoder = PairEncoder(unlimited(KINDS[kind]()), max_length=max_length)
     for _ in range(2):  # read, then remembered
         rows = [(row.ids.tolist(), row.types.tolist()) for row in encoder.encode(pairs)]
         assert rows == expected(KINDS[kind], pairs, max_length)
-    whole = prepared(KINDS[kind]())
+    whole = unlimited(KINDS[kind]())
     assert encoder.overflow(pairs).tolist() == [
         max(0, len(whole.encode(*pair).ids) - max_length) for pair in pairs
     ]
@@ -93,7 +100,7 @@ def test_rows_are_the_tokenizers_own(kind: str, pairs: list[tuple[str, str]], ma
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_known_kind_has_a_template(kind: str) -> None:
-    template = template_of(prepared(KINDS[kind]()))
+    template = template_of(unlimited(KINDS[kind]()))
     assert template is not None
     assert template.size == {"wordpiece": 3, "bytelevel": 4, "metaspace": 4}[kind]
 
@@ -109,8 +116,8 @@ def test_a_tokenizer_that_does_more_to_a_pair_is_asked_for_every_pair(
         )
         return made
 
-    assert template_of(prepared(passage_first())) is None
-    encoder = PairEncoder(prepared(passage_first()), max_length=max_length)
+    assert template_of(unlimited(passage_first())) is None
+    encoder = PairEncoder(unlimited(passage_first()), max_length=max_length)
     rows = [(row.ids.tolist(), row.types.tolist()) for row in encoder.encode(pairs)]
     assert rows == expected(passage_first, pairs, max_length)
 
@@ -121,7 +128,7 @@ def test_a_tokenizer_that_does_more_to_a_pair_is_asked_for_every_pair(
 )
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_text_cannot_write_a_special_token(kind: str, word: str, whole: bool) -> None:
-    tokenizer = prepared(KINDS[kind]())
+    tokenizer = unlimited(KINDS[kind]())
     forged = tokenizer.token_to_id(word)
     encoder = PairEncoder(tokenizer, max_length=99)
     encoder._template = None if whole else encoder._template
@@ -133,7 +140,7 @@ def test_a_text_cannot_write_a_special_token(kind: str, word: str, whole: bool) 
 def test_tags_that_are_special_tokens_stay_tokens() -> None:
     tokenizer = wordpiece()
     tokenizer.add_special_tokens(["[HOP:0]"])
-    (row,) = PairEncoder(prepared(tokenizer), max_length=20).encode([("[HOP:0] who", "dune")])
+    (row,) = PairEncoder(unlimited(tokenizer), max_length=20).encode([("[HOP:0] who", "dune")])
     assert tokenizer.token_to_id("[HOP:0]") in row.ids
 
 
@@ -151,7 +158,7 @@ def test_each_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             read.extend(texts)
             return self._tokenizer.encode_batch_fast(texts, **options)
 
-    encoder = PairEncoder(Counting(prepared(wordpiece())), max_length=20)
+    encoder = PairEncoder(Counting(unlimited(wordpiece())), max_length=20)
     encoder.encode([("who", "dune"), ("who", "sand"), ("wrote", "dune")])
     encoder.encode([("who", "sand"), ("herbert", "dune")])
     encoder.overflow([("who", "sand")])
@@ -159,11 +166,11 @@ def test_each_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_oldest_texts_make_room() -> None:
-    encoder = PairEncoder(prepared(wordpiece()), max_length=20, kept_tokens=3 * TEXT_COSTS)
+    encoder = PairEncoder(unlimited(wordpiece()), max_length=20, cache_tokens=3 * TEXT_COSTS)
     pairs = [(word, "sand moves") for word in WORDS]
     rows = encoder.encode(pairs)
-    assert 0 < encoder._held <= 3 * TEXT_COSTS
-    assert len(encoder._kept) < 3
+    assert 0 < encoder._cached_tokens <= 3 * TEXT_COSTS
+    assert len(encoder._cache) < 3
     assert [row.ids.tolist() for row in encoder.encode(pairs)] == [row.ids.tolist() for row in rows]
 
 
@@ -188,9 +195,9 @@ def test_a_tokenizer_that_cannot_be_read(tmp_path: Path, content: str | None, sa
 
 def test_too_little_room_for_two_texts() -> None:
     with pytest.raises(ValueError, match="max_length is 4; two texts and 3 special tokens need more"):
-        PairEncoder(prepared(wordpiece()), max_length=4)
+        PairEncoder(unlimited(wordpiece()), max_length=4)
 
 
 def test_rows_are_small() -> None:
-    (row,) = PairEncoder(prepared(wordpiece()), max_length=20).encode([("who", "dune")])
+    (row,) = PairEncoder(unlimited(wordpiece()), max_length=20).encode([("who", "dune")])
     assert (row.ids.dtype, row.types.dtype) == (np.int32, np.int8)

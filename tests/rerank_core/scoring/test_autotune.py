@@ -123,8 +123,14 @@ def measured(
         return opened[choice.backend]
 
     found = tune(
-        folder, groups, load=load, options=[Choice(name) for name in engines], max_length=64, clock=clock, **options
-    )  # fmt: skip
+        folder,
+        groups,
+        load=load,
+        options=[Choice(name) for name in engines],
+        max_length=64,
+        clock=clock,
+        **options,
+    )
     return found, opened
 
 
@@ -132,8 +138,10 @@ def test_the_fastest_is_chosen(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, {"exact": (falling, 2.0), "slow": (falling, 3.0), "fast": (falling, 1.25)})
     assert found.best == Choice("fast")
     assert [(m.choice.backend, m.pairs_per_second, m.agreement, m.correlation) for m in found.measured] == [
-        ("exact", 5.0, 1.0, 1.0), ("slow", 3.33, 1.0, 1.0), ("fast", 8.0, 1.0, 1.0),
-    ]  # fmt: skip
+        ("exact", 5.0, 1.0, 1.0),
+        ("slow", 3.33, 1.0, 1.0),
+        ("fast", 8.0, 1.0, 1.0),
+    ]
     assert (found.reference, found.pairs, found.max_length) == ("exact", 10, 64)
     assert (found.machine, found.model) == (autotune.machine_name(), model_key(tmp_path))
 
@@ -249,14 +257,17 @@ TORCH = [Choice("torch", "fp32"), Choice("torch", "bf16")]
         (["model.safetensors"], TORCH),
         ([], []),
         # Full precision first: what runs first is what the others are held against.
-        ([FULL, SMALL], [Choice("onnx", onnx_file=FULL), OPENVINO[0], Choice("onnx", onnx_file=SMALL), *OPENVINO[1:]]),
+        (
+            [FULL, SMALL],
+            [Choice("onnx", onnx_file=FULL), OPENVINO[0], Choice("onnx", onnx_file=SMALL), *OPENVINO[1:]],
+        ),
         (["model.safetensors", SMALL], [TORCH[0], Choice("onnx", onnx_file=SMALL), TORCH[1]]),
         (
             ["model.safetensors", FULL],
             [Choice("onnx", onnx_file=FULL), OPENVINO[0], TORCH[0], *OPENVINO[1:], TORCH[1]],
         ),
     ],
-)  # fmt: skip
+)
 def test_a_folder_is_tried_with_all_that_reads_it(
     tmp_path: Path, installed: set[str], files: list[str], expected: list[Choice]
 ) -> None:

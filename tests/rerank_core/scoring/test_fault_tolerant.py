@@ -115,12 +115,12 @@ def test_a_logit_that_is_not_finite_is_an_error_of_its_pair_alone(value: float) 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda n: np.zeros(n + 1, np.float32), r"answered 3 pairs with 4 logits"),
-        (lambda n: np.zeros(n - 1, np.float32), r"answered 3 pairs with 2 logits"),
-        (lambda n: np.zeros((n, 1), np.float32), r"of shape \[3, 1\]; .*shape \[3\]"),
+        (lambda n: np.zeros(n + 1, np.float32), r"returned 4 logits of shape \[4\] for 3 pairs"),
+        (lambda n: np.zeros(n - 1, np.float32), r"returned 2 logits of shape \[2\] for 3 pairs"),
+        (lambda n: np.zeros((n, 1), np.float32), r"of shape \[3, 1\] for 3 pairs; .*shape \[3\]"),
         (lambda n: np.float32(0), r"of shape \[\]"),
-        (lambda n: np.zeros(n, np.float16), "answered with float16"),
-        (lambda n: ["a"] * n, "answered with <U1"),
+        (lambda n: np.zeros(n, np.float16), "returned float16"),
+        (lambda n: ["a"] * n, "returned <U1"),
     ],
 )
 def test_a_scorer_that_breaks_its_contract_stops_the_job(answer: Callable[[int], Any], said: str) -> None:
@@ -132,7 +132,9 @@ def test_a_scorer_that_breaks_its_contract_stops_the_job(answer: Callable[[int],
 def test_a_scorer_that_fails_every_pair_stops_the_job_early(count: int) -> None:
     pairs = distinct(count)
     scorer = Fake(bad=pairs)
-    with pytest.raises(ScoringFailed, match=r"every one of \d+ pairs tried of a chunk of \d+; .*cannot take"):
+    with pytest.raises(
+        ScoringFailed, match=r"all \d+ pairs that were tried of a chunk of \d+; .*cannot take"
+    ):
         score_checked(scorer, pairs)
     assert len(scorer.calls) <= 33
 

@@ -24,7 +24,7 @@ ROWS = st.dictionaries(
         logit=st.none() | LOGITS,
         evidence=st.none() | EVIDENCE,
         overflow=st.integers(0, 2**31 - 1),
-        cheap=st.none() | LOGITS,
+        first_stage=st.none() | LOGITS,
     ),
     max_size=20,
 )
@@ -86,7 +86,7 @@ def test_a_foreign_fingerprint_is_refused(fingerprint: str) -> None:
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf, 1e300])
 def test_what_is_no_score_is_refused(logit: float) -> None:
-    for row in (PreviousScore(logit, 0), PreviousScore(1.0, 0, cheap=logit)):
+    for row in (PreviousScore(logit, 0), PreviousScore(1.0, 0, first_stage=logit)):
         with pytest.raises(ValueError, match=r"is not finite|does not fit float32"):
             pack([("0" * 32, row)])
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from rerank_core.features.ner.windows import (
     merge,
     plan_windows,
 )
-from rerank_core.inference.model_folder import file_digest
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "I-DATE"]
 TAGS = read_tags(dict(enumerate(NAMES)), source="test")
@@ -221,12 +219,3 @@ def test_senseless_settings(option: str, value: int) -> None:
 )
 def test_the_longest_input(config: dict[str, object], expected: int) -> None:
     assert longest_input(config, pad_id=1, wanted=512) == expected
-
-
-def test_a_digest_follows_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_bytes(b"a")
-    first = file_digest(file)
-    assert file_digest(file) == first
-    file.write_bytes(b"ab")
-    assert file_digest(file) != first

@@ -114,9 +114,15 @@ def write_onnx(folder: Path, *, pooled: bool) -> None:
     axes[output] = {0: "batch"} if pooled else {0: "batch", 1: "sequence"}
     (folder / "onnx").mkdir()
     torch.onnx.export(
-        Exported(), (example, (example > 0).long(), torch.zeros_like(example)), str(folder / "onnx/model.onnx"),
-        dynamo=False, input_names=names, output_names=[output], dynamic_axes=axes, opset_version=17,
-    )  # fmt: skip
+        Exported(),
+        (example, (example > 0).long(), torch.zeros_like(example)),
+        str(folder / "onnx/model.onnx"),
+        dynamo=False,
+        input_names=names,
+        output_names=[output],
+        dynamic_axes=axes,
+        opset_version=17,
+    )
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -206,10 +212,10 @@ def test_a_prompt_makes_two_texts_of_one(tmp_path: Path) -> None:
 
 
 def test_the_least_recently_used_make_room(bert: Path) -> None:
-    scorer, counter = counting(bert, kept_bytes=3 * 32 * 4)
+    scorer, counter = counting(bert, cache_bytes=3 * 32 * 4)
     full = BiEncoderScorer(bert, max_length=LENGTH)
     np.testing.assert_allclose(scorer.score(PAIRS), full.score(PAIRS), atol=1e-6)
-    assert scorer._held <= 3 * 32 * 4
+    assert scorer._cached_bytes <= 3 * 32 * 4
     scorer.score([("a", "b")])
     scorer.score([("a", "c")])
     scorer.score([("a", "d")])  # "b" is the oldest by now
@@ -218,18 +224,18 @@ def test_the_least_recently_used_make_room(bert: Path) -> None:
     assert counter.rows == before
     scorer.score([("a", "b")])
     assert counter.rows == before + 1
-    none, _ = counting(bert, kept_bytes=0)
+    none, _ = counting(bert, cache_bytes=0)
     np.testing.assert_allclose(none.score(PAIRS), full.score(PAIRS), atol=1e-6)
-    assert none._held == 0
+    assert none._cached_bytes == 0
 
 
 def test_threads_may_share_a_scorer(bert: Path) -> None:
-    scorer = BiEncoderScorer(bert, max_length=LENGTH, kept_bytes=6 * 32 * 4)
+    scorer = BiEncoderScorer(bert, max_length=LENGTH, cache_bytes=6 * 32 * 4)
     expected = scorer.score(PAIRS)
     with ThreadPoolExecutor(4) as pool:
         for cosines in pool.map(lambda _: scorer.score(PAIRS), range(12)):
             np.testing.assert_allclose(cosines, expected, atol=1e-5)
-    assert scorer._held == sum(kept.vector.nbytes for kept in scorer._kept.values())
+    assert scorer._cached_bytes == sum(cached.vector.nbytes for cached in scorer._cache.values())
 
 
 def test_a_batch_beyond_memory_is_halved(bert: Path) -> None:
@@ -296,13 +302,13 @@ def test_texts_in_lower_case(bert: Path, tmp_path: Path) -> None:
         (
             "1_Pooling/config.json",
             '{"pooling_mode": "lasttoken"}',
-            "pools by lasttoken; known here: mean, cls",
+            "pools by lasttoken; supported: mean, cls",
         ),
-        ("1_Pooling/config.json", '{"pooling_mode": ["mean", "cls"]}', "pools by mean, cls; known here"),
+        ("1_Pooling/config.json", '{"pooling_mode": ["mean", "cls"]}', "pools by mean, cls; supported"),
         ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
         ("modules.json", '[{"type": "a.Dense", "path": "2_Dense"}]', "has a Dense in 2_Dense"),
         ("modules.json", '[{"type": "a.Transformer", "path": "0_T"}]', "has a Transformer in 0_T"),
-        ("modules.json", "{}", "is no list of modules"),
+        ("modules.json", "{}", "is not a list of modules"),
         ("modules.json", "[", "is not readable JSON"),
     ],
 )
@@ -324,7 +330,7 @@ def test_a_prompt_that_pooling_leaves_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_length": 2}, {"max_tokens": -1}, {"engine": "jax"}, {"pooling": "max"}, {"kept_bytes": -1}],
+    [{"max_length": 2}, {"max_tokens": -1}, {"engine": "jax"}, {"pooling": "max"}, {"cache_bytes": -1}],
 )
 def test_senseless_settings(bert: Path, options: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -246,8 +246,11 @@ def no_padding(folder: Path) -> None:
         (remove("tokenizer.json"), r"no .*tokenizer.json; .*save_pretrained"),
         (write("tokenizer.json", "{}"), r"tokenizer.json is not a tokenizer"),
         (write("config.json", "{"), r"config.json is not readable JSON"),
-        (write("config.json", "[1]"), r"config.json holds a list"),
-        (cut, r"model.onnx \(1,500 bytes\) cannot be loaded: cut or no model, copy or export it again"),
+        (write("config.json", "[1]"), r"config.json is a list"),
+        (
+            cut,
+            r"model.onnx \(1,500 bytes\) cannot be loaded: truncated or not a model, copy or export it again",
+        ),
         (write("onnx/model.onnx", ""), r"model.onnx \(0 bytes\) cannot be loaded"),
         (write("onnx/model.onnx", "PK not a model"), r"model.onnx \(14 bytes\) cannot be loaded"),
         (
@@ -271,9 +274,9 @@ def test_a_damaged_folder_is_refused(make_model: MakeModel, damage: Callable[[Pa
         ({"labels": 3}, r"shape \[2, 3\], not .* a classifier of more labels"),
         (
             {"extra_input": "position_ids"},
-            r"its inputs are .*position_ids.*needed are input_ids and attention_mask",
+            r"has the inputs .*position_ids.*needed are input_ids and attention_mask",
         ),
-        ({"integer": TensorProto.FLOAT}, r"cannot be loaded|its inputs are input_ids: tensor\(float\)"),
+        ({"integer": TensorProto.FLOAT}, r"cannot be loaded|has the inputs input_ids: tensor\(float\)"),
         ({"batch": 1}, r"export it with dynamic batch and sequence axes"),
     ],
 )
@@ -340,9 +343,15 @@ def test_parity_with_sentence_transformers(make_model: MakeModel) -> None:
     example = tokenizer([PAIRS[0], PAIRS[1]], padding=True, return_tensors="pt")
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
     torch.onnx.export(
-        model, tuple(example[name] for name in names), str(folder / "onnx/model.onnx"), dynamo=False,
-        input_names=list(names), output_names=["logits"], dynamic_axes=axes, opset_version=17,
-    )  # fmt: skip
+        model,
+        tuple(example[name] for name in names),
+        str(folder / "onnx/model.onnx"),
+        dynamo=False,
+        input_names=list(names),
+        output_names=["logits"],
+        dynamic_axes=axes,
+        opset_version=17,
+    )
     peer = sentence_transformers.CrossEncoder(str(folder), max_length=24, activation_fn=torch.nn.Identity())
     ours = OnnxScorer(folder, max_length=24).score([*PAIRS, (QUERY * 5, PAIRS[0][1] * 5)])
     np.testing.assert_allclose(ours, peer.predict([*PAIRS, (QUERY * 5, PAIRS[0][1] * 5)]), atol=1e-5)

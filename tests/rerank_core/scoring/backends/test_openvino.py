@@ -21,7 +21,6 @@ pytest.importorskip(
 
 import openvino  # after the module that keeps it from reporting its use
 
-from rerank_core.inference.model_folder import OPENVINO_INT8
 from rerank_core.scoring.backends.onnx import OnnxScorer
 from rerank_core.scoring.backends.openvino import OpenVinoScorer, head_sizes, read_model, safe_width
 from rerank_core.scoring.backends.openvino_cls import keep_first_token
@@ -61,48 +60,12 @@ def test_every_kind_scores_as_in_onnx_runtime(make_transformer: MakeModel, kind:
     assert scorer.score([]).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_last_layer_is_spared_for_every_kind_that_reads_one_token(
-    make_transformer: MakeModel, kind: str
-) -> None:
-    pooled = {"classifier_pooling": "cls"} if kind == "modernbert" else {}
-    model = read_model(make_transformer(kind, **pooled) / "onnx" / "model.onnx")
-    products = sum(node.get_type_name() == "MatMul" for node in model.get_ops())
-    # Query, attention twice, output, two of the feed-forward network. ModernBERT's halves of it are cut by a shape that
-    # is computed from the whole, where the choice stops.
-    assert keep_first_token(model) == (1 if kind == "modernbert" else 6)
-    assert sum(node.get_type_name() == "MatMul" for node in model.get_ops()) == products
-
-
-def test_a_model_that_reads_all_tokens_is_left_alone(make_model: MakeModel) -> None:
-    folder = make_model(token_types=True)
-    assert keep_first_token(read_model(folder / "onnx" / "model.onnx")) == 0
-    np.testing.assert_allclose(
-        OpenVinoScorer(folder).score(PAIRS), OnnxScorer(folder).score(PAIRS), atol=1e-5
-    )
-
-
 @pytest.mark.parametrize("max_tokens", [1, 64, 4096])
 def test_a_row_alone_scores_as_it_does_in_a_batch(make_transformer: MakeModel, max_tokens: int) -> None:
     scorer = OpenVinoScorer(make_transformer(), max_tokens=max_tokens, max_length=60)
     together = scorer.score(PAIRS)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together, np.concatenate([scorer.score([pair]) for pair in PAIRS]), atol=1e-5)
-
-
-def test_static_int8_ranks_as_fp32_and_row_by_row_as_in_batches(make_transformer: MakeModel) -> None:
-    folder = make_transformer()
-    pairs = many(120)
-    full = OpenVinoScorer(folder, max_length=60).score(pairs)
-    assert quantise(folder, pairs, max_length=60) == folder / OPENVINO_INT8
-    scorer = OpenVinoScorer(folder, precision="int8", max_length=60)
-    small = scorer.score(pairs)
-    assert (
-        np.corrcoef(full, small)[0, 1] > 0.9
-    )  # so small a model of random weights is hurt more than a real one
-    assert np.abs(full - small).max() > 0  # it is another model
-    alone = np.concatenate([scorer.score([pair]) for pair in pairs])
-    np.testing.assert_allclose(small, alone, atol=1e-4)
 
 
 def test_nothing_is_reported_about_its_use() -> None:
@@ -127,9 +90,8 @@ def test_int8_scores_a_row_alike_at_every_width(make_transformer: MakeModel, kin
     scorer = OpenVinoScorer(folder, precision="int8", max_length=60)
     alone = np.concatenate([scorer.score([pair]) for pair in pairs])
     beside_a_longer_row = np.concatenate([scorer.score([pair, ("who", "sand " * 50)])[:1] for pair in pairs])
-    np.testing.assert_allclose(
-        alone, beside_a_longer_row, atol=0.02
-    )  # a step of int8, where a sum is on its edge
+    # A sum on the edge between two steps of int8 may be rounded either way.
+    np.testing.assert_allclose(alone, beside_a_longer_row, atol=0.02)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,11 +134,15 @@ def test_the_fingerprint_names_weights_precision_and_length(make_transformer: Ma
     ("options", "error", "said"),
     [
         ({"precision": "int8"}, ModelError, "no .*_qint8_quantized.xml; write it with: nightrank autotune"),
-        ({"precision": "fp16"}, ValueError, r"scoring.precision 'fp16' is not one of openvino's: fp32, bf16, int8"),
+        (
+            {"precision": "fp16"},
+            ValueError,
+            r"scoring.precision 'fp16' is not one of openvino's: fp32, bf16, int8",
+        ),
         ({"max_tokens": -1}, ValueError, "max_tokens is -1"),
         ({"max_length": 500}, ModelError, "takes at most 300 tokens"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_run(make_transformer: MakeModel, options: Any, error: Any, said: str) -> None:
     with pytest.raises(error, match=said):
         OpenVinoScorer(make_transformer(), **options)
@@ -191,7 +157,7 @@ def test_a_foreign_model_is_refused(make_model: MakeModel, options: Any) -> None
 def test_a_broken_file_is_refused(make_model: MakeModel) -> None:
     folder = make_model()
     (folder / "onnx" / "model.onnx").write_bytes(b"version https://git-lfs")
-    with pytest.raises(ModelError, match="cannot be loaded: cut or no model"):
+    with pytest.raises(ModelError, match="cannot be loaded: truncated or not a model"):
         OpenVinoScorer(folder)
 
 
@@ -210,16 +176,5 @@ def test_bf16_needs_a_processor_that_has_it(
 
 
 def test_what_cannot_be_quantised_is_not_sent_to_autotune() -> None:
-    with pytest.raises(ModelError, match="made from an ONNX file in fp32, which the folder has not"):
+    with pytest.raises(ModelError, match="made from an ONNX file in fp32, which the folder lacks"):
         OpenVinoScorer(DEFAULT_MODEL, precision="int8")
-
-
-def test_quantising_what_is_quantised_or_without_pairs(make_model: MakeModel) -> None:
-    from onnxruntime.quantization import quantize_dynamic
-
-    folder = make_model()
-    quantize_dynamic(folder / "onnx/model.onnx", folder / "onnx/int8.onnx")
-    with pytest.raises(ModelError, match="is quantised already"):
-        quantise(folder, PAIRS, onnx_file="onnx/int8.onnx")
-    with pytest.raises(ValueError, match="no pairs to calibrate by"):
-        quantise(folder, [])

@@ -1,0 +1,83 @@
+"""A model's folder: its files, its settings, and what is said of a folder that lacks them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rerank_core.errors import ModelError
+from rerank_core.inference.model_folder import (
+    check_max_length,
+    file_digest,
+    file_digests,
+    find_onnx,
+    local_folder,
+    read_json,
+)
+
+
+def write(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_the_onnx_file_is_the_usual_one_or_the_only_one(tmp_path: Path) -> None:
+    only = write(tmp_path / "only", "onnx/odd.onnx")
+    assert find_onnx(only) == only / "onnx" / "odd.onnx"
+    usual = write(tmp_path / "usual", "a.onnx", "model.onnx", "onnx/model.onnx")
+    assert find_onnx(usual) == usual / "onnx" / "model.onnx"
+    assert find_onnx(usual, "a.onnx") == usual / "a.onnx"
+    several = write(tmp_path / "several", "a.onnx", "onnx/b.onnx")
+    with pytest.raises(
+        ModelError, match=r"has several ONNX files; set scoring.onnx_file to one of: a.onnx, onnx/b.onnx"
+    ):
+        find_onnx(several)
+    with pytest.raises(ModelError, match=r"no c.onnx in .*one of: a.onnx, onnx/b.onnx"):
+        find_onnx(several, "c.onnx")
+    with pytest.raises(ModelError, match="export the model to"):
+        find_onnx(write(tmp_path / "none", "config.json"))
+    with pytest.raises(ModelError, match="no model folder at"):
+        find_onnx(tmp_path / "nowhere")
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert local_folder(tmp_path) == tmp_path
+    assert local_folder(str(tmp_path / "no" / "such")) == tmp_path / "no" / "such"
+
+
+def test_digests_follow_names_and_contents(tmp_path: Path) -> None:
+    write(tmp_path, "b.json", "a.json", "c.txt")
+    digests = file_digests(tmp_path, ["*.json", "a*"])
+    assert digests == ["a.json", file_digest(tmp_path / "a.json"), "b.json", file_digest(tmp_path / "b.json")]
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "config.json") == {}
+    for content, message in (("[1]", "config.json is a list, not an object"), ("{", "is not readable JSON")):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ModelError, match=message):
+            read_json(tmp_path / "config.json")
+
+
+def test_max_length_is_at_most_the_models_positions(tmp_path: Path) -> None:
+    bert, roberta = {"max_position_embeddings": 64}, {"max_position_embeddings": 66, "model_type": "roberta"}
+    check_max_length(64, bert, pad_id=0, folder=tmp_path)
+    check_max_length(64, roberta, pad_id=1, folder=tmp_path)
+    check_max_length(10**6, {}, pad_id=0, folder=tmp_path)
+    for config in (bert, roberta):
+        with pytest.raises(
+            ModelError, match=r"takes at most 64 tokens .*set scoring.max_length = 64 or lower"
+        ):
+            check_max_length(65, config, pad_id=1, folder=tmp_path)
+
+
+def test_a_digest_follows_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a")
+    first = file_digest(file)
+    assert file_digest(file) == first
+    file.write_bytes(b"ab")
+    assert file_digest(file) != first

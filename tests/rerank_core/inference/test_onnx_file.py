@@ -1,0 +1,37 @@
+"""Facts about ONNX files, on files that onnx writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+
+pytest.importorskip("onnx")
+
+from tests.support.tiny_onnx import write_model
+
+
+def test_weights_beside_the_file_are_found(tmp_path: Path) -> None:
+    inside = write_model(tmp_path / "inside") / "onnx" / "model.onnx"
+    assert external_files(inside) == []
+    beside = write_model(tmp_path / "beside", external="weights.bin") / "onnx" / "model.onnx"
+    assert external_files(beside) == [beside.parent / "weights.bin"]
+    (beside.parent / "weights.bin").unlink()
+    assert external_files(beside) == []
+
+
+def test_dynamic_quantisation_is_recognised(tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    full = write_model(tmp_path) / "onnx" / "model.onnx"
+    quantize_dynamic(full, tmp_path / "int8.onnx")
+    assert not model_holds(full, DYNAMIC_QUANTISATION)
+    assert model_holds(tmp_path / "int8.onnx", DYNAMIC_QUANTISATION)
+
+
+def test_an_empty_file_contains_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    assert not model_holds(tmp_path / "empty.onnx", DYNAMIC_QUANTISATION)
+    assert external_files(tmp_path / "empty.onnx") == []
