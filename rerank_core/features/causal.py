@@ -1,10 +1,9 @@
-"""CAUSAL: does a text speak of causes.
+"""CAUSAL: whether a text contains causal language.
 
-It is a table of markers, each with texts that it must take and false friends that it must leave: both are its
-tests. A marker names a cause, an effect or a reason. Purposes ("in order to", "to this end") are none; "so that" is
-one, since what follows is meant to be the effect. Where a marker has a causal and another meaning ("since", "led to",
-"attributed to"), only surroundings that speak for the causal one count: a tag that is missing harms less than a
-tag that is wrong.
+A table of markers decides, each with examples that it must match and traps that it must not: both are its tests. A
+marker names a cause, an effect or a reason. Purposes ("in order to", "to this end") are none; "so that" is one, since
+what follows is meant to be the effect. A marker that has other meanings too ("since", "led to", "attributed to") counts
+only where the words around it indicate the causal one: a missing tag harms less than a wrong one.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from rerank_core.features.tags import Tag
 
 
 class Marker(NamedTuple):
-    words: str  # one of these, separated by "|", is in every match: looked for first, since that is cheap
+    words: str  # separated by "|"; every match contains one of them, and looking for it first is fast
     pattern: str  # case is ignored
     examples: tuple[str, ...]
     traps: tuple[str, ...] = ()
@@ -204,7 +203,7 @@ _COMPILED = tuple((marker.words.split("|"), re.compile(marker.pattern, re.IGNORE
 
 
 def causal(text: str) -> bool:
-    """Whether the text holds a causal marker."""
+    """Whether the text contains a causal marker."""
     low = text.lower()
     return any(
         pattern.search(text) is not None for words, pattern in _COMPILED if any(word in low for word in words)

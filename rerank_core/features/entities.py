@@ -2,8 +2,8 @@
 
 A recogniser finds the mentions. Two mentions are one entity if their normal forms are equal, and `link` replaces a
 shorter form ("Moss", "NSA") by the longer one that it stands for, where the query and its candidates leave no doubt
-which. Where they do, the shorter form stays: two entities taken for one make a false bridge, one entity taken for two
-only misses one.
+which. Otherwise the shorter form stays: two entities taken for one make a false bridge, one entity taken for two only
+misses one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from schemas.records import Mention, PassageFacts
 
 
 class Named(NamedTuple):
-    """What a passage names; the query is one too, with the title ""."""
+    """The title and the mentions of a passage, or of the query, whose title is ""."""
 
     title: str
     mentions: tuple[Mention, ...]  # in the order of the text
 
 
 class Linked(NamedTuple):
-    """The same in canonical normal forms, in the same order; "" for what names nothing."""
+    """The same as canonical names, in the same order; "" for what is no name."""
 
     title: str
     mentions: tuple[str, ...]
@@ -50,18 +50,18 @@ _MOST_WORDS = 4  # of a person's name
 
 
 class _Names(NamedTuple):
-    """The longer names among the query and its candidates, by what may stand for them."""
+    """Names of several words in the query and its candidates, by their possible short forms."""
 
     by_surname: Mapping[str, Set[str]]
-    by_first_name: Mapping[str, Set[str]]  # of names that a mention calls PER
+    by_first_name: Mapping[str, Set[str]]  # of names that have a mention labelled PER
     by_initials: Mapping[str, Set[str]]
 
 
 def link(passages: Sequence[Named]) -> list[Linked]:
-    """Canonical forms within one query's candidates.
+    """Canonical names within one query's candidates.
 
-    A shorter form goes to the longer one that its own passage names (for an acronym anywhere, for a part of a
-    person's name before it; the title counts as first), else to the only one in all passages that it can be.
+    A short form is replaced by the full name in its own passage (of an acronym: anywhere; of a part of a person's name:
+    before it, the title being first), else by the only name in all passages that it can stand for.
 
     Args:
         passages: the query and its candidates, in any order: the result does not depend on it.
@@ -73,9 +73,9 @@ def link(passages: Sequence[Named]) -> list[Linked]:
         Linked(_normal_title(passage.title), tuple(normal_form(mention.text) for mention in passage.mentions))
         for passage in passages
     ]
-    while True:  # every change turns one word into several, so this ends; a second call finds nothing to do
+    while True:  # every change turns one word into several, so this ends
         names = _longer_names(passages, linked)
-        longer = [_link_passage(p, one, names) for p, one in zip(passages, linked, strict=True)]
+        longer = [_link_passage(p, known, names) for p, known in zip(passages, linked, strict=True)]
         if longer == linked:
             return linked
         linked = longer
@@ -83,30 +83,30 @@ def link(passages: Sequence[Named]) -> list[Linked]:
 
 @lru_cache(maxsize=8192)
 def _normal_title(title: str) -> str:
-    """A title without what only tells it from others: "Rome (album)", "Salem, Oregon"."""
+    """A title without its disambiguation: "Rome (album)", "Salem, Oregon"."""
     bare = _BRACKETED.sub("", title.strip()).strip() or title
-    place, comma, region = bare.rpartition(", ")
-    return normal_form(place if comma and normal_form(region) in PLACES else bare)
+    name, comma, region = bare.rpartition(", ")
+    return normal_form(name if comma and normal_form(region) in PLACES else bare)
 
 
 def _longer_names(passages: Sequence[Named], linked: Sequence[Linked]) -> _Names:
     labels: defaultdict[str, set[str]] = defaultdict(set)
-    for passage, one in zip(passages, linked, strict=True):
-        if " " in one.title:
-            labels.setdefault(one.title, set())
-        for mention, name in zip(passage.mentions, one.mentions, strict=True):
+    for passage, known in zip(passages, linked, strict=True):
+        if " " in known.title:
+            labels.setdefault(known.title, set())
+        for mention, name in zip(passage.mentions, known.mentions, strict=True):
             if " " in name:
                 labels[name].add(mention.label)
     by_surname: defaultdict[str, set[str]] = defaultdict(set)
     by_first_name: defaultdict[str, set[str]] = defaultdict(set)
     by_initials: defaultdict[str, set[str]] = defaultdict(set)
-    for name, said in labels.items():
+    for name, kinds in labels.items():
         shape = _shape(name)
-        if shape.personal and ("PER" in said or said.isdisjoint(("LOC", "ORG"))):
+        if shape.personal and ("PER" in kinds or kinds.isdisjoint(("LOC", "ORG"))):
             by_surname[shape.last].add(name)
-            if "PER" in said:
+            if "PER" in kinds:
                 by_first_name[shape.first].add(name)
-        if "PER" not in said or "ORG" in said:
+        if "PER" not in kinds or "ORG" in kinds:
             for initials in shape.initials:
                 by_initials[initials].add(name)
     return _Names(by_surname, by_first_name, by_initials)
@@ -115,8 +115,8 @@ def _longer_names(passages: Sequence[Named], linked: Sequence[Linked]) -> _Names
 class _Shape(NamedTuple):
     first: str
     last: str
-    personal: bool  # a person's name can look so
-    initials: Set[str]  # of all words and of the main ones: "DOJ" and "FBI" both occur
+    personal: bool  # whether it can be a person's name
+    initials: Set[str]  # of all words, and without function words: "DOJ" and "FBI" both occur
 
 
 @lru_cache(maxsize=65536)
@@ -150,7 +150,7 @@ def _link_passage(passage: Named, linked: Linked, names: _Names) -> Linked:
 
 
 def _acronym(text: str, name: str, own: Set[str], *, names: _Names) -> str:
-    """The name that the acronym stands for; `name` itself where that is in doubt or `text` is no acronym."""
+    """The name that the acronym stands for; `name` itself if that is ambiguous or `text` is no acronym."""
     candidates = names.by_initials.get(name)
     if not candidates or not _ACRONYM.fullmatch(text.replace(".", "")):
         return name
@@ -161,7 +161,7 @@ def _acronym(text: str, name: str, own: Set[str], *, names: _Names) -> str:
 
 
 def _person(mention: Mention, name: str, before: Set[str], *, names: _Names) -> str:
-    """The person whose name the word is part of; `name` itself where that is in doubt."""
+    """The person whose name contains the word; `name` itself if that is ambiguous."""
     by_surname = names.by_surname.get(name, frozenset())
     by_first_name = names.by_first_name.get(name, frozenset()) if mention.label == "PER" else frozenset()
     if not (by_surname or by_first_name) or len(name) < 2:
@@ -180,13 +180,13 @@ def _only(names: Set[str]) -> str:
 
 
 def core_entities(
-    query: str, asked: Linked, named: Sequence[Named], linked: Sequence[Linked]
+    query: str, query_names: Linked, named: Sequence[Named], linked: Sequence[Linked]
 ) -> frozenset[str]:
     """The query's entities, in canonical form.
 
     Args:
         query: its text.
-        asked: the query's own mentions, linked.
+        query_names: its own mentions, linked.
         named, linked: its candidates. Their entities count too where their names occur in the query, as spelled in
             the passage or in full, since people type queries without capitals.
     """
@@ -198,7 +198,7 @@ def core_entities(
     full = {canonical for link in linked for canonical in (link.title, *link.mentions)}
     candidates = spelled | {(canonical, canonical) for canonical in full}
     in_query = {canonical for name, canonical in candidates if name and occurs_in(name, query)}
-    return (frozenset(asked.mentions) | in_query) - {""}
+    return (frozenset(query_names.mentions) | in_query) - {""}
 
 
 class Entities(NamedTuple):

@@ -1,8 +1,8 @@
 """HOP: how many shared entities lie between the query and a candidate, and by which chain.
 
-The graph joins two candidates that hold one entity. Breadth-first search starts from the query's own entities:
-a candidate that holds one has HOP 0, one that shares an entity with those HOP 1, and so on. An entity that many
-candidates hold says little of any of them, so it joins nothing but the query: its inverse document frequency among
+The graph joins two candidates that name the same entity. Breadth-first search starts from the query's own entities: a
+candidate that names one of them has HOP 0, one that shares an entity with those HOP 1, and so on. An entity that many
+candidates name says little about any of them, so it joins nothing but the query: its inverse document frequency among
 the candidates, ln(candidates / holders), must reach `min_idf`. "United States" is no bridge.
 """
 
@@ -17,18 +17,18 @@ from rerank_core.features.tags import Tag, TagInput
 from schemas.tags import HOP_UNREACHABLE
 
 MIN_IDF = 2.3
-"""So that an entity of more than a tenth of the candidates is ubiquitous."""
+"""An entity of more than a tenth of the candidates is ubiquitous: e ** 2.3 is 10."""
 
 FEWEST_UBIQUITOUS = 4
-"""Holders below which an entity is never ubiquitous: few candidates say little of frequency."""
+"""Holders below which an entity is never ubiquitous: among few candidates, frequency means little."""
 
 
 class Hop(NamedTuple):
     """Where the search reached a passage."""
 
     hop: int
-    entity: str = ""  # by which it was reached: the query's own at HOP 0; "" where no chain leads
-    passage: int | None = None  # the one before it in the chain; None at HOP 0 and where no chain leads
+    entity: str = ""  # by which it was reached: one of the query's at HOP 0; "" if unreachable
+    passage: int | None = None  # the passage before it in the chain; None at HOP 0 or if unreachable
 
 
 def hops(
@@ -46,22 +46,22 @@ def hops(
         passages: each candidate's, its title's among them.
         max_hop: chains longer than this are reported as this.
         min_idf: an entity joins candidates only from this inverse document frequency on.
-        names: an id of each passage, by which one of several equally short chains is chosen: through the rarest
-            entity, then by the alphabet. None: by the passages' order.
+        names: an id of each passage. Of several equally short chains, that through the rarest entity is taken, then
+            the first by id. None: the passages' order.
 
     Returns:
-        One Hop a passage, HOP_UNREACHABLE where no chain leads.
+        One Hop for each passage, HOP_UNREACHABLE where no chain leads to it.
     """
     named = names or [f"{index:06d}" for index in range(len(passages))]
     holders: dict[str, list[int]] = {}
     for index, entities in enumerate(passages):
         for entity in entities:
             holders.setdefault(entity, []).append(index)
-    found: list[Hop | None] = [None] * len(passages)
+    hops_found: list[Hop | None] = [None] * len(passages)
     frontier: dict[str, int | None] = dict.fromkeys(core)  # entity -> the passage that it was taken from
     seen, depth = set(core), 0
     while frontier:
-        reached = _reach(frontier, holders, found, hop=min(depth, max_hop))
+        reached = _reach(frontier, holders, hops_found, hop=min(depth, max_hop))
         frontier = {}
         for index in sorted(reached, key=lambda i: named[i]):
             for entity in passages[index]:
@@ -69,44 +69,44 @@ def hops(
                     frontier.setdefault(entity, index)
         seen.update(frontier)
         depth += 1
-    return [hop or Hop(HOP_UNREACHABLE) for hop in found]
+    return [hop or Hop(HOP_UNREACHABLE) for hop in hops_found]
 
 
-def chain(found: Sequence[Hop], index: int, names: Sequence[str]) -> tuple[str, ...]:
-    """How the query leads to a passage: entity, passage, entity, ... and at last the entity that it holds itself.
+def chain(reached: Sequence[Hop], index: int, names: Sequence[str]) -> tuple[str, ...]:
+    """How the query leads to a passage: entity, passage, entity, ..., the last being the passage's own.
 
-    () for a passage that no chain reaches. A chain may be longer than `max_hop` tells.
+    () for a passage that no chain reaches. A chain may be longer than `max_hop`, to which HOP is limited.
     """
     parts: list[str] = []
     at: int | None = index
-    while at is not None and found[at].entity:
+    while at is not None and reached[at].entity:
         if at != index:
             parts.append(names[at])
-        parts.append(found[at].entity)
-        at = found[at].passage
+        parts.append(reached[at].entity)
+        at = reached[at].passage
     return tuple(reversed(parts))
 
 
 def _reach(
     frontier: dict[str, int | None],
     holders: dict[str, list[int]],
-    found: list[Hop | None],
+    hops_found: list[Hop | None],
     *,
     hop: int,
 ) -> list[int]:
-    """Note what the frontier's entities lead to; the rarest entity first, so that it is the one in the chain."""
+    """Enter into `hops_found` what the frontier leads to; by the rarest entity first, so that chains go through it."""
     reached = []
     by_rarity = sorted(frontier, key=lambda entity: (len(holders.get(entity, ())), entity))
     for entity in by_rarity:
         for index in holders.get(entity, ()):
-            if found[index] is None:
-                found[index] = Hop(hop, entity, frontier[entity])
+            if hops_found[index] is None:
+                hops_found[index] = Hop(hop, entity, frontier[entity])
                 reached.append(index)
     return reached
 
 
 def joins(holders: int, passages: int, *, min_idf: float) -> bool:
-    """Whether what `holders` of the candidates hold is rare enough among them to join two of them."""
+    """Whether an entity that so many of the passages name is rare enough to join two of them."""
     return holders < FEWEST_UBIQUITOUS or math.log(passages / holders) >= min_idf
 
 
@@ -118,12 +118,12 @@ def _search(given: TagInput) -> list[Hop]:
 
 
 def _hop(given: TagInput) -> list[int]:
-    return [found.hop for found in given.once(_search)]
+    return [reached.hop for reached in given.once(_search)]
 
 
 def _chain(given: TagInput) -> list[tuple[str, ...]]:
-    found = given.once(_search)
-    return [chain(found, index, given.names) for index in range(len(found))]
+    reached = given.once(_search)
+    return [chain(reached, index, given.names) for index in range(len(reached))]
 
 
 HOP = Tag(_hop, "HOP", values=(HOP_UNREACHABLE, 0, 1, 2, 3), ideal=0)

@@ -49,12 +49,12 @@ _TYPED_INITIALS = re.compile(r"\b([^\W\d_]) (?=[^\W\d_]\b)")
 
 @lru_cache(maxsize=65536)
 def normal_form(entity: str) -> str:
-    """The form in which mentions are compared; "" for what names nothing.
+    """The form in which mentions are compared; "" for what is no name.
 
     Case, accents, dots, dashes, possessives, titles of honour, leading articles and "Inc." at the end are
     ignored, and a few abbreviations written out. "US" and "U.S." are the country, "us" and "Us" are not.
     """
-    words = _plain(entity).split()
+    words = _words(entity).split()
     start, end = 0, len(words)
     while end - start > 1 and words[start].casefold() in _HONOURS:
         start += 1
@@ -74,7 +74,7 @@ def lower_words(text: str) -> str:
     return re.sub(r"[^\w]+", " ", text.casefold()).strip()
 
 
-def _plain(text: str, *, join: bool = True) -> str:
+def _words(text: str, *, join: bool = True) -> str:
     """`text` as words joined by single spaces, in their case: no accents, dots or possessives."""
     if not text.isascii():
         marked = unicodedata.normalize("NFKD", text.translate(_QUOTES))
@@ -84,16 +84,16 @@ def _plain(text: str, *, join: bool = True) -> str:
     return _INITIALS.sub(r"\1", words) if join else words
 
 
-class _Query(NamedTuple):
-    """A query as names are looked up in it."""
+class _QueryWords(NamedTuple):
+    """A query, prepared for the search for names in it."""
 
     spellings: str  # lower-case, padded: as typed, with initials joined, with abbreviations written out
-    capitalised: frozenset[str]  # words whose capitals say that they are names
+    capitalised: frozenset[str]  # words whose capitals show that they are names
 
 
 @lru_cache(maxsize=256)
-def _query(query: str) -> _Query:
-    typed, joined = _plain(query, join=False), _plain(query)
+def _query_words(query: str) -> _QueryWords:
+    typed, joined = _words(query, join=False), _words(query)
     initials = _TYPED_INITIALS.sub(r"\1", typed)
     shouted = query.isupper()  # capitals throughout mean nothing
     dotted = {match.group().replace(".", "").upper() for match in _DOTTED.finditer(query)}
@@ -101,11 +101,11 @@ def _query(query: str) -> _Query:
     full = [_written_out(word, dotted=dotted, shouted=shouted) for word in words]
     names = {
         word.casefold()
-        for place, word in enumerate(words)
-        if not shouted and ((word[0].isupper() and place) or (word.isupper() and len(word) > 1))
+        for index, word in enumerate(words)
+        if not shouted and ((word[0].isupper() and index) or (word.isupper() and len(word) > 1))
     }
     spellings = " | ".join(dict.fromkeys((typed, joined, initials, " ".join(full)))).casefold()
-    return _Query(f" {spellings} ", frozenset(names))
+    return _QueryWords(f" {spellings} ", frozenset(names))
 
 
 def _written_out(word: str, *, dotted: set[str], shouted: bool) -> str:
@@ -117,13 +117,13 @@ def _written_out(word: str, *, dotted: set[str], shouted: bool) -> str:
 
 
 def occurs_in(entity_normal: str, query: str) -> bool:
-    """Whether the name, in normal form, stands in the query as typed, with or without capitals.
+    """Whether the name, in normal form, occurs in the query, with or without capitals.
 
     A name that is an ordinary word ("us", "who", "may", "general", one letter) needs its capital: the query
     "tell us who" names neither a country nor a band. A capital that opens the query or a query all in capitals
     is no proof.
     """
-    asked = _query(query)
+    asked = _query_words(query)
     if not entity_normal or f" {entity_normal} " not in asked.spellings:
         return False
     ordinary = entity_normal in COMMON or entity_normal in WORDS_TOO or len(entity_normal) == 1

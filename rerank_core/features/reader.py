@@ -1,4 +1,4 @@
-"""Reads passages, each once: what was read before is looked up, and only the rest goes to the recogniser."""
+"""The facts of passages, each read once: only what no earlier run or call has read goes to the recogniser."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ REMEMBERED = 20_000
 """Passages that a process remembers, some 2 kB each: a popular one is a candidate of many queries."""
 
 
-class Found(NamedTuple):
+class ReadPassages(NamedTuple):
     """The facts of some passages."""
 
     keys: list[str]  # of each passage, in order
     facts: dict[str, PassageFacts]  # by key
-    read: int  # passages that the recogniser saw
+    read: int  # passages that went to the recogniser
 
 
 class PassageReader:
-    """One process's way to the facts of passages; its threads share it.
+    """Reads passages, with a cache that the threads of a process share.
 
     Args:
         recogniser: finds the entities.
-        facts_fingerprint: what the job was started with.
-        look_up: gives the facts that an earlier run kept of some keys, as far as it did.
+        facts_fingerprint: the fingerprint that the job was started with.
+        look_up: the facts that an earlier run published for some keys; those that it did not are missing.
 
     Raises:
         ModelError: this process has another recogniser than the job was started with.
@@ -45,13 +45,15 @@ class PassageReader:
         look_up: Callable[[set[str]], Mapping[str, PassageFacts]],
     ) -> None:
         if (own := tagger.facts_fingerprint(recogniser)) != facts_fingerprint:
-            found = f"this worker reads passages as {own}, the job was started with {facts_fingerprint}"
-            raise ModelError(f"{found}: give every worker the same recogniser")
+            raise ModelError(
+                f"this worker's recogniser has the fingerprint {own}, the job was started with {facts_fingerprint}: "
+                "give every worker the same recogniser"
+            )
         self._recogniser, self._fingerprint, self._look_up = recogniser, facts_fingerprint, look_up
         self._known: dict[str, PassageFacts] = {}
         self._lock = threading.Lock()
 
-    def read(self, passages: Sequence[tuple[str, str]]) -> Found:
+    def read(self, passages: Sequence[tuple[str, str]]) -> ReadPassages:
         """The facts of each distinct (title, text)."""
         keys = [fingerprint(self._fingerprint, title, text)[:32] for title, text in passages]
         by_key = dict(zip(keys, passages, strict=True))
@@ -62,7 +64,7 @@ class PassageReader:
         new = sorted(set(by_key) - set(facts))
         facts.update(zip(new, tagger.read([by_key[key] for key in new], self._recogniser), strict=True))
         self._remember(facts)
-        return Found(keys, facts, len(new))
+        return ReadPassages(keys, facts, len(new))
 
     def _remember(self, facts: Mapping[str, PassageFacts]) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
 """The model's input: `[HOP:n] [ROLE:r] [ENT:a,b] [CAUSAL] [REASONING] query [SEP] passage`.
 
-Only this module writes tags. Whatever in a user's query or a document looks like a tag gets round brackets,
-so that nobody can forge one: a page with "[HOP:0]" in its text gains nothing.
+Only this module writes tags. Whatever looks like a tag in a query or a document gets round brackets, so that nobody
+can forge one: a page with "[HOP:0]" in its text gains nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Rendered(NamedTuple):
 
 
 def special_tokens() -> tuple[str, ...]:
-    """What tags with a closed set of values are shown as: a tokenizer should know each as one token."""
+    """The rendered tags that have a closed set of values: a tokenizer should know each as one token."""
     return tuple(form for tag in input_tags().values() for form in tag.forms if form)
 
 
@@ -52,17 +52,17 @@ def render_tags(tags: Tags | None) -> str:
 
 
 def render(query: str, passage: str, tags: Tags | None = None) -> Rendered:
-    """The model's input for one pair; without tags (plain mode) the escaped texts alone."""
+    """The model's input for one pair; without tags, the escaped texts alone."""
     return with_tags(render_tags(tags), query, passage)
 
 
 def with_tags(head: str, query: str, passage: str) -> Rendered:
-    """The model's input for one pair whose tags are rendered already; "" for plain mode."""
+    """The model's input for one pair whose tags are rendered already; "" for none."""
     return Rendered(f"{head} {escape(query)}".lstrip(), escape(passage))
 
 
 def split_tags(query_side: str) -> tuple[str, str]:
-    """(rendered tags, query) of a rendered query side: no query can begin with a tag of its own, being escaped."""
+    """(rendered tags, query) of a rendered query side. The query is escaped, so it cannot begin with a tag."""
     match = _HEAD.match(query_side)
     end = match.end() if match else 0
     return query_side[:end].rstrip(), query_side[end:]
@@ -75,7 +75,7 @@ def escape(text: str) -> str:
         return text
     folded, origin = _fold(text)
     characters = list(text)
-    for match in _TAG_LIKE.finditer(folded):  # brackets alone change, so none uncovers another
+    for match in _TAG_LIKE.finditer(folded):  # only brackets change, which makes no new tag
         characters[origin[match.start()]] = "("
         if match.group().endswith("]"):
             characters[origin[match.end() - 1]] = ")"
@@ -96,5 +96,5 @@ def _fold(text: str) -> tuple[str, Sequence[int]]:
 
 
 def passage_text(title: str, text: str) -> str:
-    """Title and text as one passage, in BEIR's way; a title that the text begins with is not repeated."""
+    """Title and text as one passage, as BEIR joins them; a title that the text begins with is not repeated."""
     return text if not title or text.startswith(title) else f"{title} {text}"

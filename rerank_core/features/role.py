@@ -1,11 +1,11 @@
 """ROLE: a passage's rhetorical function, by the first rule that its opening sentences match.
 
-The first of the opening sentences that a rule matches decides, and in it the first rule of the table: the order of
-the rules is the priority. What opens a passage says what it is for; "such as" in its tenth sentence does not. A
-passage whose opening no rule matches states something: Main_Claim. Each rule carries texts that it must take and
-texts that only look so; both are its tests.
+The first of the opening sentences that any rule matches decides, by the first rule that matches it: the order of the
+rules is their priority. The opening of a passage shows its function; "such as" in its tenth sentence does not. A
+passage whose opening no rule matches is a Main_Claim. Each rule has examples that it must match and traps that it must
+not: both are its tests.
 
-There is no role for causes: [CAUSAL] says that, whatever the role.
+There is no role for causes: [CAUSAL] is independent of the role.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rerank_core.candidates.units import sentences
 from rerank_core.features.tags import Tag
 
 OPENING = 3  # sentences
-_LONGEST = 1500  # characters of a passage that are looked at
+_LONGEST = 1500  # characters of a passage that are read
 
 
 def _any_of(words: str) -> str:
@@ -25,7 +25,7 @@ def _any_of(words: str) -> str:
     return f"(?:{'|'.join(words.split()).replace('_', ' ')})"
 
 
-# What names are said to be, by kind: a term is said to be something else.
+# What a named thing is said to be, by kind; a term that is defined is said to be something else.
 _WORK = _any_of(
     """
     films? movie album song single EP novel novella book series sitcom soap_opera show episode play
@@ -95,15 +95,15 @@ _VERB = _any_of(
 )
 
 
-class Rule(NamedTuple):
+class RoleRule(NamedTuple):
     role: str
     pattern: re.Pattern[str]
     examples: tuple[str, ...]
-    traps: tuple[str, ...]  # look alike, and have another role
+    traps: tuple[str, ...]  # similar, but of another role
 
 
-def _rule(role: str, pattern: str, examples: tuple[str, ...], traps: tuple[str, ...]) -> Rule:
-    return Rule(role, re.compile(pattern), examples, traps)
+def _rule(role: str, pattern: str, examples: tuple[str, ...], traps: tuple[str, ...]) -> RoleRule:
+    return RoleRule(role, re.compile(pattern), examples, traps)
 
 
 DEFAULT_ROLE = "Main_Claim"

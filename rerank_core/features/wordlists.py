@@ -1,4 +1,4 @@
-"""Words that look like names and are none, and abbreviations of names: for `entities` and the rules."""
+"""Words that are no names though they may look like one, and abbreviations of names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that stand capitalised at a sentence's start or in a heading and name nothing.
+# Words that are capitalised at a sentence's start or in a heading, and are no names.
 COMMON = word_set(
     """
     a an the this that these those it its he she they we i you his her their our my your us me him them who
@@ -64,7 +64,7 @@ PLACES = word_set(
     yemen york zealand zambia zimbabwe
     """
 )
-# Last words of names of things, and peoples: in another passage they need not mean the same.
+# Last words of names of things, and peoples: in another passage they can mean something else.
 NO_SURNAMES = word_set(
     """
     academy act africans age agency air airlines airport album alliance american americans arena army asian
@@ -87,7 +87,7 @@ NO_SURNAMES = word_set(
     trust turkish tv union unit valley village wall warriors western winds world
     """
 )
-# A name that starts so is no person's, so that its last word is no surname: "New York", "Lake Michigan".
+# A name that starts with one of these is no person's, and its last word no surname: "New York", "Lake Michigan".
 NOT_FIRST_NAMES = word_set(
     """
     new old north south east west northern southern eastern western central upper lower great greater lake
@@ -97,8 +97,8 @@ NOT_FIRST_NAMES = word_set(
     radio air bank city club college school house castle us uk european federal state states
     """
 )
-# With these capitals they mean this whatever the passage; "us", "Us" and "Who" mean something else, and "LA" or
-# "PR" too many things. Great Britain stays itself: for three centuries it was not the United Kingdom.
+# In these capitals they mean this in any passage; "us", "Us" and "Who" do not, and "LA" or "PR" are ambiguous.
+# Great Britain is not written out: for three centuries it was not the United Kingdom.
 ABBREVIATIONS = {
     "US": "united states",
     "USA": "united states",

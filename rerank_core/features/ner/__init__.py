@@ -1,8 +1,8 @@
-"""Who finds the named entities of a passage: one protocol, one file an implementation.
+"""Named-entity recognisers: the protocol, and one file for each implementation.
 
-`rules` needs nothing and reads capitals; `spacy` is the default, a small pipeline that ships with Nightrank, or any
-installed one; `transformers` and `onnx` run token-classification models. A recogniser sees a passage and nothing
-else: neither the query nor the other candidates, so that what it finds can be kept from one night to the next.
+`spacy` is the default: the small pipeline that ships with Nightrank, or any installed one. `rules` goes by capitals and
+needs no model; `transformers` and `onnx` run token-classification models. A recogniser sees one passage, neither the
+query nor other candidates, so that its mentions can be reused from night to night.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ LABELS = ("PER", "ORG", "LOC", "MISC")
 
 
 class Recogniser(Protocol):
-    """Finds entities. `recognise` gives the same mentions for a passage whatever else stands in the call."""
+    """Finds named entities. `recognise` gives the same mentions for a passage in any batch."""
 
     @property
     def fingerprint(self) -> str:
-        """Identity of all that decides a mention: implementation, weights, parameters."""
+        """Identity of everything that decides a mention: implementation, weights, parameters."""
         ...
 
     def recognise(self, passages: Sequence[tuple[str, str]]) -> list[tuple[Mention, ...]]:
         """Mentions in the text of each (title, text), in the order of the text; they do not overlap.
 
-        The title is context (the rules take it as proof that a word is a name); mentions are of the text alone.
+        The title is context (for the rules it proves that a word is a name); mentions are of the text alone.
         """
         ...
 
 
 def load_recogniser(config: Tagging, *, threads: int = 0) -> Recogniser:
-    """The recogniser that the configuration names; it opens its model at the first passage.
+    """The recogniser of the configuration; it loads its model at the first passage.
 
-    `threads` are those that a token-classification model may use in this process; 0: one a core.
+    `threads` is the number of threads that a token-classification model may use in this process; 0: one per core.
 
     Raises:
-        ConfigError: a recogniser that needs a model, without one.
-        ModelError, MissingEngine: the model or what runs it is not there.
+        ConfigError: no model is configured for a recogniser that needs one.
+        ModelError, MissingEngine: the model or its engine is missing.
     """
     return RECOGNISERS[config.recogniser](config, threads)
 
@@ -72,7 +72,7 @@ def _onnx(config: Tagging, threads: int) -> Recogniser:
 def _model(config: Tagging) -> str:
     if not config.recogniser_model:
         raise ConfigError(
-            f"tags.recogniser = {config.recogniser!r} needs tags.recogniser_model: a folder, or a name"
+            f"tags.recogniser = {config.recogniser!r} needs a model: set tags.recogniser_model to a folder or a name"
         )
     return config.recogniser_model
 

@@ -1,4 +1,4 @@
-"""BIO tags read as sequences: the likeliest one in which no name goes on that did not begin."""
+"""BIO tags decoded as sequences: the likeliest one in which every I- follows its B- or I-."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 from rerank_core.features.ner import LABELS
 
-TAGS = ("O", *(f"{place}-{label}" for label in LABELS for place in "BI"))
+TAGS = ("O", *(f"{prefix}-{label}" for label in LABELS for prefix in "BI"))
 
 ALLOWED = np.array([[0.0 if b[0] != "I" or a[2:] == b[2:] else -np.inf for b in TAGS] for a in TAGS])
-"""Log-odds [TAGS before, TAGS after]: 0 where the one may follow the other. A text begins as if after an O."""
+"""Log-odds [first tag, next tag]: 0 where the next may follow the first. A text begins as if after an O."""
 
 CERTAIN = float(np.log(1000))
 
@@ -19,8 +19,8 @@ CERTAIN = float(np.log(1000))
 def best_sequences(answers: Sequence[np.ndarray]) -> list[np.ndarray]:
     """For each text the likeliest well-formed sequence of tags (Viterbi), as int64 indices into TAGS.
 
-    A token is O for certain where O is a thousand times as likely as any other tag; what stands between two such is
-    searched, all stretches of a call at once.
+    A token is taken as O where O is a thousand times as likely as any other tag; the stretches between such tokens are
+    searched, all of a call at once.
 
     Args:
         answers: each text's log-odds, float [tokens, TAGS].
@@ -46,7 +46,7 @@ def _fill(tags: np.ndarray, scores: np.ndarray, starts: np.ndarray, lengths: np.
     """Write the best sequence of each stretch into `tags`; the stretches come with the longest first."""
     came_from: list[np.ndarray] = []
     best = np.full((len(starts), len(TAGS)), -np.inf)
-    best[:, 0] = 0.0  # each stands after an O
+    best[:, 0] = 0.0  # each follows an O
     last = np.zeros(len(starts), np.int64)
     for step in range(lengths[0] if len(lengths) else 0):
         alive = int((lengths > step).sum())

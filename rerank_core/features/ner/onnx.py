@@ -3,8 +3,8 @@
 Takes any Hugging Face folder that holds `config.json` (with id2label), `tokenizer.json` and an ONNX file:
 `onnx/model.onnx`, else `model.onnx`, else the only *.onnx file there. Needs neither torch nor transformers.
 
-Batches run as those of scoring's onnx backend: side by side, each on one thread; a dynamically quantised model gets
-each row alone, since its company would change what it finds.
+Batches run as in scoring's onnx backend: in parallel, each on one thread. A dynamically quantised model gets each row
+alone, since the other rows of a batch would change its mentions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class _Settings(NamedTuple):
-    """What a recogniser is made of, and all that is pickled of it."""
+    """A recogniser's arguments: all that is pickled of it."""
 
     folder: str
     onnx_file: str
@@ -43,7 +43,7 @@ class _Settings(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """What the folder says, before the model itself is loaded."""
+    """What is read of the folder before the model itself is loaded."""
 
     path: Path
     tokenizer: Tokenizer
@@ -64,7 +64,7 @@ class OnnxRecogniser(TokenRecogniser):
         max_length: longest input in tokens, special tokens included; lowered to what the model takes. Longer
             texts are read in windows.
         max_tokens: most tokens of one batch, padding counted; not for a dynamically quantised model.
-        threads: batches that run at once; 0 is one a core.
+        threads: batches that run in parallel; 0: one per core.
 
     Raises:
         ModelError: the folder cannot be used; the message names the file and the remedy.
@@ -143,8 +143,8 @@ def _load(settings: _Settings, expected: str) -> Reader:
     model = _describe(settings)
     if model.fingerprint != expected:
         raise ModelError(
-            f"the model in {settings.folder} is not the one that this recogniser was made with; give every machine "
-            "the same files, and do not change them while a night runs"
+            f"the files of the model in {settings.folder} differ from those that this recogniser was made with; give "
+            "every machine the same files, and do not change them while a night runs"
         )
     engine = _Engine(model, threads=settings.threads)
     return Reader(

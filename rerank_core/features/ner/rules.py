@@ -1,7 +1,7 @@
-"""Entities by rules on capitals: no model, nothing to install, English and other languages with capitals.
+"""Named entities by rules on capitals: no model, nothing to install, English and other languages with capitals.
 
-It reads runs of capitalised words, and trusts a lone capital at a sentence's start only if the title or the inside
-of another sentence shows it to be a name.
+A run of capitalised words is an entity. A single one at the start of a sentence is, only if the title or the inside of
+another sentence shows that it is a name.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ORG_LAST = word_set(
 
 
 class RulesRecogniser:
-    """Reads capitals."""
+    """Finds runs of capitalised words."""
 
     @property
     def fingerprint(self) -> str:
@@ -63,14 +63,14 @@ def _recognise(title: str, text: str) -> tuple[Mention, ...]:
     for start, end, opens in spans:
         span = text[start:end]
         normal = normal_form(span)
-        lone = opens and " " not in span and not _ABBREVIATED.fullmatch(span)
-        if normal and not (lone and normal not in proven):
+        single = opens and " " not in span and not _ABBREVIATED.fullmatch(span)
+        if normal and not (single and normal not in proven):
             mentions.append(Mention(span, _label(span), start, end))
     return tuple(mentions)
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the runs of capitalised words lie, without the common words at both ends ("The River Thames")."""
+    """(start, end) of runs of capitalised words, without common words at both ends ("The River Thames")."""
     for match in _SPAN.finditer(text):
         run = match.group()
         tokens = [(token.start(), token.end()) for token in _TOKEN.finditer(run)]
@@ -85,7 +85,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_common(word: str, *, shouted: bool) -> bool:
-    """Whether a word names nothing; "US" and "WHO" do, unless all around them is in capitals ("ABOUT US")."""
+    """Whether a word is no name. "US" and "WHO" are, unless the whole run is in capitals ("ABOUT US")."""
     if (
         _ABBREVIATED.fullmatch(word)
         and not shouted
@@ -115,7 +115,7 @@ def _starts_sentence(text: str, start: int) -> bool:
 
 
 def _label(span: str) -> str:
-    """What its first or last word tells; MISC where they tell nothing."""
+    """The label that the first or last word indicates; MISC if neither does."""
     words = [word.strip(_EDGES) for word in span.casefold().split()]
     if len(words) < 2:
         return "MISC"

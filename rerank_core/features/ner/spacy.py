@@ -1,8 +1,8 @@
-"""Entities by a spaCy pipeline: the small one that ships with Nightrank, or any that is installed.
+"""Named entities by a spaCy pipeline: the small one that ships with Nightrank, or any that is installed.
 
-The one that ships is a tagger over BIO tags. It is run without the rest of spaCy's machinery, looks each spelling up
-once a batch, and its answers are read as sequences (its README has the figures). Any other pipeline runs as spaCy
-runs it, reduced to what its `ner` needs.
+The pipeline that ships is a tagger over BIO tags. It runs without the rest of spaCy's machinery, embeds each spelling
+once per batch, and its output is decoded as sequences (its README has the figures). Any other pipeline runs as spaCy
+runs it, reduced to the components that its `ner` needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from rerank_core.features.ner.bio import TAGS, best_sequences
 from rerank_core.text import fingerprint
 from schemas.records import Mention
 
-IMPLEMENTATION = "spacy/1"  # to be raised with any change to what is found
+IMPLEMENTATION = "spacy/1"
+"""Raise with every change that can alter a mention."""
 
 SHIPPED = Path(__file__).parents[2] / "models" / "entities"
 
@@ -32,7 +33,7 @@ MOST_CHARACTERS = 200_000
 """Characters that go through the network together: spaCy takes about 3 KB of memory for each."""
 
 MOST_STRINGS = 1_000_000
-"""Strings after which a pipeline is opened anew: spaCy keeps every spelling it ever saw (100 bytes or more each)."""
+"""Strings after which a pipeline is loaded anew: spaCy stores every spelling it ever saw (100 bytes or more each)."""
 
 MAPPED = {
     **{label: label for label in LABELS},
@@ -40,24 +41,24 @@ MAPPED = {
     **dict.fromkeys(("GPE", "FAC"), "LOC"),
     **dict.fromkeys(("NORP", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE"), "MISC"),
 }
-"""What a pipeline's labels are called here. What is not in it (dates, times, numbers, money) is no entity."""
+"""A pipeline's label -> one of LABELS. Other labels (dates, times, numbers, money) are dropped."""
 
 _FOR_NER = {"tok2vec", "transformer", "curated_transformer", "ner", "beam_ner", "entity_ruler", "span_ruler"}
 _EMBEDDING = ["extract_features>>list2ragged>>with_array", "with_array", "ragged2list"]  # with word vectors
-_NO_CONTENT = {".pyc", ".md"}  # files that have no effect on what is found
+_NO_EFFECT = {".pyc", ".md"}  # files that cannot alter a mention
 
 
 class SpacyRecogniser:
-    """A `Recogniser` over one spaCy pipeline, opened at the first passage.
+    """A `Recogniser` over one spaCy pipeline, loaded at the first passage.
 
-    Safe to share between threads, which take turns; may be pickled, without the pipeline.
+    Safe to share between threads, which take turns. It is pickled without the pipeline.
     """
 
     def __init__(self, name_or_folder: str | None = None, *, batch_size: int = 128) -> None:
         """
         Args:
-            name_or_folder: an installed pipeline ("en_core_web_sm") or a folder that spaCy wrote; None for the
-                one that ships with Nightrank.
+            name_or_folder: an installed pipeline ("en_core_web_sm") or a folder that spaCy wrote; None: the
+                pipeline that ships with Nightrank.
             batch_size: passages that go through the network together; changes speed and memory only.
 
         Raises:
@@ -68,7 +69,10 @@ class SpacyRecogniser:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; a batch needs at least 1 passage")
         if importlib.util.find_spec("spacy") is None:
-            raise MissingEngine("entities by spaCy need spaCy: pip install spacy, or set tags.recogniser")
+            raise MissingEngine(
+                "tags.recogniser = 'spacy' needs spaCy, which is not installed: pip install spacy, or set another "
+                "recogniser"
+            )
         self._folder = _folder_of(name_or_folder)
         self._batch_size = batch_size
 
@@ -81,29 +85,29 @@ class SpacyRecogniser:
         """Mentions of each passage's text; the title is not read.
 
         Raises:
-            ModelError: the pipeline cannot be opened, or finds no entities at all.
+            ModelError: the pipeline cannot be loaded, or has no component that finds entities.
         """
-        places: list[tuple[int, int]] = []
+        origins: list[tuple[int, int]] = []  # passage and offset of each piece
         pieces: list[str] = []
         for i, (_, text) in enumerate(passages):
             for start, end in _cut(text):
-                places.append((i, start))
+                origins.append((i, start))
                 pieces.append(text[start:end])
-        found: list[list[Mention]] = [[] for _ in passages]
+        mentions: list[list[Mention]] = [[] for _ in passages]
         opened = _opened(str(self._folder))
-        for (i, offset), spans in zip(places, opened.spans(pieces, self._batch_size), strict=True):
+        for (i, offset), spans in zip(origins, opened.spans(pieces, self._batch_size), strict=True):
             text = passages[i][1]
             for start, end, label in spans:
                 start, end = start + offset, end + offset
-                found[i].append(Mention(text[start:end], label, start, end))
-        return [tuple(mentions) for mentions in found]
+                mentions[i].append(Mention(text[start:end], label, start, end))
+        return [tuple(of_passage) for of_passage in mentions]
 
 
 Span = tuple[int, int, str]  # start and end in characters, one of LABELS
 
 
 class _Opened:
-    """A loaded pipeline; one of each folder a process."""
+    """A loaded pipeline, of which a process has one for each folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -118,10 +122,10 @@ class _Opened:
                 self._nlp = _load(self._folder)
                 self._most_strings = len(self._nlp.vocab.strings) + MOST_STRINGS
             find = spans_of_tagger if _is_bio_tagger(self._nlp) else _spans_of_pipeline
-            found: list[list[Span]] = []
+            spans: list[list[Span]] = []
             for batch in _batches(texts, batch_size):
-                found += find(self._nlp, batch)
-            return found
+                spans += find(self._nlp, batch)
+            return spans
 
 
 @lru_cache(maxsize=4)
@@ -141,11 +145,11 @@ def _load(folder: Path) -> Any:
         nlp = spacy.load(folder, exclude=[name for name in factories if name not in names])
     except Exception as error:  # spaCy raises what its parts raise
         raise ModelError(
-            f"spaCy cannot open {folder}: {type(error).__name__}: {error}. Was it made for another version? "
-            "`python -m spacy validate` tells"
+            f"spaCy cannot load {folder}: {type(error).__name__}: {error}. If it was made for another version of "
+            "spaCy, `python -m spacy validate` says so"
         ) from error
     if not nlp.pipe_names:
-        raise ModelError(f"{folder} holds a pipeline without components; entities need one with `ner`")
+        raise ModelError(f"the pipeline in {folder} has no components; take a pipeline with `ner`")
     nlp.max_length = max(nlp.max_length, 2 * LONGEST)
     if _is_bio_tagger(nlp):
         tagger: Any = nlp.get_pipe("tagger")
@@ -154,7 +158,7 @@ def _load(folder: Path) -> Any:
 
 
 def _is_bio_tagger(nlp: Any) -> bool:
-    """Whether this is a pipeline as `pipelines.recipes.entities.__main__` makes them, and nothing was added to it."""
+    """Whether this is a pipeline that `pipelines.recipes.entities` made, unchanged."""
     if nlp.pipe_names != ["tagger", "entity_ruler"]:
         return False
     return set(nlp.get_pipe("tagger").labels) == set(TAGS) and len(nlp.get_pipe("entity_ruler")) == len(
@@ -170,10 +174,10 @@ def _spans_of_pipeline(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
 
 
 def spans_of_tagger(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
-    """Entities of each text by a BIO tagger: the best sequence in which no I- stands without its beginning.
+    """Entities of each text by a BIO tagger, decoded as sequences.
 
-    The ruler of such a pipeline makes the best of each word's own tag; the sequence is right more often, and to read
-    the network's answer costs less than to write tags into documents for the ruler to match them.
+    The pipeline's own ruler goes by each word's best tag alone. Sequences are right more often, and decoding the
+    network's output costs less than writing tags into documents for the ruler to match.
     """
     tagger: Any = nlp.get_pipe("tagger")
     docs = [nlp.make_doc(text) for text in texts]
@@ -184,10 +188,10 @@ def spans_of_tagger(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
     for doc, tags in zip(docs, best, strict=True):
         spans: list[Span] = []
         for at in tags.nonzero()[0].tolist():
-            place, _, label = TAGS[tags[at]].partition("-")
+            prefix, _, label = TAGS[tags[at]].partition("-")
             token = doc[at]
             end = token.idx + len(token)
-            if place == "I":
+            if prefix == "I":
                 spans[-1] = (spans[-1][0], end, label)
             else:
                 spans.append((token.idx, end, label))
@@ -196,9 +200,9 @@ def spans_of_tagger(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
 
 
 def _embed_once(model: Any, vectors: Any) -> None:
-    """Make the network look each spelling of a batch up once: text repeats itself, and looking up is half the work.
+    """Make the network embed each spelling once per batch: words repeat, and embedding is half the work.
 
-    Changes no vector. Where a version of spaCy builds its embedding in another way, it stays as it is.
+    The vectors stay the same. An embedding that another version of spaCy builds differently is left as it is.
     """
     import numpy as np
     from thinc.api import Model
@@ -218,12 +222,12 @@ def _embed_once(model: Any, vectors: Any) -> None:
         keys = rows[:, 0].copy()
         for column in rows.T[1:]:  # uint64, which wraps: a hash of each row
             keys = keys * np.uint64(0x9E3779B97F4A7C15) + column
-        _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         size = np.array([len(first)], np.int32)
         hashed, _ = unique.layers[0](ragged(np.ascontiguousarray(rows[first, :-1]), size), False)
         known = projected[vectors.find(keys=rows[first, -1])]
         mixed, _ = unique.layers[1](ragged(np.hstack([hashed.dataXd, known]), size), False)
-        return ragged(mixed.dataXd[place], np.array([len(doc) for doc in docs], np.int32)), None
+        return ragged(mixed.dataXd[inverse], np.array([len(doc) for doc in docs], np.int32)), None
 
     layers[:2] = [Model("each_once", forward, layers=[hashes, layers[1]])]
 
@@ -266,19 +270,20 @@ def _folder_of(name: str | None) -> Path:
     else:
         raise ModelError(
             f"no spaCy pipeline {name!r}: neither a folder nor an installed package. Install it "
-            f"(`python -m spacy download {name}`) or leave tags.recogniser_model empty for the one that ships"
+            f"(`python -m spacy download {name}`) or leave tags.recogniser_model empty for the pipeline that ships "
+            "with Nightrank"
         )
     for folder in candidates:
         if (folder / "config.cfg").is_file() and (folder / "meta.json").is_file():
             return folder.resolve()
-    raise ModelError(f"{candidates[0]} is no spaCy pipeline: it holds no config.cfg and meta.json")
+    raise ModelError(f"{candidates[0]} is no spaCy pipeline: config.cfg or meta.json is missing")
 
 
 def _content(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's files."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
-        if path.is_file() and path.suffix not in _NO_CONTENT:
+        if path.is_file() and path.suffix not in _NO_EFFECT:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())

@@ -1,11 +1,11 @@
-"""From a label of each token to mentions: what every token-classification model needs, whatever runs it.
+"""From the label of each token to mentions, for token-classification models on any engine.
 
-Words are the tokenizer's own (its word ids), parted at white space too, since some tokenizers take a whole text
-for one word. A word's first token decides its label (transformers' aggregation_strategy="first"), because that
-is the token whose label these models were trained on; a later token may cut a name in two. One deviation: where
-a word mixes punctuation with letters ("(NASA)," is one word to SentencePiece), its first token that is not
-punctuation decides, and punctuation at a mention's ends is trimmed. BERT's words and byte-level BPE's never mix
-them, and so read as in transformers.
+Words are the tokenizer's own (its word ids), also split at white space, since some tokenizers take a whole text for one
+word. A word's first token decides its label (transformers' aggregation_strategy="first"), because that is the token
+whose label these models were trained on; a later token may cut a name in two. One deviation: where a word mixes
+punctuation with letters ("(NASA)," is one word to SentencePiece), its first token that is not punctuation decides, and
+punctuation at a mention's ends is trimmed. Words of BERT and of byte-level BPE never mix them, so that such models
+give the same mentions as in transformers.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _SPACE = re.compile(r"\s")
 
 
 class Tag(NamedTuple):
-    """What one of a model's labels says of a word."""
+    """One of a model's labels."""
 
     kind: str  # the model's own type; words of one mention share it
     label: str  # one of LABELS, or "" for a type that is dropped
-    opens: bool = False  # a mention starts here, whatever stood before
-    closes: bool = False  # the mention ends here, whatever follows
+    opens: bool = False  # a mention always starts here
+    closes: bool = False  # the mention always ends here
 
 
 class Encoded(Protocol):
-    """A tokenised text, as `tokenizers.Encoding` is one; no special tokens."""
+    """A tokenised text without special tokens, such as a `tokenizers.Encoding`."""
 
     @property
     def ids(self) -> list[int]: ...
@@ -73,18 +73,18 @@ class Word(NamedTuple):
 
 
 def read_tags(id2label: object, *, source: str) -> tuple[Tag, ...]:
-    """What each of a model's labels says, by its id.
+    """A model's labels, by id.
 
     Args:
         id2label: of a model's config.json.
-        source: names the model in an error.
+        source: the model, for error messages.
 
     Raises:
         ModelError: no labels, ids that are not 0, 1, ..., or no label whose type is in TYPES.
     """
     if not isinstance(id2label, dict) or not id2label:
         raise ModelError(
-            f"{source} names no labels; needed is a token-classification model, with id2label in its config.json"
+            f"{source} has no labels; take a token-classification model, with id2label in its config.json"
         )
     by_id = {str(key): str(value) for key, value in id2label.items()}
     ids = [str(i) for i in range(len(by_id))]
@@ -93,19 +93,19 @@ def read_tags(id2label: object, *, source: str) -> tuple[Tag, ...]:
     tags = tuple(read_tag(by_id[i]) for i in ids)
     if not any(tag.label for tag in tags):
         raise ModelError(
-            f"{source} labels no person, organisation, place or other name that Nightrank knows: "
-            f"{shorten(', '.join(by_id[i] for i in ids), limit=400)}. Take a model for named entities, or set its "
+            f"{source} has no label for persons, organisations, places or other names: "
+            f"{shorten(', '.join(by_id[i] for i in ids), limit=400)}. Take a named-entity model, or set its "
             f"id2label to types among {', '.join(TYPES)}"
         )
     return tags
 
 
 def read_tag(label: str) -> Tag:
-    """What a label says. One without a prefix ("PER") continues a mention of its type, as "I-PER" does."""
+    """Parse a label. One without a prefix ("PER") continues a mention of its type, as "I-PER" does."""
     match = _SCHEME.fullmatch(label)
-    mark, kind = (match[1], match[2]) if match else ("I", label)
+    prefix, kind = (match[1], match[2]) if match else ("I", label)
     known = TYPES.get(re.sub(r"[\s_]", "-", kind.casefold()), "")
-    return Tag(kind, known, opens=mark in "BUSW", closes=mark in "LEUSW")
+    return Tag(kind, known, opens=prefix in "BUSW", closes=prefix in "LEUSW")
 
 
 def group_words(text: str, encoded: Encoded) -> list[Word]:
@@ -126,8 +126,8 @@ def group_words(text: str, encoded: Encoded) -> list[Word]:
 
 def _word(text: str, spans: Sequence[tuple[int, int]], tokens: Sequence[int]) -> Word:
     start, end = min(spans[i][0] for i in tokens), max(spans[i][1] for i in tokens)
-    telling = (i for i in tokens if not _is_punctuation(text[slice(*spans[i])]))
-    return Word(start, end, tokens[0], tokens[0] if len(tokens) == 1 else next(telling, tokens[0]))
+    others = (i for i in tokens if not _is_punctuation(text[slice(*spans[i])]))
+    return Word(start, end, tokens[0], tokens[0] if len(tokens) == 1 else next(others, tokens[0]))
 
 
 def find_mentions(text: str, words: Sequence[Word], tags: Sequence[Tag]) -> tuple[Mention, ...]:
@@ -141,13 +141,13 @@ def find_mentions(text: str, words: Sequence[Word], tags: Sequence[Tag]) -> tupl
     Returns:
         Mentions with at least a letter or a digit; they do not overlap, and are in the text's order.
     """
-    seen = [(word, tag) for word, tag in zip(words, tags, strict=True) if word.start < word.end]
-    found = []
-    for first, last, label in _runs([tag for _, tag in seen]):
-        start, end = _trim_punctuation(text, seen[first][0], seen[last][0])
+    visible = [(word, tag) for word, tag in zip(words, tags, strict=True) if word.start < word.end]
+    mentions = []
+    for first, last, label in _runs([tag for _, tag in visible]):
+        start, end = _trim_punctuation(text, visible[first][0], visible[last][0])
         if any(char.isalnum() for char in text[start:end]):
-            found.append(Mention(text[start:end], label, start, end))
-    return tuple(found)
+            mentions.append(Mention(text[start:end], label, start, end))
+    return tuple(mentions)
 
 
 def _runs(tags: Sequence[Tag]) -> Iterator[tuple[int, int, str]]:
@@ -162,7 +162,7 @@ def _runs(tags: Sequence[Tag]) -> Iterator[tuple[int, int, str]]:
 
 
 def _trim_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """The part of text[start:end] without white space at its ends: byte-level BPE counts the space before."""
+    """The part of text[start:end] without white space at its ends: byte-level BPE includes the space before."""
     while start < end and text[start].isspace():
         start += 1
     while start < end and text[end - 1].isspace():

@@ -1,7 +1,7 @@
 """Token-classification models on PyTorch, by transformers: a local folder or a name on the Hugging Face Hub.
 
 The weights are safetensors and the code is transformers' own: no pickle is opened, and no model brings code along.
-A name is downloaded once, when the recogniser is made, and stays at that commit wherever it is pickled to.
+A name is downloaded when the recogniser is made, and every process that it is pickled to uses that commit.
 
 The text goes through the model's fast tokenizer, exactly as in `onnx`, so that both find the same mentions.
 """
@@ -35,7 +35,7 @@ _DEVICES = ("cpu", "auto")
 
 
 class _Settings(NamedTuple):
-    """What a recogniser is made of, and all that is pickled of it."""
+    """A recogniser's arguments: all that is pickled of it."""
 
     name: str
     revision: str  # a commit; "" for a local folder
@@ -118,8 +118,8 @@ def _load(settings: _Settings, expected: str) -> Reader:
     folder = local_folder(settings.name, TORCH_FILES, revision=settings.revision)
     if _identity(folder, settings.max_length) != expected:
         raise ModelError(
-            f"the model {settings.name} is not the one that this recogniser was made with; give every machine the "
-            "same files, and do not change them while a night runs"
+            f"the files of the model {settings.name} differ from those that this recogniser was made with; give every "
+            "machine the same files, and do not change them while a night runs"
         )
     config = read_json(folder / "config.json")
     tokenizer, pad_id = _load_tokenizer(folder, config)
@@ -134,14 +134,14 @@ def _load(settings: _Settings, expected: str) -> Reader:
 
 
 def _identity(folder: Path, max_length: int) -> str:
-    """Fingerprint of a model's folder, whatever else lies in it.
+    """Fingerprint of the files of a model's folder that matter.
 
     Raises:
-        ModelError: no safetensors, or labels that are of no use.
+        ModelError: no safetensors, or no usable labels.
     """
     if not any(folder.glob(WEIGHTS)):
         raise ModelError(
-            f"no {WEIGHTS} in {folder}; weights in other formats are not opened. Save the model again with "
+            f"no {WEIGHTS} in {folder}; weights in other formats are never opened. Save the model as safetensors with "
             "transformers: model.save_pretrained(folder)"
         )
     tags: tuple[Tag, ...] = _tags(folder)
@@ -161,13 +161,13 @@ def _load_tokenizer(folder: Path, config: dict[str, Any]) -> tuple[Tokenizer, in
         raise ModelError(f"the tokenizer in {folder} cannot be loaded: {shorten(str(error))}") from error
     if not loaded.is_fast:
         raise ModelError(
-            f"the tokenizer in {folder} is a slow one, which does not say where a token stands; needed is a "
-            "tokenizer.json: take a model that has one, or convert it with transformers.convert_slow_tokenizer"
+            f"the tokenizer in {folder} is a slow one, which gives no offsets; a tokenizer.json is needed: take a "
+            "model that has one, or convert it with transformers.convert_slow_tokenizer"
         )
     pad_id = loaded.pad_token_id if loaded.pad_token_id is not None else config.get("pad_token_id")
     if not isinstance(pad_id, int):
-        raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
-    # A copy: padding and truncation are a state, and windows do both.
+        raise ModelError(f"the model in {folder} has no padding token; add pad_token_id to its config.json")
+    # A copy: padding and truncation are state of a tokenizer, and windows need neither.
     tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -186,12 +186,12 @@ def _load_model(folder: Path) -> Any:
     except Exception as error:
         raise ModelError(
             f"the model in {folder} cannot be loaded: {shorten(str(error), limit=400)}; copy the folder again, or "
-            "take a token-classification model whose architecture is in transformers"
+            "take a token-classification model whose architecture is part of transformers"
         ) from error
     missing = ", ".join(sorted(info["missing_keys"]))
     if missing:  # transformers would fill them with random numbers
         raise ModelError(
-            f"the weights in {folder} lack {shorten(missing)}; it is no token-classification model: take one that "
-            "was trained to label names"
+            f"the weights in {folder} lack {shorten(missing)}: it is no token-classification model; take a "
+            "named-entity model"
         )
     return model

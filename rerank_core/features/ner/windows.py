@@ -1,10 +1,10 @@
-"""Reads texts with a token-classification model: windows over long texts, batches, and the way back.
+"""Reads texts with a token-classification model: windows over long texts, in batches, merged into mentions.
 
-A text longer than the model takes is read in overlapping windows, cut between words, and each word's label comes
-from the window where it has the most text around it. So nothing is cut off, and a mention may span windows.
+A text longer than the model's input is read in overlapping windows, cut between words, and each word's label comes from
+the window where it has the most context. So nothing is truncated, and a mention may span windows.
 
-A text gives the same mentions alone and in any batch. Company changes a model's logits in their last digits
-only, but where two labels are that close to each other the row is read again, alone.
+A text gives the same mentions alone and in any batch. The other rows of a batch change a row's logits in the last
+digits only, but where two labels are that close, the row is read again, alone.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CLOSE = 0.01
-"""Two logits nearer than this may change places with a row's company: float32 sums differ by 1e-5 at most."""
+"""Two logits closer than this may change order with the batch: float32 sums differ by 1e-5 at most."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # no tokenizer takes them
+_SURROGATE = re.compile("[\ud800-\udfff]")  # which no tokenizer accepts
 
 
 class Row(NamedTuple):
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 Classify = Callable[[Sequence[list[Row]]], Iterable[Sequence[np.ndarray]]]
-"""From batches to the logits of each batch's rows: [tokens of the row, labels]."""
+"""Batches -> the logits of each batch's rows: [tokens of the row, labels]."""
 
 
 class Frame(NamedTuple):
@@ -69,7 +69,7 @@ class Window(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """A text, ready to be read."""
+    """A tokenised text and its windows."""
 
     text: str
     ids: list[int]
@@ -83,7 +83,7 @@ class Reader:
 
     Args:
         tokenizer: of the model.
-        tags: what each of the model's labels says.
+        tags: the model's labels, by id.
         classify: runs the model.
         max_length: longest input in tokens, special tokens included.
         max_tokens: most tokens of one batch, padding counted.
@@ -118,23 +118,23 @@ class Reader:
             ModelError: the model's logits of a passage are no numbers.
         """
         texts = [text for text in dict.fromkeys(text for _, text in passages) if text.strip()]
-        found = dict(zip(texts, self._read(texts), strict=True))
-        return [found.get(text, ()) for _, text in passages]
+        mentions = dict(zip(texts, self._read(texts), strict=True))
+        return [mentions.get(text, ()) for _, text in passages]
 
     def _read(self, texts: Sequence[str]) -> list[tuple[Mention, ...]]:
         readable = [_SURROGATE.sub("\ufffd", text) for text in texts]
         encodings = self._tokenizer.encode_batch(readable, add_special_tokens=False)
-        ready = [self._prepare(text, encoded) for text, encoded in zip(texts, encodings, strict=True)]
-        rows = [self._frame.around(one.ids[w.start : w.end]) for one in ready for w in one.windows]
-        answers = iter(self._label(rows, names=[one.text for one in ready for _ in one.windows]))
+        tokenised = [self._split(text, encoded) for text, encoded in zip(texts, encodings, strict=True)]
+        rows = [self._frame.around(text.ids[w.start : w.end]) for text in tokenised for w in text.windows]
+        answers = iter(self._label(rows, names=[text.text for text in tokenised for _ in text.windows]))
         mentions = []
-        for one in ready:
-            labels = merge(one.edges, one.windows, [next(answers) for _ in one.windows])
-            tags = [self._tags[labels[word.decides]] for word in one.words]
-            mentions.append(find_mentions(one.text, one.words, tags))
+        for text in tokenised:
+            labels = merge(text.edges, text.windows, [next(answers) for _ in text.windows])
+            tags = [self._tags[labels[word.decides]] for word in text.words]
+            mentions.append(find_mentions(text.text, text.words, tags))
         return mentions
 
-    def _prepare(self, text: str, encoded: Encoded) -> _Text:
+    def _split(self, text: str, encoded: Encoded) -> _Text:
         words = group_words(text, encoded)
         ids = list(encoded.ids)
         edges = find_edges([word.first for word in words], len(ids), room=self._room)
@@ -157,7 +157,7 @@ class Reader:
         *,
         into: list[np.ndarray],
     ) -> Iterable[int]:
-        """Label the rows of the batches; yields those which their company may have changed."""
+        """Label the rows of the batches; yields those whose labels may depend on their batch."""
         answers = self._classify([[rows[i] for i in batch] for batch in batches])
         for batch, answer in zip(batches, answers, strict=True):
             for i, logits in zip(batch, answer, strict=True):
@@ -165,8 +165,8 @@ class Reader:
                 inner = logits[len(self._frame.before.ids) : end]
                 if not (inner < np.inf).all():  # NaN is not below infinity; a label masked by -inf is
                     raise ModelError(
-                        f"the model's logits are NaN or infinite on the passage {shorten(names[i])!r}; the model "
-                        "is broken, or its half-precision weights overflow: take a float32 model"
+                        f"the model's logits are NaN or infinite for the passage {shorten(names[i])!r}; the model "
+                        "is damaged, or its half-precision weights overflow: take a float32 model"
                     )
                 into[i] = inner.argmax(axis=1)
                 if len(batch) > 1 and _is_close(inner):
@@ -174,11 +174,13 @@ class Reader:
 
 
 def find_frame(tokenizer: Tokenizer) -> Frame:
-    """The special tokens that a tokenizer puts around a text."""
+    """The special tokens that a tokenizer adds around a text."""
     whole = tokenizer.encode("a", add_special_tokens=True)
     inner = [i for i, special in enumerate(whole.special_tokens_mask) if not special]
     if not inner:
-        raise ModelError("the model's tokenizer.json finds no token in 'a'; copy the model's own")
+        raise ModelError(
+            "the model's tokenizer.json gives no token for 'a'; copy the file from the model again"
+        )
     start, end = inner[0], inner[-1] + 1
     before, after = (
         Row(list(whole.ids[part]), list(whole.type_ids[part])) for part in (slice(start), slice(end, None))
@@ -187,9 +189,9 @@ def find_frame(tokenizer: Tokenizer) -> Frame:
 
 
 def find_edges(firsts: Sequence[int], total: int, *, room: int) -> list[int]:
-    """Tokens at which a window may begin or end: the words' first ones, 0 and `total`.
+    """Tokens at which a window may begin or end: the words' first tokens, 0 and `total`.
 
-    A word of more than a quarter of the room (no language has one, but a passage may) gets edges inside.
+    A word longer than a quarter of the room has edges inside.
     """
     step = max(1, room // 4)
     ends = [*firsts[1:], total]
@@ -243,9 +245,9 @@ def _is_close(logits: np.ndarray) -> bool:
 
 
 def longest_input(config: dict[str, Any], *, pad_id: int, wanted: int) -> int:
-    """`wanted`, lowered to the tokens that a model's positions allow: windows read the rest.
+    """`wanted`, lowered to the number of tokens that a model's positions allow: windows cover the rest.
 
-    Unlike a scorer's max_length, which says how much of a passage is read at all, it may be lowered silently.
+    Unlike a scorer's max_length, at which a passage is truncated, it may be lowered without a warning.
     """
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < 1:
@@ -267,10 +269,10 @@ class TokenRecogniser(abc.ABC):
         return self._fingerprint
 
     def load(self) -> None:
-        """Load the model now, to see what is wrong with it.
+        """Load the model now, so that errors appear early.
 
         Raises:
-            ModelError: it is no token-classification model, or not the one that this was made with.
+            ModelError: it is no token-classification model, or its files have changed since this was made.
         """
         self._reader()
 
@@ -278,7 +280,7 @@ class TokenRecogniser(abc.ABC):
         """Mentions in the text of each (title, text).
 
         Raises:
-            ModelError: see `load`; or the model's logits of a passage are no numbers, and the message names it.
+            ModelError: as `load`, or the logits of a passage are NaN or infinite; the message names it.
         """
         return self._reader().recognise(passages)
 
@@ -288,4 +290,4 @@ class TokenRecogniser(abc.ABC):
 
     @abc.abstractmethod
     def _open(self) -> Reader:
-        """The model, loaded once a process however many copies of a recogniser there are."""
+        """The model, loaded once per process for all copies of a recogniser."""

@@ -6,20 +6,20 @@ import time
 
 import pytest
 
-from rerank_core.features.role import DEFAULT_ROLE, OPENING, ROLES, RULES, Rule, role
+from rerank_core.features.role import DEFAULT_ROLE, OPENING, ROLES, RULES, RoleRule, role
 
 EXAMPLES = [(rule, text) for rule in RULES for text in rule.examples]
 TRAPS = [(rule, text) for rule in RULES for text in rule.traps]
 
 
 @pytest.mark.parametrize(("rule", "text"), EXAMPLES, ids=[text for _, text in EXAMPLES])
-def test_each_rule_takes_its_examples(rule: Rule, text: str) -> None:
+def test_each_rule_takes_its_examples(rule: RoleRule, text: str) -> None:
     assert rule.pattern.search(text)
     assert role(text) == rule.role
 
 
 @pytest.mark.parametrize(("rule", "text"), TRAPS, ids=[text for _, text in TRAPS])
-def test_no_rule_takes_its_traps(rule: Rule, text: str) -> None:
+def test_no_rule_takes_its_traps(rule: RoleRule, text: str) -> None:
     assert not rule.pattern.search(text)
     assert role(text) != rule.role
 

@@ -205,7 +205,7 @@ def test_long_texts_are_read_in_windows(make_model: MakeModel) -> None:
 
 def test_a_passage_whose_logits_are_nan_is_named(make_model: MakeModel) -> None:
     recogniser = OnnxRecogniser(make_model())
-    with pytest.raises(ModelError, match=r"NaN or infinite on the passage 'this is broken'"):
+    with pytest.raises(ModelError, match=r"NaN or infinite for the passage 'this is broken'"):
         recogniser.recognise([("", "in Tacoma"), ("", "this is broken")])
 
 
@@ -254,7 +254,7 @@ def test_another_model_in_the_folder_is_refused(make_model: MakeModel) -> None:
     folder = make_model()
     recogniser = OnnxRecogniser(folder)
     shutil.copy(make_model("other", scale=2) / "onnx/model.onnx", folder / "onnx/model.onnx")
-    with pytest.raises(ModelError, match=r"is not the one that this recogniser was made with"):
+    with pytest.raises(ModelError, match=r"differ from those that this recogniser was made with"):
         recogniser.recognise([("", TEXT)])
     assert read(OnnxRecogniser(folder), TEXT) == FOUND
 
@@ -300,9 +300,12 @@ def several(folder: Path) -> None:
         (remove("onnx/model.onnx"), r"no ONNX file in .*export the model to .*model.onnx"),
         (several, r"several ONNX files; set onnx_file to one of: a.onnx, b.onnx"),
         (remove("tokenizer.json"), r"no .*tokenizer.json; .*save_pretrained"),
-        (remove("config.json"), r"names no labels"),
+        (remove("config.json"), r"has no labels"),
         (write("config.json", "{"), r"config.json is not readable JSON"),
-        (write("config.json", '{"id2label": {"0": "LABEL_0"}}'), r"knows: LABEL_0\. Take a model for named"),
+        (
+            write("config.json", '{"id2label": {"0": "LABEL_0"}}'),
+            r"other names: LABEL_0\. Take a named-entity",
+        ),
         (write("onnx/model.onnx", "no model"), r"model.onnx \(8 bytes\) cannot be loaded"),
     ],
 )

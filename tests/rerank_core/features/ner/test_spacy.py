@@ -197,14 +197,14 @@ def test_an_unknown_name_says_how_to_get_it() -> None:
 
 
 def test_a_folder_that_holds_no_pipeline_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no config\.cfg"):
+    with pytest.raises(ModelError, match=r"config\.cfg or meta\.json is missing"):
         SpacyRecogniser(str(tmp_path))
 
 
 def test_a_broken_pipeline_is_named_when_it_is_opened(tmp_path: Path) -> None:
     copy = shutil.copytree(SHIPPED, tmp_path / "broken")
     (copy / "tagger" / "model").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="spaCy cannot open"):
+    with pytest.raises(ModelError, match="spaCy cannot load"):
         SpacyRecogniser(str(copy)).recognise(PASSAGES)
 
 

@@ -105,12 +105,12 @@ def test_labels_are_read_in_the_order_of_their_ids() -> None:
 @pytest.mark.parametrize(
     ("id2label", "said"),
     [
-        (None, r"^m names no labels; needed is a token-classification model"),
-        ({}, r"^m names no labels"),
+        (None, r"^m has no labels; take a token-classification model"),
+        ({}, r"^m has no labels"),
         ({"0": "O", "2": "PER"}, r"^m: the ids of id2label are 0, 2; number them from 0"),
         (
             {"0": "LABEL_0", "1": "LABEL_1"},
-            r"^m labels no person.*: LABEL_0, LABEL_1\. Take a model for named",
+            r"^m has no label for persons.*: LABEL_0, LABEL_1\. Take a named-entity",
         ),
         ({"0": "O", "1": "B-DATE"}, r"O, B-DATE"),
     ],

@@ -177,7 +177,7 @@ def test_broken_weights_name_the_passage(tmp_path):
     with torch.no_grad():
         model.classifier.bias[0] = float("nan")
     model.save_pretrained(folder)
-    with pytest.raises(ModelError, match=r"on the passage 'Cad ab'"):
+    with pytest.raises(ModelError, match=r"for the passage 'Cad ab'"):
         TransformersRecogniser(folder).recognise([("", "Cad ab")])
 
 
@@ -217,7 +217,7 @@ def test_the_fingerprint_names_what_decides_a_mention(tmp_path):
 def test_another_model_in_the_folder_is_refused(tmp_path):
     recogniser = TransformersRecogniser(make_bert(tmp_path / "m"))
     make_bert(tmp_path / "m", seed=1)
-    with pytest.raises(ModelError, match="is not the one that this recogniser was made with"):
+    with pytest.raises(ModelError, match="differ from those that this recogniser was made with"):
         recogniser.recognise([("", "Cad")])
 
 
@@ -257,7 +257,7 @@ def test_weights_that_are_no_safetensors(tmp_path):
     folder = make_bert(tmp_path / "m")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(
-        ModelError, match=r"no \*.safetensors in .*other formats are not opened. Save the model"
+        ModelError, match=r"no \*.safetensors in .*other formats are never opened. Save the model"
     ):
         TransformersRecogniser(folder)
 
@@ -269,7 +269,7 @@ def test_a_model_without_a_head_is_refused(tmp_path):
     transformers.BertModel.from_pretrained(folder).save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ModelError, match=r"lack classifier.bias, classifier.weight; it is no token-classification"
+        ModelError, match=r"lack classifier.bias, classifier.weight: it is no token-classification"
     ):
         TransformersRecogniser(folder).load()
 
@@ -299,7 +299,7 @@ def test_a_slow_tokenizer_is_refused(tmp_path, monkeypatch):
 
     folder = make_bert(tmp_path / "m")
     monkeypatch.setattr(module.AutoTokenizer, "from_pretrained", lambda *args, **options: Slow())
-    with pytest.raises(ModelError, match=r"is a slow one.*needed is a tokenizer.json"):
+    with pytest.raises(ModelError, match=r"is a slow one.*a tokenizer.json is needed"):
         TransformersRecogniser(folder).load()
 
 
@@ -308,7 +308,7 @@ def test_labels_that_name_nothing(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {str(i): f"LABEL_{i}" for i in range(7)}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"knows: LABEL_0, .*LABEL_6\. Take a model for named entities"):
+    with pytest.raises(ModelError, match=r"other names: LABEL_0, .*LABEL_6\. Take a named-entity model"):
         TransformersRecogniser(folder)
 
 

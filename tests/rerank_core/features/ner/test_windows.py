@@ -190,7 +190,7 @@ class Broken(ByToken):
 def test_a_logit_that_is_no_number_names_the_passage(value: float) -> None:
     model = Broken()
     model.value = value
-    with pytest.raises(ModelError, match=r"NaN or infinite on the passage 'c b d'; the model"):
+    with pytest.raises(ModelError, match=r"NaN or infinite for the passage 'c b d'; the model"):
         make_reader(model).recognise([("", "c d"), ("", "c b d")])
 
 
