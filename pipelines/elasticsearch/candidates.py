@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pipelines.elasticsearch.client import Connection, Settings, classify_error, incomplete
 from pipelines.elasticsearch.request import item_failed, send_all
 from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry
-from rerank_core.config.night import Config
+from rerank_core.config.night import Config, Elasticsearch
 from rerank_core.errors import ConfigError
 from rerank_core.text import shorten, utf8
 from schemas.records import Document, Query, Rejected
@@ -18,17 +18,7 @@ from schemas.records import Document, Query, Rejected
 MAX_HITS = 10_000  # Elasticsearch's limit: index.max_result_window
 QUERY, TOP_K = "{{query}}", "{{top_k}}"
 _DOCUMENTS_PER_REQUEST = 500
-_RESERVED = (
-    "size",
-    "from",
-    "_source",
-    "sort",
-    "track_total_hits",
-    "aggs",
-    "aggregations",
-    "pit",
-    "search_after",
-)
+_RESERVED = set("size from _source sort track_total_hits aggs aggregations pit search_after".split())
 
 
 class Search(NamedTuple):
@@ -36,17 +26,12 @@ class Search(NamedTuple):
 
     target: str  # names of indices, comma-separated
     body: dict[str, Any]  # the template
-    title_field: str
-    text_fields: tuple[str, ...]
-    sentences_field: str
-    tiebreak_field: str
-    batch_size: int
-    max_retries: int
-    scores_only: bool
+    options: Elasticsearch
 
     @property
     def source_fields(self) -> list[str]:
-        return [name for name in (self.title_field, *self.text_fields, self.sentences_field) if name]
+        options = self.options
+        return [name for name in (options.title_field, *options.text_fields, options.sentences_field) if name]
 
 
 def search_of(config: Config) -> Search:
@@ -60,17 +45,7 @@ def search_of(config: Config) -> Search:
         raise ConfigError(
             f"candidates.top_k = {top_k}: Elasticsearch gives at most {MAX_HITS} hits per query"
         )
-    return Search(
-        target=options.index,
-        body=_template(config),
-        title_field=options.title_field,
-        text_fields=options.text_fields,
-        sentences_field=options.sentences_field,
-        tiebreak_field=options.tiebreak_field,
-        batch_size=options.msearch_size,
-        max_retries=options.max_retries,
-        scores_only=options.scores_only,
-    )
+    return Search(options.index, _template(config), options)
 
 
 def _template(config: Config) -> dict[str, Any]:
@@ -107,7 +82,7 @@ def check_template(template: dict[str, Any], name: str) -> dict[str, Any]:
         ConfigError: no placeholder for the query, a placeholder inside a longer string, or a reserved key.
     """
     body = template if "query" in template else {"query": template}
-    if reserved := sorted(set(body) & set(_RESERVED)):
+    if reserved := sorted(set(body) & _RESERVED):
         raise ConfigError(f"{name} sets {', '.join(reserved)}, which Nightrank sets itself; remove it")
     strings = list(_strings(body))
     for text in strings:
@@ -153,9 +128,9 @@ def search_lines(search: Search, query: Query, *, top_k: int) -> list[dict[str, 
         "allow_partial_search_results": False,
     }
     body = insert(search.body, {QUERY: utf8(query.text), TOP_K: top_k})
-    if search.tiebreak_field:
-        body["sort"] = ["_score", {search.tiebreak_field: "asc"}]
-    source: Any = False if search.scores_only else search.source_fields
+    if search.options.tiebreak_field:
+        body["sort"] = ["_score", {search.options.tiebreak_field: "asc"}]
+    source: Any = False if search.options.scores_only else search.source_fields
     return [header, body | {"size": top_k, "_source": source, "track_total_hits": False}]
 
 
@@ -170,7 +145,8 @@ def read_item(item: dict[str, Any], *, settings: Settings) -> Outcome:
 
 def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
     """Documents of one query's hits, best first and equal scores by id."""
-    title, texts, sentences = search.title_field, search.text_fields, search.sentences_field
+    options = search.options
+    title, texts, sentences = options.title_field, options.text_fields, options.sentences_field
     result = []
     for rank, hit in enumerate(sorted(hits, key=_best_first), start=1):
         source = hit.get("_source") or {}
@@ -249,10 +225,14 @@ class Fetcher:
             )
             outcomes = [read_item(item, settings=self._settings) for item in response["responses"]]
             # Parsed here, so that the node works on the next batch meanwhile, and the raw hits are freed early.
-            return outcomes if self._search.scores_only else [self._parsed(outcome) for outcome in outcomes]
+            return (
+                outcomes
+                if self._search.options.scores_only
+                else [self._parsed(outcome) for outcome in outcomes]
+            )
 
-        outcomes = self._send(len(queries), send, batch_size=self._search.batch_size)
-        texts = self._texts(outcomes) if self._search.scores_only else {}
+        outcomes = self._send(len(queries), send, batch_size=self._search.options.msearch_size)
+        texts = self._texts(outcomes) if self._search.options.scores_only else {}
         return [
             self._documents(query, outcome, texts) for query, outcome in zip(queries, outcomes, strict=True)
         ]
@@ -265,7 +245,7 @@ class Fetcher:
             return _reject(query, "search_failed", f"the search for {shown!r} failed: {outcome.detail}")
         if not outcome.value:
             return _reject(query, "no_candidates", f"no document of {self._search.target} matches {shown!r}")
-        if not self._search.scores_only:
+        if not self._search.options.scores_only:
             parsed: list[Document] = outcome.value
             return parsed
         for hit in outcome.value:
@@ -308,7 +288,7 @@ class Fetcher:
             connection=self._connection,
             settings=self._settings,
             batch_size=batch_size,
-            max_retries=self._search.max_retries,
+            max_retries=self._search.options.max_retries,
             alive=self._alive,
         )
 

@@ -195,15 +195,14 @@ def _tune_garbage_collector() -> None:
 
 def _certificates(settings: Settings) -> dict[str, str]:
     arguments = {}
-    for argument, field in (
-        ("ca_certs", "ca_file"),
+    for field, argument in (
+        ("ca_file", "ca_certs"),
         ("client_cert", "client_cert"),
         ("client_key", "client_key"),
     ):
         if file := getattr(settings, field):
-            if not os.access(
-                file, os.R_OK
-            ):  # the client would report it as a lost connection, at the first request
+            # Checked here: the client would report it as a lost connection, at the first request.
+            if not os.access(file, os.R_OK):
                 raise ConfigError(f"source.elasticsearch.{field}: {file} cannot be read")
             arguments[argument] = file
     return arguments
