@@ -1,7 +1,6 @@
-"""The stages of a night as pure functions on query groups; pipelines/nightly/stages.py carries them on Beam.
+"""The stages of a night as pure functions on query groups; pipelines/nightly/stages.py runs them on Beam.
 
-Each takes groups and gives back groups and the records that it could not handle: together they account for
-every record that went in.
+Each returns groups and the records that it could not handle, which together account for all of its input.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ Rejects = list[Rejected]
 
 
 def make_group(
-    query: Query, found: list[Document] | Rejected, *, config: Candidates
+    query: Query, retrieved: list[Document] | Rejected, *, config: Candidates
 ) -> tuple[QueryGroup, Rejects]:
-    """Split a query's documents into units; a group without candidates says why in its rejects."""
-    if isinstance(found, Rejected):
-        return QueryGroup(query, ()), [found]
+    """Split a query's documents into units; if no candidate is left, the rejects say why."""
+    if isinstance(retrieved, Rejected):
+        return QueryGroup(query, ()), [retrieved]
     rejected: Rejects = []
     candidates: list[Candidate] = []
     seen: set[str] = set()
-    for document in found:
+    for document in retrieved:
         record = f"{query.query_id}/{document.doc_id}"
         split = units.split(document, config=config)
         if document.doc_id in seen:
@@ -50,12 +49,10 @@ def make_group(
 
 
 def passages_to_read(groups: Sequence[QueryGroup]) -> list[tuple[str, str]]:
-    """The distinct (title, text) that tagging needs the facts of: the candidates and, without title, the queries."""
-    found = dict.fromkeys(("", group.query.text) for group in groups)
-    found.update(
-        dict.fromkeys((c.candidate.title, c.candidate.text) for group in groups for c in group.candidates)
-    )
-    return list(found)
+    """The distinct (title, text) whose facts tagging needs: of the queries, without title, and of the candidates."""
+    queries = [("", group.query.text) for group in groups]
+    candidates = [(c.candidate.title, c.candidate.text) for group in groups for c in group.candidates]
+    return list(dict.fromkeys(queries + candidates))
 
 
 def tag_group(
@@ -76,7 +73,7 @@ def tag_group(
 
 
 def rendered(group: QueryGroup, candidate: ScoredCandidate, *, tagged: bool) -> tuple[Rendered, ...]:
-    """The model's inputs for one candidate of a group, its tags in them or not: for the query, and for its parts."""
+    """The model's inputs for a candidate of a group, with its tags or without: for the query, and for its parts."""
     passage = passage_text(candidate.candidate.title, candidate.candidate.text)
     tags = candidate.tags if tagged else None
     return tuple(render(text, passage, tags) for text in (group.query.text, *group.parts))
@@ -85,11 +82,11 @@ def rendered(group: QueryGroup, candidate: ScoredCandidate, *, tagged: bool) -> 
 def reuse_scores(
     group: QueryGroup, previous: dict[str, PreviousScore], *, model_fingerprint: str, tagged: bool
 ) -> QueryGroup:
-    """Fingerprint every input, and carry over the score of those that an earlier run scored alike."""
+    """Fingerprint every input, and carry over the scores of equal inputs from an earlier run."""
 
     def look_up(candidate: ScoredCandidate) -> ScoredCandidate:
         sides = rendered(group, candidate, tagged=tagged)
-        keys = [input_fingerprint(*one, model_fingerprint=model_fingerprint) for one in sides]
+        keys = [input_fingerprint(*side, model_fingerprint=model_fingerprint) for side in sides]
         key = keys[0] if len(keys) == 1 else fingerprint(*keys)[:32]
         known = previous.get(key)
         if known is None:
@@ -107,13 +104,13 @@ def reuse_scores(
 
 
 def first_stage_scores(groups: Sequence[QueryGroup], scorer: Scorer) -> tuple[list[QueryGroup], int]:
-    """Give every candidate without one the cheap model's score, which sees no tags.
+    """Score every candidate that has no first-stage score, without tags.
 
-    The second value counts the candidates that it failed on: they stay without.
+    The second value counts the candidates that could not be scored: their score stays None.
     """
-    open_ones = [(g, c) for g in groups for c in g.candidates if c.first_stage is None]
-    sides = [rendered(group, candidate, tagged=False)[0] for group, candidate in open_ones]
-    outcome = score_checked(scorer, [(one.query, one.passage) for one in sides])
+    missing = [(g, c) for g in groups for c in g.candidates if c.first_stage is None]
+    sides = [rendered(group, candidate, tagged=False)[0] for group, candidate in missing]
+    outcome = score_checked(scorer, [(side.query, side.passage) for side in sides])
     scores = iter(outcome.logits)
 
     def scored(candidate: ScoredCandidate) -> ScoredCandidate:
@@ -130,20 +127,20 @@ def score_groups(
     tagged: bool,
     on_scored: Callable[[int], None] | None = None,
 ) -> tuple[list[QueryGroup], Rejects]:
-    """Score what has no logit yet and was not pruned, all groups' pairs together; equal inputs are scored once.
+    """Score the candidates that have no logit and were not pruned, all groups together; equal inputs are scored once.
 
     Args:
         groups: groups whose candidates carry fingerprints.
         scorer: the model.
         tagged: whether it reads the tags.
-        on_scored: told how many inputs were scored since it was last called.
+        on_scored: called with the number of inputs scored since its last call.
     """
     pending: dict[Pair, int] = {}
-    inputs: dict[str, list[int]] = {}  # by the candidate's fingerprint: its inputs' places in `pending`
+    inputs: dict[str, list[int]] = {}  # by the candidate's fingerprint: its inputs' indices in `pending`
     for group in groups:
         for candidate in group.candidates:
             if _is_open(candidate) and candidate.fingerprint not in inputs:
-                pairs = [(one.query, one.passage) for one in rendered(group, candidate, tagged=tagged)]
+                pairs = [(side.query, side.passage) for side in rendered(group, candidate, tagged=tagged)]
                 inputs[candidate.fingerprint] = [pending.setdefault(pair, len(pending)) for pair in pairs]
     outcome = score_checked(scorer, list(pending), on_scored=on_scored)
     measures = isinstance(scorer, MeasuresOverflow) and pending
@@ -152,10 +149,10 @@ def score_groups(
     scored_groups: list[QueryGroup] = []
     rejected: Rejects = []
     for group in groups:
-        kept = []
+        remaining = []
         for candidate in group.candidates:
             if not _is_open(candidate):
-                kept.append(candidate)
+                remaining.append(candidate)
                 continue
             own = inputs[candidate.fingerprint]
             if failed := [outcome.errors[i] for i in own if i in outcome.errors]:
@@ -163,10 +160,10 @@ def score_groups(
                 rejected.append(_reject("ScoreCandidates", "pair", record, *failed[0]))
             else:
                 best = max(logit for i in own if (logit := outcome.logits[i]) is not None)
-                kept.append(candidate._replace(logit=best, overflow=max(overflow[i] for i in own)))
-        if not kept and group.candidates:
+                remaining.append(candidate._replace(logit=best, overflow=max(overflow[i] for i in own)))
+        if not remaining and group.candidates:
             rejected.append(_left_empty("ScoreCandidates", group.query))
-        scored_groups.append(group._replace(candidates=tuple(kept)))
+        scored_groups.append(group._replace(candidates=tuple(remaining)))
     return scored_groups, rejected
 
 

@@ -1,8 +1,8 @@
-"""What a model that reads tags makes of other tags: none, those of other candidates, forged ones.
+"""Tag ablation: how a model that reads tags ranks without them, with other candidates' tags, and with forged ones.
 
-A reranker can learn to trust its tags instead of reading ("[HOP:0] [ROLE:Supporting_Evidence], so it is good"). It
-then looks excellent as long as the tags are kind to it. What its ranking loses without them, or with tags that
-say nothing true, is the shortcut gap.
+A reranker can learn to trust its tags instead of the text ("[HOP:0] [ROLE:Supporting_Evidence], so it is relevant"),
+and then ranks well only as long as the tags are right. What its ranking loses without tags, or with wrong ones, is the
+shortcut gap.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ MODES = ("true", "none", "shuffled", "forged")
 
 
 def retag(group: QueryGroup, *, mode: str) -> QueryGroup:
-    """The group with its candidates' tags as `mode` has them; what it draws, it draws by a hash of the ids.
+    """The group with its candidates' tags changed by `mode`. Random choices are hashes of the ids.
 
-    "true" leaves them, "none" removes them. "shuffled" gives each candidate another one's (a lone one keeps its own).
-    "forged" gives every second candidate, relevant or not, the tags of a perfect answer, and leaves it its entities.
+    "true" leaves them, "none" removes them. "shuffled" gives each candidate the tags of another one (a single candidate
+    keeps its own). "forged" gives every second candidate, relevant or not, the tags of a perfect answer, but for names.
 
     Args:
         group: with tags.
@@ -30,28 +30,28 @@ def retag(group: QueryGroup, *, mode: str) -> QueryGroup:
     Raises:
         ValueError: no such mode.
     """
-    tags = [one.tags for one in group.candidates]
+    tags = [candidate.tags for candidate in group.candidates]
     if mode == "none":
         tags = [None] * len(tags)
     elif mode == "shuffled":
-        order = _drawn(group, mode)
+        order = _random_order(group, mode)
         for n, other in zip(order, [*order[1:], *order[:1]], strict=True):
             tags[n] = group.candidates[other].tags
     elif mode == "forged":
-        for n in _drawn(group, mode)[::2]:
-            tags[n] = _perfect(tags[n])
+        for n in _random_order(group, mode)[::2]:
+            tags[n] = _ideal(tags[n])
     elif mode != "true":
         raise ValueError(f"no tag mode {mode!r}; choose one of {', '.join(MODES)}")
-    candidates = (one._replace(tags=t) for one, t in zip(group.candidates, tags, strict=True))
+    candidates = (c._replace(tags=changed) for c, changed in zip(group.candidates, tags, strict=True))
     return group._replace(candidates=tuple(candidates))
 
 
-def _drawn(group: QueryGroup, mode: str) -> Sequence[int]:
-    """The candidates' places in a random order, which does not depend on the order that they stand in."""
-    keys = [fingerprint(mode, group.query.query_id, one.candidate.passage_id) for one in group.candidates]
+def _random_order(group: QueryGroup, mode: str) -> Sequence[int]:
+    """The candidates' indices in a random order, which does not depend on their order in the group."""
+    keys = [fingerprint(mode, group.query.query_id, c.candidate.passage_id) for c in group.candidates]
     return sorted(range(len(keys)), key=lambda n: keys[n])
 
 
-def _perfect(tags: Tags | None) -> Tags:
-    assert tags is not None, "only tags that are there can be forged"
+def _ideal(tags: Tags | None) -> Tags:
+    assert tags is not None, "only the tags of a tagged group can be forged"
     return tags._replace(**{name: tag.ideal for name, tag in all_tags().items() if tag.ideal is not None})

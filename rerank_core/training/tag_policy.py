@@ -1,8 +1,8 @@
-"""What an example shows of its tags in an epoch: its own, none, its candidates' swapped around, or forged ones.
+"""Which tags the examples of a training show in each epoch: true, none, shuffled among the candidates, or forged.
 
-A model that always sees true tags learns to rank by them alone, and is helpless where they are missing or wrong. So
-some examples are treated otherwise. Nothing here sees a label: what happens to an example is drawn from its key, and
-to a candidate from its text, so that it makes no difference which of them is the positive or where it stands.
+A model that always sees true tags learns to rank by them alone, and fails where they are missing or wrong. Nothing here
+sees a label: the treatment of an example is drawn by its key and the tags of a candidate by its text, so that it makes
+no difference which candidate is the positive or in what order they are.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ Treatment = Literal["true", "none", "shuffled", "forged"]
 
 
 def treatment(key: str, *, epoch: int, policy: TagPolicy, seed: int) -> Treatment:
-    """How the tags of the example `key` are shown in an epoch; each share of `policy` is a probability."""
+    """How the example `key` is treated in an epoch; each share of `policy` is a probability."""
     if policy.policy == "drop":
         return "none"
     drawn = _uniform(seed, "treatment", epoch, key)
-    for share, found in (
+    shares: tuple[tuple[float, Treatment], ...] = (
         (policy.tag_dropout, "none"),
         (policy.tag_shuffle, "shuffled"),
         (policy.tag_forge, "forged"),
-    ):
+    )
+    for share, chosen in shares:
         if drawn < share:
-            return found  # type: ignore[return-value]
+            return chosen
         drawn -= share
     return "true"
 
@@ -41,28 +42,28 @@ def shown_tags(
 
     Args:
         tags: each candidate's own, rendered.
-        texts: of the candidates; they name them, so that their order has no effect.
+        texts: the candidates' texts; draws depend on them instead of on the order.
         key: of the example.
         epoch: from 0.
         policy: the shares.
-        seed: of every draw.
+        seed: of all draws.
     """
-    done = treatment(key, epoch=epoch, policy=policy, seed=seed)
-    if done == "none":
+    chosen = treatment(key, epoch=epoch, policy=policy, seed=seed)
+    if chosen == "none":
         return [""] * len(tags)
-    if done == "shuffled":
+    if chosen == "shuffled":
         return _shuffled(tags, texts, name=f"{seed}/{epoch}/{key}")
-    if done == "forged":
+    if chosen == "forged":
         return [_forged(own, f"{seed}/{epoch}/{key}/{text}") for own, text in zip(tags, texts, strict=True)]
     return list(tags)
 
 
 def _shuffled(tags: Sequence[str], texts: Sequence[str], *, name: str) -> list[str]:
-    """The tags dealt out anew: any order is as likely as any other, the old one among them."""
-    places = sorted(range(len(tags)), key=lambda n: (texts[n], tags[n]))
-    givers = sorted(places, key=lambda n: fingerprint("shuffle", name, texts[n], tags[n]))
-    dealt = dict(zip(places, givers, strict=True))
-    return [tags[dealt[n]] for n in range(len(tags))]
+    """The tags in a random order; all orders are equally likely, the original one included."""
+    by_text = sorted(range(len(tags)), key=lambda n: (texts[n], tags[n]))
+    shuffled = sorted(by_text, key=lambda n: fingerprint("shuffle", name, texts[n], tags[n]))
+    giver = dict(zip(by_text, shuffled, strict=True))
+    return [tags[giver[n]] for n in range(len(tags))]
 
 
 def _forged(own: str, name: str) -> str:
@@ -77,5 +78,5 @@ def _forged(own: str, name: str) -> str:
 
 
 def _uniform(*parts: object) -> float:
-    """A number in [0, 1) that the parts decide."""
+    """A uniform number in [0, 1), the hash of the parts."""
     return int(fingerprint(*map(str, parts))[:13], 16) / 16**13
