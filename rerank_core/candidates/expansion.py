@@ -55,19 +55,18 @@ def widen(
     if mode != "parts":
         best = {(at, ""): docs[0] for at, docs in own.items()}
         best |= {(at, "part"): docs[0] for at in own if parts[at] and (docs := of_parts[at, parts[at][0]])}
-        named = zip(best, names(list(best.values())), strict=True)
-        texts = {key: text for key, own in named if (text := follow_up(queries[key[0]].text, own))}
+        in_best = zip(best, names(list(best.values())), strict=True)
+        texts = {key: text for key, new in in_best if (text := follow_up(queries[key[0]].text, new))}
         followed = _by_key(texts, search)
     widened = list(found)
     for at, docs in own.items():
-        more = [of_parts[at, part] for part in parts[at]] if mode == "parts" else []
         again = followed.get((at, ""), [])
-        inner = followed.get((at, "part"), again)
-        lists = {
-            "parts": [docs, docs, *more],
-            "names": [docs, again],
-            "both": [docs, docs, again, again, inner],
-        }[mode]
+        if mode == "parts":
+            lists = [docs, docs, *(of_parts[at, part] for part in parts[at])]
+        elif mode == "names":
+            lists = [docs, again]
+        else:
+            lists = [docs, docs, again, again, followed.get((at, "part"), again)]
         widened[at] = merge(lists, top_k=top_k)
     return widened
 
