@@ -29,7 +29,7 @@ from benchmarks.common import parser, report
 from pipelines.recipes.default_model.groups import LabelledSet, Question, read_set
 from pipelines.sources.local.bm25_index import LocalIndex, build_index
 from rerank_core.candidates.decomposition import decompose
-from rerank_core.candidates.expansion import follow_up, merge_max, merge_ranked
+from rerank_core.candidates.expansion import follow_up, merge_ranked
 from rerank_core.evaluation.measures import measure
 from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.render import passage_text, render
@@ -139,9 +139,10 @@ def logits_of(
 def merged_ways(by_text: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
     """One order of the candidates a way of merging; `by_text` begins with the query's own logits."""
     rankings = [_order(logits) for logits in by_text]
+    highest = {doc: max(logits.get(doc, -math.inf) for logits in by_text) for doc in set().union(*by_text)}
     return {
         "": rankings[0],
-        "max": _order(merge_max(by_text)),
+        "max": _order(highest),
         "rrf": merge_ranked([rankings[0], *rankings], k=K) if len(rankings) > 1 else rankings[0],
     }
 

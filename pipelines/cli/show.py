@@ -10,12 +10,12 @@ import typer
 from rich import box
 from rich.table import Table
 
+from pipelines.cli import console
+from pipelines.cli.console import printable
 from pipelines.cli.options import Json
 
 if TYPE_CHECKING:
     from pipelines.storage.lookup import QueryList
-from pipelines.cli import console
-from pipelines.cli.console import printable
 
 
 def show(
@@ -28,7 +28,7 @@ def show(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Show how HOP was found (query -> entity -> passage), and the evidence."
+            "--explain", help="Show the chain behind HOP (query -> entity -> passage), and the evidence."
         ),
     ] = False,
     as_json: Json = False,
@@ -36,50 +36,48 @@ def show(
     """Print a query's list before and after, with scores and tags."""
     from pipelines.storage.lookup import read_query
 
-    found = read_query(str(run), query, run_id=run_id)
+    result = read_query(str(run), query, run_id=run_id)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"query": found.query, "run_id": found.run_id, "rows": found.rows[:top]}, ensure_ascii=False
-            )
-        )
+        record = {"query": result.query, "run_id": result.run_id, "rows": result.rows[:top]}
+        typer.echo(json.dumps(record, ensure_ascii=False))
     else:
-        print_query(found, top=top, explain=explain)
+        print_query(result, top=top, explain=explain)
 
 
-def print_query(found: QueryList, *, top: int, explain: bool = False) -> None:
-    """One query's list, before and after; with `explain` the chain behind each HOP, and the evidence."""
-    console.out.print(f"[bold]{printable(found.query)}[/]  run {found.run_id}, night of {found.run_date}")
+def print_query(result: QueryList, *, top: int, explain: bool = False) -> None:
+    """Print a query's list before and after; with `explain` also the chain behind each HOP, and the evidence."""
+    console.out.print(f"[bold]{printable(result.query)}[/]  run {result.run_id}, night of {result.run_date}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("rank", "before", "score", "BM25", "passage", "tags"):
         table.add_column(name, justify="left" if name in ("passage", "tags") else "right")
-    for row in found.rows[:top]:
-        moved = row["rank_before"] - row["rank"]
-        arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
-        text = row["title"] or (row["text"] or "")[:60]
-        passage = (
-            f"{printable(text)} [dim]{printable(row['passage_id'])}[/]"
-            if text
-            else printable(row["passage_id"])
-        )
-        score = "pruned" if row["score"] is None else f"{row['score']:.3f}"
-        table.add_row(str(row["rank"]), f"{row['rank_before']} {arrow}", score,
-                      f"{row['bm25_score']:.1f}", passage, printable(_tags(row)))  # fmt: skip
+    for row in result.rows[:top]:
+        table.add_row(*_cells(row))
     console.out.print(table)
     if explain:
-        for row in found.rows[:top]:
-            _print_reasons(row)
-    if len(found.rows) > top:
-        console.out.print(f"[dim]{len(found.rows) - top} more; --top {len(found.rows)} shows all[/]")
+        for row in result.rows[:top]:
+            _print_explanation(row)
+    if len(result.rows) > top:
+        console.out.print(f"[dim]{len(result.rows) - top} more; --top {len(result.rows)} shows all[/]")
 
 
-def _print_reasons(row: dict[str, Any]) -> None:
-    """The chain from the query to the passage, and the sentences that speak for it."""
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    moved = row["rank_before"] - row["rank"]
+    arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
+    score = "pruned" if row["score"] is None else f"{row['score']:.3f}"
+    passage, text = printable(row["passage_id"]), row["title"] or (row["text"] or "")[:60]
+    if text:
+        passage = f"{printable(text)} [dim]{passage}[/]"
+    before, bm25 = f"{row['rank_before']} {arrow}", f"{row['bm25_score']:.1f}"
+    return str(row["rank"]), before, score, bm25, passage, printable(_tags(row))
+
+
+def _print_explanation(row: dict[str, Any]) -> None:
+    """Print the chain from the query to the passage, and its evidence sentences."""
     console.out.print(f"\n[bold]{row['rank']}[/] {printable(row['title'] or row['passage_id'])}")
     if row["hop"] is None:
         console.out.print("  no tags in this run")
     elif not row["hop_chain"]:
-        console.out.print("  query -> nothing: no chain of shared entities leads here")
+        console.out.print("  HOP -1: no chain of shared entities leads here")
     else:
         steps = ["query", *row["hop_chain"], row["passage_id"]]
         console.out.print(f"  HOP {row['hop']}: {printable(' -> '.join(steps))}")

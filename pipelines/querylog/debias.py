@@ -55,11 +55,11 @@ class DebiasClicks(beam.PTransform):
 
 
 def _shown(query: Query) -> tuple[str, Shown]:
-    return query.query_id, tuple(places for _, places in query.shown)
+    return query.query_id, tuple(ranks for _, ranks in query.shown)
 
 
 def _estimate(queries: Sequence[tuple[str, Shown]], max_weight: float) -> Estimate:
-    shown = [places for _, documents in sorted(queries) for places in documents]
+    shown = [ranks for _, documents in sorted(queries) for ranks in documents]
     propensities = click_model.estimate(shown)
     mean = click_model.mean_attraction(shown, propensities, max_weight=max_weight) if shown else 0.0
     return Estimate(propensities, mean)
@@ -73,11 +73,11 @@ def _correct(query: Query, estimate: Estimate, labels: Labels) -> Query:
         mean=estimate.mean,
     )
     enough = [
-        (doc_id, places)
-        for doc_id, places in query.shown
-        if sum(placed.impressions for placed in places) >= labels.min_impressions
+        (doc_id, ranks)
+        for doc_id, ranks in query.shown
+        if sum(at.impressions for at in ranks) >= labels.min_impressions
     ]
-    corrected = tuple((doc_id, attraction(places)) for doc_id, places in enough)
+    corrected = tuple((doc_id, attraction(ranks)) for doc_id, ranks in enough)
     return query._replace(shown=(), attraction=corrected)
 
 

@@ -1,1 +1,1 @@
-"""What is scored: units of documents, and more candidates by a second search."""
+"""What is scored: the units of documents, and more candidates from second searches and vectors."""

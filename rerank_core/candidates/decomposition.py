@@ -1,12 +1,9 @@
-"""Splitting a multi-part question into sub-queries, and merging what they find. Rules on words; no model.
+"""Splitting a multi-part question into sub-queries, by rules on words; no model.
 
-`RULES` stand in the order of their priority, and the first that gives a part decides: "Who is older, the author of
-X or the author of Y?" is a comparison, not a chain. Each rule carries an example and a trap, which are its tests.
-Where a name could be meant ("Pride and Prejudice") nothing is cut: a missed split costs nothing, since the whole
-query is searched anyway, but half a name finds the wrong documents.
-
-What no sub-query can say is the name that links its parts: it stands in a passage. `follow_up` takes it from there,
-for a second search.
+`RULES` are in order of priority, and the first that yields a part decides: "Who is older, the author of X or the author
+of Y?" is a comparison, not a chain. Each rule has an example and a counterexample, which are its tests. What could be a
+name ("Pride and Prejudice") is not cut: a missed split costs nothing, since the whole query is searched anyway, while
+half a name finds the wrong documents.
 """
 
 from __future__ import annotations
@@ -19,23 +16,23 @@ from typing import NamedTuple
 from rerank_core.candidates import question_words as words
 from rerank_core.text import normalise_query
 
-# A quoted title is one word. Reading stays linear: no alternative can be tried far into another.
+# A quoted title is one word. Matching takes linear time: no alternative backtracks far.
 _WORD = re.compile(r'"[^"]*"|“[^“”]*”|[,:;?](?!\S)|(?:[^\s"“”,:;?]|[,:;?](?=\S))+|["“”]')
 _HEAD_WORDS = 6  # the longest noun phrase before "that" or "who" that is taken along
 
-Span = tuple[int, int]  # from, to: places of words
+Span = tuple[int, int]  # [start, end) in words
 
 
 class _Question:
-    """The words of a query, and what their shape says."""
+    """The words of a query, and what their shape tells."""
 
     def __init__(self, text: str) -> None:
-        found = list(_WORD.finditer(text))
+        matches = list(_WORD.finditer(text))
         self.text = text
-        self.spans = [match.span() for match in found]
-        self.words = [match.group() for match in found]
+        self.spans = [match.span() for match in matches]
+        self.words = [match.group() for match in matches]
         self.lower = [word.lower() for word in self.words]
-        self.cased = text != text.lower()  # else a name cannot be seen, and its absence says nothing
+        self.cased = text != text.lower()  # else names cannot be recognised
 
     def __len__(self) -> int:
         return len(self.words)
@@ -56,10 +53,10 @@ class _Question:
         after = i + 1 + (self.at(i + 1) in words.DETERMINERS and not self.named(i + 1))
         return self.named(i) or (self.named(i - 1) and self.named(after))
 
-    def telling(self, start: int, end: int) -> int:
-        """How many words between `start` and `end` say something."""
-        said = range(max(start, 0), min(end, len(self)))
-        return sum(self.lower[i] not in words.SILENT or (i > 0 and self.named(i)) for i in said)
+    def content_words(self, start: int, end: int) -> int:
+        """How many words between `start` and `end` are no stop words."""
+        span = range(max(start, 0), min(end, len(self)))
+        return sum(self.lower[i] not in words.SILENT or (i > 0 and self.named(i)) for i in span)
 
     def names(self, start: int, end: int) -> bool:
         return any(self.named(i) and self.lower[i] not in words.STOP_WORDS for i in range(start, end))
@@ -76,12 +73,12 @@ class _Question:
         return normalise_query(self.text[self.spans[start][0] : self.spans[end - 1][1]])
 
     def until(self, start: int, stops: frozenset[str]) -> int:
-        """The place of the next of `stops`, or the end."""
+        """The position of the next of `stops`, or the end."""
         return next((i for i in range(start, len(self)) if self.lower[i] in stops), len(self))
 
 
 def _alternatives(q: _Question) -> list[Span]:
-    """Both sides of "..., A or B?", and of "... first of A and B?"; the sides alone, without what is asked."""
+    """Both sides of "..., A or B?", and of "... first of A and B?"; the sides alone, without the question."""
     compared = [i for i in range(len(q)) if q.lower[i] in words.COMPARATIVES and not q.named(i)]
     middle = _joint(q, compared=bool(compared))
     if not middle:
@@ -100,7 +97,7 @@ def _alternatives(q: _Question) -> list[Span]:
         return []
     start += q.at(start) == "either"
     sides = [(start, before), (middle + 1, end)]
-    if not all(q.telling(*side) for side in sides):
+    if not all(q.content_words(*side) for side in sides):
         return []
     if all(q.opens_with_name(*side) for side in sides):
         return sides
@@ -110,7 +107,7 @@ def _alternatives(q: _Question) -> list[Span]:
 
 
 def _joint(q: _Question, *, compared: bool) -> int:
-    """The place of the "or" (or of the "and" in "first of A and B") between two sides; 0 for none."""
+    """The position of the "or" (or of the "and" in "first of A and B") between two sides; 0 for none."""
     ors = [i for i in range(1, len(q) - 1) if q.lower[i] == "or"]
     if ors:
         return ors[-1]
@@ -120,7 +117,7 @@ def _joint(q: _Question, *, compared: bool) -> int:
 
 
 def _name_end(q: _Question, start: int, end: int) -> int:
-    """Where the name that opens a side ends, since the rest is what is asked ("B | famous"); `end` for no name."""
+    """Where the name that opens a side ends, since the rest is the question ("B | famous"); `end` for no name."""
     named = [i for i in range(start, end) if q.named(i)]
     if not named or not q.opens_with_name(start, end):
         return end
@@ -137,7 +134,7 @@ def _questions(q: _Question) -> list[Span]:
         asks = q.at(asking) in words.ASKING
         if q.lower[i] != "and" or not asks or q.at(i - 1) in words.ASKING or q.inside_name(i):
             continue
-        if q.telling(0, i) > 1 and q.telling(i + 1, len(q)):
+        if q.content_words(0, i) > 1 and q.content_words(i + 1, len(q)):
             return [(0, i), (i + 1, len(q))]
     return []
 
@@ -145,7 +142,7 @@ def _questions(q: _Question) -> list[Span]:
 def _alike(q: _Question) -> list[Span]:
     """Both sides of "Are A and B both ...?" and "What do A and B have in common?"; the sides alone."""
     ands = [i for i in range(1, len(q) - 1) if q.lower[i] == "and"]
-    if len(ands) % 2 == 0:  # of "A and B and C" no one can say where the sides meet
+    if len(ands) % 2 == 0:  # in "A and B and C" the sides cannot be told
         return []
     middle = ands[len(ands) // 2]
     start = middle
@@ -159,16 +156,16 @@ def _alike(q: _Question) -> list[Span]:
     beside = q.at(start - 1) == "both" or (q.at(end) == "both" and (plural or q.cased))
     said = any(word in words.ALIKE - {"both"} for word in q.lower[end:])
     plural = plural and all(b - a > 1 for a, b in sides)  # not "Are Trinidad and Tobago islands?"
-    return sides if (beside or said or plural) and all(q.telling(*side) for side in sides) else []
+    return sides if (beside or said or plural) and all(q.content_words(*side) for side in sides) else []
 
 
 def _chain(q: _Question) -> list[Span]:
     """The pieces of a question that asks through another: "the spouse of | the man who ...", innermost first."""
     places = [0, *dict.fromkeys(_cuts(q)), len(q)]
     pieces = [(start, end) for start, end in itertools.pairwise(places) if start < end]
-    needed = 3 if q.cased else 2  # words that say something, where no name tells that a piece does
-    kept = [piece for piece in pieces if q.names(*piece) or q.telling(*piece) >= needed]
-    return kept[::-1] if len(pieces) > 1 else []
+    needed = 3 if q.cased else 2  # content words of a piece without a name
+    parts = [piece for piece in pieces if q.names(*piece) or q.content_words(*piece) >= needed]
+    return parts[::-1] if len(pieces) > 1 else []
 
 
 def _cuts(q: _Question) -> Iterator[int]:
@@ -199,50 +196,70 @@ def _noun_before(q: _Question, relative: int) -> int:
     return lowest
 
 
-class Rule(NamedTuple):
-    """One way in which a question is made of parts."""
+class SplitRule(NamedTuple):
+    """One way in which a question consists of parts."""
 
     name: str
     split: Callable[[_Question], list[Span]]
     example: str
     parts: tuple[str, ...]  # of the example
-    trap: str  # looks like the example, and is not split by any rule
+    counterexample: str  # looks like the example, but no rule splits it
 
 
 RULES = (
-    Rule("alternatives", _alternatives, "Which bridge is longer, the Lindal Bridge or Ostra Crossing?",
-         ("the Lindal Bridge", "Ostra Crossing"), "Which singer wrote Truth or Dare?"),
-    Rule("questions", _questions, "Who designed the Ostra tram, and when did it open?",
-         ("Who designed the Ostra tram", "when did it open"), "Who knows when and where the tram stopped?"),
-    Rule("alike", _alike, "Are Mira Holt and Jan Verro both painters?",
-         ("Mira Holt", "Jan Verro"), "Did Pride and Prejudice win both prizes?"),
-    Rule("chain", _chain, "Who is the spouse of the actor who played Captain Brill in Night Harbour?",
-         ("the actor who played Captain Brill in Night Harbour",), "Who sang The Days That Changed Ostra?"),
-)  # fmt: skip
+    SplitRule(
+        "alternatives",
+        _alternatives,
+        example="Which bridge is longer, the Lindal Bridge or Ostra Crossing?",
+        parts=("the Lindal Bridge", "Ostra Crossing"),
+        counterexample="Which singer wrote Truth or Dare?",
+    ),
+    SplitRule(
+        "questions",
+        _questions,
+        example="Who designed the Ostra tram, and when did it open?",
+        parts=("Who designed the Ostra tram", "when did it open"),
+        counterexample="Who knows when and where the tram stopped?",
+    ),
+    SplitRule(
+        "alike",
+        _alike,
+        example="Are Mira Holt and Jan Verro both painters?",
+        parts=("Mira Holt", "Jan Verro"),
+        counterexample="Did Pride and Prejudice win both prizes?",
+    ),
+    SplitRule(
+        "chain",
+        _chain,
+        example="Who is the spouse of the actor who played Captain Brill in Night Harbour?",
+        parts=("the actor who played Captain Brill in Night Harbour",),
+        counterexample="Who sang The Days That Changed Ostra?",
+    ),
+)
 
 
 def decompose(query: str, *, max_parts: int = 3) -> tuple[str, ...]:
-    """The sub-queries of a multi-part question, the one to be answered first in front; () for nothing to split.
+    """The sub-queries of a multi-part question, the one to be answered first in front; () if there are none.
 
-    Parts are stretches of the query. None is empty, a lone stop word or the whole query, and none comes twice
-    (case aside).
+    Parts are substrings of the query. None is empty, a single stop word or the whole query, and none occurs twice
+    (ignoring case).
 
     Args:
         query: a question, in any case; capitals help to see names.
-        max_parts: most sub-queries.
+        max_parts: at most so many sub-queries.
 
     Raises:
         ValueError: max_parts is below 1.
     """
     if max_parts < 1:
-        raise ValueError(f"max_parts is {max_parts}; at least 1")
+        raise ValueError(f"max_parts is {max_parts}; it must be at least 1")
     question = _Question(normalise_query(query))
     for rule in RULES:
         parts: dict[str, str] = {}
         for part in map(question.slice, rule.split(question)):
             parts.setdefault(part.casefold(), part)
         useless = {"", question.text.casefold()} | words.STOP_WORDS
-        kept = [part for key, part in parts.items() if key not in useless]
-        if kept:
-            return tuple(kept[:max_parts])
+        useful = [part for key, part in parts.items() if key not in useless]
+        if useful:
+            return tuple(useful[:max_parts])
     return ()

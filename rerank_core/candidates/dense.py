@@ -1,7 +1,7 @@
-"""Exact search for the nearest passages by the dot product of vectors, with numpy alone or with FAISS.
+"""Exact nearest-neighbour search by the dot product of vectors, with numpy alone or with FAISS.
 
-Both give the same neighbours: each finds a few more than asked for in float32, whose last digits depend on the engine,
-and what is given back is chosen and ordered by products in float64. So an index may be changed without a trace.
+Both return the same neighbours: each finds a few more than requested in float32, whose last digits depend on the
+engine, and products in float64 then select and order the result.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rerank_core.config.remining import Index
 from rerank_core.errors import MissingEngine
 
 SLACK = 16
-"""Neighbours found beyond those asked for, among which the exact products choose."""
+"""Neighbours found beyond those requested, among which the exact products select."""
 
-# More than float32 can be wrong by in the product of two vectors of length 1.
+# An upper bound for the error of float32 in the product of two vectors of length 1.
 _DOUBT = 1e-4
 _QUERIES, _PASSAGES = 256, 16_384
 
@@ -36,29 +36,29 @@ class DenseIndex:
             "auto": FAISS where it is installed.
 
     Raises:
-        MissingEngine: FAISS is asked for and not installed.
+        MissingEngine: FAISS is requested but not installed.
     """
 
     def __init__(self, passages: np.ndarray, *, index: Index = "auto") -> None:
         if index == "faiss" and not has_faiss():
             raise MissingEngine(
-                "index = 'faiss' needs faiss: pip install 'nightrank[faiss]', or set index = 'auto'"
+                "index = 'faiss', but faiss is not installed: pip install 'nightrank[faiss]', or set index = 'auto'"
             )
         self._passages = passages
         self._faiss = _faiss(passages) if index != "numpy" and len(passages) and has_faiss() else None
 
     def nearest(self, queries: np.ndarray, *, top_k: int) -> np.ndarray:
-        """The `top_k` passages of each query by dot product, best first, equal ones by their number.
+        """The `top_k` passages of each query by dot product, best first, ties by number.
 
         Args:
             queries: float32 [queries, size], of length 1.
-            top_k: neighbours wanted; fewer where there are fewer passages.
+            top_k: number of neighbours; fewer if there are fewer passages.
 
         Returns:
             Numbers of passages: int64 [queries, min(top_k, passages)].
         """
         if top_k < 1:
-            raise ValueError(f"top_k is {top_k}; at least 1 is needed")
+            raise ValueError(f"top_k is {top_k}; it must be at least 1")
         count = min(top_k + SLACK, len(self._passages))
         if not len(queries) or not count:
             return np.empty((len(queries), 0), np.int64)
@@ -67,7 +67,8 @@ class DenseIndex:
         else:
             blocks = (queries[start : start + _QUERIES] for start in range(0, len(queries), _QUERIES))
             near = np.concatenate([_products(block, self._passages, count) for block in blocks])
-        return np.stack([_settle(*one, self._passages, top_k) for one in zip(queries, near, strict=True)])
+        pairs = zip(queries, near, strict=True)
+        return np.stack([_exact(query, numbers, self._passages, top_k) for query, numbers in pairs])
 
 
 def _faiss(passages: np.ndarray) -> Any:
@@ -80,7 +81,7 @@ def _faiss(passages: np.ndarray) -> Any:
 
 
 def _products(queries: np.ndarray, passages: np.ndarray, count: int) -> np.ndarray:
-    """About the best `count` of each query, in any order: int64 [queries, count]."""
+    """Approximately the best `count` passages of each query, in any order: int64 [queries, count]."""
     scores, numbers = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for start in range(0, len(passages), _PASSAGES):
         block = passages[start : start + _PASSAGES]
@@ -94,11 +95,11 @@ def _products(queries: np.ndarray, passages: np.ndarray, count: int) -> np.ndarr
     return numbers
 
 
-def _settle(query: np.ndarray, found: np.ndarray, passages: np.ndarray, top_k: int) -> np.ndarray:
-    """The best `top_k` of one query by exact products."""
-    numbers, scores = _ordered(query, passages, np.sort(found))
+def _exact(query: np.ndarray, near: np.ndarray, passages: np.ndarray, top_k: int) -> np.ndarray:
+    """The best `top_k` passages of one query by exact products."""
+    numbers, scores = _ordered(query, passages, np.sort(near))
     if len(numbers) < len(passages) and scores[top_k - 1] - scores[-1] < _DOUBT:
-        # So many lie this close (copies of one text) that the slack does not hold them all: look at every passage.
+        # More passages are this close (copies of one text) than the slack holds: search all passages.
         least = scores[top_k - 1] - _DOUBT
         close = np.concatenate(
             [
@@ -111,7 +112,7 @@ def _settle(query: np.ndarray, found: np.ndarray, passages: np.ndarray, top_k: i
 
 
 def _ordered(query: np.ndarray, passages: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rising numbers of passages by their exact products, the best first, and these, rounded so that copies tie."""
+    """Passages, given by rising number, ordered by exact product; and the products, rounded so that copies tie."""
     scores = np.round((passages[numbers].astype(np.float64) * query.astype(np.float64)).sum(1), 9)
     order = np.argsort(-scores, kind="stable")
     return numbers[order], scores[order]

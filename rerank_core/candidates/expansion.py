@@ -1,7 +1,7 @@
-"""More candidates for a query: what its parts find, and what it finds with the names of its best passage beside it.
+"""Second searches for more candidates: with the parts of a query, and with the names in its best passage.
 
-The passage that answers a multi-hop question often shares no word with it: the name that links them stands in
-another passage. Measured in benchmarks/decomposition.py: the names are worth far more than the parts.
+The passage that answers a multi-hop question often shares no word with it: the name that links them is in another
+passage. Names add far more than parts (benchmarks/decomposition.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from schemas.records import Document, Query, Rejected
 
 Mode = Literal["off", "parts", "names", "both"]
 Lists = list[list[Document]]
-Key = tuple[int, str]  # place of the query, and which of its searches
+Key = tuple[int, str]  # number of the query, and which of its searches
 
 RANK_CONSTANT = 10
-"""k of the reciprocal rank fusion. The customary 60 favours what is mediocre in every list, and lost."""
+"""k of the reciprocal rank fusion. The customary 60 favours documents that are mediocre in every list, and lost."""
 
 
 def widen(
@@ -31,20 +31,20 @@ def widen(
     search: Callable[[Sequence[str]], Lists],
     names: Callable[[Sequence[Document]], list[list[str]]],
 ) -> list[list[Document] | Rejected]:
-    """Each query's documents, merged with those of more searches; a query without documents stays as it is.
+    """Each query's documents, merged with those of second searches; a query without documents stays as it is.
 
     Args:
-        queries: of the night.
-        found: what each query found by itself.
+        queries: the queries.
+        found: the documents of each query's first search.
         mode: `parts` searches the parts of multi-part questions, `names` the query with the names of its best
             document, `both` also with those of the best document for its first part.
-        top_k: most documents a query, before as after.
-        search: the documents of each text, [] where there are none.
-        names: the names that stand in each document.
+        top_k: at most so many documents per query.
+        search: gives the documents of each text, [] if there are none.
+        names: gives the names in each document.
 
     Returns:
-        In the queries' order; `bm25_rank` is the place in the merged list, `bm25_score` the document's own in the
-        first list that holds it.
+        In the queries' order; `bm25_rank` is the rank in the merged list, `bm25_score` the score in the first list that
+        holds the document.
     """
     if mode == "off":
         return list(found)
@@ -55,52 +55,53 @@ def widen(
     if mode != "parts":
         best = {(at, ""): docs[0] for at, docs in own.items()}
         best |= {(at, "part"): docs[0] for at in own if parts[at] and (docs := of_parts[at, parts[at][0]])}
-        told = zip(best, names(list(best.values())), strict=True)
-        texts = {key: text for key, held in told if (text := follow_up(queries[key[0]].text, held))}
+        in_best = zip(best, names(list(best.values())), strict=True)
+        texts = {key: text for key, new in in_best if (text := follow_up(queries[key[0]].text, new))}
         followed = _by_key(texts, search)
     widened = list(found)
     for at, docs in own.items():
-        more = [of_parts[at, part] for part in parts[at]] if mode == "parts" else []
         again = followed.get((at, ""), [])
-        inner = followed.get((at, "part"), again)
-        lists = {
-            "parts": [docs, docs, *more],
-            "names": [docs, again],
-            "both": [docs, docs, again, again, inner],
-        }[mode]
+        if mode == "parts":
+            lists = [docs, docs, *(of_parts[at, part] for part in parts[at])]
+        elif mode == "names":
+            lists = [docs, again]
+        else:
+            lists = [docs, docs, again, again, followed.get((at, "part"), again)]
         widened[at] = merge(lists, top_k=top_k)
     return widened
 
 
 def merge(lists: Sequence[Sequence[Document]], *, top_k: int) -> list[Document]:
-    """The best `top_k` documents by reciprocal rank fusion, ranked anew; a list given twice weighs twice."""
+    """The best `top_k` documents by reciprocal rank fusion, with new ranks; a list given twice weighs twice."""
     known: dict[str, Document] = {}
     for ranked in lists:
-        for one in ranked:
-            known.setdefault(one.doc_id, one)
-    order = merge_ranked([[one.doc_id for one in ranked] for ranked in lists], k=RANK_CONSTANT)[:top_k]
+        for document in ranked:
+            known.setdefault(document.doc_id, document)
+    order = merge_ranked([[document.doc_id for document in ranked] for ranked in lists], k=RANK_CONSTANT)[
+        :top_k
+    ]
     return [known[doc_id]._replace(bm25_rank=rank) for rank, doc_id in enumerate(order, start=1)]
 
 
 def _by_key(texts: Mapping[Key, str], search: Callable[[Sequence[str]], Lists]) -> dict[Key, list[Document]]:
-    """What each text finds; equal ones are searched once."""
+    """The documents of each text; equal texts are searched once."""
     distinct = list(dict.fromkeys(texts.values()))
-    found = dict(zip(distinct, search(distinct) if distinct else [], strict=True))
-    return {key: found[text] for key, text in texts.items()}
+    documents = dict(zip(distinct, search(distinct) if distinct else [], strict=True))
+    return {key: documents[text] for key, text in texts.items()}
 
 
 def follow_up(query: str, names: Sequence[str], *, max_names: int = 20) -> str:
-    """The query of a second search: `query`, and the names of a passage that it found; "" where none is new.
+    """The query of a second search: `query` and the names in a passage that it found; "" if no name is new.
 
-    Only words that the query lacks are added, in the passage's order: what the query already says found the
-    passage, and would find its like again.
+    Only words that the query lacks are added, in the passage's order: the others found this passage already, and would
+    find similar ones.
     """
     known = set(re.findall(r"\w+", query.casefold()))
     fresh: dict[str, None] = {}
     for name in names:
-        unsaid = [word for word in re.findall(r"\w+", name) if word.casefold() not in known]
-        if unsaid:
-            fresh.setdefault(" ".join(unsaid))
+        new = [word for word in re.findall(r"\w+", name) if word.casefold() not in known]
+        if new:
+            fresh.setdefault(" ".join(new))
     return " ".join([query, *list(fresh)[:max_names]]) if fresh and max_names > 0 else ""
 
 
@@ -111,21 +112,10 @@ def merge_ranked(lists: Sequence[Sequence[str]], *, k: int = 60) -> list[str]:
     top of each list more; 60 is the customary one, for lists that answer the same query.
     """
     if k < 0:
-        raise ValueError(f"k is {k}; at least 0")
+        raise ValueError(f"k is {k}; it must be at least 0")
     gains: dict[str, list[float]] = {}
     for ranked in lists:
         for rank, item in enumerate(dict.fromkeys(ranked), start=1):
             gains.setdefault(item, []).append(1 / (k + rank))
-    total = {
-        item: math.fsum(gain) for item, gain in gains.items()
-    }  # exact, so the lists' order does not matter
+    total = {item: math.fsum(gain) for item, gain in gains.items()}  # exact: the lists' order does not matter
     return sorted(total, key=lambda item: (-total[item], item))
-
-
-def merge_max(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The highest score of each id over the mappings, which must be on one scale; keys in the order of ids."""
-    best: dict[str, float] = {}
-    for scored in scores:
-        for item, score in scored.items():
-            best[item] = max(score, best.get(item, score))
-    return dict(sorted(best.items()))

@@ -1,8 +1,8 @@
 """One TOML configures a night. `examples/nightly.toml` documents every field, its default and its trade-off.
 
-`load_config` turns the file into a tree of frozen dataclasses. An unknown key fails and names the nearest known
-one; a wrong type fails and names the field, the value and what was expected. Secrets never stand here: they come
-from environment variables only.
+`load_config` turns the file into a tree of frozen dataclasses. An unknown key is an error that names the nearest known
+one; a wrong type is an error that names the field, the value and what was expected. Secrets are never configured here:
+they are read from environment variables only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LogFields:
 
 @dataclass(frozen=True, config=STRICT)
 class Elasticsearch:
-    """How a cluster is read. Who reads it stands in NIGHTRANK_ES_* environment variables, never here."""
+    """How a cluster is read. Credentials are read from NIGHTRANK_ES_* environment variables."""
 
     url: str = ""
     cloud_id: str = ""
@@ -78,7 +78,7 @@ class Elasticsearch:
 
 @dataclass(frozen=True, config=STRICT)
 class Source:
-    """Where queries and candidates come from."""
+    """Where the query log and the candidates come from."""
 
     kind: str = "local"  # the sources are known to pipelines/sources/open.py, which refuses any other
     log: str = ""
@@ -88,7 +88,7 @@ class Source:
 
 @dataclass(frozen=True, config=STRICT)
 class Log:
-    """Which events of the log make the night's queries."""
+    """Which events of the log become queries."""
 
     window_days: Positive = 7
     fields: LogFields = LogFields()
@@ -99,7 +99,7 @@ class Log:
 
 @dataclass(frozen=True, config=STRICT)
 class Privacy:
-    """What of its users a night keeps; hashing them is not an option but always done."""
+    """Masking of queries and thresholds on users; users are always hashed."""
 
     mask: bool = True
     min_users: Positive = 1
@@ -108,7 +108,7 @@ class Privacy:
 
 @dataclass(frozen=True, config=STRICT)
 class Candidates:
-    """How many candidates a query gets, by which searches, and in which units they are scored."""
+    """How many candidates a query gets, from which searches, and in which units they are scored."""
 
     top_k: Positive = 100
     title_boost: Annotated[float, Field(gt=0)] = 1.5
@@ -161,13 +161,13 @@ class Scoring:
 
 
 def fewest_queries(max_loss: float) -> int:
-    """Queries that a sample must have to bound a mean loss, since one query more may lose everything."""
+    """The smallest sample that can bound a mean loss, since one unseen query may lose everything."""
     return math.ceil(1 / max_loss - 1e-9) - 1
 
 
 @dataclass(frozen=True, config=STRICT)
 class Cascade:
-    """Whether a cheap score spares the model candidates that cannot matter, and what that may cost."""
+    """Whether candidates are pruned by a first-stage score before the model, and what loss is accepted."""
 
     enabled: bool = False
     model: str = ""  # "" is BM25's score alone
@@ -187,9 +187,9 @@ class Cascade:
 
 @dataclass(frozen=True, config=STRICT)
 class FusionOptions:
-    """Whether the final order goes by the model's logit alone, or by a weighted sum of it and other scores."""
+    """Whether candidates are ordered by the model's logit alone, or by a weighted sum of it and other scores."""
 
-    use: Literal["auto", "on", "off"] = "auto"  # auto: where the weights are there
+    use: Literal["auto", "on", "off"] = "auto"  # auto: if there are weights
     weights: str = ""  # "" is fusion.json in the model's folder
     bi_encoder: str = ""
     max_length: Annotated[int, Field(ge=8)] = 256
@@ -204,7 +204,7 @@ class Ranking:
 
 @dataclass(frozen=True, config=STRICT)
 class EvidenceOptions:
-    """Which units are published with the sentences that speak for them."""
+    """Which units are published with evidence sentences."""
 
     top_n: NonNegative = 3
     keep_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -243,7 +243,7 @@ class Mining:
 
 @dataclass(frozen=True, config=STRICT)
 class Reuse:
-    """Whether the newest published run saves work."""
+    """Whether scores and facts of the newest published run are reused."""
 
     enabled: bool = True
 
@@ -260,7 +260,7 @@ class Output:
 
 @dataclass(frozen=True, config=STRICT)
 class Evaluation:
-    """Judgements to measure the night against; "" leaves that measurement out."""
+    """Judgements that the night is evaluated on; "" skips that evaluation."""
 
     queries: str = ""
     qrels: str = ""
@@ -317,13 +317,13 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
     config = validate(Config, raw, name=name)
     if config.labels.debias and not config.log.fields.impressions:
         raise ConfigError(
-            f"{name}: labels.debias = true needs to know what was shown, but log.fields.impressions = ''; name the "
-            "column of the documents shown, or set labels.debias = false"
+            f"{name}: labels.debias = true needs the documents shown, but log.fields.impressions = ''; set it to their "
+            "column, or set labels.debias = false"
         )
     if config.privacy.min_users > 1 and not config.log.fields.user:
         raise ConfigError(
-            f"{name}: privacy.min_users = {config.privacy.min_users}, but log.fields.user = '' says that the log "
-            "names no users: every query would be dropped; name the column of users, or set min_users = 1"
+            f"{name}: privacy.min_users = {config.privacy.min_users} needs users, but log.fields.user = '': every "
+            "query would be dropped; set it to the column of users, or set min_users = 1"
         )
     return _resolve(config, base)
 
@@ -340,11 +340,9 @@ def require(config: Config, *keys: str) -> None:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The resolved configuration as plain data, for the manifest. It holds no secrets by construction."""
-    plain: dict[str, Any] = json.loads(
-        json.dumps(dataclasses.asdict(config))
-    )  # tuples as lists, as read back
-    return plain
+    """The resolved configuration as JSON data, for the manifest. It holds no secrets by construction."""
+    as_json: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    return as_json
 
 
 def change_paths(config: Config, change: Callable[[Any], Any]) -> Config:
@@ -363,7 +361,7 @@ def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable
 def _resolve(config: Config, base: Path) -> Config:
     given = config
     config = change_paths(config, lambda value: absolute(value, base))
-    # These name a folder, or a model of a hub ("owner/name") or an installed pipeline: a name stays as it is.
+    # These are a folder, a model on a hub ("owner/name") or an installed pipeline: a name stays as it is.
     for section, key in (("scoring", "model"), ("cascade", "model"), ("fusion", "bi_encoder")):
         name = model_path(getattr(getattr(given, section), key), base)
         named = dataclasses.replace(getattr(config, section), **{key: name})
@@ -376,6 +374,6 @@ def _resolve(config: Config, base: Path) -> Config:
 
 
 def window(run_date: datetime.date, days: int) -> tuple[datetime.datetime, datetime.datetime]:
-    """The half-open span [start, end) of UTC time that ends with `run_date`'s last moment."""
+    """[start, end) in UTC: `days` days, of which `run_date` is the last."""
     end = datetime.datetime.combine(run_date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
     return end - datetime.timedelta(days=days), end

@@ -1,12 +1,12 @@
-"""Clicks without the bias of position: how likely each place of a result list is looked at, estimated from the log.
+"""Clicks corrected for position bias: the propensity of each rank, estimated from the log.
 
-The position-based model (Richardson et al. 2007): a result is clicked if it is examined, which depends on its place
-alone, and attractive, which depends on query and document alone. A document that was shown at two places tells the
-ratio of their propensities, whatever its attraction: its clicks there are compared as if it had been shown as often at
-both (intervention harvesting, Agarwal et al. 2019, arXiv:1812.05161). The ratios of all pairs of places are made one by
-a Bradley-Terry model (Hunter 2004). A document's attraction is then its clicks by its impressions, weighed by the
-inverse propensities of places (Joachims et al. 2017, arXiv:1608.04468), which are clipped: the weight of a place that
-few look at is noise.
+The position-based model (Richardson et al. 2007): a result is clicked if it is examined, which depends on its rank
+alone, and attractive, which depends on query and document alone. The propensity of a rank is the chance that it is
+examined. A document that was shown at two ranks gives the ratio of their propensities, whatever its attraction: its
+clicks are compared as if it had been shown equally often at both (intervention harvesting, Agarwal et al. 2019,
+arXiv:1812.05161). A Bradley-Terry model (Hunter 2004) combines the ratios of all pairs of ranks. A document's
+attraction is its clicks by its impressions, weighted by the inverse propensities of the ranks (Joachims et al. 2017,
+arXiv:1608.04468). The weights are clipped, since that of a rank that few examine is noise.
 """
 
 from __future__ import annotations
@@ -19,96 +19,95 @@ import numpy as np
 from schemas.records import ShownAtRank
 
 ROUNDS = 1000
-CLOSE = 1e-7  # largest change of a propensity at which the search ends
-MOST_PLACES = 30  # what lies deeper is as this place
+TOLERANCE = 1e-7  # the iteration ends when no propensity changes by more
+MAX_RANK = 30  # lower ranks count as this one
 
 
 class Propensities(NamedTuple):
-    """What was estimated, and from how much."""
+    """The estimate, and what it was made from."""
 
-    examined: tuple[float, ...]  # by place, from 1; the first is 1.0
-    impressions: tuple[int, ...]  # by place
-    several: int  # documents of a query that were shown at two places at least: they tell place and attraction apart
+    values: tuple[float, ...]  # by rank, from 1; relative to the first, which is 1.0
+    impressions: tuple[int, ...]  # by rank
+    several: int  # (query, document) pairs that were shown at two ranks at least
 
 
 def estimate(shown: Iterable[Sequence[ShownAtRank]]) -> Propensities:
-    """Propensities of places.
+    """Propensities of the ranks.
 
     Args:
-        shown: for each (query, document) the places where it was shown. The order does not matter.
+        shown: for each (query, document) pair, the ranks at which it was shown. The order does not matter.
     """
-    documents = sorted(tuple(sorted(places)) for places in shown if places)
+    documents = sorted(tuple(sorted(ranks)) for ranks in shown if ranks)
     if not documents:
         return Propensities((), (), 0)
-    depth = min(MOST_PLACES, max(one.rank for places in documents for one in places))
-    views, clicked = np.zeros((2, len(documents), depth))
-    for n, places in enumerate(documents):
-        for one in places:
-            views[n, min(one.rank, depth) - 1] += one.impressions
-            clicked[n, min(one.rank, depth) - 1] += one.clicks
-    examined = _bradley_terry(_won(views, clicked))
+    depth = min(MAX_RANK, max(at.rank for ranks in documents for at in ranks))
+    views, clicks = np.zeros((2, len(documents), depth))
+    for n, ranks in enumerate(documents):
+        for at in ranks:
+            views[n, min(at.rank, depth) - 1] += at.impressions
+            clicks[n, min(at.rank, depth) - 1] += at.clicks
+    values = _bradley_terry(_wins(views, clicks))
     several = int(((views > 0).sum(axis=1) > 1).sum())
-    return Propensities(tuple(examined.tolist()), tuple(int(n) for n in views.sum(axis=0)), several)
+    return Propensities(tuple(values.tolist()), tuple(int(n) for n in views.sum(axis=0)), several)
 
 
 def attraction(
-    places: Sequence[ShownAtRank], propensities: Propensities, *, max_weight: float, mean: float
+    ranks: Sequence[ShownAtRank], propensities: Propensities, *, max_weight: float, mean: float
 ) -> float:
-    """Clicks by impressions that were looked at: 0 to 1, roughly, and more where luck was at work.
+    """Clicks by examined impressions: about 0 to 1, and by chance above 1.
 
-    Self-normalised inverse-propensity weighting: rather than each click by its weight, the impressions are weighed by
-    their propensity, which has less variance. One looked-at impression of `mean` attraction is added to each document.
+    Self-normalised inverse-propensity weighting: the impressions are weighted by their propensities instead of the
+    clicks by their inverses, which has less variance. One examined impression of `mean` attraction is added as a prior.
     """
-    looked_at = sum(one.impressions / weight(one.rank, propensities, max_weight=max_weight) for one in places)
-    return (sum(one.clicks for one in places) + mean) / (looked_at + 1)
+    return (sum(at.clicks for at in ranks) + mean) / (_examined(ranks, propensities, max_weight) + 1)
 
 
 def mean_attraction(
     shown: Iterable[Sequence[ShownAtRank]], propensities: Propensities, *, max_weight: float
 ) -> float:
-    """Clicks by impressions that were looked at, over all documents."""
-    documents = list(shown)
-    looked_at = sum(
-        one.impressions / weight(one.rank, propensities, max_weight=max_weight)
-        for d in documents
-        for one in d
-    )
-    return sum(one.clicks for d in documents for one in d) / looked_at if looked_at else 0.0
+    """Clicks by examined impressions, over all documents; 0 without impressions."""
+    every = [at for ranks in shown for at in ranks]
+    examined = _examined(every, propensities, max_weight)
+    return sum(at.clicks for at in every) / examined if examined else 0.0
 
 
-def weight(place: int, propensities: Propensities, *, max_weight: float) -> float:
-    """The inverse of a place's propensity, at most `max_weight`; a place beyond those known is as the last one."""
-    last = min(place, len(propensities.examined))
-    return min(max_weight, 1 / max(propensities.examined[last - 1], 1 / max_weight))
+def _examined(ranks: Iterable[ShownAtRank], propensities: Propensities, max_weight: float) -> float:
+    return sum(at.impressions / weight(at.rank, propensities, max_weight=max_weight) for at in ranks)
 
 
-def _won(views: np.ndarray, clicks: np.ndarray) -> np.ndarray:
-    """Clicks at each place by documents that were shown at each other one too, as often: float64 [places, places]."""
+def weight(rank: int, propensities: Propensities, *, max_weight: float) -> float:
+    """The inverse propensity of a rank, at most `max_weight`; ranks beyond the last known one count as that."""
+    last = min(rank, len(propensities.values))
+    return min(max_weight, 1 / max(propensities.values[last - 1], 1 / max_weight))
+
+
+def _wins(views: np.ndarray, clicks: np.ndarray) -> np.ndarray:
+    """Clicks at each rank of documents that were shown at each other rank too, as often: float64 [ranks, ranks]."""
     rates = np.divide(clicks, views, out=np.zeros_like(views), where=views > 0)
-    won = np.stack(
+    wins = np.stack(
         [(np.minimum(views, views[:, [other]]) * rates).sum(axis=0) for other in range(views.shape[1])],
         axis=1,
     )
-    np.fill_diagonal(won, 0)
-    return won
+    np.fill_diagonal(wins, 0)
+    return wins
 
 
-def _bradley_terry(won: np.ndarray) -> np.ndarray:
-    """Strengths by which each place wins against each other, the first being 1: float64 [places].
+def _bradley_terry(wins: np.ndarray) -> np.ndarray:
+    """Strengths by which each rank wins against each other, relative to the first: float64 [ranks].
 
-    A place that never met another is as likely as the one before it.
+    A rank that no document shares with another one gets the strength of the rank before it.
     """
-    met = won + won.T
-    examined = np.ones(len(won))
+    meetings = wins + wins.T
+    strengths = np.ones(len(wins))
     for _ in range(ROUNDS):
-        before = examined
-        sums = examined[:, None] + examined[None, :]
-        faced = np.divide(met, sums, out=np.zeros_like(met), where=sums > 0).sum(axis=1)
-        examined = np.divide(won.sum(axis=1), faced, out=examined.copy(), where=faced > 0)
-        examined = examined / examined[0] if examined[0] > 0 else examined
-        if np.abs(examined - before).max() < CLOSE:
+        before = strengths
+        sums = strengths[:, None] + strengths[None, :]
+        faced = np.divide(meetings, sums, out=np.zeros_like(meetings), where=sums > 0).sum(axis=1)
+        strengths = np.divide(wins.sum(axis=1), faced, out=strengths.copy(), where=faced > 0)
+        strengths = strengths / strengths[0] if strengths[0] > 0 else strengths
+        if np.abs(strengths - before).max() < TOLERANCE:
             break
-    for place in range(1, len(examined)):
-        if not met[place].any():
-            examined[place] = examined[place - 1]
-    return examined
+    for rank in range(1, len(strengths)):
+        if not meetings[rank].any():
+            strengths[rank] = strengths[rank - 1]
+    return strengths

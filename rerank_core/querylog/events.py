@@ -101,9 +101,8 @@ def utc_timestamp(value: Any) -> str:
     """
     try:
         if isinstance(value, str):
-            if (
-                value[19:] in _UTC_SUFFIXES and value[4] == value[7] == "-" and value[10] == "T"
-            ):  # nearly always
+            # The usual form, which needs no conversion.
+            if value[19:] in _UTC_SUFFIXES and value[4] == value[7] == "-" and value[10] == "T":
                 datetime.datetime.fromisoformat(value)
                 return f"{value[:19]}+00:00"
             value = datetime.datetime.fromisoformat(value.strip())
@@ -144,17 +143,7 @@ def screen(
     time = _time(event.timestamp) if window is not None else None
     if window is not None and time is not None and not window[0] <= time < window[1]:
         return None
-    typed = normalise_query(event.query)
-    if not typed:
-        characters = f"{len(event.query)} characters, all white space, punctuation or invisible"
-        raise EventError("empty_query", f"nothing is left of the query after normalisation: {characters}")
-    if len(typed) > max_query_chars:
-        limit = f"the limit is {max_query_chars}: raise log.max_query_chars to keep such queries"
-        # More is masked than is quoted, since a number that is cut in two would not be masked.
-        start = repr(mask(typed[: 3 * _QUOTED_CHARS])[:_QUOTED_CHARS])
-        raise EventError(
-            "query_too_long", f"the query has {len(typed)} characters, {limit}; it starts {start}"
-        )
+    typed = _normalised(event.query, max_chars=max_query_chars)
     text = mask(typed) if masking else typed
     clicks_all = keep_shown and _clicks_all(event)
     return Accepted(
@@ -168,6 +157,21 @@ def screen(
         shown=event.impressions if keep_shown and not clicks_all else (),
         clicks_all=clicks_all,
     )
+
+
+def _normalised(query: str, *, max_chars: int) -> str:
+    typed = normalise_query(query)
+    if not typed:
+        characters = f"{len(query)} characters, all white space, punctuation or invisible"
+        raise EventError("empty_query", f"nothing is left of the query after normalisation: {characters}")
+    if len(typed) > max_chars:
+        limit = f"the limit is {max_chars}: raise log.max_query_chars to keep such queries"
+        # More is masked than is quoted, since a number that is cut in two would not be masked.
+        start = repr(mask(typed[: 3 * _QUOTED_CHARS])[:_QUOTED_CHARS])
+        raise EventError(
+            "query_too_long", f"the query has {len(typed)} characters, {limit}; it starts {start}"
+        )
+    return typed
 
 
 def _clicks_all(event: LogEvent) -> bool:

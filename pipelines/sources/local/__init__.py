@@ -1,1 +1,1 @@
-"""The embedded source: log files and a BM25 index on this machine."""
+"""The embedded source: log files and a BM25 index on this machine, without a server."""

@@ -1,6 +1,6 @@
 """The embedded BM25 index: tantivy in a folder, built from a corpus, read through memory maps.
 
-Processes on one machine share its pages, so each may open its own.
+Processes on one machine share its memory pages, so each may open the index for itself.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 import tantivy
 
-from pipelines.sources.local.corpus_files import LineError, Passage, corpus_file, parse_passage
+from pipelines.sources.local.corpus_files import CorpusPassage, LineError, corpus_file, parse_passage
 from rerank_core.errors import SourceError
 from rerank_core.text import fingerprint, utf8
 from schemas.records import Document
 
 INDEX_FORMAT = 1
 ANALYZER = "en_stem"  # tantivy's own: words of under 40 bytes, lower case, Snowball English stems
-METADATA = "nightrank_index.json"  # written last: a folder without it is no index
+METADATA = "nightrank_index.json"  # written last: a folder without it is not an index
 REJECTED = "rejected.jsonl"
 _TANTIVY = "tantivy"
 _WRITER_BYTES = 256_000_000
@@ -40,29 +40,29 @@ _STOP_WORDS = re.findall(
 
 
 class IndexReport(NamedTuple):
-    """What `build_index` did."""
+    """The result of `build_index`."""
 
     documents: int
-    rejected: dict[str, int]  # reason -> lines; each stands in rejected.jsonl
-    fingerprint: str  # of the kept documents, their order, the format and the analyzer
+    rejected: dict[str, int]  # reason -> lines; each line is in rejected.jsonl
+    fingerprint: str  # of the indexed documents, their order, the format and the analyzer
     path: Path
 
 
 def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | None = None) -> IndexReport:
     """Index a corpus for BM25.
 
-    Lines that cannot be used (bad_json, no_id, bad_field, empty, duplicate_id: the first one is kept) do not
-    stop the build: they are counted, and written with their reasons to `to`/rejected.jsonl. Memory: about 100
-    bytes a document for the duplicate check, and 256 MB for the writer.
+    Lines that cannot be used (bad_json, no_id, bad_field, empty, and duplicate_id after the first) do not stop the
+    build: they are counted, and written with their reasons to `to`/rejected.jsonl. Memory: about 100 bytes per
+    document for the duplicate check, and 256 MB for the writer.
 
     Args:
         corpus: JSONL of {_id, title?, text, sentences?}, or a BEIR folder, which holds a corpus.jsonl.
-        to: the index's folder. An index there is replaced, once the new one is complete; a build that is
-            interrupted leaves it as it was (and a hidden ".NAME.*.building" folder beside it).
-        on_progress: called now and then, and at the end, with how many more lines were read.
+        to: the index's folder. An index there is replaced once the new one is complete; a build that is interrupted
+            leaves it as it was (and a hidden ".NAME.*.building" folder next to it).
+        on_progress: called from time to time, and at the end, with how many more lines were read.
 
     Raises:
-        SourceError: no such corpus, no document in it can be used, `to` holds something else or cannot be written.
+        SourceError: no such corpus, no document in it can be used, or `to` cannot be written or is something else.
     """
     corpus, to = corpus_file(Path(corpus)), Path(to).absolute()
     _check_target(to)
@@ -84,10 +84,10 @@ def _check_target(to: Path) -> None:
     if not to.exists():
         return
     if not to.is_dir():
-        raise SourceError(f"{to} is a file; give a new folder, or one that holds a Nightrank index")
+        raise SourceError(f"{to} is a file; give a new folder, or the folder of a Nightrank index")
     if any(to.iterdir()) and not (to / METADATA).is_file():
-        found = f"{to} is not empty and no Nightrank index (it holds no {METADATA})"
-        raise SourceError(f"{found}; it stays untouched: give another folder")
+        problem = f"{to} is neither empty nor a Nightrank index (it has no {METADATA})"
+        raise SourceError(f"{problem}; nothing was changed: give another folder")
 
 
 def _move_into_place(building: Path, to: Path) -> None:
@@ -108,7 +108,7 @@ def _schema() -> tantivy.Schema:
 
 
 def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> IndexReport:
-    """Write a whole index into the empty `folder`, its metadata last."""
+    """Write an index into the empty `folder`, its metadata last."""
     (folder / _TANTIVY).mkdir()
     index = tantivy.Index(_schema(), path=str(folder / _TANTIVY))
     digest = hashlib.sha256(f"{INDEX_FORMAT} {ANALYZER}".encode())
@@ -136,8 +136,8 @@ def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> 
             digest.update(fingerprint(*passage[:3], *passage.sentences).encode())
             writer.add_document(_to_tantivy(passage))
     if not seen:
-        found = f"none of its {line_number} lines holds a document"
-        raise SourceError(f"{corpus}: {found}; {first_problem or 'it is empty'}")
+        cause = first_problem or "it is empty"
+        raise SourceError(f"{corpus}: none of its {line_number} lines holds a document; {cause}")
     on_progress(line_number % _PROGRESS_EVERY)
     report = IndexReport(len(seen), dict(sorted(rejected.items())), digest.hexdigest(), folder)
     _write_metadata(folder, report)
@@ -146,11 +146,11 @@ def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> 
 
 @contextlib.contextmanager
 def _writing(index: tantivy.Index) -> Iterator[tantivy.IndexWriter]:
-    """A writer that commits at the end, and whose threads have ended then, also where the block fails.
+    """A writer that commits at the end, and waits for its threads, also if the block fails.
 
-    Left alone they would still write into a folder that is being removed, and it would stay.
+    Otherwise they would still write into the folder while it is removed, and it would remain.
     """
-    # One thread: with several, the documents' order in the index would change from build to build.
+    # One thread: with several, the order of the documents in the index would change from build to build.
     writer = index.writer(heap_size=_WRITER_BYTES, num_threads=1)
     try:
         yield writer
@@ -173,7 +173,7 @@ def _write_metadata(folder: Path, report: IndexReport) -> None:
         os.fsync(out.fileno())
 
 
-def _to_tantivy(passage: Passage) -> tantivy.Document:
+def _to_tantivy(passage: CorpusPassage) -> tantivy.Document:
     document = tantivy.Document()
     document.add_text("doc_id", passage.doc_id)
     document.add_text("title", passage.title)
@@ -187,7 +187,7 @@ class LocalIndex:
     """An index that `build_index` made, open for searching; threads may share it.
 
     Raises:
-        SourceError: the folder is missing, is no Nightrank index, has another format, or is damaged.
+        SourceError: the folder is missing, is not a Nightrank index, has another format, or is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -202,16 +202,16 @@ class LocalIndex:
         except (ValueError, OSError) as error:
             raise SourceError(_damaged(self.path, str(error))) from None
         if self._searcher.num_docs != self.documents:
-            found = f"it holds {self._searcher.num_docs} documents, {METADATA} says {self.documents}"
-            raise SourceError(_damaged(self.path, found))
-        self._every_word, self._telling_words = _analyzer([]), _analyzer(_STOP_WORDS)
+            problem = f"it holds {self._searcher.num_docs} documents, {METADATA} says {self.documents}"
+            raise SourceError(_damaged(self.path, problem))
+        self._all_words, self._content_words = _analyzer([]), _analyzer(_STOP_WORDS)
 
     def search(self, texts: Sequence[str], *, top_k: int, title_boost: float = 1.5) -> list[list[Document]]:
-        """The best documents of each text, best first; [] where no word of the text is in the index.
+        """The best documents of each text, best first; [] if no word of the text is in the index.
 
-        A text is words and nothing else: there is no query syntax to escape. English stop words count only
-        where a text holds nothing else. The score is BM25(text) + title_boost * BM25(title), summed over the
-        words (k1 1.2, b 0.75) and rounded to 4 decimals; equal scores are in the order of doc_id.
+        A text is only words: there is no query syntax to escape. English stop words count only in a text that has no
+        other words. The score is BM25(text) + title_boost * BM25(title), summed over the words (k1 1.2, b 0.75) and
+        rounded to 4 decimals; ties are in the order of doc_id.
         """
         return [self._search_one(text, top_k=top_k, title_boost=title_boost) for text in texts]
 
@@ -223,24 +223,24 @@ class LocalIndex:
         limit = top_k + 8
         while True:
             result = self._searcher.search(query, limit, count=False)
-            # Rounded, since a document's terms may be summed in another order in another build of the index.
+            # Rounded, since another build of the index may sum a document's terms in another order.
             hits = [(round(score, 4), at) for score, at in result.hits]
-            # tantivy breaks ties by place in the index. The cut at top_k is by doc_id only if all that tie
-            # with the last kept document are at hand: fetch until a lower score is seen, or nothing is left.
+            # tantivy breaks ties by position in the index. To cut at top_k by doc_id, all documents that tie with the
+            # last one are needed: fetch until a lower score is seen, or nothing is left.
             if len(hits) < limit or hits[-1][0] < hits[top_k - 1][0]:
                 break
             limit *= 4
         if len(hits) > top_k:
             hits = [hit for hit in hits if hit[0] >= hits[top_k - 1][0]]
-        found = sorted((-score, *self._stored(at)) for score, at in hits)[:top_k]
+        best = sorted((-score, *self._stored(at)) for score, at in hits)[:top_k]
         return [
-            Document(doc_id, title, body, sentences, bm25_score=-minus, bm25_rank=rank)
-            for rank, (minus, doc_id, title, body, sentences) in enumerate(found, start=1)
+            Document(doc_id, title, body, sentences, bm25_score=-negated, bm25_rank=rank)
+            for rank, (negated, doc_id, title, body, sentences) in enumerate(best, start=1)
         ]
 
     def _words(self, text: str) -> Counter[str]:
         text = utf8(text)
-        return Counter(self._telling_words.analyze(text)) or Counter(self._every_word.analyze(text))
+        return Counter(self._content_words.analyze(text)) or Counter(self._all_words.analyze(text))
 
     def _query(self, words: Counter[str], *, title_boost: float) -> tantivy.Query:
         clauses = []
@@ -258,7 +258,7 @@ class LocalIndex:
 
 
 def _analyzer(stop_words: list[str]) -> tantivy.TextAnalyzer:
-    """`ANALYZER`, minus stop words; tantivy-py hands out no built-in one to run on a query."""
+    """`ANALYZER` without stop words, built anew since tantivy-py does not expose it for queries."""
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     builder = builder.filter(tantivy.Filter.remove_long(40)).filter(tantivy.Filter.lowercase())
     if stop_words:
@@ -266,8 +266,8 @@ def _analyzer(stop_words: list[str]) -> tantivy.TextAnalyzer:
     return builder.filter(tantivy.Filter.stemmer("English")).build()
 
 
-def _damaged(path: Path, found: str) -> str:
-    return f"the index {path} is damaged: {found}; {_rebuild(path)}"
+def _damaged(path: Path, problem: str) -> str:
+    return f"the index {path} is damaged: {problem}; {_rebuild(path)}"
 
 
 def _rebuild(path: Path) -> str:
@@ -280,15 +280,17 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata: Any = json.loads((path / METADATA).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SourceError(f"{path} is no Nightrank index: it holds no {METADATA}; {_rebuild(path)}") from None
+        raise SourceError(
+            f"{path} is not a Nightrank index: it has no {METADATA}; {_rebuild(path)}"
+        ) from None
     except (OSError, ValueError) as error:
         raise SourceError(_damaged(path, f"{METADATA}: {error}")) from None
     if not isinstance(metadata, dict):
-        raise SourceError(_damaged(path, f"{METADATA} holds no object"))
+        raise SourceError(_damaged(path, f"{METADATA} is not a JSON object"))
     version = metadata.get("format")
     if version != INDEX_FORMAT:
-        found = f"the index {path} has format {version!r}, this version reads {INDEX_FORMAT}"
-        raise SourceError(f"{found}; {_rebuild(path)}")
+        problem = f"the index {path} has format {version!r}, this version reads {INDEX_FORMAT}"
+        raise SourceError(f"{problem}; {_rebuild(path)}")
     if not isinstance(metadata.get("documents"), int) or not isinstance(metadata.get("fingerprint"), str):
         raise SourceError(_damaged(path, f"{METADATA} lacks 'documents' or 'fingerprint'"))
     return metadata

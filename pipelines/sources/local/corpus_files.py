@@ -1,4 +1,4 @@
-"""A corpus on disk: JSONL of {_id, title?, text, sentences?}, or a BEIR folder that holds one."""
+"""A corpus on disk: JSONL of {_id, title?, text, sentences?}, or a BEIR folder with such a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rerank_core.errors import SourceError
 from rerank_core.text import shorten, utf8
 
 
-class Passage(NamedTuple):
+class CorpusPassage(NamedTuple):
     """One line of a corpus."""
 
     doc_id: str
@@ -20,27 +20,27 @@ class Passage(NamedTuple):
 
 
 class LineError(ValueError):
-    """A corpus line that cannot be indexed; `args` are the reason's slug and the detail."""
+    """A corpus line that cannot be indexed; `args` are the reason (a slug) and the detail."""
 
 
 def corpus_file(corpus: Path) -> Path:
-    """The JSONL of a corpus.
+    """The JSONL file of a corpus.
 
     Raises:
         SourceError: there is none.
     """
     file = corpus / "corpus.jsonl" if corpus.is_dir() else corpus
     if not file.is_file():
-        expected = "give a JSONL file of {_id, title, text}, or a folder that holds a corpus.jsonl"
+        expected = "give a JSONL file of {_id, title, text}, or a folder with a corpus.jsonl"
         raise SourceError(f"no corpus at {file}; {expected}")
     return file
 
 
-def parse_passage(line: bytes, *, seen: set[str]) -> Passage:
+def parse_passage(line: bytes, *, seen: set[str]) -> CorpusPassage:
     """One corpus line as a passage; `seen` are the ids of the lines before it.
 
     Raises:
-        LineError: it holds none that can be indexed.
+        LineError: bad_json, no_id, bad_field, empty or duplicate_id.
     """
 
     def shown(value: Any) -> str:
@@ -66,9 +66,9 @@ def parse_passage(line: bytes, *, seen: set[str]) -> Passage:
             raise LineError("bad_field", f"'{name}' is {shown(value)}; it must be a string")
     if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
         raise LineError("bad_field", f"'sentences' is {shown(sentences)}; it must be a list of strings")
-    passage = Passage(utf8(doc_id), utf8(title), utf8(text), tuple(utf8(part) for part in sentences))
+    passage = CorpusPassage(utf8(doc_id), utf8(title), utf8(text), tuple(utf8(part) for part in sentences))
     if not passage.title.strip() and not passage.text.strip():
         raise LineError("empty", f"document {shown(doc_id)} has neither a text nor a title")
     if passage.doc_id in seen:
-        raise LineError("duplicate_id", f"'_id' {shown(doc_id)} stands on an earlier line, which is kept")
+        raise LineError("duplicate_id", f"'_id' {shown(doc_id)} is on an earlier line too; that line is used")
     return passage

@@ -1,4 +1,4 @@
-"""Query logs in files: JSONL (gzipped too) and Parquet, every record read or rejected with its place."""
+"""Query logs in files: JSON Lines (also gzipped) and Parquet; every record is read, or rejected by file and line."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def log_files(log: str) -> list[Path]:
     """
     if "://" in log:
         raise SourceError(
-            f"the log {log} is not a local path, and source.kind 'local' reads no other: copy it here"
+            f"source.kind = 'local' reads local files only, not {log}: copy the log to this machine"
         )
     if Path(log).is_dir():
         files = [f for f in Path(log).iterdir() if f.name.endswith(_LOG_ENDINGS) and f.name[0] not in "._"]
     else:
-        files = [Path(found) for found in ([log] if Path(log).is_file() else glob.glob(log, recursive=True))]
+        files = [Path(path) for path in ([log] if Path(log).is_file() else glob.glob(log, recursive=True))]
     files = sorted(file for file in files if file.is_file())
     if not files:
         expected = f"give a file, or a folder or a glob of {', '.join(_LOG_ENDINGS)} files"
@@ -50,28 +50,28 @@ def read_events(
     """Stream the events of one file: Parquet if it ends in .parquet, else JSON lines, gzipped if in .gz.
 
     Args:
-        path: the file. Records are named "NAME:LINE" (Parquet: "NAME:ROW"), from 1. Blank lines are none.
+        path: the file. Records are named "NAME:LINE" (Parquet: "NAME:ROW"), from 1. Blank lines are skipped.
         fields: names of the columns.
-        log_filter: column -> value; other events are passed over.
+        log_filter: column -> value; other events are skipped.
 
     Yields:
-        One LogEvent or Rejected a record: bad_utf8, bad_json, or a reason of `querylog.parse_event`.
+        A LogEvent or Rejected for each record: bad_utf8, bad_json, or a reason of `parse_event`.
 
     Raises:
-        SourceError: the file cannot be read to its end, or lacks a Parquet column that is needed.
+        SourceError: the file cannot be read to its end, or lacks a configured Parquet column.
     """
-    needed = log_filter or {}
+    log_filter = log_filter or {}
     name = utf8(path.name)
-    records = _parquet_records(path, fields, needed) if path.suffix == ".parquet" else _json_records(path)
+    records = _parquet_records(path, fields, log_filter) if path.suffix == ".parquet" else _json_records(path)
     for number, raw in records:
         record = f"{name}:{number}"
         try:
             if isinstance(raw, EventError):
                 raise raw
-            if passes_filter(raw, needed):
+            if passes_filter(raw, log_filter):
                 yield parse_event(raw, fields, record=record)
-        except EventError as bad:
-            yield Rejected("ReadQueryLog", "event", record, bad.reason, bad.detail)
+        except EventError as error:
+            yield Rejected("ReadQueryLog", "event", record, error.reason, error.detail)
 
 
 def read_file(path: str, fields: LogFields, log_filter: dict[str, str]) -> Iterator[LogEvent | Rejected]:
@@ -89,22 +89,24 @@ def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _decode(line: bytes) -> Any:
-    """A line's JSON value, or the EventError that it is. Details quote nothing: a line may name its user."""
+    """A line's JSON value, or why it has none. Details quote nothing: a line may name its user."""
     try:
         return json.loads(line.decode("utf-8-sig").rstrip())
     except UnicodeDecodeError as error:
-        where = f"byte {error.object[error.start]:#04x} at place {error.start + 1}"
+        where = f"byte {error.object[error.start]:#04x} at position {error.start + 1}"
         return EventError("bad_utf8", f"{where} is not UTF-8 ({error.reason}); convert the log with iconv")
     except json.JSONDecodeError as error:
         where = f"{error.msg.removesuffix(' at')} at character {error.pos + 1} of {len(error.doc)}"
         return EventError("bad_json", f"{where}; each line must hold one JSON object")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
         return EventError("bad_json", f"the line's JSON cannot be decoded: {type(error).__name__}")
 
 
-def _parquet_records(path: Path, fields: LogFields, needed: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
-    file = _open_parquet(path, fields, needed)
-    columns = [name for name in file.schema_arrow.names if name in {*_fields_of(fields), *needed}]
+def _parquet_records(
+    path: Path, fields: LogFields, log_filter: Mapping[str, str]
+) -> Iterator[tuple[int, Any]]:
+    file = _open_parquet(path, fields, log_filter)
+    columns = [name for name in file.schema_arrow.names if name in {*_columns(fields), *log_filter}]
     number = 0
     try:
         for batch in file.iter_batches(batch_size=4096, columns=columns):
@@ -115,28 +117,28 @@ def _parquet_records(path: Path, fields: LogFields, needed: Mapping[str, str]) -
         raise SourceError(_unreadable(path, error)) from None
 
 
-def _fields_of(fields: LogFields) -> list[str]:
-    """Names of the columns that the log is said to have."""
+def _columns(fields: LogFields) -> list[str]:
+    """Names of the configured columns."""
     names = (fields.timestamp, fields.query, fields.user, fields.clicks, fields.impressions)
     return [name for name in names if name]
 
 
 def _times_as_text(batch: pa.RecordBatch, column: str) -> pa.RecordBatch:
-    """`batch` with its Arrow times as ISO-8601: Python's would lose whole batches to one year beyond 9999."""
-    place = batch.schema.get_field_index(column)
-    if place < 0 or not pa.types.is_temporal(batch.schema.field(place).type):
+    """`batch` with its times as ISO-8601 text: one year after 9999 would make Python's reject the whole batch."""
+    index = batch.schema.get_field_index(column)
+    if index < 0 or not pa.types.is_temporal(batch.schema.field(index).type):
         return batch
-    times = batch.column(place)
+    times = batch.column(index)
     if pa.types.is_timestamp(times.type):
         times = times.cast(pa.timestamp(times.type.unit, "UTC"))  # a time without a zone is UTC
-    return batch.set_column(place, column, times.cast(pa.string()))
+    return batch.set_column(index, column, times.cast(pa.string()))
 
 
 def _rows(batch: pa.RecordBatch) -> Iterable[Any]:
     try:
         return list(batch.to_pylist())
-    except ValueError:  # some row holds text that is not UTF-8: find it
-        return [_row(batch.slice(place, 1)) for place in range(batch.num_rows)]
+    except ValueError:  # some row is not UTF-8: find it
+        return [_row(batch.slice(row, 1)) for row in range(batch.num_rows)]
 
 
 def _row(batch: pa.RecordBatch) -> Any:
@@ -148,14 +150,14 @@ def _row(batch: pa.RecordBatch) -> Any:
         )
 
 
-def _open_parquet(path: Path, fields: LogFields, needed: Mapping[str, str]) -> pq.ParquetFile:
+def _open_parquet(path: Path, fields: LogFields, log_filter: Mapping[str, str]) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(_unreadable(path, error)) from None
     names = file.schema_arrow.names
     named = [("log.fields.query", fields.query), ("log.fields.timestamp", fields.timestamp)]
-    for setting, name in (*named, *(("log.filter", name) for name in needed)):
+    for setting, name in (*named, *(("log.filter", name) for name in log_filter)):
         if name and name not in names:
             raise SourceError(
                 f"{path} has no column {name!r}, which {setting} names; it has {', '.join(names)}"
@@ -163,12 +165,12 @@ def _open_parquet(path: Path, fields: LogFields, needed: Mapping[str, str]) -> p
     return file
 
 
-def has_events(path: Path, fields: LogFields, needed: Mapping[str, str]) -> bool:
-    """Whether the file holds anything; checks all of it that can be checked without reading it through."""
+def has_events(path: Path, fields: LogFields, log_filter: Mapping[str, str]) -> bool:
+    """Whether the file is not empty; raises SourceError for damage that shows without reading all of it."""
     if path.stat().st_size == 0:
         return False
     if path.suffix == ".parquet":
-        return bool(_open_parquet(path, fields, needed).metadata.num_rows)
+        return bool(_open_parquet(path, fields, log_filter).metadata.num_rows)
     if path.suffix != ".gz":
         return True
     try:
@@ -179,7 +181,7 @@ def has_events(path: Path, fields: LogFields, needed: Mapping[str, str]) -> bool
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    return f"the log {path} cannot be read: {error}; it is damaged or was cut short: copy it again"
+    return f"the log {path} cannot be read: {error}; it is damaged or truncated: copy it again"
 
 
 def log_fingerprint(files: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""The source that needs no server: a query log in files, and a BM25 index in a folder."""
+"""The embedded source: a query log in files, and a BM25 index in a folder."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ class LocalSource:
     def describe(self) -> dict[str, Any]:
         """Locations, fingerprints of the bytes, and the number of documents.
 
-        Also pins the index: a worker that later finds another in its place fails, so that no run mixes two.
+        Also pins the index: a worker that later opens another one there fails, so that no run mixes two.
 
         Raises:
-            SourceError: no log, an empty or a truncated one, a Parquet log without the columns that the
-                configuration names, or a problem of the index.
+            SourceError: the log is missing, empty, truncated, or Parquet without the configured columns; or the index
+                cannot be opened.
         """
         files = log_files(self._log)
-        held = [has_events(file, self._fields, self._filter) for file in files]  # checks every file
-        if not any(held):
+        nonempty = [
+            has_events(file, self._fields, self._filter) for file in files
+        ]  # a list: checks every file
+        if not any(nonempty):
             raise SourceError(f"the log {self._log} is empty: it holds no event")
         index = LocalIndex(self._index)
         self._pinned = index.fingerprint
@@ -71,7 +73,7 @@ class LocalSource:
         """For each query its best documents, or Rejected (no_candidates, search_failed).
 
         Raises:
-            SourceError: the index cannot be opened, or is not the one that `describe` saw.
+            SourceError: the index cannot be opened, or is not the one that `describe` pinned.
         """
         index = _open_index(self._index, self._pinned)
         return [self._fetch(index, query, top_k=top_k) for query in queries]
@@ -79,22 +81,24 @@ class LocalSource:
     def _fetch(self, index: LocalIndex, query: Query, *, top_k: int) -> list[Document] | Rejected:
         reason, shown = "no_candidates", shorten(query.text, limit=80)
         try:
-            (found,) = index.search([query.text], top_k=top_k, title_boost=self._title_boost)
-        except Exception as error:  # one query must not stop a night
+            (documents,) = index.search([query.text], top_k=top_k, title_boost=self._title_boost)
+        except Exception as error:  # one query must not stop the night
             reason = "search_failed"
             detail = f"the search for {shown!r} failed: {type(error).__name__}: {error}"
         else:
-            if found:
-                return found
+            if documents:
+                return documents
             detail = f"none of the index's {index.documents} documents shares a word with {shown!r}"
         return Rejected("FetchCandidates", "query", query.query_id, reason, detail)
 
 
 @functools.lru_cache(maxsize=2)
 def _open_index(path: str, pinned: str | None) -> LocalIndex:
-    """The index, opened once a process."""
+    """The index, opened once per process."""
     index = LocalIndex(path)
     if pinned is not None and index.fingerprint != pinned:
-        found = f"the index {path} was replaced during the run: {index.fingerprint} is not {pinned}"
-        raise SourceError(f"{found}; run the night again, and build into a folder that no run reads")
+        raise SourceError(
+            f"the index {path} was replaced during the run (fingerprint {index.fingerprint}, not {pinned}); run the "
+            "night again, and build new indices in a folder that no run reads"
+        )
     return index

@@ -1,4 +1,4 @@
-"""The name of a run: a hash of what determines its rows, equal on every machine and in every version of the code."""
+"""Nights that do not start, and the id of a run: a hash of what determines its rows, equal on every machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pipelines
 from pipelines.beam_options import beam_options
 from pipelines.nightly import models
 from pipelines.nightly.prepare import prepare
+from pipelines.nightly.run import run
+from rerank_core.errors import ConfigError, JudgementError, SourceError
 from rerank_core.ranking import calibration, fusion
 from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.fusion import Fusion
-from tests.conftest import MakeConfig
-from tests.support.fakes import fake, load_fake
-from tests.support.tiny import DAY, write_lines
+from tests.conftest import MakeConfig, Night
+from tests.support.fakes import fake, forbidden, load_fake
+from tests.support.tiny import DAY, GOOD_LOG, write_lines
 
 
 @pytest.fixture
@@ -52,3 +54,63 @@ def test_the_run_id_of_a_configured_model_is_pinned(
     config = make_config(scoring={"model": str(tmp_path / "model")}, labels=labels, cascade=cascade)
     night = prepare(config, run_date=DAY, options=beam_options([]))
     assert night.run.run_id == "20260308-d4a65492641a"
+
+
+def test_the_run_id_is_of_what_decides_the_rows(
+    night: Night, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    def run_id(name: str = "fake", **sections: dict[str, Any]) -> str:
+        config = make_config(**sections)
+        return prepare(config, run_date=DAY, options=beam_options([]), load=fake(name)).run.run_id
+
+    ids = [
+        run_id(),
+        run_id("other"),
+        run_id(tags={"max_hop": 2}),
+        run_id(source={"log": str(write_lines(tmp_path / "log.jsonl", GOOD_LOG[:1]))}),
+        run_id(output={"path": str(night.output)}),  # where scores are reused
+    ]
+    assert len(set(ids)) == len(ids)
+    assert run_id(output={"path": str(tmp_path / "elsewhere")}) == ids[0]
+
+
+# --- nights that do not start
+
+
+def test_an_empty_log_does_not_start(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is empty: it holds no event"):
+        run(
+            make_config(source={"log": str(write_lines(tmp_path / "log.jsonl", []))}),
+            run_date=DAY,
+            load=fake(),
+        )
+
+
+def test_judgements_of_no_query_do_not_start(make_config: MakeConfig, tmp_path: Path) -> None:
+    queries = write_lines(tmp_path / "queries.jsonl", [{"_id": "q1", "text": "who wrote dune"}])
+    for name, cells in (
+        ("qrels", "of-another-set\tdune\t1"),
+        ("sentence_qrels", "of-another-set\tdune\t0\t1"),
+    ):
+        judged = write_lines(tmp_path / f"{name}.tsv", [cells])
+        config = make_config(evaluation={"queries": str(queries), name: str(judged)})
+        with pytest.raises(
+            JudgementError, match="judges no query of .*; are they of one set and split"
+        ) as raised:
+            run(config, run_date=DAY, load=forbidden())
+        assert str(judged) in str(raised.value)
+        with pytest.raises(ConfigError, match=r"evaluation\.queries"):
+            run(make_config(evaluation={name: str(judged)}), run_date=DAY, load=forbidden())
+
+
+@pytest.mark.parametrize("key", ["source.log", "source.index", "output.path"])
+def test_a_missing_setting_is_named(make_config: MakeConfig, key: str) -> None:
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match=f"'{key}' is not set; see examples/nightly.toml"):
+        run(make_config(**{section: {name: ""}}), run_date=DAY, load=fake())
+
+
+def test_a_search_by_names_needs_tags(make_config: MakeConfig) -> None:
+    config = make_config(candidates={"second_search": "names"}, tags={"enabled": False})
+    with pytest.raises(ConfigError, match=r"needs tags.enabled = true"):
+        run(config, run_date=DAY, load=fake())

@@ -15,7 +15,7 @@ from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import LocalIndex, build_index
 from pipelines.storage import runs
 from rerank_core.candidates.decomposition import decompose
-from rerank_core.errors import ConfigError, JudgementError, NightError, ScoringFailed, SourceError
+from rerank_core.errors import ConfigError, NightError, ScoringFailed
 from rerank_core.features.render import passage_text, render
 from rerank_core.scoring.reuse import input_fingerprint
 from schemas.manifest import Manifest
@@ -141,20 +141,6 @@ def test_negatives_are_candidates_of_their_query_and_never_clicked(night: Night)
         {(r["query_id"], r["positive_id"]) for r in negatives}
     )
     assert night.manifest.mining["kept"] == Counter(row["kept_by"] for row in negatives)
-
-
-def test_the_manifest_tells_the_run(night: Night) -> None:
-    assert runs.latest(str(night.output)) == night.manifest
-    assert night.manifest.window == ("2026-03-02T00:00:00+00:00", "2026-03-09T00:00:00+00:00")
-    assert night.manifest.degraded == {"truncated_pairs": 0}
-    for name, info in night.manifest.tables.items():
-        table = read_table(night.output, night.manifest, name)
-        files = list((night.output / info.path).iterdir())
-        assert (info.rows, info.files) == (table.num_rows, len(files))
-        assert info.bytes == sum(file.stat().st_size for file in files)
-    shards = [file.name for file in sorted((night.output / night.manifest.tables["reranked"].path).iterdir())]
-    assert shards == [f"part-0000{n}-of-00003.parquet" for n in range(3)]  # 6 queries, 2 a shard
-    assert not (night.output / "_staging").exists() or not list((night.output / "_staging").iterdir())
 
 
 # --- the next nights
@@ -408,64 +394,10 @@ def test_a_night_whose_queries_find_nothing_is_not_published(make_config: MakeCo
 # --- nights that do not start
 
 
-def test_an_empty_log_does_not_start(make_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is empty: it holds no event"):
-        run(
-            make_config(source={"log": str(write_lines(tmp_path / "log.jsonl", []))}),
-            run_date=DAY,
-            load=fake(),
-        )
-
-
 def test_an_unknown_flag_does_not_start(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--direct_num_worker=2"):
         run(make_config(), run_date=DAY, load=fake(), beam_flags=["--direct_num_worker=2"])
     assert not (tmp_path / "output").exists()
-
-
-def test_judgements_of_no_query_do_not_start(make_config: MakeConfig, tmp_path: Path) -> None:
-    queries = write_lines(tmp_path / "queries.jsonl", [{"_id": "q1", "text": "who wrote dune"}])
-    for name, cells in (
-        ("qrels", "of-another-set\tdune\t1"),
-        ("sentence_qrels", "of-another-set\tdune\t0\t1"),
-    ):
-        judged = write_lines(tmp_path / f"{name}.tsv", [cells])
-        config = make_config(evaluation={"queries": str(queries), name: str(judged)})
-        with pytest.raises(
-            JudgementError, match="judges no query of .*; are they of one set and split"
-        ) as raised:
-            run(config, run_date=DAY, load=forbidden())
-        assert str(judged) in str(raised.value)
-        with pytest.raises(ConfigError, match=r"evaluation\.queries"):
-            run(make_config(evaluation={name: str(judged)}), run_date=DAY, load=forbidden())
-
-
-@pytest.mark.parametrize("key", ["source.log", "source.index", "output.path"])
-def test_a_missing_setting_is_named(make_config: MakeConfig, key: str) -> None:
-    section, name = key.split(".")
-    with pytest.raises(ConfigError, match=f"'{key}' is not set; see examples/nightly.toml"):
-        run(make_config(**{section: {name: ""}}), run_date=DAY, load=fake())
-
-
-def test_the_run_id_is_of_what_decides_the_rows(
-    night: Night, make_config: MakeConfig, tmp_path: Path
-) -> None:
-    from pipelines.beam_options import beam_options
-    from pipelines.nightly.prepare import prepare
-
-    def run_id(name: str = "fake", **sections: dict[str, Any]) -> str:
-        config = make_config(**sections)
-        return prepare(config, run_date=DAY, options=beam_options([]), load=fake(name)).run.run_id
-
-    ids = [
-        run_id(),
-        run_id("other"),
-        run_id(tags={"max_hop": 2}),
-        run_id(source={"log": str(write_lines(tmp_path / "log.jsonl", GOOD_LOG[:1]))}),
-        run_id(output={"path": str(night.output)}),  # where scores are reused
-    ]
-    assert len(set(ids)) == len(ids)
-    assert run_id(output={"path": str(tmp_path / "elsewhere")}) == ids[0]
 
 
 def test_second_searches_and_parts_are_part_of_a_night(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -496,9 +428,3 @@ def test_second_searches_and_parts_are_part_of_a_night(make_config: MakeConfig, 
     assert second.balance.pairs["reused"] == first.balance.pairs["published"]
     plain = run(make_config(source={"log": str(log)}, candidates={"top_k": 6}), run_date=DAY, load=fake())
     assert plain.balance.pairs["reused"] < first.balance.pairs["published"]  # other inputs for the split one
-
-
-def test_a_search_by_names_needs_tags(make_config: MakeConfig) -> None:
-    config = make_config(candidates={"second_search": "names"}, tags={"enabled": False})
-    with pytest.raises(ConfigError, match=r"needs tags.enabled = true"):
-        run(config, run_date=DAY, load=fake())

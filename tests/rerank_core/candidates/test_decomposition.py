@@ -1,18 +1,14 @@
-"""Splitting questions: each rule's example and trap are its tests; merging against brute force."""
+"""Splitting questions: the example and the counterexample of each rule are its tests."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
-from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.candidates.decomposition import RULES, Rule, decompose
-from rerank_core.candidates.expansion import follow_up, merge_max, merge_ranked
+from rerank_core.candidates.decomposition import RULES, SplitRule, decompose
 from rerank_core.candidates.question_words import STOP_WORDS
 from rerank_core.text import normalise_query
 
@@ -21,35 +17,33 @@ _VOCABULARY = (
     'how many Ada Lane Rill Dusk film author born city , : ? "Now or Never" "'
 ).split(" ")
 _QUESTIONS = st.lists(st.sampled_from(_VOCABULARY), max_size=25).map(" ".join)
-_RANKINGS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8), max_size=5)
-_SCORES = st.lists(st.dictionaries(st.sampled_from("abcde"), st.floats(-9, 9), max_size=5), max_size=4)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_each_rule_splits_its_own_example(rule: Rule) -> None:
+def test_each_rule_splits_its_own_example(rule: SplitRule) -> None:
     assert decompose(rule.example) == rule.parts
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_no_other_rule_would_have_split_the_example(rule: Rule) -> None:
+def test_no_other_rule_would_have_split_the_example(rule: SplitRule) -> None:
     for other in RULES:
         if other is not rule:
             assert not _decompose_by(other, rule.example)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_no_rule_splits_the_trap(rule: Rule) -> None:
-    assert decompose(rule.trap) == ()
+def test_no_rule_splits_the_counterexample(rule: SplitRule) -> None:
+    assert decompose(rule.counterexample) == ()
 
 
-def test_a_trap_in_lower_case() -> None:
+def test_counterexamples_in_lower_case() -> None:
     assert decompose("did pride and prejudice win both prizes?") == ()
     assert decompose("which singer wrote truth or dare?") == ()
     # Without its capitals a title is a clause like any other; as a part it stays whole.
     assert decompose("who sang the days that changed ostra?") == ("the days that changed ostra",)
 
 
-def _decompose_by(rule: Rule, query: str) -> tuple[str, ...]:
+def _decompose_by(rule: SplitRule, query: str) -> tuple[str, ...]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rerank_core.candidates.decomposition.RULES", (rule,))
         return decompose(query)
@@ -136,13 +130,13 @@ def test_max_parts_keeps_the_part_to_be_answered_first() -> None:
 
     assert len(decompose(query)) > 1
     assert decompose(query, max_parts=1) == decompose(query)[:1] == ("the school that Ada Lane left is",)
-    with pytest.raises(ValueError, match="max_parts is 0; at least 1"):
+    with pytest.raises(ValueError, match="max_parts is 0; it must be at least 1"):
         decompose(query, max_parts=0)
 
 
 def test_whatever_a_rule_gives_useless_parts_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = [(0, 4), (1, 2), (0, 1), (3, 4), (2, 2), (1, 2)]
-    rule = Rule("all", lambda question: spans, example="", parts=(), trap="")
+    rule = SplitRule("all", lambda question: spans, example="", parts=(), counterexample="")
     monkeypatch.setattr("rerank_core.candidates.decomposition.RULES", (rule,))
 
     assert decompose("Who Rill sang rill?") == ("Rill",)
@@ -172,55 +166,3 @@ def test_time_grows_with_the_length_alone(unit: str) -> None:
     decompose(query)
 
     assert time.perf_counter() - start < 5  # hundreds of seconds where it grows with the square
-
-
-def test_follow_up_adds_the_names_that_the_query_lacks() -> None:
-    names = ["Blue Hour", "Mira Holt", "Holt", "Ostra", "mira holt", "Mira Holt"]
-
-    assert follow_up("Who wrote Blue Hour?", names) == "Who wrote Blue Hour? Mira Holt Holt Ostra mira holt"
-    assert follow_up("Who wrote Blue Hour?", names, max_names=1) == "Who wrote Blue Hour? Mira Holt"
-    assert follow_up("Where is Ostra Bay?", ["Ostra Tower", "Bay"]) == "Where is Ostra Bay? Tower"
-    assert follow_up("Who wrote Blue Hour?", ["blue HOUR", "-", ""]) == follow_up("x", []) == ""
-    assert follow_up("x", ["Rill"], max_names=0) == ""
-
-
-def test_fusion_by_hand() -> None:
-    assert merge_ranked([["a", "b"], ["b", "c"]]) == ["b", "a", "c"]
-    assert merge_ranked([["b"], ["a"]]) == ["a", "b"]  # ties by id
-    assert merge_ranked([["b"], ["b"], ["a", "b"]]) == ["b", "a"]
-    assert merge_ranked([["a", "x", "y", "z", "b"], ["c", "x", "y", "z", "b"]], k=10)[0] == "x"
-    assert merge_ranked([]) == merge_ranked([[]]) == []
-    with pytest.raises(ValueError, match="k is -1; at least 0"):
-        merge_ranked([], k=-1)
-
-
-@given(_RANKINGS, st.integers(0, 100))
-def test_fusion_against_exact_sums(rankings: list[list[str]], k: int) -> None:
-    total: dict[str, Fraction] = {}
-    for ranked in rankings:
-        for item in set(ranked):
-            rank = 1 + len(set(ranked[: ranked.index(item)]))  # distinct ids before its first place
-            total[item] = total.get(item, Fraction(0)) + Fraction(1, k + rank)
-    merged = merge_ranked(rankings, k=k)
-
-    assert sorted(merged) == sorted(total)
-    for above, below in itertools.pairwise(merged):
-        near = math.isclose(total[above], total[below], rel_tol=1e-12)  # 1/3 + 1/6 and 1/2 as floats
-        assert near or total[above] > total[below]
-    assert merged == merge_ranked(rankings[::-1], k=k)
-
-
-@given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.integers(0, 100))
-def test_fusing_a_list_with_itself_changes_nothing(ranked: list[str], k: int) -> None:
-    assert merge_ranked([ranked], k=k) == merge_ranked([ranked] * 3, k=k) == ranked
-
-
-@given(_SCORES)
-def test_the_highest_score_of_each(scores: list[dict[str, float]]) -> None:
-    merged = merge_max(scores)
-
-    assert list(merged) == sorted(set().union(*scores))
-    for item, score in merged.items():
-        assert score == max(scored[item] for scored in scores if item in scored)
-    assert merged == merge_max(scores[::-1])
-    assert merge_max([]) == {}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.candidates.expansion import Mode, merge, widen
+from rerank_core.candidates.expansion import Mode, follow_up, merge, merge_ranked, widen
 from rerank_core.text import query_id
 from schemas.records import Document, Query, Rejected
 
 LINKED = "Who directed the film that won the Amber Prize?"  # the film's name stands in a passage
 PLAIN = "tulsa"
+_RANKINGS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8), max_size=5)
 
 
 def query(text: str) -> Query:
@@ -131,3 +135,44 @@ def test_no_query_gives_more_than_top_k(mode: Mode) -> None:
     index = Index(glass=["film", "x", "y"], prize=["prize", "u", "v", "w"])
     (found,) = index.widen(LINKED, mode=mode, top_k=3)
     assert len(found) == 3
+
+
+def test_follow_up_adds_the_names_that_the_query_lacks() -> None:
+    names = ["Blue Hour", "Mira Holt", "Holt", "Ostra", "mira holt", "Mira Holt"]
+
+    assert follow_up("Who wrote Blue Hour?", names) == "Who wrote Blue Hour? Mira Holt Holt Ostra mira holt"
+    assert follow_up("Who wrote Blue Hour?", names, max_names=1) == "Who wrote Blue Hour? Mira Holt"
+    assert follow_up("Where is Ostra Bay?", ["Ostra Tower", "Bay"]) == "Where is Ostra Bay? Tower"
+    assert follow_up("Who wrote Blue Hour?", ["blue HOUR", "-", ""]) == follow_up("x", []) == ""
+    assert follow_up("x", ["Rill"], max_names=0) == ""
+
+
+def test_fusion_by_hand() -> None:
+    assert merge_ranked([["a", "b"], ["b", "c"]]) == ["b", "a", "c"]
+    assert merge_ranked([["b"], ["a"]]) == ["a", "b"]  # ties by id
+    assert merge_ranked([["b"], ["b"], ["a", "b"]]) == ["b", "a"]
+    assert merge_ranked([["a", "x", "y", "z", "b"], ["c", "x", "y", "z", "b"]], k=10)[0] == "x"
+    assert merge_ranked([]) == merge_ranked([[]]) == []
+    with pytest.raises(ValueError, match="k is -1; it must be at least 0"):
+        merge_ranked([], k=-1)
+
+
+@given(_RANKINGS, st.integers(0, 100))
+def test_fusion_against_exact_sums(rankings: list[list[str]], k: int) -> None:
+    total: dict[str, Fraction] = {}
+    for ranked in rankings:
+        for item in set(ranked):
+            rank = 1 + len(set(ranked[: ranked.index(item)]))  # distinct ids before its first place
+            total[item] = total.get(item, Fraction(0)) + Fraction(1, k + rank)
+    merged = merge_ranked(rankings, k=k)
+
+    assert sorted(merged) == sorted(total)
+    for above, below in itertools.pairwise(merged):
+        near = math.isclose(total[above], total[below], rel_tol=1e-12)  # 1/3 + 1/6 and 1/2 as floats
+        assert near or total[above] > total[below]
+    assert merged == merge_ranked(rankings[::-1], k=k)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.integers(0, 100))
+def test_fusing_a_list_with_itself_changes_nothing(ranked: list[str], k: int) -> None:
+    assert merge_ranked([ranked], k=k) == merge_ranked([ranked] * 3, k=k) == ranked

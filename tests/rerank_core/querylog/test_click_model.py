@@ -1,4 +1,4 @@
-"""Propensities of places: found again where they are known, and labels nearer to the truth for it."""
+"""Propensities of the ranks: estimated right where they are known, so that labels are nearer to the truth."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def simulated(*, documents: int, views: int, seed: int) -> list[tuple[ShownAtRan
 
 def test_known_propensities_are_found() -> None:
     found = estimate(simulated(documents=2000, views=20, seed=3))
-    assert found.examined == pytest.approx(TRUE_PLACES, abs=0.05)
-    assert found.examined[0] == 1
+    assert found.values == pytest.approx(TRUE_PLACES, abs=0.05)
+    assert found.values[0] == 1
     assert found.several == 2000
     assert sum(found.impressions) == 2000 * 3 * 20
 
@@ -56,7 +56,7 @@ def test_the_order_does_not_matter(seed: random.Random) -> None:
     assert estimate(shuffled) == estimate(shown)
 
 
-def test_nothing_shown_is_nothing_known() -> None:
+def test_without_impressions_nothing_is_known() -> None:
     assert estimate([]) == Propensities((), (), 0)
     assert mean_attraction([], Propensities((), (), 0), max_weight=5) == 0
 
@@ -64,8 +64,8 @@ def test_nothing_shown_is_nothing_known() -> None:
 def test_a_place_that_was_never_shown_is_as_the_one_before() -> None:
     found = estimate([(ShownAtRank(1, 10, 5), ShownAtRank(3, 10, 1))] * 30)
     assert found.impressions == (300, 0, 300)
-    assert found.examined[1] == found.examined[0] == 1
-    assert found.examined[2] < 0.5
+    assert found.values[1] == found.values[0] == 1
+    assert found.values[2] < 0.5
 
 
 @given(
@@ -111,7 +111,7 @@ def test_corrected_labels_are_nearer_to_the_truth_of_the_sample_log() -> None:
     queries = [query for query in sample_queries() if query.query_id in texts.values()]
     shown = {(q.query_id, doc_id): places for q in queries for doc_id, places in q.shown}
     found = estimate(shown.values())
-    assert found.examined == pytest.approx(TRUE_PLACES, abs=0.1)
+    assert found.values == pytest.approx(TRUE_PLACES, abs=0.1)
 
     mean = mean_attraction(shown.values(), found, max_weight=5)
     enough = {pair: places for pair, places in shown.items() if sum(one.impressions for one in places) >= 5}

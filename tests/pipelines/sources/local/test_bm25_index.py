@@ -122,7 +122,7 @@ def test_what_is_no_index_is_not_overwritten(tmp_path: Path) -> None:
     corpus = write_lines(tmp_path / "corpus.jsonl", CORPUS)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(SourceError, match="stays untouched"):
+    with pytest.raises(SourceError, match="nothing was changed"):
         build_index(corpus, tmp_path / "mine")
     with pytest.raises(SourceError, match="is a file"):
         build_index(corpus, corpus)
@@ -158,7 +158,7 @@ def test_missing_and_damaged_indexes_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is damaged"):
         LocalIndex(folder)
     metadata.unlink()
-    with pytest.raises(SourceError, match=f"is no Nightrank index.*{METADATA}"):
+    with pytest.raises(SourceError, match=f"is not a Nightrank index.*{METADATA}"):
         LocalIndex(folder)
     with pytest.raises(SourceError, match=r"no index at .*nightrank index"):
         LocalIndex(tmp_path / "nowhere")

@@ -79,7 +79,7 @@ def test_gzip_is_read_and_a_cut_file_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(lines.encode()))
     assert len(read(path)) == 1000
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(SourceError, match="cut short"):
+    with pytest.raises(SourceError, match="truncated"):
         read(path)
 
 

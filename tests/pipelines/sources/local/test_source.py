@@ -66,7 +66,7 @@ def test_describe_refuses_logs_that_cannot_be_read(tmp_path: Path, index: LocalI
         ("empty.jsonl", "is empty"),
         ("empty.jsonl.gz", "is empty"),
         ("rows.parquet", "is empty"),
-        ("cut.parquet", "cut short"),
+        ("cut.parquet", "truncated"),
         ("plain.jsonl.gz", "damaged"),
         ("columns.parquet", "no column 'query', which log.fields.query names; it has text"),
     ]:

@@ -1,4 +1,4 @@
-"""A night whose final order is fused: the same logits, another order, and scores that go with it."""
+"""What the models of a night change: calibration its scores, fusion its order, with the same logits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ import pytest
 from pipelines.cli import nightly
 from pipelines.nightly.run import run
 from rerank_core.errors import ConfigError, ModelError
+from rerank_core.ranking import calibration
+from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.fusion import FILE
 from rerank_core.ranking.order import sigmoid
 from rerank_core.scoring.load import load_scorer
 from tests.conftest import MakeConfig
 from tests.support.tiny import DAY, rows
 from tests.support.tiny_onnx import write_model
+
+CALIBRATION = Calibration(0.5, -1.0)
+RECORD = {"method": "platt", "ece_before": 0.2, "ece_after": 0.02}
 
 
 def write_weights(folder: Path, weights: dict[str, float], *, bi_encoder: str = "") -> None:
@@ -129,3 +134,44 @@ def test_a_cascade_beside_fusion_loses_nothing(make_config: MakeConfig, tmp_path
     night = run(make_config(scoring={"model": str(model)}, cascade=cascade), run_date=DAY)
     for row in rows(tmp_path / "output", night):
         assert (row["fused_logit"] is None) == (row["logit"] is None)
+
+
+# --- calibration
+
+
+def test_scores_are_calibrated_and_logits_are_reused(make_config: MakeConfig, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    config = make_config(scoring={"model": str(model)})
+    plain = run(config, run_date=DAY)
+    before = rows(tmp_path / "output", plain)
+    assert plain.calibration is None
+    calibration.write(model, CALIBRATION, told=RECORD)
+    night = run(config, run_date=DAY)
+    after = rows(tmp_path / "output", night)
+    assert (night.calibration or {})["ece_after"] == 0.02
+    assert night.run_id != plain.run_id
+    assert night.balance.pairs["reused"] == night.balance.pairs["read"]  # no logit depends on it
+    for first, second in zip(before, after, strict=True):
+        assert (first["passage_id"], first["logit"], first["rank"]) == (
+            second["passage_id"],
+            second["logit"],
+            second["rank"],
+        )
+        assert first["score"] == pytest.approx(sigmoid(first["logit"]), rel=1e-6)
+        assert second["score"] == pytest.approx(CALIBRATION(first["logit"]), rel=1e-6)
+        if second["evidence_logit"] is not None:
+            assert second["evidence_score"] == pytest.approx(CALIBRATION(second["evidence_logit"]), rel=1e-6)
+    for row in rows(tmp_path / "output", night, "hard_negatives"):
+        margin = CALIBRATION(row["positive_logit"]) - CALIBRATION(row["negative_logit"])
+        assert row["margin"] == pytest.approx(margin, abs=1e-6)
+    off = run(make_config(scoring={"model": str(model), "calibrate": False}), run_date=DAY)
+    assert off.calibration is None
+    assert [row["score"] for row in rows(tmp_path / "output", off)] == [row["score"] for row in before]
+
+
+def test_a_damaged_calibration_stops_the_night(make_config: MakeConfig, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / calibration.FILE).write_text("{")
+    with pytest.raises(ModelError, match="is no calibration"):
+        run(make_config(scoring={"model": str(model)}), run_date=DAY)
+    assert not (tmp_path / "output").exists()

@@ -1,0 +1,250 @@
+"""What a record of the log may look like, and what becomes of its event."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerank_core.config.night import LogFields
+from rerank_core.querylog.events import EventError, parse_event, passes_filter, screen, utc_timestamp
+from rerank_core.querylog.privacy import hash_user
+from rerank_core.text import query_id
+from schemas.records import LogEvent
+
+FIELDS = LogFields()
+NO_FIELDS = LogFields(timestamp="", user="", clicks="", impressions="")
+TIME = "2026-03-02T10:00:00+00:00"
+
+
+def day(number: int) -> datetime.datetime:
+    return datetime.datetime(2026, 3, number, tzinfo=datetime.UTC)
+
+
+def event(query: str, *, timestamp: str = TIME) -> LogEvent:
+    return LogEvent("log.jsonl:1", timestamp, query, "u", ("d1",), ())
+
+
+# --- parse_event
+
+
+def test_an_event_is_read_by_the_configured_names() -> None:
+    raw = {
+        "at": "2026-03-02T11:00:00+01:00",
+        "q": "why  is the sky blue?",
+        "who": "u1",
+        "hits": ["d1"],
+        "x": 1,
+    }
+    fields = LogFields(timestamp="at", query="q", user="who", clicks="hits", impressions="shown")
+    assert parse_event(raw, fields, record="log.jsonl:3") == LogEvent(
+        "log.jsonl:3", TIME, "why  is the sky blue?", "u1", ("d1",), ()
+    )
+
+
+def test_columns_that_the_log_does_not_have_are_not_read() -> None:
+    raw = {"query": "q", "timestamp": "yesterday", "user": {}, "clicks": 5, "impressions": 5}
+    assert parse_event(raw, NO_FIELDS, record="r") == LogEvent("r", "", "q", "", (), ())
+
+
+def test_an_unnamed_column_is_not_read_even_if_the_record_has_one() -> None:
+    raw = {"query": "q", "": "someone"}
+    assert parse_event(raw, NO_FIELDS, record="r") == LogEvent("r", "", "q", "", (), ())
+
+
+def test_integers_serve_as_ids() -> None:
+    raw = {"query": "q", "timestamp": TIME, "user": 17, "clicks": [1, "d2"], "impressions": None}
+    parsed = parse_event(raw, FIELDS, record="r")
+    assert (parsed.user, parsed.clicks, parsed.impressions) == ("17", ("1", "d2"), ())
+
+
+def test_lone_surrogates_stay_in_the_query_alone() -> None:
+    raw = {"query": "a\ud800b", "timestamp": TIME, "user": "u\ud800", "clicks": ["d\udfff"]}
+    parsed = parse_event(raw, FIELDS, record="r")
+    assert (parsed.query, parsed.user, parsed.clicks) == ("a\ud800b", "u", ("d",))
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (["query"], "not_an_object"),
+        ("query", "not_an_object"),
+        (None, "not_an_object"),
+        ({}, "missing_query"),
+        ({"query": None}, "missing_query"),
+        ({"query": 7}, "query_not_text"),
+        ({"query": ["a"]}, "query_not_text"),
+        ({"query": "q"}, "bad_timestamp"),
+        ({"query": "q", "timestamp": "soon"}, "bad_timestamp"),
+        ({"query": "q", "timestamp": True}, "bad_timestamp"),
+        ({"query": "q", "timestamp": 1e300}, "bad_timestamp"),
+        ({"query": "q", "timestamp": float("nan")}, "bad_timestamp"),
+        ({"query": "q", "timestamp": "0001-01-01T00:00:00+05:00"}, "bad_timestamp"),
+        ({"query": "q", "timestamp": TIME, "user": ["u"]}, "bad_user"),
+        ({"query": "q", "timestamp": TIME, "clicks": "d1"}, "bad_clicks"),
+        ({"query": "q", "timestamp": TIME, "clicks": [{"doc": "d1"}]}, "bad_clicks"),
+        ({"query": "q", "timestamp": TIME, "impressions": [1.5]}, "bad_impressions"),
+    ],
+)
+def test_what_is_wrong_is_named(raw: Any, reason: str) -> None:
+    with pytest.raises(EventError) as caught:
+        parse_event(raw, FIELDS, record="r")
+    assert caught.value.reason == reason
+    assert caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        ["alice"],
+        {"query": {"user": "alice"}},
+        {"query": "q", "timestamp": {"user": "alice"}},
+        {"query": "q", "timestamp": TIME, "user": ["alice"]},
+        {"query": "q", "timestamp": TIME, "clicks": {"alice": "d1"}},
+        {"query": "q", "timestamp": TIME, "clicks": [{"user": "alice"}]},
+    ],
+)
+def test_details_do_not_name_the_user(raw: Any) -> None:
+    with pytest.raises(EventError) as caught:
+        parse_event(raw, FIELDS, record="r")
+    assert "alice" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-03-02T10:00:00Z",
+        "2026-03-02T10:00:00",
+        " 2026-03-02 10:00:00 ",
+        "2026-03-02T12:30:00+02:30",
+        1772445600,
+        1772445600.0,
+        1772445600000,
+        datetime.datetime(2026, 3, 2, 10),
+        datetime.datetime(2026, 3, 2, 11, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+    ],
+)
+def test_times_become_utc(value: Any) -> None:
+    assert utc_timestamp(value) == TIME
+
+
+@given(st.datetimes(timezones=st.timezones(), min_value=datetime.datetime(1, 1, 3)))
+def test_a_utc_time_is_the_same_moment_and_its_own_utc_time(moment: datetime.datetime) -> None:
+    try:
+        once = utc_timestamp(moment)
+    except ValueError:  # within hours of the year 10000
+        return
+    assert datetime.datetime.fromisoformat(once) == moment.astimezone(datetime.UTC)
+    assert utc_timestamp(once) == once
+
+
+def test_filter_compares_as_text() -> None:
+    assert passes_filter({"split": "dev", "n": 3}, {"split": "dev", "n": "3"})
+    assert not passes_filter({"split": "train"}, {"split": "dev"})
+    assert not passes_filter({}, {"split": "dev"})
+    assert passes_filter({}, {})
+    assert passes_filter(["no object: for parse_event to reject"], {"split": "dev"})
+
+
+# --- screen
+
+
+def test_the_window_is_half_open() -> None:
+    def kept(timestamp: str) -> bool:
+        found = screen(event("q", timestamp=timestamp), window=(day(2), day(3)), max_query_chars=9)
+        return found is not None
+
+    assert not kept("2026-03-01T23:59:59.999999+00:00")
+    assert kept("2026-03-02T00:00:00+00:00")
+    assert kept("2026-03-02T23:59:59.999999+00:00")
+    assert not kept("2026-03-03T00:00:00+00:00")
+
+
+def test_without_a_window_times_do_not_matter() -> None:
+    assert screen(event("q", timestamp=""), window=None, max_query_chars=9) is not None
+    with pytest.raises(EventError) as caught:
+        screen(event("q", timestamp=""), window=(day(2), day(3)), max_query_chars=9)
+    assert caught.value.reason == "bad_timestamp"
+
+
+@pytest.mark.parametrize("query", ["", "  \t\n", "?!...", "\x00\x00", "\ud800", "\u200b\u202e"])
+def test_nothing_visible_is_an_empty_query(query: str) -> None:
+    with pytest.raises(EventError) as caught:
+        screen(event(query), window=None, max_query_chars=9)
+    assert caught.value.reason == "empty_query"
+
+
+@pytest.mark.parametrize(
+    "query", ["the who", "to be or not to be", "مرحبا بالعالم", "שלום", "😀", "C++", "%_*"]
+)
+def test_these_are_queries_like_any_other(query: str) -> None:
+    accepted = screen(event(query), window=None, max_query_chars=100)
+    assert accepted is not None
+    assert accepted.text == query
+
+
+def test_a_query_is_measured_after_normalisation() -> None:
+    assert screen(event("  ab   cd?? "), window=None, max_query_chars=5) is not None
+    with pytest.raises(EventError) as caught:
+        screen(event("abcdef"), window=None, max_query_chars=5)
+    assert caught.value.reason == "query_too_long"
+    for part in ("6", "5", "log.max_query_chars", "abcdef"):
+        assert part in caught.value.detail
+
+
+# --- privacy
+
+
+def test_personal_data_is_masked_before_the_id_is_made() -> None:
+    one = screen(event("is a@b.com   down?"), window=None, max_query_chars=99)
+    other = screen(event("is c.d@e.org down"), window=None, max_query_chars=99)
+    assert one is not None
+    assert other is not None
+    assert one.text == other.text == "is (email) down"
+    assert one.query_id == other.query_id == query_id("is (email) down")
+    assert one.masked
+    plain = screen(event("is a@b.com down"), window=None, max_query_chars=99, masking=False)
+    assert plain is not None
+    assert (plain.text, plain.masked) == ("is a@b.com down", False)
+
+
+def test_messages_quote_no_personal_data() -> None:
+    with pytest.raises(EventError) as caught:
+        screen(event("a@b.com" + " why" * 9), window=None, max_query_chars=9)
+    assert "a@b.com" not in caught.value.detail
+    with pytest.raises(EventError) as caught:
+        parse_event({"query": 4111111111111111, "timestamp": TIME}, FIELDS, record="r")
+    assert "4111111111111111" not in caught.value.detail
+
+
+def test_a_user_leaves_a_hash_alone() -> None:
+    found = screen(event("q"), window=None, max_query_chars=9, salt=b"salt")
+    assert found is not None
+    assert found.user == hash_user("u", b"salt") != "u"
+
+
+def test_what_was_shown_is_kept_on_demand_and_not_of_programs() -> None:
+    shown = tuple(f"d{n}" for n in range(10))
+    usual = event("q")._replace(impressions=shown, clicks=shown[:3])
+    program = usual._replace(clicks=shown[:8])
+    short = usual._replace(impressions=shown[:4], clicks=shown[:4])
+    read = functools.partial(screen, window=None, max_query_chars=99, keep_shown=True)
+    assert [(a.shown, a.clicks_all) for a in map(read, (usual, program, short)) if a] == [
+        (shown, False),
+        ((), True),
+        (shown[:4], False),
+    ]
+    plain = screen(program, window=None, max_query_chars=99)
+    assert plain is not None
+    assert (plain.shown, plain.clicks_all) == ((), False)
+
+
+def test_an_event_keeps_its_time_and_the_ranks_of_its_clicks() -> None:
+    raw = LogEvent("r", TIME, "q", "u", ("d2", "d9", "d2"), ("d1", "d2", "d1"))
+    found = screen(raw, window=(day(2), day(3)), max_query_chars=9)
+    assert found is not None
+    assert (found.positions, found.time) == ((2, 0, 2), TIME)
