@@ -19,7 +19,7 @@ from pipelines.evaluate.fuse import fit_set
 from pipelines.evaluate.judged_sets import Wanted, read_set
 from pipelines.evaluate.systems import System, open_bi_encoder, open_system
 from rerank_core.ranking.fusion import FEATURES, SINGLE
-from rerank_core.ranking.fusion_fit import FUSED, FitSet, Fitted, fit
+from rerank_core.ranking.fusion_fit import FUSED, FitSet, FusionFit, fit_fusion
 
 SHOWN = ("nDCG@10", "MAP")
 
@@ -39,7 +39,7 @@ def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
     return found, cheap.fingerprint if cheap else ""
 
 
-def figures_of(name: str, found: Fitted, score: str) -> dict[str, float]:
+def figures_of(name: str, found: FusionFit, score: str) -> dict[str, float]:
     """A score's figures on every set, in percent."""
     return {
         f"{one}/{name}/{measure}": 100 * rows[score][measure]
@@ -60,14 +60,14 @@ def main() -> None:
     args = flags.parse_args()
     sets, bi_encoder = fit_sets(args)
     used = [name for name in FEATURES if bi_encoder or name != "bi_encoder"]
-    whole = fit(sets, features=used, bi_encoder=bi_encoder)
+    whole = fit_fusion(sets, features=used, bi_encoder=bi_encoder)
     figures: dict[str, float] = {}
     for single in SINGLE:
         if single in used:
             figures |= figures_of(single, whole, single)
     figures |= figures_of("all", whole, FUSED)
     for name in used[1:]:
-        rest = fit(sets, features=[one for one in used if one != name], bi_encoder=bi_encoder)
+        rest = fit_fusion(sets, features=[one for one in used if one != name], bi_encoder=bi_encoder)
         figures |= figures_of(f"without_{name}", rest, FUSED)
     figures |= {f"weight_{name}": whole.fusion.weight(name) for name in used} | {"bias": whole.fusion.bias}
     report(figures, args.json)

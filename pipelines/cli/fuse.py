@@ -33,7 +33,7 @@ from pipelines.cli.options import (
 
 if TYPE_CHECKING:
     from rerank_core.ranking.fusion import Fusion
-    from rerank_core.ranking.fusion_fit import Fitted
+    from rerank_core.ranking.fusion_fit import FusionFit
 
 
 def fuse(
@@ -96,7 +96,7 @@ def weights(fusion: Fusion) -> dict[str, float]:
     return {name: weight for name, weight in zip(FEATURES, fusion.weights, strict=True) if weight}
 
 
-def print_fusion(found: Fitted, kept: Path | None) -> None:
+def print_fusion(found: FusionFit, kept: Path | None) -> None:
     """The figures of each set, the weights, and where they lie."""
     from rerank_core.ranking.fusion_fit import FUSED, MAX_GAP
 

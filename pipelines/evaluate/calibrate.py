@@ -121,7 +121,7 @@ def keep(model: str, found: Calibrated) -> Path:
         "ece_after": round(found.after, 4),
     }
     try:
-        return calibration.write(folder, found.calibration, told=told)
+        return calibration.write(folder, found.calibration, figures=told)
     except OSError as error:
         raise ModelError(
             f"cannot write {folder / calibration.FILE} ({error.strerror}): copy the model to a folder of yours"
@@ -162,4 +162,4 @@ def _half(pair: Pair) -> int:
 
 
 def _fit(pairs: Sequence[Pair], *, method: Method) -> Calibration:
-    return calibration.fit([p.logit for p in pairs], [p.relevant for p in pairs], method=method)
+    return calibration.fit_calibration([p.logit for p in pairs], [p.relevant for p in pairs], method=method)

@@ -20,7 +20,7 @@ from rerank_core.errors import ConfigError, ModelError
 from rerank_core.evaluation.qrels import Qrels
 from rerank_core.ranking import fusion, fusion_fit
 from rerank_core.ranking.fusion import FEATURES, OF_TAGS
-from rerank_core.ranking.fusion_fit import Example, FitSet, Fitted
+from rerank_core.ranking.fusion_fit import Example, FitSet, FusionFit
 from rerank_core.scoring.load import DEFAULT_MODEL
 from rerank_core.scoring.protocol import Scorer
 from schemas.records import QueryGroup
@@ -48,7 +48,7 @@ def fit_set(
     return FitSet(tuple(examples), judged.qrels, lowest)
 
 
-def fit(sets: Mapping[str, FitSet], *, bi_encoder: Scorer | None, tags: bool) -> Fitted:
+def fit(sets: Mapping[str, FitSet], *, bi_encoder: Scorer | None, tags: bool) -> FusionFit:
     """Fit on all sets together.
 
     Raises:
@@ -56,10 +56,10 @@ def fit(sets: Mapping[str, FitSet], *, bi_encoder: Scorer | None, tags: bool) ->
     """
     left_out = (set() if bi_encoder else {"bi_encoder"}) | (set() if tags else OF_TAGS)
     used = [name for name in FEATURES if name not in left_out]
-    return fusion_fit.fit(sets, features=used, bi_encoder=bi_encoder.fingerprint if bi_encoder else "")
+    return fusion_fit.fit_fusion(sets, features=used, bi_encoder=bi_encoder.fingerprint if bi_encoder else "")
 
 
-def keep(model: str, found: Fitted) -> Path:
+def keep(model: str, found: FusionFit) -> Path:
     """Store the weights in the model's folder.
 
     Raises:
@@ -67,14 +67,14 @@ def keep(model: str, found: Fitted) -> Path:
     """
     path = (Path(model) if model else DEFAULT_MODEL) / fusion.FILE
     try:
-        return fusion.write(path, found.fusion, told=told(found))
+        return fusion.write(path, found.fusion, figures=told(found))
     except OSError as error:
         raise ModelError(
             f"cannot write {path} ({error.strerror}): copy the model to a folder of yours"
         ) from None
 
 
-def told(found: Fitted) -> dict[str, Any]:
+def told(found: FusionFit) -> dict[str, Any]:
     """What is stored beside the weights: what they are worth on questions that the fit did not see."""
     figures = {
         name: {score: {m: round(v, 4) for m, v in means.items()} for score, means in rows.items()}

@@ -150,7 +150,7 @@ def open_system(
     weights = _weights(system)
     served = MODES if reads_tags(scorer, Tagging()) or (weights and weights.reads_tags) else ("none",)
     chosen = [one for mode in tags for one in (served if mode == "auto" else (mode,))]
-    cheap = check_bi_encoder(weights, bi_encoder, told=system.name) if weights else None
+    cheap = check_bi_encoder(weights, bi_encoder, model=system.name) if weights else None
     return Opened(system, scorer=scorer, fusion=weights, cheap=cheap, modes=tuple(dict.fromkeys(chosen)))
 
 

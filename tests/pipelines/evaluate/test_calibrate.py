@@ -77,7 +77,7 @@ def test_the_command_stores_what_a_night_reads(tmp_path: Path) -> None:
     done = call(model, SAMPLE, "--plot", tmp_path / "plot.png", "--method", "isotonic", *QUICK)
     assert (done.exit_code, done.stdout) == (0, ""), done.output
     assert calibration.read(model).knots
-    told = calibration.told(model)
+    told = calibration.describe(model)
     assert told is not None
     assert (told["method"], told["pairs"]["sample_data"] > 300) == ("isotonic", True)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

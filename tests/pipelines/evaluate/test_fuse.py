@@ -14,7 +14,7 @@ from pipelines.cli.app import app
 from pipelines.cli.fuse import print_fusion
 from rerank_core.ranking import fusion
 from rerank_core.ranking.fusion import FEATURES, FILE, Fusion
-from rerank_core.ranking.fusion_fit import FUSED, Fitted
+from rerank_core.ranking.fusion_fit import FUSED, FusionFit
 from rerank_core.scoring.load import load_scorer
 from tests.support.tiny_onnx import write_model
 from tests.support.tiny_set import write_set
@@ -161,7 +161,7 @@ def test_the_report_says_how_far_tags_were_cut(capsys: pytest.CaptureFixture[str
     means = {"nDCG@10": 0.5, "MAP": 0.25}
     figures = {"towns": {"cross_encoder": means, FUSED: means}}
     weights = Fusion(tuple(0.1 for _ in FEATURES), -1.0)
-    found = Fitted(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
+    found = FusionFit(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
     print_fusion(found, None)
     assert "weights of tags are cut to 25 % of what was found" in " ".join(capsys.readouterr().out.split())
     print_fusion(found._replace(tag_share=1.0), None)

@@ -25,7 +25,7 @@ def test_scores_are_calibrated_and_logits_are_reused(make_config: MakeConfig, tm
     plain = run(config, run_date=DAY)
     before = rows(tmp_path / "output", plain)
     assert plain.calibration is None
-    calibration.write(model, HELD, told=TOLD)
+    calibration.write(model, HELD, figures=TOLD)
     night = run(config, run_date=DAY)
     after = rows(tmp_path / "output", night)
     assert (night.calibration or {})["ece_after"] == 0.02
@@ -52,6 +52,6 @@ def test_scores_are_calibrated_and_logits_are_reused(make_config: MakeConfig, tm
 def test_a_damaged_calibration_stops_the_night(make_config: MakeConfig, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     (model / FILE).write_text("{")
-    with pytest.raises(ModelError, match="is no calibration"):
+    with pytest.raises(ModelError, match="is not a valid calibration"):
         run(make_config(scoring={"model": str(model)}), run_date=DAY)
     assert not (tmp_path / "output").exists()
