@@ -27,7 +27,7 @@ from benchmarks.scoring import DATA, SETS
 from pipelines.evaluate.judged_sets import open_index
 from pipelines.recipes.default_model.groups import read_set
 from pipelines.recipes.default_model.sets import read_grades
-from rerank_core.evaluation.measures import measure_by_query
+from rerank_core.evaluation.measures import by_score, measure_by_query
 from rerank_core.features.render import passage_text
 from rerank_core.inference.batching import Pair
 from rerank_core.ranking.cascade import CascadeFit, CascadeProfile, CascadeRule, fit_cascade, loss_of, prune
@@ -114,15 +114,17 @@ def scored(asked: Sequence[Unscored], logits: Sequence[float], cheap: Sequence[f
 
 def ndcg(asked: Sequence[Asked], kept: Sequence[Sequence[bool]]) -> np.ndarray:
     """nDCG@10 of each query, in points, of the candidates kept in the model's order."""
-    run = {
-        one.profile.query_id: {
-            c.candidate.doc_id: score
-            for c, score, stays in zip(one.group.candidates, one.profile.gains, keep, strict=True)
-            if stays
-        }
+    rankings = {
+        one.profile.query_id: by_score(
+            {
+                c.candidate.doc_id: score
+                for c, score, stays in zip(one.group.candidates, one.profile.gains, keep, strict=True)
+                if stays
+            }
+        )
         for one, keep in zip(asked, kept, strict=True)
     }
-    values = measure_by_query(run, {one.profile.query_id: one.qrels for one in asked})["nDCG@10"]
+    values = measure_by_query(rankings, {one.profile.query_id: one.qrels for one in asked})["nDCG@10"]
     return 100 * np.array([values[one.profile.query_id] for one in asked])
 
 

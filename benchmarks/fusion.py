@@ -11,13 +11,12 @@ weight among all.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from benchmarks.common import parser, report
 from pipelines.evaluate.fuse import fit_set
-from pipelines.evaluate.judged_sets import Wanted, read_set
-from pipelines.evaluate.systems import System, open_bi_encoder, open_system
+from pipelines.evaluate.judged_sets import Selection, read_sets
+from pipelines.evaluate.systems import load_bi_encoder, load_cross_encoder
 from rerank_core.ranking.fusion import FEATURES, SINGLE
 from rerank_core.ranking.fusion_fit import FUSED, FitSet, FusionFit, fit_fusion
 
@@ -26,17 +25,13 @@ SHOWN = ("nDCG@10", "MAP")
 
 def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
     """The sets as the fit wants them, and the bi-encoder's fingerprint."""
-    system = System("model", "model", args.model, args.backend, alone=True)
-    kept = Path(args.work) if args.work else None
-    cheap = open_bi_encoder(args.bi_encoder, max_length=256, work=kept)
-    opened = open_system(system, tags=["auto"], max_length=256, work=kept)._replace(cheap=cheap)
-    wanted = Wanted(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
-    found = {}
-    with tempfile.TemporaryDirectory() as work:
-        for path in args.sets:
-            judged = read_set(path, wanted=wanted, work=kept or Path(work))
-            found[judged.name] = fit_set(judged, opened)
-    return found, cheap.fingerprint if cheap else ""
+    work = Path(args.work) if args.work else None
+    bi_encoder = load_bi_encoder(args.bi_encoder, max_length=256, work=work)
+    model = load_cross_encoder(args.model or "default", backend=args.backend, max_length=256, work=work)
+    selection = Selection(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
+    with read_sets(args.sets, selection=selection, work=work) as judged:
+        found = {one.name: fit_set(one, model._replace(bi_encoder=bi_encoder)) for one in judged}
+    return found, bi_encoder.fingerprint if bi_encoder else ""
 
 
 def figures_of(name: str, found: FusionFit, score: str) -> dict[str, float]:

@@ -60,6 +60,10 @@ class Fusion:
     def weight(self, feature: str) -> float:
         return self.weights[FEATURES.index(feature)]
 
+    def by_feature(self) -> dict[str, float]:
+        """The weights that are not 0."""
+        return {name: weight for name, weight in zip(FEATURES, self.weights, strict=True) if weight}
+
     @property
     def reads_tags(self) -> bool:
         """Whether tags change the order."""
@@ -126,7 +130,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 def write(path: Path, fusion: Fusion, *, figures: dict[str, Any]) -> Path:
     """Store weights, with the figures of their fit."""
-    weights = {name: round(w, 6) for name, w in zip(FEATURES, fusion.weights, strict=True) if w}
+    weights = {name: round(weight, 6) for name, weight in fusion.by_feature().items()}
     stored = {"weights": weights, "bias": round(fusion.bias, 6), "bi_encoder": fusion.bi_encoder, **figures}
     path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return path

@@ -232,12 +232,12 @@ def _measure(sets: Mapping[str, FitSet], weights: Sequence[np.ndarray], variant:
 
 
 def _means(judged: FitSet, weights: Sequence[np.ndarray], variant: int) -> Means:
-    run = {}
+    rankings = {}
     for example in judged.examples:
         sums = example.variants[variant] @ weights[_fold(example)]
         order = sorted(zip((-sums).tolist(), example.items, strict=True))
-        run[example.query_id] = {item: -float(place) for place, (_, item) in enumerate(order)}
-    return measures.measure(run, judged.qrels, min_relevance=judged.min_relevance)
+        rankings[example.query_id] = [item for _, item in order]
+    return measures.measure(rankings, judged.qrels, min_relevance=judged.min_relevance)
 
 
 def _mean(measured: Mapping[str, Means]) -> float:

@@ -36,11 +36,9 @@ def measure_model(model: Any, dev: DevSet, *, tagged: bool, batch: int = 32) -> 
         show_progress_bar=False,
     )
     model.train(training)
-    run: dict[str, dict[str, float]] = {}
-    start = 0
-    for one in dev.queries:
-        own = np.asarray(logits[start : start + len(one.doc_ids)])
-        start += len(one.doc_ids)
-        for place, number in enumerate(np.argsort(-own, kind="stable")):
-            run.setdefault(one.query_id, {}).setdefault(one.doc_ids[number], -float(place))
-    return measure(run, {one.query_id: dev.qrels[one.query_id] for one in dev.queries})
+    rankings, start = {}, 0
+    for query in dev.queries:
+        own = np.asarray(logits[start : start + len(query.doc_ids)])
+        start += len(query.doc_ids)
+        rankings[query.query_id] = [query.doc_ids[n] for n in np.argsort(-own, kind="stable")]
+    return measure(rankings, {query.query_id: dev.qrels[query.query_id] for query in dev.queries})

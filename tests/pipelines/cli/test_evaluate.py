@@ -34,7 +34,7 @@ def fails(code: int, *arguments: str | Path) -> str:
 
 def test_the_model_that_ships_beside_bm25(folder: Path, tmp_path: Path) -> None:
     files = (
-        "--json",
+        "--output",
         tmp_path / "all.json",
         "--per-query",
         tmp_path / "rows.jsonl",
@@ -46,11 +46,11 @@ def test_the_model_that_ships_beside_bm25(folder: Path, tmp_path: Path) -> None:
     shown = " ".join(done.stdout.split())
     assert "tiny 4 queries; candidates: BM25's best 5" in shown
     assert "better, † worse than bm25" in shown
-    told = json.loads((tmp_path / "all.json").read_text())
-    assert 0 < told["figures"]["tiny/bm25/MAP"] <= 1
-    assert told["figures"]["tiny/ours/nDCG@10/p_holm"] == 1.0  # four questions prove nothing
-    assert set(told["fingerprints"]) == {"set tiny", "ours"}
-    assert (told["settings"]["top_k"], told["settings"]["max_length"]) == (5, 256)
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert 0 < written["figures"]["tiny/bm25/MAP"] <= 1
+    assert written["figures"]["tiny/ours/nDCG@10/p_holm"] == 1.0  # four questions prove nothing
+    assert set(written["fingerprints"]) == {"set tiny", "ours"}
+    assert (written["settings"]["top_k"], written["settings"]["max_length"]) == (5, 256)
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2 * 4
     scores, index = sorted(path.name for path in (tmp_path / "work").iterdir())
     assert scores == "scores.sqlite"
@@ -72,16 +72,16 @@ def test_a_model_that_reads_tags_is_measured_with_all(folder: Path, tmp_path: Pa
         f"again={model}",
         "--max-length",
         "64",
-        "--json",
+        "--output",
         tmp_path / "all.json",
     )
     done = call(folder, *both, "--level", "unit", "--own", "--baseline", "again")
     assert done.exit_code == 0, done.output
     assert "Shortcut gap" in done.stdout
-    told = json.loads((tmp_path / "all.json").read_text())
-    assert told["baselines"] == {"tiny": "again"}
-    assert told["tags"] == {"small": "true", "again": "true"}
-    figures = told["figures"]
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert written["baselines"] == {"tiny": "again"}
+    assert written["tags"] == {"small": "true", "again": "true"}
+    figures = written["figures"]
     assert figures["tiny/small/MAP"] == figures["tiny/again/MAP"] == figures["tiny/again/tags=true/MAP"]
     assert {f"tiny/small/tags={mode}/MAP" for mode in ("none", "shuffled", "forged")} <= set(figures)
 
@@ -104,11 +104,13 @@ def test_a_wrong_call_is_2(folder: Path, tmp_path: Path) -> None:
     assert "two systems are called 'bm25'" in fails(2, folder, "--system", "bm25", "--system", "bm25")
     assert "no --tags 'fake'" in fails(2, folder, "--system", "bm25", "--tags", "fake")
     assert "--baseline is one of: bm25" in fails(2, folder, "--system", "bm25", "--baseline", "nosuch")
-    assert "holds no grade" in fails(2, folder, "--system", "bm25", "--min-relevance", "tiny=high")
-    assert "there is no folder" in fails(2, folder, "--system", "bm25", "--json", tmp_path / "no" / "x.json")
+    assert "has no grade" in fails(2, folder, "--system", "bm25", "--min-relevance", "tiny=high")
+    assert "there is no folder" in fails(
+        2, folder, "--system", "bm25", "--output", tmp_path / "no" / "x.json"
+    )
     assert "--night needs --queries and --qrels" in fails(2, "--night", tmp_path)
     judged = ("--queries", folder / "queries.jsonl", "--qrels", folder / "qrels" / "dev.tsv")
-    assert "judge a --night" in fails(2, folder, "--system", "bm25", *judged)
+    assert "judgements of a --night" in fails(2, folder, "--system", "bm25", *judged)
     assert "as it was published" in fails(2, "--night", tmp_path, *judged, "--system", "bm25")
     assert call(folder, "--system", "bm25", "--level", "window").exit_code == 2
 
@@ -122,8 +124,26 @@ def test_an_input_that_cannot_be_used_is_3(folder: Path, tmp_path: Path) -> None
 
 
 def test_grades_may_be_of_one_set(folder: Path, tmp_path: Path) -> None:
-    both = (folder, write_set(tmp_path / "other"), "--system", "bm25", "--json", tmp_path / "all.json", "-q")
+    both = (
+        folder,
+        write_set(tmp_path / "other"),
+        "--system",
+        "bm25",
+        "--output",
+        tmp_path / "all.json",
+        "-q",
+    )
     assert call(*both, "--min-relevance", "tiny=2", "--min-relevance", "1").exit_code == 0
-    told = json.loads((tmp_path / "all.json").read_text())
-    assert (told["figures"]["tiny/queries"], told["figures"]["other/queries"]) == (1, 4)
-    assert told["settings"]["min_relevance"] == {"tiny": 2, "other": 1, "night": 1}
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert (written["figures"]["tiny/queries"], written["figures"]["other/queries"]) == (1, 4)
+    assert written["settings"]["min_relevance"] == {"tiny": 2, "other": 1, "night": 1}
+
+
+def test_json_is_one_object_on_stdout_and_output_a_file(folder: Path, tmp_path: Path) -> None:
+    files = ("--output", tmp_path / "all.json", "--per-query", tmp_path / "rows.jsonl")
+    done = call(folder, "--system", "bm25", "--json", *files)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout) == json.loads((tmp_path / "all.json").read_text())
+    assert json.loads(done.stdout)["figures"]["tiny/queries"] == 4
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4

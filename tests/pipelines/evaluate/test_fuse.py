@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.app import app
 from pipelines.cli.fuse import print_fusion
+from pipelines.evaluate.fuse import Fused, as_json, fuse
 from rerank_core.ranking import fusion
 from rerank_core.ranking.fusion import FEATURES, FILE, Fusion
 from rerank_core.ranking.fusion_fit import FUSED, FusionFit
@@ -32,9 +33,13 @@ def towns(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corpus.append({"_id": f"town{n}", "title": town, "text": f"A mayor runs this place, number {n}."})
         others = [f"town{(n + k) % len(TOWNS)}" for k in (3, 7, 11, 13)]
         queries.append(
-            {"_id": f"q{n}", "text": f"Who is mayor where Film{n} was made?", "split": "dev",
-             "candidates": [f"film{n}", f"town{n}", *others]}
-        )  # fmt: skip
+            {
+                "_id": f"q{n}",
+                "text": f"Who is mayor where Film{n} was made?",
+                "split": "dev",
+                "candidates": [f"film{n}", f"town{n}", *others],
+            }
+        )
         qrels += [f"q{n} town{n} 1", f"q{n} film{n} 1"]
     folder = tmp_path_factory.mktemp("sets") / "towns"
     return write_set(folder, corpus=corpus, queries=queries, qrels=qrels)
@@ -44,29 +49,26 @@ def call(command: str, *arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [command, *map(str, arguments)])
 
 
-def evaluate(tmp_path: Path, towns: Path, *arguments: str | Path) -> dict[str, Any]:
-    target = tmp_path / "figures.json"
-    done = call("evaluate", towns, "--own", "-q", "--json", target, *arguments)
+def evaluate(towns: Path, *arguments: str | Path) -> dict[str, Any]:
+    done = call("evaluate", towns, "--own", "--json", *arguments)
     assert done.exit_code == 0, done.output
-    told: dict[str, Any] = json.loads(target.read_text())
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def test_weights_are_stored_and_then_measured_as_they_will_be_served(tmp_path: Path, towns: Path) -> None:
     model = write_model(tmp_path / "model")
     done = call("fuse", model, towns, "--own", "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["path"] == str(model / FILE)
-    assert told["weights"]["named_above"] > 0
-    fused, alone = (told["figures"]["towns"][score]["MAP"] for score in ("fused", "cross_encoder"))
+    fitted = json.loads(done.stdout)
+    assert fitted["path"] == str(model / FILE)
+    assert fitted["weights"]["named_above"] > 0
+    fused, alone = (fitted["figures"]["towns"][score]["MAP"] for score in ("fused", "cross_encoder"))
     assert fused > alone + 0.1
     assert fusion.read(model / FILE).weight("named_above") == pytest.approx(
-        told["weights"]["named_above"], abs=1e-6
+        fitted["weights"]["named_above"], abs=1e-6
     )
-    figures = evaluate(tmp_path, towns, "--system", f"on={model}", "--system", f"off=alone:{model}")[
-        "figures"
-    ]
+    figures = evaluate(towns, "--system", f"on={model}", "--system", f"off=alone:{model}")["figures"]
     assert figures["towns/on/MAP"] > figures["towns/off/MAP"] + 0.1
     assert figures["towns/off/MAP"] == pytest.approx(alone, abs=1e-4)
 
@@ -75,13 +77,13 @@ def test_fusion_that_reads_tags_is_measured_in_every_mode_of_them(tmp_path: Path
     model = write_model(tmp_path / "model")
     weights = {"cross_encoder": 0.1, "unreachable": -3.0, "one_hop": 1.0}
     (model / FILE).write_text(json.dumps({"weights": weights, "bias": 0.0}))
-    figures = evaluate(tmp_path, towns, "--system", f"on={model}")["figures"]
+    figures = evaluate(towns, "--system", f"on={model}")["figures"]
     assert {name for name in figures if "/tags=" in name} == {
         f"towns/on/tags={mode}/MAP" for mode in ("true", "none", "shuffled", "forged")
     }
     assert figures["towns/on/tags=true/MAP"] == figures["towns/on/MAP"]
     assert figures["towns/on/tags=true/MAP"] != figures["towns/on/tags=none/MAP"]
-    plain = evaluate(tmp_path, towns, "--system", f"on={model}", "--tags", "none")["figures"]
+    plain = evaluate(towns, "--system", f"on={model}", "--tags", "none")["figures"]
     assert plain["towns/on/MAP"] == figures["towns/on/tags=none/MAP"]
 
 
@@ -104,7 +106,6 @@ def test_a_bi_encoder_takes_part_where_it_is_named(tmp_path: Path, towns: Path) 
     weights = {"weights": {"bi_encoder": 1.0}, "bias": 0.0, "bi_encoder": fingerprint}
     (model / FILE).write_text(json.dumps(weights))
     found = evaluate(
-        tmp_path,
         towns,
         "--system",
         f"on={model}",
@@ -115,24 +116,40 @@ def test_a_bi_encoder_takes_part_where_it_is_named(tmp_path: Path, towns: Path) 
         *SHORT,
     )
     assert found["figures"]["towns/on/MAP"] == found["figures"]["towns/bi:bi/MAP"]
-    for extra, told in (
+    for extra, message in (
         ((), "fitted with a bi-encoder: name it"),
         (("--bi-encoder", other), "another bi-encoder"),
     ):
         failed = call("evaluate", towns, "--own", *SHORT, "--system", model, *extra)
         assert failed.exit_code == 2
-        assert told in " ".join(failed.stderr.split())
+        assert message in " ".join(failed.stderr.split())
 
 
-def test_the_report_shows_scores_weights_and_where_they_lie(tmp_path: Path, towns: Path) -> None:
+def test_the_report_shows_scores_weights_and_where_they_are_stored(tmp_path: Path, towns: Path) -> None:
     model = write_model(tmp_path / "model")
     done = call("fuse", model, towns, "--own", "--no-tags", "--dry-run")
     assert done.exit_code == 0, done.output
     shown = " ".join(done.stdout.split())
     assert "cross_encoder bm25 fused" in shown
-    assert "fitted on 24 questions stored nowhere (--dry-run)" in shown
+    assert "fitted on 24 questions not stored (--dry-run)" in shown
     assert "unreachable" not in shown
     assert not (model / FILE).exists()
+
+
+def test_python_fits_what_the_command_fits(tmp_path: Path, towns: Path) -> None:
+    model = write_model(tmp_path / "model")
+    indexed: list[int] = []
+    scored: list[int] = []
+    dry = fuse(
+        str(model), [towns], own=True, dry_run=True, on_indexed=indexed.append, on_scored=scored.append
+    )
+    assert (dry.path, (model / FILE).exists()) == (None, False)
+    assert sum(indexed) == 2 * len(TOWNS)
+    assert sum(scored) == 6 * len(TOWNS)
+    done = call("fuse", model, towns, "--own", "--dry-run", "--json")
+    assert json.loads(done.stdout) == json.loads(json.dumps(as_json(dry)))
+    assert fuse(str(model), [towns], own=True, no_tags=True).path == model / FILE
+    assert not fusion.read(model / FILE).reads_tags
 
 
 def test_what_gives_no_logits_and_what_has_no_folder_is_refused(tmp_path: Path, towns: Path) -> None:
@@ -157,12 +174,14 @@ def test_damaged_weights_are_named(tmp_path: Path, towns: Path) -> None:
     assert "holds no weights" in " ".join(failed.stderr.split())
 
 
-def test_the_report_says_how_far_tags_were_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_says_how_far_weights_of_tags_were_reduced(capsys: pytest.CaptureFixture[str]) -> None:
     means = {"nDCG@10": 0.5, "MAP": 0.25}
     figures = {"towns": {"cross_encoder": means, FUSED: means}}
     weights = Fusion(tuple(0.1 for _ in FEATURES), -1.0)
-    found = FusionFit(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
-    print_fusion(found, None)
-    assert "weights of tags are cut to 25 % of what was found" in " ".join(capsys.readouterr().out.split())
-    print_fusion(found._replace(tag_share=1.0), None)
-    assert "cut to" not in capsys.readouterr().out
+    fit = FusionFit(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
+    print_fusion(Fused(fit, None))
+    assert "weights of tags are reduced to 25 % of what was fitted" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    print_fusion(Fused(fit._replace(tag_share=1.0), None))
+    assert "reduced to" not in capsys.readouterr().out
