@@ -27,10 +27,10 @@ from benchmarks.scoring import DATA, SETS
 from pipelines.evaluate.judged_sets import open_index
 from pipelines.recipes.default_model.groups import read_set
 from pipelines.recipes.default_model.sets import read_grades
-from rerank_core.evaluation.measures import measure_by_query
+from rerank_core.evaluation.measures import by_score, measure_by_query
 from rerank_core.features.render import passage_text
 from rerank_core.inference.batching import Pair
-from rerank_core.ranking.cascade import Fitted, Profile, Rule, fit, loss_of, prune
+from rerank_core.ranking.cascade import CascadeFit, CascadeProfile, CascadeRule, fit_cascade, loss_of, prune
 from rerank_core.ranking.order import sigmoid
 from rerank_core.scoring.fault_tolerant import score_checked
 from rerank_core.scoring.load import load_scorer
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
 
     set_name: str
     group: QueryGroup
-    profile: Profile
+    profile: CascadeProfile
     qrels: dict[str, int]
 
 
@@ -103,7 +103,7 @@ def scored(asked: Sequence[Unscored], logits: Sequence[float], cheap: Sequence[f
             )
         )
         gains = tuple(map(sigmoid, logits[at:end]))
-        profile = Profile(
+        profile = CascadeProfile(
             one.query_id, tuple(cheap[at:end]), tuple(one.bm25), gains, tuple(range(len(gains)))
         )
         group = QueryGroup(Query(one.query_id, one.text, 1, 1, ()), candidates)
@@ -114,22 +114,24 @@ def scored(asked: Sequence[Unscored], logits: Sequence[float], cheap: Sequence[f
 
 def ndcg(asked: Sequence[Asked], kept: Sequence[Sequence[bool]]) -> np.ndarray:
     """nDCG@10 of each query, in points, of the candidates kept in the model's order."""
-    run = {
-        one.profile.query_id: {
-            c.candidate.doc_id: score
-            for c, score, stays in zip(one.group.candidates, one.profile.gains, keep, strict=True)
-            if stays
-        }
+    rankings = {
+        one.profile.query_id: by_score(
+            {
+                c.candidate.doc_id: score
+                for c, score, stays in zip(one.group.candidates, one.profile.gains, keep, strict=True)
+                if stays
+            }
+        )
         for one, keep in zip(asked, kept, strict=True)
     }
-    values = measure_by_query(run, {one.profile.query_id: one.qrels for one in asked})["nDCG@10"]
+    values = measure_by_query(rankings, {one.profile.query_id: one.qrels for one in asked})["nDCG@10"]
     return 100 * np.array([values[one.profile.query_id] for one in asked])
 
 
-def fitted_by_halves(asked: Sequence[Asked], *, bound: float) -> list[tuple[Asked, Rule]]:
+def fitted_by_halves(asked: Sequence[Asked], *, bound: float) -> list[tuple[Asked, CascadeRule]]:
     """Each query with the rule that was fitted on the half that it is not in."""
     halves = [[one for n, one in enumerate(asked) if n % 2 == half] for half in (0, 1)]
-    rules: list[Fitted] = [fit([one.profile for one in half], max_loss=bound) for half in halves]
+    rules: list[CascadeFit] = [fit_cascade([one.profile for one in half], max_loss=bound) for half in halves]
     return [(one, rules[1 - half].rule) for half in (0, 1) for one in halves[half]]
 
 
@@ -191,7 +193,7 @@ def without_cheap(one: Asked) -> Asked:
     candidates = tuple(c._replace(first_stage=None) for c in one.group.candidates)
     nothing = (None,) * len(candidates)
     return one._replace(
-        group=one.group._replace(candidates=candidates), profile=one.profile._replace(cheap=nothing)
+        group=one.group._replace(candidates=candidates), profile=one.profile._replace(first_stage=nothing)
     )
 
 

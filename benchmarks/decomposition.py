@@ -178,9 +178,8 @@ def reranked_figures(
     judged = {q.query_id: dict.fromkeys(q.positives, 1) for q in questions}
     figures = {f"{name}_scored_queries": float(len(questions))}
     for key, ranked in runs.items():
-        scores = {i: {doc: -float(at) for at, doc in enumerate(docs)} for i, docs in ranked.items()}
         figures[f"{name}_scored_both_at_20_{key}"] = recall(ranked, questions, at=20)[0]
-        figures[f"{name}_scored_ndcg_at_10_{key}"] = 100 * measure(scores, judged)["nDCG@10"]
+        figures[f"{name}_scored_ndcg_at_10_{key}"] = 100 * measure(ranked, judged)["nDCG@10"]
     return figures
 
 

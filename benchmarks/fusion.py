@@ -11,35 +11,30 @@ weight among all.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from benchmarks.common import parser, report
 from pipelines.evaluate.fuse import fit_set
-from pipelines.evaluate.judged_sets import Wanted, read_set
-from pipelines.evaluate.systems import System, open_bi_encoder, open_system
+from pipelines.evaluate.judged_sets import Selection, read_sets
+from pipelines.evaluate.systems import load_bi_encoder, load_cross_encoder
 from rerank_core.ranking.fusion import FEATURES, SINGLE
-from rerank_core.ranking.fusion_fit import FUSED, FitSet, Fitted, fit
+from rerank_core.ranking.fusion_fit import FUSED, FitSet, FusionFit, fit_fusion
 
 SHOWN = ("nDCG@10", "MAP")
 
 
 def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
     """The sets as the fit wants them, and the bi-encoder's fingerprint."""
-    system = System("model", "model", args.model, args.backend, alone=True)
-    kept = Path(args.work) if args.work else None
-    cheap = open_bi_encoder(args.bi_encoder, max_length=256, work=kept)
-    opened = open_system(system, tags=["auto"], max_length=256, work=kept)._replace(cheap=cheap)
-    wanted = Wanted(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
-    found = {}
-    with tempfile.TemporaryDirectory() as work:
-        for path in args.sets:
-            judged = read_set(path, wanted=wanted, work=kept or Path(work))
-            found[judged.name] = fit_set(judged, opened)
-    return found, cheap.fingerprint if cheap else ""
+    work = Path(args.work) if args.work else None
+    bi_encoder = load_bi_encoder(args.bi_encoder, max_length=256, work=work)
+    model = load_cross_encoder(args.model or "default", backend=args.backend, max_length=256, work=work)
+    selection = Selection(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
+    with read_sets(args.sets, selection=selection, work=work) as judged:
+        found = {one.name: fit_set(one, model._replace(bi_encoder=bi_encoder)) for one in judged}
+    return found, bi_encoder.fingerprint if bi_encoder else ""
 
 
-def figures_of(name: str, found: Fitted, score: str) -> dict[str, float]:
+def figures_of(name: str, found: FusionFit, score: str) -> dict[str, float]:
     """A score's figures on every set, in percent."""
     return {
         f"{one}/{name}/{measure}": 100 * rows[score][measure]
@@ -60,14 +55,14 @@ def main() -> None:
     args = flags.parse_args()
     sets, bi_encoder = fit_sets(args)
     used = [name for name in FEATURES if bi_encoder or name != "bi_encoder"]
-    whole = fit(sets, features=used, bi_encoder=bi_encoder)
+    whole = fit_fusion(sets, features=used, bi_encoder=bi_encoder)
     figures: dict[str, float] = {}
     for single in SINGLE:
         if single in used:
             figures |= figures_of(single, whole, single)
     figures |= figures_of("all", whole, FUSED)
     for name in used[1:]:
-        rest = fit(sets, features=[one for one in used if one != name], bi_encoder=bi_encoder)
+        rest = fit_fusion(sets, features=[one for one in used if one != name], bi_encoder=bi_encoder)
         figures |= figures_of(f"without_{name}", rest, FUSED)
     figures |= {f"weight_{name}": whole.fusion.weight(name) for name in used} | {"bias": whole.fusion.bias}
     report(figures, args.json)

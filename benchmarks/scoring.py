@@ -173,7 +173,7 @@ def quality(scorer: Scorer, chosen: Sequence[EvaluationSet]) -> dict[str, float]
     def scores(query: str, passages: Sequence[Any]) -> np.ndarray:
         return scorer.score([(query, passage_text(p.title, p.text)) for p in passages])
 
-    return {one.name: 100 * measure(scores, one).ndcg_10 for one in chosen}
+    return {one.name: 100 * measure(scores, one)["nDCG@10"] for one in chosen}
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from benchmarks.common import parser, report
 from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import LocalIndex, build_index
 from rerank_core.config.night import Tagging, parse_config
-from rerank_core.evaluation.measures import measure
+from rerank_core.evaluation.measures import by_score, measure
 from rerank_core.features.ner import Recogniser, load_recogniser
 from rerank_core.features.tagger import tag
 from schemas.records import Document
@@ -105,15 +105,17 @@ def judge(folder: Path, index: LocalIndex, *, split: str, most: int, recogniser:
 
 def map_of(judged: Sequence[Judged], *, weight: float) -> float:
     """MAP in percent of BM25's score times `weight` a hop."""
-    run_of = {
-        one.query_id: {
-            d.doc_id: d.bm25_score * weight ** (t.hop if t.hop != HOP_UNREACHABLE else Tagging().max_hop)
-            for d, t in zip(one.found, one.tags, strict=True)
-        }
+    rankings = {
+        one.query_id: by_score(
+            {
+                d.doc_id: d.bm25_score * weight ** (t.hop if t.hop != HOP_UNREACHABLE else Tagging().max_hop)
+                for d, t in zip(one.found, one.tags, strict=True)
+            }
+        )
         for one in judged
     }
     qrels = {one.query_id: dict.fromkeys(one.gold, 1) for one in judged}
-    return 100 * measure(run_of, qrels)["MAP"]
+    return 100 * measure(rankings, qrels)["MAP"]
 
 
 def spread(judged: Sequence[Judged]) -> dict[str, float]:

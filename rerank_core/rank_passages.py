@@ -137,7 +137,7 @@ def _open_bi_encoder(given: str | Path | Scorer | None, model: _Model) -> Scorer
     if not model.fusion:
         return None
     encoder = _load_bi_encoder(str(given)) if isinstance(given, str | Path) else given
-    return check_bi_encoder(model.fusion, encoder, told=model.name)
+    return check_bi_encoder(model.fusion, encoder, model=model.name)
 
 
 def _make_group(

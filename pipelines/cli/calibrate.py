@@ -1,4 +1,4 @@
-"""`nightrank calibrate`: fits what a model's scores mean."""
+"""`nightrank calibrate`: fits the calibration of a model's scores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from pipelines.cli.options import (
     Split,
     TopK,
     Work,
-    check_names,
-    index_folder,
+    set_progress,
 )
 from rerank_core.ranking.calibration import Method
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 def calibrate(
     model: Model,
     sets: Sets,
-    method: Annotated[Method, typer.Option("--method", help="How logits become probabilities.")] = "platt",
+    method: Annotated[Method, typer.Option("--method", help="Form of the calibration.")] = "platt",
     backend: Backend = "",
     split: Split = "dev",
     top_k: TopK = 50,
@@ -45,63 +44,70 @@ def calibrate(
     max_queries: MaxQueries = 0,
     work: Work = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the reliability here, before and after.")
+        Path | None, typer.Option("--plot", help="File for a reliability diagram, before and after.")
     ] = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Fit what a model's scores mean on judged sets, and store it beside the model."""
+    """Fit a calibration of a model's scores on judged sets, and store it beside the model."""
     from pipelines.evaluate import calibrate as fitting
-    from pipelines.evaluate.files import check_targets
-    from pipelines.evaluate.judged_sets import Wanted, read_set
-    from pipelines.evaluate.systems import open_system, parse
 
-    fitting.check(plot=plot is not None)
-    check_targets(plot)
-    check_names(sets)
-    (system,) = parse([f"{backend}:{model}" if backend else model])
-    # Fusion weights, where there are some, bring a calibration of their own.
-    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length, work=work)
-    wanted = Wanted(split, "document", own, top_k=top_k, max_queries=max_queries)
-    shown = not (quiet or as_json)
-    with index_folder(work) as folder, console.counter("Scoring", unit="pairs", show=shown) as count:
-        judged = [read_set(path, wanted=wanted, work=folder) for path in sets]
-        pairs = {one.name: fitting.judged_pairs(one, opened, on_scored=count) for one in judged}
-    found = fitting.calibrate(pairs, method=method)
     if plot:
-        fitting.plot(found, plot)
-    kept = None if dry_run else fitting.keep(system.path, found)
+        fitting.check_plot(plot)
+    with set_progress(show=not (quiet or as_json)) as (on_indexed, on_scored):
+        calibrated = fitting.calibrate(
+            model,
+            sets,
+            method=method,
+            backend=backend,
+            split=split,
+            top_k=top_k,
+            own=own,
+            max_length=max_length,
+            max_queries=max_queries,
+            work=work,
+            dry_run=dry_run,
+            on_indexed=on_indexed,
+            on_scored=on_scored,
+        )
+    if plot:
+        fitting.plot(calibrated, plot)
     if as_json:
-        typer.echo(json.dumps({**fitting.plain(found), "path": str(kept) if kept else None}))
+        typer.echo(json.dumps(fitting.as_json(calibrated)))
     elif not quiet:
-        print_calibration(found, kept)
+        print_calibration(calibrated)
 
 
-SHOWN = 5
+SHOWN = 5  # bins of the table
 
 
-def print_calibration(found: Calibrated, kept: Path | None) -> None:
-    """The error, a short table of reliability, and where the calibration lies."""
-    told = ", ".join(f"{name} {count:,}" for name, count in found.pairs.items())
-    console.out.print(f"{sum(found.pairs.values()):,} judged pairs: {told}")
+def print_calibration(calibrated: Calibrated) -> None:
+    """The error, a short reliability table, and where the calibration is stored."""
+    by_set = ", ".join(f"{name} {count:,}" for name, count in calibrated.pairs.items())
+    console.out.print(f"{sum(calibrated.pairs.values()):,} judged pairs: {by_set}")
     console.out.print(
-        f"[bold]expected calibration error[/] {100 * found.before:.1f} % by the sigmoid, "
-        f"[green]{100 * found.after:.1f} %[/] by {found.method}, on questions that the fit did not see"
+        f"[bold]expected calibration error[/] {100 * calibrated.before:.1f} % with the sigmoid, "
+        f"[green]{100 * calibrated.after:.1f} %[/] with {calibrated.method}, on held-out questions"
     )
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name in ("score", "sigmoid: pairs", "relevant", f"{found.method}: pairs", "relevant"):
+    for name in ("score", "sigmoid: pairs", "relevant", f"{calibrated.method}: pairs", "relevant"):
         table.add_column(name, justify="right")
     for n in range(SHOWN):
         low, high = n / SHOWN, (n + 1) / SHOWN
-        cells = [cell for bins in (found.bins_before, found.bins_after) for cell in _within(bins, low, high)]
+        cells = [
+            cell
+            for bins in (calibrated.bins_before, calibrated.bins_after)
+            for cell in _within(bins, low, high)
+        ]
         table.add_row(f"{low:.1f} to {high:.1f}", *cells)
     console.out.print(table)
-    console.out.print(f"stored in {kept}" if kept else "stored nowhere (--dry-run)", soft_wrap=True)
+    stored = f"stored in {calibrated.path}" if calibrated.path else "not stored (--dry-run)"
+    console.out.print(stored, soft_wrap=True)
 
 
 def _within(bins: Bins, low: float, high: float) -> tuple[str, str]:
-    """(pairs, share of them that is relevant) of the scores in a range; a bin is where its mean score is."""
-    own = [(so, count) for said, so, count in bins if low <= said < high or (high == 1 == said)]
-    pairs = sum(count for _, count in own)
-    return f"{pairs:,}", f"{sum(so * count for so, count in own) / pairs:.2f}" if pairs else "-"
+    """(pairs, share of them that is relevant) of the bins whose mean score is in a range."""
+    inside = [(share, count) for mean, share, count in bins if low <= mean < high or (high == 1 == mean)]
+    pairs = sum(count for _, count in inside)
+    return f"{pairs:,}", f"{sum(share * count for share, count in inside) / pairs:.2f}" if pairs else "-"

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.options import (
+    Json,
     MaxLength,
     MaxQueries,
     MinRelevance,
@@ -21,25 +22,24 @@ from pipelines.cli.options import (
     Quiet,
     Split,
     TopK,
-    check_names,
-    grade,
-    index_folder,
+    Work,
+    set_progress,
 )
+from pipelines.cli.options import min_relevance as grades
 from rerank_core.config.backends import cross_encoders
-from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rerank_core.evaluation.comparison import Measured, Result, SetResult
+    from rerank_core.evaluation.comparison import Result, SetResult, SystemResult
     from rerank_core.evaluation.significance import Verdict
 
 SYSTEM_HELP = (
-    "bm25, default (the model that ships), a cross-encoder's folder or hub name, "
-    f"BACKEND:NAME ({', '.join(cross_encoders())}), bi:NAME (a bi-encoder), run:FILE (TREC). alone:MODEL leaves its "
-    "fusion weights out. LABEL=... names it. Repeatable."
+    "bm25, default (the model that ships), a cross-encoder's folder or name on the Hub, "
+    f"BACKEND:NAME ({', '.join(cross_encoders())}), bi:NAME (a bi-encoder), run:FILE (TREC). alone:MODEL ignores its "
+    "fusion weights. LABEL=... names it. Repeatable."
 )
 TAGS_HELP = (
-    "Tags in the input: auto (as the model says; one that reads them is measured with all), true, none, shuffled, "
-    "forged. Repeatable: the first is measured, the others beside it."
+    "Tags in the input: auto (all modes if the model reads tags), true, none, shuffled, forged. Repeatable: the first "
+    "is measured, the others are shown beside it."
 )
 
 
@@ -53,10 +53,11 @@ def evaluate(
     top_k: TopK = 100,
     own: Own = False,
     own_only: Annotated[
-        bool, typer.Option("--own-only", help="The same, and only the questions that have one.")
+        bool, typer.Option("--own-only", help="The same, and leave out questions without.")
     ] = False,
     baseline: Annotated[
-        str, typer.Option("--baseline", help="The system that others are tested against; default: the first.")
+        str,
+        typer.Option("--baseline", help="The system that the others are tested against; default: the first."),
     ] = "",
     tags: Annotated[list[str] | None, typer.Option("--tags", help=TAGS_HELP)] = None,
     level: Annotated[
@@ -74,99 +75,68 @@ def evaluate(
     qrels: Annotated[
         str, typer.Option("--qrels", help="Of the night: documents, or at --level unit sentences.")
     ] = "",
-    work: Annotated[
-        Path | None,
-        typer.Option("--work", help="Folder that keeps the sets' indices, and scores, for the next time."),
-    ] = None,
+    work: Work = None,
     per_query: Annotated[
-        Path | None, typer.Option("--per-query", help="A row a set, system and query: .parquet or .jsonl.")
+        Path | None,
+        typer.Option("--per-query", help="File for a row per set, system and query: .parquet or .jsonl."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="All figures, p-values, counts, fingerprints.")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="File for the JSON of all figures, p-values, counts and fingerprints."),
     ] = None,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Measure rerankers on judged sets, or a published night, side by side, with tests of significance."""
     from pipelines.evaluate import files
-    from pipelines.evaluate.judged_sets import Wanted, read_set
-    from pipelines.evaluate.night_result import NIGHTS_SYSTEMS, Night, evaluate_night
-    from pipelines.evaluate.run import evaluate_set
-    from pipelines.evaluate.systems import open_bi_encoder, open_system, parse
-    from rerank_core.evaluation.comparison import check_baseline, compare
+    from pipelines.evaluate.run import evaluate as run_evaluation
 
-    named, paths = parse(system or ()), [path.resolve() for path in sets or ()]
-    _check_call(paths, night=night, judgements=bool(queries and qrels), kinds=[one.kind for one in named])
-    check_baseline(baseline, [*(one.name for one in named), *(NIGHTS_SYSTEMS if night else ())])
-    files.check_targets(per_query, json_file)
-    modes = tags or ["auto"]
-    cheap = open_bi_encoder(bi_encoder, max_length=max_length, work=work)
-    systems = [
-        open_system(one, tags=modes, max_length=max_length, bi_encoder=cheap, work=work) for one in named
-    ]
-    grades = {name: grade(min_relevance or (), name) for name in (*(path.name for path in paths), "night")}
-    wanted = Wanted(split, level, own, own_only, top_k, max_queries)
-    nights = []
-    if night:
-        held = Night(night, queries, qrels, run_id, level, grades["night"])
-        nights.append(evaluate_night(held, [one for one in systems if one.orders is not None]))
-    with index_folder(work) as folder:
-        with console.counter("Indexing", unit="passages", show=not quiet) as count:
-            judged = [
-                read_set(
-                    path,
-                    wanted=wanted._replace(min_relevance=grades[path.name]),
-                    work=folder,
-                    on_progress=count,
-                )
-                for path in paths
-            ]
-        with console.counter("Scoring", unit="pairs", show=not quiet) as count:
-            results = [evaluate_set(one, systems, on_scored=count) for one in judged]
-    fingerprints = {one.system.name: one.scorer.fingerprint for one in systems if one.scorer}
-    result = compare([*results, *nights], baseline=baseline, fingerprints=fingerprints)
+    files.check_targets(per_query, output)
+    with set_progress(show=not (quiet or as_json)) as (on_indexed, on_scored):
+        result = run_evaluation(
+            sets or (),
+            systems=system or (),
+            split=split,
+            top_k=top_k,
+            own=own,
+            own_only=own_only,
+            baseline=baseline,
+            tags=tags or ("auto",),
+            level=level,
+            min_relevance=grades(min_relevance or ()),
+            bi_encoder=bi_encoder,
+            max_length=max_length,
+            max_queries=max_queries,
+            night=night,
+            run_id=run_id,
+            queries=queries,
+            qrels=qrels,
+            work=work,
+            on_indexed=on_indexed,
+            on_scored=on_scored,
+        )
     if per_query:
         files.write_per_query(result, per_query)
-    if json_file:
-        settings = wanted._asdict() | {"min_relevance": grades, "max_length": max_length, "tags": modes}
-        told = files.plain(result, settings=settings)
-        json_file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if not quiet:
+    if output:
+        files.write_json(result, output)
+    if as_json:
+        typer.echo(json.dumps(files.as_json(result), ensure_ascii=False))
+    elif not quiet:
         print_evaluation(result)
-
-
-def _check_call(paths: Sequence[Path], *, night: str, judgements: bool, kinds: Sequence[str]) -> None:
-    """Refuse what makes no sense together.
-
-    Raises:
-        ConfigError: what is missing or too much.
-    """
-    if not paths and not night:
-        raise ConfigError("nothing to measure on: give SET, a folder of judged questions, or --night OUTPUT")
-    check_names(paths)
-    if paths and not kinds:
-        raise ConfigError("nothing to measure: give --system bm25, default, a model's folder or run:FILE")
-    if night and not judgements:
-        raise ConfigError("--night needs --queries and --qrels, to know what is relevant")
-    if judgements and not night:
-        raise ConfigError("--queries and --qrels judge a --night; a SET holds its own")
-    if not paths and set(kinds) - {"run"}:
-        raise ConfigError(
-            "a night is measured as it was published: give a SET for --system, or run:FILE alone"
-        )
 
 
 COUNTS = {
     "judged_but_unknown": "queries of the judgements are not in queries.jsonl with this split",
     "without_relevant": "judged queries have nothing relevant and are not measured",
-    "without_own_candidates": "judged queries have no candidates of their own, and were left out by --own-only",
+    "without_own_candidates": "judged queries have no candidates of their own and were left out by --own-only",
     "not_asked": "more queries were left out by --max-queries",
     "corpus_lines_rejected": "lines of the corpus could not be indexed",
     "without_text": "candidates had no text to rank",
 }
-ADVERSE = {
+WARNINGS = {
     "missing": "queries it ranks nothing for (zero in every measure)",
     "failed": "pairs it could not score (left out of the list)",
-    "truncated": "pairs it did not read to their end",
+    "truncated": "pairs longer than --max-length (truncated)",
     "unscored": "pairs pruned by the cascade (in neither F1 nor AUC)",
 }
 
@@ -175,8 +145,8 @@ def print_evaluation(result: Result) -> None:
     """All tables."""
     from rerank_core.evaluation.significance import LEVEL
 
-    for one in result.sets:
-        _print_set(one, result)
+    for judged in result.sets:
+        _print_set(judged, result)
     tests = sum(len(verdicts) for verdicts in result.verdicts.values()) // len(result.verdicts)
     if tests:
         bases = ", ".join(escape(name) for name in dict.fromkeys(result.baselines.values()))
@@ -187,80 +157,82 @@ def print_evaluation(result: Result) -> None:
     console.out.print("F1 (at a sigmoid of 0.5) and AUC are over all pairs together; F1 needs logits")
 
 
-def _print_set(one: SetResult, result: Result) -> None:
+def _print_set(judged: SetResult, result: Result) -> None:
     from rerank_core.evaluation.comparison import TESTED
     from rerank_core.evaluation.measures import MEASURES
 
-    unit = "sentences" if one.level == "unit" else "documents"
-    reach = f"{100 * one.reach:.1f} % of the relevant {unit} among them"
-    told = f"{one.queries:,} queries; candidates: {escape(one.told)}, {reach}"
-    console.out.print(f"\n[bold]{escape(one.name)}[/]  {told}")
-    for what, count in one.counts.items():
+    unit = "sentences" if judged.level == "unit" else "documents"
+    recall = f"{100 * judged.candidate_recall:.1f} % of the relevant {unit} among them"
+    summary = f"{judged.queries:,} queries; candidates: {escape(judged.candidates)}, {recall}"
+    console.out.print(f"\n[bold]{escape(judged.name)}[/]  {summary}")
+    for what, count in judged.counts.items():
         if count and what in COUNTS:
             console.out.print(f"  [yellow]{count:,}[/] {COUNTS[what]}")
-    for note in one.notes:
+    for note in judged.notes:
         console.out.print(f"  [yellow]{escape(note)}[/]")
     rows = {
-        system: {**found.means, "F1": found.f1, "AUC": found.auc} for system, found in one.systems.items()
+        name: {**system.means, "F1": system.f1, "AUC": system.auc} for name, system in judged.systems.items()
     }
     marks = {
-        (system, measure): _mark(result.verdicts[measure].get((one.name, system)))
-        for system in rows
+        (name, measure): _mark(result.verdicts[measure].get((judged.name, name)))
+        for name in rows
         for measure in TESTED
     }
     console.out.print(_table([*MEASURES, "F1", "AUC"], rows, marks))
-    _print_adverse(one.systems)
-    _print_types(one)
-    _print_shortcut(one)
+    _print_warnings(judged.systems)
+    _print_types(judged)
+    _print_shortcut_gap(judged)
 
 
-def _print_adverse(systems: Mapping[str, Measured]) -> None:
-    """What is to be known of each system before its figures are believed."""
-    told: dict[str, list[str]] = {}
-    for system, found in systems.items():
-        lines = [f"[yellow]{n:,}[/] {text}" for what, text in ADVERSE.items() if (n := getattr(found, what))]
-        if (mode := next(iter(found.by_tags), "none")) != "none":
+def _print_warnings(systems: Mapping[str, SystemResult]) -> None:
+    """What qualifies a system's figures, each line with the systems that it applies to."""
+    by_line: dict[str, list[str]] = {}
+    for name, system in systems.items():
+        lines = [
+            f"[yellow]{n:,}[/] {text}" for what, text in WARNINGS.items() if (n := getattr(system, what))
+        ]
+        if (mode := next(iter(system.by_tags), "none")) != "none":
             lines.append(f"measured with {mode} tags in the input")
         for line in lines:
-            told.setdefault(line, []).append(escape(system))
-    for line, names in told.items():
+            by_line.setdefault(line, []).append(escape(name))
+    for line, names in by_line.items():
         console.out.print(f"  {line}: {', '.join(names)}")
 
 
-def _print_types(one: SetResult) -> None:
+def _print_types(judged: SetResult) -> None:
     from pipelines.evaluate.files import means_by_type
 
-    by_system = {system: means_by_type(one, found) for system, found in one.systems.items()}
+    by_system = {name: means_by_type(judged, system) for name, system in judged.systems.items()}
     kinds = next(iter(by_system.values()))
     if len(kinds) < 2:
         return
     console.out.print("nDCG@10 by type of query")
     names = {kind: f"{kind} ({int(values['queries']):,})" for kind, values in kinds.items()}
     rows = {
-        system: {name: found[kind]["nDCG@10"] for kind, name in names.items()}
-        for system, found in by_system.items()
+        system: {name: by_type[kind]["nDCG@10"] for kind, name in names.items()}
+        for system, by_type in by_system.items()
     }
     console.out.print(_table(list(names.values()), rows, {}))
 
 
-def _print_shortcut(one: SetResult) -> None:
+def _print_shortcut_gap(judged: SetResult) -> None:
     """MAP by mode of tags, of the systems that were measured in several."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    modes = list(dict.fromkeys(mode for found in one.systems.values() for mode in found.by_tags))
+    modes = list(dict.fromkeys(mode for system in judged.systems.values() for mode in system.by_tags))
     table.add_column("system", overflow="fold")
     for mode in modes:
         table.add_column(mode, justify="right", no_wrap=True)
-    for system, found in one.systems.items():
-        if len(found.by_tags) < 2:
+    for name, system in judged.systems.items():
+        if len(system.by_tags) < 2:
             continue
-        first = next(iter(found.by_tags.values()))
+        first = next(iter(system.by_tags.values()))
         cells = [
-            f"{100 * found.by_tags[mode]:.1f} ({100 * (found.by_tags[mode] - first):+.1f})"
-            if mode in found.by_tags
+            f"{100 * system.by_tags[mode]:.1f} ({100 * (system.by_tags[mode] - first):+.1f})"
+            if mode in system.by_tags
             else "-"
             for mode in modes
         ]
-        table.add_row(escape(system), *cells)
+        table.add_row(escape(name), *cells)
     if table.row_count:
         console.out.print("Shortcut gap: MAP by the tags in the input, and the change from the first")
         console.out.print(table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,14 +25,12 @@ from pipelines.cli.options import (
     Split,
     TopK,
     Work,
-    check_names,
-    grade,
-    index_folder,
+    set_progress,
 )
+from pipelines.cli.options import min_relevance as grades
 
 if TYPE_CHECKING:
-    from rerank_core.ranking.fusion import Fusion
-    from rerank_core.ranking.fusion_fit import Fitted
+    from pipelines.evaluate.fuse import Fused
 
 
 def fuse(
@@ -41,9 +38,9 @@ def fuse(
     sets: Sets,
     backend: Backend = "",
     bi_encoder: Annotated[
-        str, typer.Option("--bi-encoder", help="A bi-encoder's folder, whose cosine may take part.")
+        str, typer.Option("--bi-encoder", help="A bi-encoder's folder, to use its cosine as a feature.")
     ] = "",
-    no_tags: Annotated[bool, typer.Option("--no-tags", help="Tags may not take part.")] = False,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Do not use features that read tags.")] = False,
     split: Split = "dev",
     top_k: TopK = 50,
     own: Own = False,
@@ -57,75 +54,65 @@ def fuse(
 ) -> None:
     """Fit how a model's logits, BM25, links, tags and a bi-encoder make one order, and store it beside the model."""
     from pipelines.evaluate import fuse as fitting
-    from pipelines.evaluate.judged_sets import Wanted, read_set
-    from pipelines.evaluate.systems import open_bi_encoder, open_system, parse
 
-    check_names(sets)
-    (system,) = parse([f"{backend}:{model}" if backend else model])
-    opened = open_system(system._replace(alone=True), tags=["auto"], max_length=max_length, work=work)
-    cheap = open_bi_encoder(bi_encoder, max_length=max_length, work=work)
-    opened = opened._replace(cheap=cheap)
-    wanted = Wanted(split, "document", own, top_k=top_k, max_queries=max_queries)
-    shown = not (quiet or as_json)
-    with index_folder(work) as folder, console.counter("Scoring", unit="pairs", show=shown) as count:
-        fit_sets = {}
-        for path in sets:
-            lowest = grade(min_relevance or (), path.resolve().name)
-            judged = read_set(path, wanted=wanted._replace(min_relevance=lowest), work=folder)
-            fit_sets[judged.name] = fitting.fit_set(judged, opened, on_scored=count)
-    found = fitting.fit(fit_sets, bi_encoder=cheap, tags=not no_tags)
-    kept = None if dry_run else fitting.keep(system.path, found)
+    with set_progress(show=not (quiet or as_json)) as (on_indexed, on_scored):
+        fused = fitting.fuse(
+            model,
+            sets,
+            backend=backend,
+            bi_encoder=bi_encoder,
+            no_tags=no_tags,
+            split=split,
+            top_k=top_k,
+            own=own,
+            min_relevance=grades(min_relevance or ()),
+            max_length=max_length,
+            max_queries=max_queries,
+            work=work,
+            dry_run=dry_run,
+            on_indexed=on_indexed,
+            on_scored=on_scored,
+        )
     if as_json:
-        told = {
-            "weights": weights(found.fusion),
-            "bias": found.fusion.bias,
-            **fitting.told(found),
-        }
-        typer.echo(json.dumps({**told, "path": str(kept) if kept else None}))
+        typer.echo(json.dumps(fitting.as_json(fused)))
     elif not quiet:
-        print_fusion(found, kept)
+        print_fusion(fused)
 
 
 SHOWN = ("nDCG@10", "MAP")
 
 
-def weights(fusion: Fusion) -> dict[str, float]:
-    """The weights that are not 0, by feature."""
-    from rerank_core.ranking.fusion import FEATURES
-
-    return {name: weight for name, weight in zip(FEATURES, fusion.weights, strict=True) if weight}
-
-
-def print_fusion(found: Fitted, kept: Path | None) -> None:
-    """The figures of each set, the weights, and where they lie."""
+def print_fusion(fused: Fused) -> None:
+    """The figures of each set, the weights, and where they are stored."""
     from rerank_core.ranking.fusion_fit import FUSED, MAX_GAP
 
-    scores = list(next(iter(found.figures.values())))
+    fit = fused.fit
+    scores = list(next(iter(fit.figures.values())))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(" / ".join(SHOWN))
     for score in scores:
         table.add_column(score, justify="right", style="green" if score == FUSED else None)
-    for name, rows in found.figures.items():
+    for name, rows in fit.figures.items():
         cells = (" / ".join(f"{100 * rows[score][measure]:.1f}" for measure in SHOWN) for score in scores)
         table.add_row(name, *cells)
     console.out.print(table)
-    if math.isinf(found.ridge):
+    if math.isinf(fit.ridge):
         console.out.print(
-            f"[yellow]no mixture beats {found.best_single} on questions that it was not fitted on: it stays alone[/]"
+            f"[yellow]no mixture beats {fit.best_single} on held-out questions: it is stored alone[/]"
         )
     else:
-        console.out.print("[bold]fused[/] is of questions that its weights were not fitted on")
-    errors = ", ".join(f"{name} {100 * error:.1f}" for name, error in found.error.items())
+        console.out.print("[bold]fused[/] is measured on held-out questions (cross-validation)")
+    errors = ", ".join(f"{name} {100 * error:.1f}" for name, error in fit.error.items())
     console.out.print(f"[bold]expected calibration error[/] of the fused score, %: {errors}", soft_wrap=True)
-    told = ", ".join(f"{name} {weight:+.3g}" for name, weight in weights(found.fusion).items())
+    weights = ", ".join(f"{name} {weight:+.3g}" for name, weight in fit.fusion.by_feature().items())
     console.out.print(
-        f"[bold]weights[/] {told}, and {found.fusion.bias:+.3g}; fitted on {found.used:,} questions",
+        f"[bold]weights[/] {weights}, and {fit.fusion.bias:+.3g}; fitted on {fit.used:,} questions",
         soft_wrap=True,
     )
-    if found.tag_share < 1 and not math.isinf(found.ridge):
+    if fit.tag_share < 1 and not math.isinf(fit.ridge):
         console.out.print(
-            f"weights of tags are cut to {100 * found.tag_share:.0f} % of what was found, so that no set loses more "
-            f"than {100 * MAX_GAP:.0f} point of MAP where tags are missing or shuffled",
+            f"weights of tags are reduced to {100 * fit.tag_share:.0f} % of what was fitted, so that no set loses more "
+            f"than {100 * MAX_GAP:.0f} point of MAP when tags are missing or shuffled",
             soft_wrap=True,
         )
-    console.out.print(f"stored in {kept}" if kept else "stored nowhere (--dry-run)", soft_wrap=True)
+    console.out.print(f"stored in {fused.path}" if fused.path else "not stored (--dry-run)", soft_wrap=True)

@@ -1,8 +1,8 @@
-"""`nightrank calibrate`: fits what a model's logits mean on judged sets, and says how true that is of other questions.
+"""Fits a model's calibration on judged sets: `nightrank calibrate`.
 
-Candidates are a night's own (BM25's best, or a question's own), each a pair that is relevant or is not; one without a
-judgement counts as not relevant, as in every measure. The error is told of questions that the fit did not see: it is
-fitted on each half of them and measured on the other; what is stored is fitted on all.
+Candidates are a night's own (BM25's best, or a question's own), each a pair that is relevant or not; one without a
+judgement counts as not relevant, as in every measure. The error is cross-validated: a calibration is fitted on each
+half of the questions and measured on the other. The calibration that is stored is fitted on all.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.evaluate.judged_sets import JudgedSet
+from pipelines.evaluate.files import check_targets
+from pipelines.evaluate.judged_sets import JudgedSet, Selection, read_sets, set_names
 from pipelines.evaluate.run import logits_of
-from pipelines.evaluate.systems import Opened
+from pipelines.evaluate.scores import Count
+from pipelines.evaluate.systems import LoadedSystem, load_cross_encoder
 from rerank_core.errors import ConfigError, ModelError
 from rerank_core.ranking import calibration
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration, Method
@@ -34,107 +36,151 @@ class Pair(NamedTuple):
 
 
 class Calibrated(NamedTuple):
-    """A calibration, and what it is worth on questions that a fit did not see."""
+    """A calibration, its cross-validated error, and where it is stored."""
 
     calibration: Calibration
     method: Method
     pairs: dict[str, int]  # by set
     before: float  # expected calibration error of the sigmoid, 0 to 1
-    after: float  # of the fits
+    after: float  # of the fits, on held-out questions
     bins_before: Bins
     bins_after: Bins
+    path: Path | None = None  # None: not stored
 
 
-def check(*, plot: bool) -> None:
-    """Refuse what will be missed only after all the scoring.
+def calibrate(
+    model: str,
+    sets: Sequence[Path],
+    *,
+    method: Method = "platt",
+    backend: str = "",
+    split: str = "dev",
+    top_k: int = 50,
+    own: bool = False,
+    max_length: int = 256,
+    max_queries: int = 0,
+    work: Path | None = None,
+    dry_run: bool = False,
+    on_indexed: Callable[[int], None] | None = None,
+    on_scored: Count = lambda pairs: None,
+) -> Calibrated:
+    """Fit the calibration of a model's scores on judged sets, and store it beside the model.
+
+    Args:
+        model: a cross-encoder's folder, or "default".
+        sets: folders in BEIR's layout, with qrels/SPLIT.tsv; grades of 1 and above are relevant.
+        method: platt, temperature or isotonic; see rerank_core.ranking.calibration.
+        backend: of the model; "" is the one for its folder.
+        split: of the queries and judgements.
+        top_k: candidates of a question, BM25's best.
+        own: rank a question's own candidates instead, if it has some.
+        max_length: tokens that the model reads.
+        max_queries: questions of a set, drawn by hash; 0 is all.
+        work: folder that caches the sets' indices, and scores, for the next call.
+        dry_run: store nothing.
+        on_indexed: called with the number of passages indexed since the last call.
+        on_scored: called with the number of inputs scored since the last call.
 
     Raises:
-        ConfigError: a package is not installed; the message names the extra.
+        ConfigError: scikit-learn is not installed, the model gives no logits, two sets have one name, or a wrong value.
+        JudgementError, SourceError: a set cannot be used.
+        ModelError, MissingEngine: the model cannot be loaded, or its folder cannot be written to.
+        CalibrationError: nothing can be fitted on the pairs.
+        ScoringFailed: the model is broken.
     """
-    wanted = [("sklearn", "scikit-learn", "train")] + (
-        [("matplotlib", "matplotlib", "bench")] if plot else []
-    )
-    for module, package, extra in wanted:
-        if importlib.util.find_spec(module) is None:
-            raise ConfigError(f"nightrank calibrate needs {package}: pip install 'nightrank[{extra}]'")
+    _check_installed("sklearn", "scikit-learn", extra="train")
+    set_names(sets)
+    # Fusion weights have a calibration of their own, so it is the model alone that is calibrated.
+    system = load_cross_encoder(model, backend=backend, max_length=max_length, work=work)
+    selection = Selection(split, own=own, top_k=top_k, max_queries=max_queries)
+    with read_sets(sets, selection=selection, work=work, on_progress=on_indexed) as judged:
+        pairs = {one_set.name: judged_pairs(one_set, system, on_scored=on_scored) for one_set in judged}
+    calibrated = calibrate_pairs(pairs, method=method)
+    return calibrated if dry_run else calibrated._replace(path=store(system.system.path, calibrated))
 
 
 def judged_pairs(
-    judged: JudgedSet, opened: Opened, *, on_scored: Callable[[int], None] = lambda pairs: None
+    judged: JudgedSet, system: LoadedSystem, *, on_scored: Count = lambda pairs: None
 ) -> list[Pair]:
-    """The candidates of a set's questions, scored.
-
-    Raises:
-        ConfigError: the system gives no logits.
-    """
-    if not opened.gives_logits:
-        raise ConfigError(
-            f"{opened.system.name} gives no logits, so there is nothing to calibrate; name a cross-encoder"
-        )
-    orders = logits_of(judged, opened, on_scored=on_scored)
-    lowest = judged.wanted.min_relevance
+    """The candidates of a set's questions, scored."""
+    lowest = judged.selection.min_relevance
     return [
         Pair(f"{judged.name}/{query}", logit, judged.qrels[query].get(item, 0) >= lowest)
-        for query, order in orders.items()
+        for query, order in logits_of(judged, system, on_scored=on_scored).items()
         for item, logit in order
         if logit is not None
     ]
 
 
-def calibrate(pairs: Mapping[str, Sequence[Pair]], *, method: Method) -> Calibrated:
+def calibrate_pairs(pairs: Mapping[str, Sequence[Pair]], *, method: Method) -> Calibrated:
     """Fit on all sets' pairs together.
 
     Raises:
         CalibrationError: nothing can be fitted on them, or on half of their questions.
     """
-    every = [pair for own in pairs.values() for pair in own]
+    every = [pair for of_set in pairs.values() for pair in of_set]
     halves = [[pair for pair in every if _half(pair) == half] for half in (0, 1)]
-    said: list[float] = []
+    fitted: list[float] = []
     for half, other in ((0, 1), (1, 0)):
-        fitted = _fit(halves[half], method=method)
-        said += [fitted(pair.logit) for pair in halves[other]]
-    ordered = [*halves[1], *halves[0]]  # as `said`
-    relevant = [pair.relevant for pair in ordered]
-    plain = [UNCALIBRATED(pair.logit) for pair in ordered]
+        of_half = _fit(halves[half], method=method)
+        fitted += [of_half(pair.logit) for pair in halves[other]]
+    held_out = [*halves[1], *halves[0]]  # in the order of `fitted`
+    relevant = [pair.relevant for pair in held_out]
+    sigmoids = [UNCALIBRATED(pair.logit) for pair in held_out]
     return Calibrated(
         _fit(every, method=method),
         method,
-        {name: len(own) for name, own in pairs.items()},
-        calibration.expected_error(plain, relevant),
-        calibration.expected_error(said, relevant),
-        calibration.reliability(plain, relevant),
-        calibration.reliability(said, relevant),
+        {name: len(of_set) for name, of_set in pairs.items()},
+        calibration.expected_error(sigmoids, relevant),
+        calibration.expected_error(fitted, relevant),
+        calibration.reliability(sigmoids, relevant),
+        calibration.reliability(fitted, relevant),
     )
 
 
-def keep(model: str, found: Calibrated) -> Path:
-    """Store the calibration in the model's folder.
+def store(model: str, calibrated: Calibrated) -> Path:
+    """Write the calibration to the model's folder ("" is the default model).
 
     Raises:
         ModelError: there is no such folder, or it cannot be written to.
     """
     folder = Path(model) if model else DEFAULT_MODEL
-    told = {
-        "method": found.method,
-        "pairs": found.pairs,
-        "ece_before": round(found.before, 4),
-        "ece_after": round(found.after, 4),
+    figures = {
+        "method": calibrated.method,
+        "pairs": calibrated.pairs,
+        "ece_before": round(calibrated.before, 4),
+        "ece_after": round(calibrated.after, 4),
     }
     try:
-        return calibration.write(folder, found.calibration, told=told)
+        return calibration.write(folder, calibrated.calibration, figures=figures)
     except OSError as error:
         raise ModelError(
-            f"cannot write {folder / calibration.FILE} ({error.strerror}): copy the model to a folder of yours"
+            f"cannot write {folder / calibration.FILE} ({error.strerror}): copy the model to a folder that you can "
+            "write to"
         ) from None
 
 
-def plain(found: Calibrated) -> dict[str, Any]:
+def as_json(calibrated: Calibrated) -> dict[str, Any]:
     """All of it as plain data."""
-    return {**found._asdict(), "calibration": dataclasses.asdict(found.calibration)}
+    return {
+        **calibrated._asdict(),
+        "calibration": dataclasses.asdict(calibrated.calibration),
+        "path": str(calibrated.path) if calibrated.path else None,
+    }
 
 
-def plot(found: Calibrated, to: Path) -> None:
-    """Draw the reliability of both; needs matplotlib."""
+def check_plot(path: Path) -> None:
+    """Refuse a plot that cannot be drawn, before all the scoring.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the plot's folder does not exist.
+    """
+    _check_installed("matplotlib", "matplotlib", extra="bench")
+    check_targets(path)
+
+
+def plot(calibrated: Calibrated, path: Path) -> None:
+    """Draw the reliability diagram, before and after; needs matplotlib."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -143,8 +189,8 @@ def plot(found: Calibrated, to: Path) -> None:
     _, axes = pyplot.subplots(figsize=(5, 5))
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for bins, name, error in (
-        (found.bins_before, "sigmoid", found.before),
-        (found.bins_after, found.method, found.after),
+        (calibrated.bins_before, "sigmoid", calibrated.before),
+        (calibrated.bins_after, calibrated.method, calibrated.after),
     ):
         axes.plot(
             [b[0] for b in bins], [b[1] for b in bins], marker="o", label=f"{name}, ECE {100 * error:.1f} %"
@@ -154,7 +200,14 @@ def plot(found: Calibrated, to: Path) -> None:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     pyplot.tight_layout()
-    pyplot.savefig(to, dpi=120)
+    pyplot.savefig(path, dpi=120)
+
+
+def _check_installed(module: str, package: str, *, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            f"nightrank calibrate needs {package}, which is not installed: pip install 'nightrank[{extra}]'"
+        )
 
 
 def _half(pair: Pair) -> int:
@@ -162,4 +215,4 @@ def _half(pair: Pair) -> int:
 
 
 def _fit(pairs: Sequence[Pair], *, method: Method) -> Calibration:
-    return calibration.fit([p.logit for p in pairs], [p.relevant for p in pairs], method=method)
+    return calibration.fit_calibration([p.logit for p in pairs], [p.relevant for p in pairs], method=method)

@@ -1,9 +1,8 @@
-"""What `nightrank evaluate` writes: flat figures as JSON, and a row a set, system and query in a file."""
+"""The files of `nightrank evaluate`: all figures as JSON, and a row for each set, system and query."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,80 +11,81 @@ import pyarrow.parquet as pq
 
 from rerank_core.errors import ConfigError
 from rerank_core.evaluation import measures
-from rerank_core.evaluation.comparison import Measured, Result, SetResult
+from rerank_core.evaluation.comparison import Result, SetResult, SystemResult
 
 PER_QUERY = {"nDCG@10": "nDCG@10", "MAP": "AP", "MRR@10": "RR@10", "R@10": "R@10"}
-"""What a measure is called where it is of one query."""
+"""Names of the measures of a single query."""
 
 
-def plain(result: Result, *, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything as plain data: `figures` are flat "SET/SYSTEM/measure" names to numbers, 0 to 1, or null."""
+def as_json(result: Result) -> dict[str, Any]:
+    """All of it as plain data: `figures` maps flat names "SET/SYSTEM/measure" to numbers, 0 to 1, or None."""
     figures: dict[str, float | None] = {}
-    for one in result.sets:
-        figures[f"{one.name}/queries"] = one.queries
-        figures[f"{one.name}/relevant_among_candidates"] = one.reach
-        figures |= {f"{one.name}/{what}": count for what, count in one.counts.items()}
-        for system, found in one.systems.items():
-            figures |= {f"{one.name}/{system}/{what}": value for what, value in _figures(one, found).items()}
+    for judged in result.sets:
+        figures[f"{judged.name}/queries"] = judged.queries
+        figures[f"{judged.name}/relevant_among_candidates"] = judged.candidate_recall
+        figures |= {f"{judged.name}/{what}": count for what, count in judged.counts.items()}
+        for name, system in judged.systems.items():
+            figures |= {f"{judged.name}/{name}/{what}": v for what, v in _figures(judged, system).items()}
     for measure, verdicts in result.verdicts.items():
-        for (name, system), verdict in verdicts.items():
-            figures |= {
-                f"{name}/{system}/{measure}/{what}": value for what, value in verdict._asdict().items()
-            }
-    fingerprints = {f"set {one.name}": one.fingerprint for one in result.sets} | result.fingerprints
+        for (set_name, name), verdict in verdicts.items():
+            figures |= {f"{set_name}/{name}/{measure}/{what}": v for what, v in verdict._asdict().items()}
+    fingerprints = {f"set {judged.name}": judged.fingerprint for judged in result.sets}
     return {
         "figures": figures,
         "baselines": result.baselines,
         "tags": {
-            s: next(iter(m.by_tags)) for one in result.sets for s, m in one.systems.items() if m.by_tags
+            name: next(iter(system.by_tags))
+            for judged in result.sets
+            for name, system in judged.systems.items()
+            if system.by_tags
         },
-        "fingerprints": fingerprints,
-        "settings": dict(settings),
+        "fingerprints": fingerprints | result.fingerprints,
+        "settings": result.settings,
     }
 
 
-def _figures(one: SetResult, found: Measured) -> dict[str, float | None]:
+def _figures(judged: SetResult, system: SystemResult) -> dict[str, float | None]:
     counts = {
-        "pairs": sum(found.pairs.values()),
-        **{what: getattr(found, what) for what in ("missing", "failed", "truncated", "unscored")},
+        "pairs": sum(system.pairs.values()),
+        **{what: getattr(system, what) for what in ("missing", "failed", "truncated", "unscored")},
     }
     by_type = {
         f"type={kind}/{measure}": value
-        for kind, values in means_by_type(one, found).items()
+        for kind, values in means_by_type(judged, system).items()
         for measure, value in values.items()
     }
-    by_tags = {f"tags={mode}/MAP": value for mode, value in found.by_tags.items()}
-    return {**found.means, "F1": found.f1, "AUC": found.auc, **counts, **by_type, **by_tags}
+    by_tags = {f"tags={mode}/MAP": value for mode, value in system.by_tags.items()}
+    return {**system.means, "F1": system.f1, "AUC": system.auc, **counts, **by_type, **by_tags}
 
 
-def means_by_type(one: SetResult, found: Measured) -> dict[str, dict[str, float]]:
-    """The means over the queries of each type, and their number under "queries"; {} where queries have none."""
+def means_by_type(judged: SetResult, system: SystemResult) -> dict[str, dict[str, float]]:
+    """Means over the queries of each type, and their number as "queries"; {} if queries have no types."""
     kinds: dict[str, list[str]] = {}
-    for query in sorted(one.types):
-        kinds.setdefault(one.types[query], []).append(query)
+    for query in sorted(judged.types):
+        kinds.setdefault(judged.types[query], []).append(query)
     return {
         kind: {
             "queries": float(len(queries)),
-            **measures.means({m: {q: v[q] for q in queries} for m, v in found.by_query.items()}),
+            **measures.means({m: {q: v[q] for q in queries} for m, v in system.by_query.items()}),
         }
         for kind, queries in sorted(kinds.items())
     }
 
 
 def per_query(result: Result) -> list[dict[str, Any]]:
-    """A row a set, system and query."""
+    """A row for each set, system and query."""
     return [
         {
-            "set": one.name,
-            "system": system,
+            "set": judged.name,
+            "system": name,
             "query_id": query,
-            "type": one.types.get(query, ""),
-            **{name: found.by_query[measure][query] for measure, name in PER_QUERY.items()},
-            "pairs": found.pairs.get(query, 0),
+            "type": judged.types.get(query, ""),
+            **{column: system.by_query[measure][query] for measure, column in PER_QUERY.items()},
+            "pairs": system.pairs.get(query, 0),
         }
-        for one in result.sets
-        for system, found in one.systems.items()
-        for query in next(iter(found.by_query.values()))
+        for judged in result.sets
+        for name, system in judged.systems.items()
+        for query in next(iter(system.by_query.values()))
     ]
 
 
@@ -93,17 +93,20 @@ def check_targets(*paths: Path | None) -> None:
     """Refuse a file that cannot be written, before hours of scoring rather than after.
 
     Raises:
-        ConfigError: its folder is not there.
+        ConfigError: its folder does not exist.
     """
     for path in paths:
         if path and not path.absolute().parent.is_dir():
-            raise ConfigError(
-                f"cannot write {path}: there is no folder {path.absolute().parent}; make it first"
-            )
+            raise ConfigError(f"cannot write {path}: there is no folder {path.absolute().parent}; create it")
+
+
+def write_json(result: Result, path: Path) -> None:
+    """Write `as_json`."""
+    path.write_text(json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_per_query(result: Result, path: Path) -> None:
-    """Write `per_query`: Parquet where the name ends so, else JSON Lines."""
+    """Write `per_query`, as Parquet if the name ends in .parquet, else as JSON Lines."""
     rows = per_query(result)
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")

@@ -20,7 +20,7 @@ from pipelines.storage import filesystem
 from rerank_core import stages
 from rerank_core.ranking import cascade
 from rerank_core.ranking.calibration import Calibration
-from rerank_core.ranking.cascade import Profile, Rule
+from rerank_core.ranking.cascade import CascadeProfile, CascadeRule
 
 FILE = "cascade.json"
 
@@ -97,17 +97,17 @@ class PruneCandidates(ShardStage):
 
 
 def read_fitted(staging: str) -> dict[str, Any]:
-    """The fields of `Fitted` and `Rule` that were fitted on the sample; with a margin of None nothing is pruned."""
+    """The fields of `CascadeFit` and `CascadeRule` fitted on the sample; with a margin of None nothing is pruned."""
     fitted: dict[str, Any] = json.loads(filesystem.read_bytes(filesystem.join(staging, FILE)))
     return fitted
 
 
-def _profiles(shard: RankedShard, calibration: Calibration) -> Iterator[Profile]:
-    return (cascade.profile(group, calibration) for group in shard.groups)
+def _profiles(shard: RankedShard, calibration: Calibration) -> Iterator[CascadeProfile]:
+    return (cascade.profile_of(group, calibration) for group in shard.groups)
 
 
-def _fit(profiles: Sequence[Profile], staging: str, max_loss: float) -> Rule:
-    fitted = cascade.fit(profiles, max_loss=max_loss)
+def _fit(profiles: Sequence[CascadeProfile], staging: str, max_loss: float) -> CascadeRule:
+    fitted = cascade.fit_cascade(profiles, max_loss=max_loss)
     rule = fitted.rule
     record = fitted._asdict() | rule._asdict() | {"max_loss": max_loss}
     record["margin"] = rule.margin if math.isfinite(rule.margin) else None
@@ -116,5 +116,5 @@ def _fit(profiles: Sequence[Profile], staging: str, max_loss: float) -> Rule:
     return rule
 
 
-def _with_rule(shard: Shard, rule: Rule) -> Shard:
+def _with_rule(shard: Shard, rule: CascadeRule) -> Shard:
     return shard._replace(rule=rule)

@@ -78,7 +78,7 @@ def open_models(config: Config, options: PipelineOptions, *, load: Loader | None
     load_first_stage = first_stage_loader(config, options, weights)
     first_stage = load_checked(load_first_stage) if load_first_stage else None
     if weights:
-        check_bi_encoder(weights, first_stage, told=config.scoring.model or "the model that ships")
+        check_bi_encoder(weights, first_stage, model=config.scoring.model or "the model that ships")
     return Models(
         scorer=Model(load, scorer.fingerprint),
         reads_tags=reads_tags(scorer, config.tags),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import pvalue
 
-from rerank_core.ranking.cascade import Rule, in_sample
+from rerank_core.ranking.cascade import CascadeRule, in_sample
 from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
 
 Tally = tuple[tuple[str, str], float]
@@ -33,7 +33,7 @@ class Shard(NamedTuple):
     groups: tuple[QueryGroup, ...]
     previous: tuple[bytes, ...]  # packed scores of the previous run, one per group
     facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key; only until WritePassageTags
-    rule: Rule | None = None  # of the cascade; None: every candidate is scored
+    rule: CascadeRule | None = None  # of the cascade; None: every candidate is scored
 
 
 class RankedShard(NamedTuple):

@@ -1,9 +1,9 @@
-"""Systems side by side: their lists measured over the same queries, and tested against a baseline."""
+"""Systems side by side: their rankings measured over the same queries, and tested against a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation import measures
@@ -12,25 +12,23 @@ from rerank_core.evaluation.qrels import Qrels
 from rerank_core.evaluation.significance import Verdict, against_baselines
 
 Order = list[tuple[str, float | None]]
-"""One query's items with their scores, best first."""
+"""One query's items with their scores, best first; no item twice."""
 
 TESTED = ("nDCG@10", "MAP")
 
 
-class Measured(NamedTuple):
+class SystemResult(NamedTuple):
     """One system on one set."""
 
-    by_query: dict[
-        str, dict[str, float]
-    ]  # by measure of rerank_core.evaluation.measures.MEASURES, then by query_id
+    by_query: dict[str, dict[str, float]]  # by measure (measures.MEASURES), then by query_id
     f1: float | None  # None: its scores are no logits
     auc: float | None
-    pairs: dict[str, int]  # (query, item) ranked, by query_id
+    pairs: dict[str, int]  # (query, item) pairs ranked, by query_id
     missing: int  # queries that it ranks nothing for: zero in every measure
     by_tags: dict[str, float]  # of a model: MAP by mode of tags, the measured mode first
     failed: int = 0  # pairs that the model could not score, and that left the list
-    truncated: int = 0  # pairs that hold more tokens than the model was given
-    unscored: int = 0  # pairs that a cascade pruned: ranked, but in neither F1 nor AUC
+    truncated: int = 0  # pairs with more tokens than the model reads
+    unscored: int = 0  # pairs that the cascade pruned: ranked, but in neither F1 nor AUC
 
     @property
     def means(self) -> dict[str, float]:
@@ -42,13 +40,13 @@ class SetResult(NamedTuple):
 
     name: str
     level: Level
-    told: str  # what the candidates are
+    candidates: str  # what is ranked, in words
     fingerprint: str  # of the index, or a night's run_id
     queries: int
     types: dict[str, str]  # by query_id
-    reach: float  # share of what is relevant that is among the candidates
+    candidate_recall: float  # share of the relevant items that is among the candidates
     counts: dict[str, int]
-    systems: dict[str, Measured]
+    systems: dict[str, SystemResult]
     notes: tuple[str, ...] = ()
 
 
@@ -57,30 +55,39 @@ class Result(NamedTuple):
 
     sets: list[SetResult]
     baselines: dict[str, str]  # by set
-    verdicts: dict[str, dict[tuple[str, str], Verdict]]  # by measure of TESTED, then by set and system
+    verdicts: dict[str, dict[tuple[str, str], Verdict]]  # by measure of TESTED, then by (set, system)
     fingerprints: dict[str, str]  # of the models, by system
+    settings: dict[str, Any]  # what was asked for
 
 
-def compare(sets: Sequence[SetResult], *, baseline: str, fingerprints: Mapping[str, str]) -> Result:
-    """Put sets into one table, with tests of each system against the baseline.
+def compare_systems(
+    sets: Sequence[SetResult],
+    *,
+    baseline: str,
+    fingerprints: Mapping[str, str],
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Put sets into one result, with tests of each system against the baseline.
 
     Args:
         sets: with distinct names.
-        baseline: a system's name; "" is each set's first, and so it is on a set that lacks the system.
+        baseline: a system's name; "" is each set's first, and so it is on a set without the system.
         fingerprints: of the models, by system.
+        settings: of the evaluation, for the record.
 
     Raises:
         ConfigError: no set has the baseline.
     """
-    check_baseline(baseline, [name for one in sets for name in one.systems])
-    baselines = {one.name: baseline if baseline in one.systems else next(iter(one.systems)) for one in sets}
+    check_baseline(baseline, [system for judged in sets for system in judged.systems])
+    baselines = {s.name: baseline if baseline in s.systems else next(iter(s.systems)) for s in sets}
     verdicts = {
         measure: against_baselines(
-            {one.name: {s: m.by_query[measure] for s, m in one.systems.items()} for one in sets}, baselines
+            {s.name: {name: system.by_query[measure] for name, system in s.systems.items()} for s in sets},
+            baselines,
         )
         for measure in TESTED
     }
-    return Result(list(sets), baselines, verdicts, dict(fingerprints))
+    return Result(list(sets), baselines, verdicts, dict(fingerprints), dict(settings or {}))
 
 
 def check_baseline(baseline: str, names: Sequence[str]) -> None:
@@ -94,49 +101,54 @@ def check_baseline(baseline: str, names: Sequence[str]) -> None:
         raise ConfigError(f"no system is called {baseline!r}; --baseline is one of: {known}")
 
 
-def measured(
+def measure_system(
     orders: Mapping[str, Order],
     *,
     qrels: Qrels,
     min_relevance: int = 1,
     logits: bool,
-) -> Measured:
-    """Measure one system's lists.
+) -> SystemResult:
+    """Measure one system's rankings.
 
     Args:
-        orders: (item, score) by query_id, best first; a score of None is in the order alone.
+        orders: (item, score) by query_id, best first; an item with a score of None counts in the order alone.
         qrels: of the queries that are measured, no others.
-        min_relevance: lowest grade that counts as relevant.
-        logits: whether scores are logits, so that F1 means something.
+        min_relevance: lowest grade that is relevant.
+        logits: whether scores are logits, so that F1 is defined.
     """
-    run = {q: {item: -float(n) for n, (item, _) in enumerate(order)} for q, order in orders.items()}
     pairs = [
         (score, qrels[query].get(item, 0) >= min_relevance)
         for query, order in orders.items()
         for item, score in order
     ]
-    known = [(score, label) for score, label in pairs if score is not None]
-    scores, labels = [score for score, _ in known], [label for _, label in known]
-    return Measured(
-        by_query=measures.measure_by_query(run, qrels, min_relevance=min_relevance),
+    scored = [(score, label) for score, label in pairs if score is not None]
+    scores, labels = [score for score, _ in scored], [label for _, label in scored]
+    rankings = {query: [item for item, _ in order] for query, order in orders.items()}
+    return SystemResult(
+        by_query=measures.measure_by_query(rankings, qrels, min_relevance=min_relevance),
         f1=measures.f1_at_half(scores, labels) if logits else None,
         auc=measures.auc(scores, labels),
         pairs={query: len(order) for query, order in orders.items()},
         missing=sum(1 for query in qrels if not orders.get(query)),
         by_tags={},
-        unscored=len(pairs) - len(known),
+        unscored=len(pairs) - len(scored),
     )
 
 
-def run_orders(orders: Mapping[str, Mapping[str, float]], qrels: Qrels, *, told: str) -> dict[str, Order]:
-    """A run file's lists of the queries that are measured.
+def judged_orders(run: Mapping[str, Mapping[str, float]], qrels: Qrels, *, files: str) -> dict[str, Order]:
+    """A run file's rankings of the queries that are measured.
+
+    Args:
+        run: score by query_id, then by item, best first.
+        qrels: of the queries that are measured.
+        files: names of the run and of the judgements, for the message.
 
     Raises:
-        JudgementError: it has none of them.
+        JudgementError: the run has none of the queries.
     """
-    found: dict[str, Order] = {query: [*orders[query].items()] for query in qrels if query in orders}
-    if not found:
+    orders: dict[str, Order] = {query: [*run[query].items()] for query in qrels if query in run}
+    if not orders:
         raise JudgementError(
-            f"{told}: the run ranks none of the {len(qrels):,} judged queries; are its ids the set's?"
+            f"{files}: the run ranks none of the {len(qrels):,} judged queries; check that both use the same query ids"
         )
-    return found
+    return orders

@@ -1,7 +1,7 @@
-"""Judgements as the field stores them: BEIR's queries.jsonl, qrels in BEIR's or TREC's layout, and TREC's run files.
+"""Reads judgements in their usual formats: BEIR's queries.jsonl, qrels in BEIR's or TREC's layout, TREC run files.
 
-The sets name their queries in their own way; `by_query_id` re-keys them to Nightrank's ids, which come from
-the query's text, so that a query of the log meets its judgements.
+Every set has query ids of its own; `by_query_id` maps them to Nightrank's ids, which are hashes of the query's text,
+so that judgements apply to the queries of a log.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ class BeirQuery(NamedTuple):
     """One query of a set in BEIR's layout."""
 
     text: str
-    answers: tuple[str, ...]  # () where the set has none
-    split: str  # "" where the set has none
+    answers: tuple[str, ...]  # () if the set has none
+    split: str  # "" if the set has none
     type: str = ""
-    candidates: tuple[str, ...] = ()  # doc ids that the set itself gives; () where it gives none
+    candidates: tuple[str, ...] = ()  # doc ids to rank, where the set gives some
 
 
 def open_local(path: str) -> TextIO:
-    """The default opener: UTF-8 files of this machine."""
+    """The default opener: local UTF-8 files."""
     if "://" in path:
-        raise JudgementError(f"{path} is not on this machine; copy it here")
-    return open(path, encoding="utf-8-sig")  # a byte-order mark would else become a part of the first value
+        raise JudgementError(f"{path} is not a local file; copy it to this machine")
+    return open(path, encoding="utf-8-sig")  # or a byte-order mark would become part of the first value
 
 
 def read_queries(path: str | Path, *, opener: Opener = open_local) -> dict[str, BeirQuery]:
     """Queries of a BEIR queries.jsonl by their own `_id`; further fields are ignored.
 
     Raises:
-        JudgementError: not JSON, no `_id` or `text`, `answers` or `candidates` not a list of strings, or an `_id`
-            twice.
+        JudgementError: not JSON, no `_id` or `text`, `answers` or `candidates` not a list of strings, or a
+            duplicate `_id`.
     """
     queries: dict[str, BeirQuery] = {}
     for where, line in _lines(path, opener):
@@ -55,25 +55,25 @@ def read_queries(path: str | Path, *, opener: Opener = open_local) -> dict[str, 
             raise JudgementError(f"{where}: {shorten(line)!r} is not JSON ({error.msg})") from None
         name, query = _query(row, where)
         if name in queries:
-            raise JudgementError(f"{where}: _id {name!r} occurs twice; give each query its own")
+            raise JudgementError(f"{where}: _id {name!r} occurs twice; give each query its own _id")
         queries[name] = query
     return queries
 
 
 def read_qrels(path: str | Path, *, opener: Opener = open_local) -> Qrels:
-    """Relevance by query and document, under the set's own ids.
+    """Relevance by query and document, by the set's own ids.
 
     A line holds three columns, "query-id corpus-id score" (BEIR), or TREC's four, "qid 0 docid rel"; a header
-    is skipped. Columns are separated by tabs, or by white space where a line has no tab. A pair judged twice
+    is skipped. Columns are separated by tabs, or by white space in a line without a tab. A pair judged twice
     keeps the higher relevance.
 
     Raises:
-        JudgementError: another number of columns, or a relevance that is no whole number.
+        JudgementError: another number of columns, or a relevance that is not an integer.
     """
     qrels: Qrels = {}
     layout = "'query-id corpus-id score' or 'qid 0 docid rel'"
     for where, cells in _rows(path, opener, widths=(3, 4), layout=layout):
-        _add(qrels, cells[0], cells[-2], _whole(cells[-1], where, "relevance"))
+        _add(qrels, cells[0], cells[-2], _integer(cells[-1], where, "relevance"))
     return qrels
 
 
@@ -81,14 +81,14 @@ def read_sentence_qrels(path: str | Path, *, opener: Opener = open_local) -> Qre
     """Relevance by query and passage_id "doc_id#n": lines hold "query-id corpus-id sentence score", n from 0.
 
     Raises:
-        JudgementError: another number of columns, or a sentence or score that is no whole number.
+        JudgementError: another number of columns, or a sentence or score that is not an integer.
     """
     qrels: Qrels = {}
     for where, cells in _rows(path, opener, widths=(4,), layout="'query-id corpus-id sentence score'"):
-        sentence = _whole(cells[2], where, "sentence")
+        sentence = _integer(cells[2], where, "sentence")
         if sentence < 0:
-            raise JudgementError(f"{where}: sentence {sentence} is below 0; sentences are counted from 0")
-        _add(qrels, cells[0], f"{cells[1]}#{sentence}", _whole(cells[3], where, "score"))
+            raise JudgementError(f"{where}: sentence {sentence} is negative; sentences are numbered from 0")
+        _add(qrels, cells[0], f"{cells[1]}#{sentence}", _integer(cells[3], where, "score"))
     return qrels
 
 
@@ -98,9 +98,9 @@ def read_run(path: str | Path, *, opener: Opener = open_local) -> dict[str, dict
     The order is by falling score, equal ones by rank and then doc id.
 
     Raises:
-        JudgementError: another number of columns, a rank or score that is no number, or a document twice.
+        JudgementError: another number of columns, a rank or score that is not a number, or a duplicate document.
     """
-    found: dict[str, list[tuple[float, int, str]]] = {}
+    run: dict[str, list[tuple[float, int, str]]] = {}
     seen: set[tuple[str, str]] = set()
     for where, cells in _rows(path, opener, widths=(6,), layout="'qid Q0 docid rank score tag'"):
         query, _, item, rank, raw, _ = cells
@@ -109,20 +109,20 @@ def read_run(path: str | Path, *, opener: Opener = open_local) -> dict[str, dict
         except ValueError:
             score = math.nan
         if not math.isfinite(score):
-            raise JudgementError(f"{where}: score {raw!r} is not a number, so it has no place in an order")
+            raise JudgementError(f"{where}: score {raw!r} is not a finite number")
         if (query, item) in seen:
-            raise JudgementError(f"{where}: query {query!r} ranks {item!r} twice; keep one of the lines")
+            raise JudgementError(f"{where}: query {query!r} ranks {item!r} twice; remove one of the lines")
         seen.add((query, item))
-        found.setdefault(query, []).append((-score, _whole(rank, where, "rank"), item))
-    return {query: {item: -minus for minus, _, item in sorted(rows)} for query, rows in found.items()}
+        run.setdefault(query, []).append((-score, _integer(rank, where, "rank"), item))
+    return {query: {item: -minus for minus, _, item in sorted(rows)} for query, rows in run.items()}
 
 
 def by_query_id(queries: Mapping[str, BeirQuery], qrels: Mapping[str, Mapping[str, int]]) -> Qrels:
-    """Judgements under Nightrank's query ids.
+    """Judgements by Nightrank's query ids.
 
-    Queries whose normalised texts are equal become one: the union of their judgements, the higher relevance
-    where both judge a document. Queries without judgements stay absent, and so do judgements of queries that
-    the set does not hold (a set's qrels are often wider than a sample of its queries).
+    Queries whose normalised texts are equal are merged: the union of their judgements, and the higher relevance if
+    both judge a document. Queries without judgements are left out, and so are judgements of queries that are not
+    given (a set's qrels often cover more than a sample of its queries).
     """
     merged: Qrels = {}
     for name, query in queries.items():
@@ -147,10 +147,10 @@ def _query(row: Any, where: str) -> tuple[str, BeirQuery]:
 
 
 def _strings(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    held = row.get(key) or []
-    if not isinstance(held, list) or not all(isinstance(one, str) for one in held):
-        raise JudgementError(f"{where}: {key} {shorten(str(held))!r} must be a list of strings")
-    return tuple(held)
+    values = row.get(key) or []
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise JudgementError(f"{where}: {key} {shorten(str(values))!r} must be a list of strings")
+    return tuple(values)
 
 
 def _lines(path: str | Path, opener: Opener) -> Iterator[tuple[str, str]]:
@@ -176,8 +176,8 @@ def _rows(
         yield where, cells
 
 
-def _whole(value: str, where: str, column: str) -> int:
+def _integer(value: str, where: str, column: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise JudgementError(f"{where}: {column} {value!r} is not a whole number") from None
+        raise JudgementError(f"{where}: {column} {value!r} is not an integer") from None

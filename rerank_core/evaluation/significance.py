@@ -1,7 +1,7 @@
-"""Whether two systems differ by more than the luck of the queries: paired randomisation tests, corrected by Holm.
+"""Whether two systems differ by more than chance: paired randomisation tests, corrected by Holm's method.
 
-A difference of a point or two over forty queries is mostly luck, and of many systems the best is partly the luckiest.
-So every figure beside a baseline's carries a p-value, and p-values of one table are corrected for their number.
+A difference of a point or two over forty queries is mostly chance, and the best of many systems is partly the luckiest.
+So every figure beside a baseline's has a p-value, and the p-values of a table are corrected for their number.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import permutation_test
 
 RESAMPLES = 9_999
 """Random sign flips of a test: the smallest p-value is 2 / 10,000."""
 
 LEVEL = 0.05
-"""A corrected p-value below this is called significant."""
+"""A corrected p-value below this is significant."""
 
-_CELLS = 1_000_000  # of differences x flips at once: some 30 MB
+_CELLS = 1_000_000  # differences x flips in memory at once: some 30 MB
 
 ByQuery = Mapping[str, float]
 
@@ -28,7 +27,7 @@ class Verdict(NamedTuple):
     """One system beside its baseline, by one measure."""
 
     change: float  # mean over the queries, the system's minus the baseline's
-    p: float  # two-sided, alone
+    p: float  # two-sided, uncorrected
     p_holm: float  # corrected for all tests of the table
 
     @property
@@ -37,13 +36,13 @@ class Verdict(NamedTuple):
 
 
 def sign_flip(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 7) -> float:
-    """Two-sided p-value of a mean difference, if each query's could as well have had the other sign.
+    """Two-sided p-value of a mean difference under the hypothesis that each query's sign is random.
 
-    Exact where there are at most `resamples` ways of flipping signs, else by that many random ones.
+    Exact if there are at most `resamples` ways of flipping signs, else by that many random ones.
 
     Args:
-        differences: one a query, system minus baseline.
-        resamples: random flips.
+        differences: system minus baseline, one a query.
+        resamples: number of random flips.
         seed: of the flips.
 
     Raises:
@@ -51,23 +50,30 @@ def sign_flip(differences: Sequence[float], *, resamples: int = RESAMPLES, seed:
     """
     values = np.asarray(differences, np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("a difference is not finite, so the systems cannot be compared; measure both again")
+        raise ValueError("a difference is not finite, so the systems cannot be compared")
     values = values[values != 0]  # a flipped zero stays zero
     if len(values) < 2:
         return 1.0  # none or one: both signs are as far from zero
-    found = permutation_test(
-        (values,), np.mean, permutation_type="samples", vectorized=True, n_resamples=resamples, rng=seed,
+    from scipy.stats import permutation_test  # takes over a second to import, and only a comparison needs it
+
+    result = permutation_test(
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        rng=seed,
         batch=max(1, _CELLS // len(values)),
-    )  # fmt: skip
-    return min(1.0, float(found.pvalue))
+    )
+    return min(1.0, float(result.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: with these, the chance of any false finding stays below the level one tests at."""
+    """Holm's step-down correction, which bounds the probability of any false positive by the level of the tests."""
     order = sorted(range(len(p_values)), key=lambda n: p_values[n])
     corrected, highest = [0.0] * len(p_values), 0.0
-    for place, n in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * p_values[n]))
+    for smaller, n in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - smaller) * p_values[n]))
         corrected[n] = highest
     return corrected
 
@@ -75,10 +81,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def against_baselines(
     values: Mapping[str, Mapping[str, ByQuery]], baselines: Mapping[str, str]
 ) -> dict[tuple[str, str], Verdict]:
-    """Each system of each set beside the set's baseline; p-values are corrected over all of them together.
+    """Each system of each set against the set's baseline; p-values are corrected over all of them together.
 
     Args:
-        values: by set, then system, then query_id: one measure. Systems of a set have the same queries.
+        values: of one measure, by set, then system, then query_id. Systems of a set have the same queries.
         baselines: the name of each set's baseline.
 
     Returns:
@@ -91,8 +97,8 @@ def against_baselines(
             if system != baselines[name]:
                 assert by_query.keys() == base.keys(), f"{system} and {baselines[name]} have other queries"
                 changes[name, system] = [by_query[query] - base[query] for query in base]
-    alone = [sign_flip(one) for one in changes.values()]
+    uncorrected = [sign_flip(change) for change in changes.values()]
     return {
         key: Verdict(math.fsum(change) / len(change), p, corrected)
-        for (key, change), p, corrected in zip(changes.items(), alone, holm(alone), strict=True)
+        for (key, change), p, corrected in zip(changes.items(), uncorrected, holm(uncorrected), strict=True)
     }

@@ -1,9 +1,9 @@
 """From logits to probabilities that mean what they say: of all units scored 0.7, seven in ten are relevant.
 
-A model's sigmoid is mostly too sure of itself. Its calibration is fitted on judged candidates (`nightrank calibrate`),
+A model's sigmoid is mostly overconfident. Its calibration is fitted on judged candidates (`nightrank calibrate`),
 stored beside the model as calibration.json, and used for every score that a night publishes. Logits, orders and reuse
-do not depend on it. Platt's method (scale and shift of the logit) and temperature (scale alone) keep every difference;
-isotonic regression knows no shape, needs more data, and makes ties.
+do not depend on it. Platt scaling (scale and shift of the logit) and temperature scaling (scale alone) are strictly
+increasing; isotonic regression assumes no shape, needs more data, and creates ties.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,13 +29,12 @@ BINS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A rising function from logits to probabilities; as it stands, the plain sigmoid."""
+    """An increasing function from logits to probabilities; by default the sigmoid."""
 
     scale: float = 1.0
     shift: float = 0.0
-    knots: tuple[
-        tuple[float, float], ...
-    ] = ()  # (logit, probability), both rising; in place of scale and shift
+    # (logit, probability), both increasing; in place of scale and shift
+    knots: tuple[tuple[float, float], ...] = ()
 
     def __call__(self, logit: float) -> float:
         """The probability of a logit, 0 to 1."""
@@ -45,27 +44,32 @@ class Calibration:
         if after in (0, len(self.knots)):
             return self.knots[min(after, len(self.knots) - 1)][1]
         (x0, y0), (x1, y1) = self.knots[after - 1], self.knots[after]
-        return min(y1, y0 + (y1 - y0) * (logit - x0) / (x1 - x0))  # rounding may pass the knot by a bit
+        return min(y1, y0 + (y1 - y0) * (logit - x0) / (x1 - x0))  # rounding can exceed the knot
 
 
 UNCALIBRATED = Calibration()
 
 
-def score_of(one: ScoredCandidate, calibration: Calibration) -> float | None:
-    """The published score: the sigmoid of the fused logit, which is a calibrated one, or the calibrated logit.
+def score_of(candidate: ScoredCandidate, calibration: Calibration) -> float | None:
+    """The published score, 0 to 1: the sigmoid of the fused logit (calibrated by its fit), or the calibrated logit.
 
-    None for a candidate that the cascade left out.
+    None for a candidate that the cascade pruned.
     """
-    if one.fused is not None:
-        return sigmoid(one.fused)
-    return None if one.logit is None else calibration(one.logit)
+    if candidate.fused is not None:
+        return sigmoid(candidate.fused)
+    return None if candidate.logit is None else calibration(candidate.logit)
 
 
-def fit(logits: Sequence[float], relevant: Sequence[bool], *, method: Method) -> Calibration:
-    """The calibration under which the judgements are likeliest. Needs scikit-learn (extra `train`).
+def fit_calibration(logits: Sequence[float], relevant: Sequence[bool], *, method: Method) -> Calibration:
+    """The maximum-likelihood calibration. Needs scikit-learn (extra `train`).
+
+    Args:
+        logits: of judged candidates.
+        relevant: whether each is; one a logit.
+        method: see the module.
 
     Raises:
-        CalibrationError: all are relevant or none is, or better ones are scored lower.
+        CalibrationError: all are relevant or none is, or relevant candidates have the lower logits.
     """
     from sklearn.isotonic import IsotonicRegression
     from sklearn.linear_model import LogisticRegression
@@ -84,70 +88,69 @@ def fit(logits: Sequence[float], relevant: Sequence[bool], *, method: Method) ->
     scale, shift = float(line.coef_[0, 0]), float(np.ravel(line.intercept_)[0])
     if scale <= 0:
         raise CalibrationError(
-            f"relevant candidates have the lower logits (scale {scale:.3g}): this model ranks the wrong way round"
+            f"relevant candidates have the lower logits (scale {scale:.3g}): this model ranks in reverse order"
         )
     return Calibration(scale, shift)
 
 
 def expected_error(probabilities: Sequence[float], relevant: Sequence[bool], *, bins: int = BINS) -> float:
-    """ECE: mean distance of what was said from what was so, over bins of equal width, by their sizes; 0 to 1."""
-    return sum(
-        abs(said - so) * count for said, so, count in reliability(probabilities, relevant, bins=bins)
-    ) / max(1, len(probabilities))
+    """ECE (Guo et al. 2017, arXiv:1706.04599): the mean gap between probability and share relevant, 0 to 1.
+
+    Over bins of equal width, weighted by their sizes.
+    """
+    gaps = (
+        abs(mean - share) * count for mean, share, count in reliability(probabilities, relevant, bins=bins)
+    )
+    return sum(gaps) / max(1, len(probabilities))
 
 
 def reliability(
     probabilities: Sequence[float], relevant: Sequence[bool], *, bins: int = BINS
 ) -> list[tuple[float, float, int]]:
-    """(mean probability, share that is relevant, count) of each bin of equal width that holds any."""
+    """(mean probability, share that is relevant, count) of each bin of equal width that is not empty."""
     p, y = np.asarray(probabilities, np.float64), np.asarray(relevant, np.float64)
-    place = np.minimum((p * bins).astype(int), bins - 1)
+    number = np.minimum((p * bins).astype(int), bins - 1)
     return [
-        (float(p[place == n].mean()), float(y[place == n].mean()), int((place == n).sum()))
+        (float(p[number == n].mean()), float(y[number == n].mean()), int((number == n).sum()))
         for n in range(bins)
-        if (place == n).any()
+        if (number == n).any()
     ]
 
 
 def read(folder: Path) -> Calibration:
-    """The calibration of a model's folder; the plain sigmoid where it has none.
+    """The calibration in a model's folder; the sigmoid if there is none.
 
     Raises:
-        CalibrationError: the file is not one.
+        CalibrationError: the file is damaged.
     """
     path = folder / FILE
     if not path.is_file():
         return UNCALIBRATED
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        knots = tuple((float(logit), float(probability)) for logit, probability in told["knots"])
-        found = Calibration(float(told["scale"]), float(told["shift"]), knots)
-        rising = sorted(knots) == list(knots) and [y for _, y in knots] == sorted(y for _, y in knots)
-        if not (rising and found.scale > 0 and math.isfinite(found.scale) and math.isfinite(found.shift)):
-            raise ValueError("it does not rise")
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        knots = tuple((float(logit), float(probability)) for logit, probability in stored["knots"])
+        calibration = Calibration(float(stored["scale"]), float(stored["shift"]), knots)
+        increasing = sorted(knots) == list(knots) and [y for _, y in knots] == sorted(y for _, y in knots)
+        finite = math.isfinite(calibration.scale) and math.isfinite(calibration.shift)
+        if not (increasing and calibration.scale > 0 and finite):
+            raise ValueError("it is not an increasing function")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CalibrationError(
-            f"{path} is no calibration ({error}); run nightrank calibrate, or remove it"
+            f"{path} is not a valid calibration ({error}); fit it again with nightrank calibrate, or remove the file"
         ) from None
-    return found
+    return calibration
 
 
-def told(folder: Path) -> dict[str, Any] | None:
-    """All that a model's calibration.json says; None where it has none."""
+def describe(folder: Path) -> dict[str, Any] | None:
+    """The whole calibration.json of a model's folder, figures included, for the manifest; None if there is none."""
     path = folder / FILE
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return found
+    stored: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return stored
 
 
-def write(folder: Path, calibration: Calibration, *, told: dict[str, Any]) -> Path:
-    """Store a calibration beside its model, with what is to be told of it."""
+def write(folder: Path, calibration: Calibration, *, figures: dict[str, Any]) -> Path:
+    """Store a calibration in its model's folder, with the figures of its fit."""
     path = folder / FILE
-    path.write_text(
-        json.dumps({**dataclasses.asdict(calibration), **told}, indent=2) + "\n", encoding="utf-8"
-    )
+    stored = {**dataclasses.asdict(calibration), **figures}
+    path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return path
-
-
-def methods() -> tuple[str, ...]:
-    """Names of the methods."""
-    return get_args(Method)

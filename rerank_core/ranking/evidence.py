@@ -1,8 +1,8 @@
-"""Evidence: the sentences of a passage that speak for it, so that a reader can quote them.
+"""Evidence: the sentences of a passage that best support its rank, so that a reader can quote them.
 
-The best sentence is the one that the model scores highest by itself, title and tags beside it as they are beside
-the whole passage. With `keep_share`, the next best are added, in the order of the text, until the selection scores
-that share of the passage: the fewest that a greedy search finds, not provably the fewest there are.
+The best sentence is the one that the model scores highest alone, with the passage's title and tags. With `keep_share`,
+the next best are added, in the order of the text, until the selection scores that share of the passage: a greedy
+search, which need not find the smallest selection.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ from typing import NamedTuple
 from rerank_core.candidates import units
 from rerank_core.config.night import EvidenceOptions
 from rerank_core.features.render import passage_text, render
+from rerank_core.inference.batching import Pair
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration
 from rerank_core.scoring.fault_tolerant import score_checked
 from rerank_core.scoring.protocol import Scorer
 from schemas.records import Evidence, RankedCandidate, RankedGroup, ScoredCandidate
 
-Pair = tuple[str, str]
+Sentences = tuple[int, ...]
+"""Numbers of a unit's sentences, rising."""
+Selected = tuple[int, Sentences]
+"""A unit's key and a selection of its sentences."""
 
 
-class Found(NamedTuple):
-    """Groups with their evidence, and what it took."""
+class EvidenceResult(NamedTuple):
+    """Groups with their evidence, and counts."""
 
     groups: tuple[RankedGroup, ...]
-    wanted: int  # units that are to have evidence
+    wanted: int  # units that should have evidence
     reused: int  # of these, known from an earlier run
     failed: int  # of these, those that the model could not score: they have none
     inputs: int  # distinct inputs scored
 
 
 class _Search(NamedTuple):
-    """One unit whose evidence is looked for."""
+    """The state of one unit's search."""
 
     query: str
     scored: ScoredCandidate
@@ -41,7 +45,7 @@ class _Search(NamedTuple):
     order: list[int]  # numbers of the sentences, best first
     taken: int  # how many of them are in the selection
 
-    def selection(self) -> tuple[int, ...]:
+    def selection(self) -> Sentences:
         return tuple(sorted(self.order[: self.taken]))
 
 
@@ -63,28 +67,28 @@ def find(
     options: EvidenceOptions,
     tagged: bool,
     calibration: Calibration = UNCALIBRATED,
-) -> Found:
+) -> EvidenceResult:
     """Give the best `top_n` units of every query their evidence, and the others none.
 
     Args:
-        groups: ranked; candidates may carry evidence from an earlier run, which is kept.
-        scorer: the model; None only if `needs_model` says so.
+        groups: ranked; evidence that candidates have from an earlier run stays.
+        scorer: the model; may be None if `needs_model` is False.
         options: how many units, and how much of their score.
         tagged: whether the model reads the tags.
         calibration: of the model, for shares of a score.
     """
-    keep = functools.partial(_enough, keep_share=options.keep_share, calibration=calibration)
+    enough = functools.partial(_enough, keep_share=options.keep_share, calibration=calibration)
     wanted = [(g, r.scored) for g in groups for r in g.candidates if _is_wanted(r, options)]
     known = {id(scored): scored.evidence for _, scored in wanted if scored.evidence}
-    open_ones = {
+    searches = {
         id(scored): _Search(group.query.text, scored, split(scored.candidate.text), [], 0)
         for group, scored in wanted
         if id(scored) not in known
     }
-    searched, inputs = _search(open_ones, scorer, enough=keep, tagged=tagged) if open_ones else ({}, 0)
+    searched, inputs = _search(searches, scorer, enough=enough, tagged=tagged) if searches else ({}, 0)
     failed = sum(evidence is None for evidence in searched.values())
     evidences = known | searched
-    found = tuple(
+    with_evidence = tuple(
         group._replace(
             candidates=tuple(
                 ranked._replace(scored=ranked.scored._replace(evidence=evidences.get(id(ranked.scored))))
@@ -93,7 +97,7 @@ def find(
         )
         for group in groups
     )
-    return Found(found, len(wanted), len(known), failed, inputs)
+    return EvidenceResult(with_evidence, len(wanted), len(known), failed, inputs)
 
 
 def needs_model(groups: Sequence[RankedGroup], *, options: EvidenceOptions) -> bool:
@@ -112,28 +116,28 @@ def _search(
     enough: Callable[[ScoredCandidate, float], bool],
     tagged: bool,
 ) -> tuple[dict[int, Evidence | None], int]:
-    """Rounds over all units at once: first each sentence alone, then ever longer selections."""
+    """Rounds over all units at once: first each sentence alone, then longer and longer selections."""
     assert scorer is not None, "units without evidence need the model"
     done: dict[int, Evidence | None] = {}
-    each = [(key, (number,)) for key, one in searches.items() for number in range(len(one.sentences))]
+    each = [(key, (number,)) for key, search in searches.items() for number in range(len(search.sentences))]
     logits, inputs = _score(searches, each, scorer, tagged=tagged)
-    for key, one in searches.items():
-        own = {n: logit for n in range(len(one.sentences)) if (logit := logits[key, (n,)]) is not None}
-        order = sorted(own, key=lambda number: -own[number])  # stable: of equal ones the earlier
-        searches[key] = one._replace(order=order, taken=1)
+    for key, search in searches.items():
+        own = {n: logit for n in range(len(search.sentences)) if (logit := logits[key, (n,)]) is not None}
+        order = sorted(own, key=lambda number: -own[number])  # stable: the earlier of equal ones
+        searches[key] = search._replace(order=order, taken=1)
         if not order:
             done[key] = None
-    current = {key: logits[key, one.selection()] for key, one in searches.items() if key not in done}
+    current = {key: logits[key, search.selection()] for key, search in searches.items() if key not in done}
     while current:
-        longer: list[tuple[int, tuple[int, ...]]] = []
+        longer: list[Selected] = []
         for key, logit in current.items():
-            one = searches[key]
+            search = searches[key]
             if logit is None:
                 done[key] = None
-            elif one.taken == len(one.order) or enough(one.scored, logit):
-                done[key] = Evidence(one.selection(), logit)
+            elif search.taken == len(search.order) or enough(search.scored, logit):
+                done[key] = Evidence(search.selection(), logit)
             else:
-                searches[key] = one._replace(taken=one.taken + 1)
+                searches[key] = search._replace(taken=search.taken + 1)
                 longer.append((key, searches[key].selection()))
         logits, more = _score(searches, longer, scorer, tagged=tagged)
         inputs += more
@@ -148,26 +152,25 @@ def _enough(scored: ScoredCandidate, logit: float, *, keep_share: float, calibra
 
 def _score(
     searches: dict[int, _Search],
-    wanted: Sequence[tuple[int, tuple[int, ...]]],
+    selected: Sequence[Selected],
     scorer: Scorer,
     *,
     tagged: bool,
-) -> tuple[dict[tuple[int, tuple[int, ...]], float | None], int]:
+) -> tuple[dict[Selected, float | None], int]:
     """The logit of each selection of a unit's sentences (None: it cannot be scored), and how many were scored.
 
     A selection that is the whole text has the unit's own logit: that input was scored already.
     """
-    logits: dict[tuple[int, tuple[int, ...]], float | None] = {}
-    pairs: dict[tuple[int, tuple[int, ...]], Pair] = {}
-    for key, numbers in wanted:
-        one = searches[key]
-        if len(numbers) == len(one.sentences):
-            logits[key, numbers] = one.scored.logit
+    logits: dict[Selected, float | None] = {}
+    pairs: dict[Selected, Pair] = {}
+    for key, numbers in selected:
+        search = searches[key]
+        if len(numbers) == len(search.sentences):
+            logits[key, numbers] = search.scored.logit
             continue
-        text = " ".join(one.sentences[number] for number in numbers)
-        rendered = render(
-            one.query, passage_text(one.scored.candidate.title, text), one.scored.tags if tagged else None
-        )
+        text = " ".join(search.sentences[number] for number in numbers)
+        passage = passage_text(search.scored.candidate.title, text)
+        rendered = render(search.query, passage, search.scored.tags if tagged else None)
         pairs[key, numbers] = (rendered.query, rendered.passage)
     outcome = score_checked(scorer, list(pairs.values()))
     logits.update(zip(pairs, outcome.logits, strict=True))

@@ -1,7 +1,7 @@
-"""Fusion: the final order goes by a weighted sum of the cross-encoder's logit and of what it cannot see.
+"""Fusion: the final order is by a weighted sum of the cross-encoder's logit and of features that it cannot see.
 
-The cross-encoder reads one pair at a time. It does not know how BM25 or a bi-encoder judged it, nor what the query's
-other candidates say: that a good one names this one by its title, or that entities lead here. Weights are fitted
+The cross-encoder reads one pair at a time. It does not know how BM25 or a bi-encoder scored it, nor what the query's
+other candidates say: that a good one mentions this one's title, or that entities lead here. Weights are fitted
 on judged sets (`nightrank fuse`, fusion_fit.py) and stored beside the model as fusion.json. The sum is a
 logit too: its sigmoid is the published score. Logits of the cross-encoder, and so reuse, do not depend on it.
 """
@@ -28,22 +28,22 @@ FILE = "fusion.json"
 
 FEATURES = (
     "cross_encoder",  # the model's logit
-    "bm25",  # the document's score, standardised among the query's candidates and bent to stay within OUTLIER
-    "bi_encoder",  # the cosine, as it is
-    "named_above",  # by how many logits a candidate whose text holds this title stands above it; see `_above`
-    "shares_above",  # likewise a candidate with which it shares a rare name
-    "apart",  # 1 where its title is in neither the query nor another candidate, and it holds none of their titles
-    "one_hop",  # 1 where the tag HOP is 1
-    "unreachable",  # 1 where no chain of entities leads from the query to it
+    "bm25",  # the document's score, standardised over the query's candidates and bounded by OUTLIER
+    "bi_encoder",  # the cosine
+    "named_above",  # by how many logits a candidate whose text contains this title exceeds this one; see `_above`
+    "shares_above",  # likewise, a candidate that shares a rare name with this one
+    "apart",  # 1 if its title is in neither the query nor another candidate, and its text contains none of theirs
+    "one_hop",  # 1 if the tag HOP is 1
+    "unreachable",  # 1 if no chain of entities leads from the query to it
 )
-"""What is summed. The tags' two, the last, are 0 for all where nothing was tagged; the others read no tags."""
+"""What is summed. The last two read tags, and are 0 for all candidates where nothing was tagged."""
 
 OUTLIER = 2.0
-"""Deviations that no score of BM25's exceeds, however far it stands out, which is a matter of how people ask."""
+"""Bound on a BM25 score in standard deviations: how far the best stands out depends on how people ask."""
 
 OF_TAGS = frozenset({"one_hop", "unreachable"})
 SINGLE = ("cross_encoder", "bm25", "bi_encoder")
-"""Those that make an order by themselves."""
+"""Features that give an order alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +52,17 @@ class Fusion:
 
     weights: tuple[float, ...]
     bias: float
-    bi_encoder: str = ""  # fingerprint of the bi-encoder that the weights were fitted with; "" without one
+    bi_encoder: str = ""  # fingerprint of the bi-encoder that the weights were fitted with; "": none
 
     def __post_init__(self) -> None:
         assert len(self.weights) == len(FEATURES), "one weight a feature"
 
     def weight(self, feature: str) -> float:
         return self.weights[FEATURES.index(feature)]
+
+    def by_feature(self) -> dict[str, float]:
+        """The weights that are not 0."""
+        return {name: weight for name, weight in zip(FEATURES, self.weights, strict=True) if weight}
 
     @property
     def reads_tags(self) -> bool:
@@ -67,31 +71,31 @@ class Fusion:
 
 
 def features(group: QueryGroup) -> np.ndarray:
-    """What the group's scored candidates are summed from: float64 [candidates with a logit, FEATURES], in their order.
+    """The features of the candidates that have a logit: float64 [candidates, FEATURES], in the group's order.
 
-    A candidate whose cosine is not known has the mean of the others'.
+    A missing cosine is replaced by the mean of the others.
     """
-    known = [one for one in group.candidates if one.logit is not None]
-    titles, texts = [one.candidate.title for one in known], [one.candidate.text for one in known]
+    scored = [c for c in group.candidates if c.logit is not None]
+    titles, texts = [c.candidate.title for c in scored], [c.candidate.text for c in scored]
     named = links.named_by(titles, texts, min_idf=MIN_IDF)
     columns = (
-        [one.logit for one in known],
-        _standard(group.candidates),
-        _filled([one.first_stage for one in known]),
-        _above(known, named),
-        _above(known, links.sharing_names(titles, texts, min_idf=MIN_IDF)),
+        [c.logit for c in scored],
+        _standardised_bm25(group.candidates),
+        _mean_filled([c.first_stage for c in scored]),
+        _above(scored, named),
+        _above(scored, links.sharing_names(titles, texts, min_idf=MIN_IDF)),
         links.stand_apart(group.query.text, titles, named),
-        [one.tags is not None and one.tags.hop == 1 for one in known],
-        [one.tags is not None and one.tags.hop == HOP_UNREACHABLE for one in known],
+        [c.tags is not None and c.tags.hop == 1 for c in scored],
+        [c.tags is not None and c.tags.hop == HOP_UNREACHABLE for c in scored],
     )
-    return np.array(columns, np.float64).reshape(len(FEATURES), len(known)).T
+    return np.array(columns, np.float64).reshape(len(FEATURES), len(scored)).T
 
 
 def fuse(group: QueryGroup, fusion: Fusion) -> QueryGroup:
     """Give every candidate that has a logit its fused one."""
-    # Row by row, not as a product of matrices, whose last bits would depend on the other rows.
+    # Row by row: the last bits of a matrix product would depend on the other rows.
     sums = iter(((features(group) * np.array(fusion.weights)).sum(axis=1) + fusion.bias).tolist())
-    fused = tuple(one if one.logit is None else one._replace(fused=next(sums)) for one in group.candidates)
+    fused = tuple(c if c.logit is None else c._replace(fused=next(sums)) for c in group.candidates)
     return group._replace(candidates=fused)
 
 
@@ -99,82 +103,88 @@ def read(path: Path) -> Fusion:
     """Weights that `write` stored.
 
     Raises:
-        FusionError: there is no such file, or it is not one.
+        FusionError: the file is missing or damaged.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        weights: dict[str, float] = {name: float(weight) for name, weight in told["weights"].items()}
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        weights: dict[str, float] = {name: float(weight) for name, weight in stored["weights"].items()}
         if unknown := sorted(set(weights) - set(FEATURES)):
             raise ValueError(f"unknown feature {unknown[0]!r}")
-        numbers = (*weights.values(), float(told["bias"]))
+        numbers = (*weights.values(), float(stored["bias"]))
         if not all(map(math.isfinite, numbers)) or not any(weights.values()):
             raise ValueError("weights are not finite, or all are 0")
-        fitted_with = str(told.get("bi_encoder") or "")
+        fitted_with = str(stored.get("bi_encoder") or "")
         return Fusion(tuple(weights.get(name, 0.0) for name in FEATURES), numbers[-1], fitted_with)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FusionError(
-            f"{path} holds no weights ({error}); run nightrank fuse, or set fusion.use = 'off'"
+            f"{path} holds no weights ({error}); fit them again with nightrank fuse, or set "
+            "fusion.use = 'off'"
         ) from None
 
 
-def told(path: Path) -> dict[str, Any]:
-    """All that a file of weights says."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def describe(path: Path) -> dict[str, Any]:
+    """The whole file of weights, figures included, for the manifest."""
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
 
 
-def write(path: Path, fusion: Fusion, *, told: dict[str, Any]) -> Path:
-    """Store weights, with what is to be told of them."""
-    weights = {name: round(w, 6) for name, w in zip(FEATURES, fusion.weights, strict=True) if w}
-    plain = {"weights": weights, "bias": round(fusion.bias, 6), "bi_encoder": fusion.bi_encoder, **told}
-    path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+def write(path: Path, fusion: Fusion, *, figures: dict[str, Any]) -> Path:
+    """Store weights, with the figures of their fit."""
+    weights = {name: round(weight, 6) for name, weight in fusion.by_feature().items()}
+    stored = {"weights": weights, "bias": round(fusion.bias, 6), "bi_encoder": fusion.bi_encoder, **figures}
+    path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def _standard(candidates: Sequence[ScoredCandidate]) -> list[float]:
-    """BM25's scores with mean 0 and deviation 1 among all candidates, then bent; of those that have a logit."""
-    scores = [one.candidate.bm25_score for one in candidates]
+def _standardised_bm25(candidates: Sequence[ScoredCandidate]) -> list[float]:
+    """BM25 scores, standardised over all candidates and bounded by OUTLIER, of the candidates that have a logit."""
+    scores = [c.candidate.bm25_score for c in candidates]
     mean = math.fsum(scores) / max(1, len(scores))
     spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / max(1, len(scores)))
     return [
-        OUTLIER * math.tanh((one.candidate.bm25_score - mean) / spread / OUTLIER) if spread > 0 else 0.0
-        for one in candidates
-        if one.logit is not None
+        OUTLIER * math.tanh((c.candidate.bm25_score - mean) / spread / OUTLIER) if spread > 0 else 0.0
+        for c in candidates
+        if c.logit is not None
     ]
 
 
-def _filled(cosines: Sequence[float | None]) -> list[float]:
+def _mean_filled(cosines: Sequence[float | None]) -> list[float]:
     known = [cosine for cosine in cosines if cosine is not None]
     mean = math.fsum(known) / len(known) if known else 0.0
     return [mean if cosine is None else cosine for cosine in cosines]
 
 
-def _above(known: Sequence[ScoredCandidate], linked: Sequence[Sequence[int]]) -> list[float]:
-    """By how many logits the best candidate that is linked to this one stands above it; 0 where none does.
+def _above(scored: Sequence[ScoredCandidate], linked: Sequence[Sequence[int]]) -> list[float]:
+    """By how many logits the best candidate linked to each one exceeds it; 0 if none does.
 
-    So weights that together are not above the logit's draw what is linked to a better candidate up towards it, and by
-    themselves never beyond it.
+    As long as the weights of these features sum to no more than the logit's, they raise a candidate at most to the
+    level of the better one that it is linked to.
     """
-    logits = [one.logit or 0.0 for one in known]
+    logits = [c.logit or 0.0 for c in scored]
     return [max([0.0, *(logits[other] - logits[n] for other in others)]) for n, others in enumerate(linked)]
 
 
-def check_bi_encoder(weights: Fusion, bi_encoder: Scorer | None, *, told: str) -> Scorer | None:
-    """The bi-encoder that weights need; None where they need none.
+def check_bi_encoder(weights: Fusion, bi_encoder: Scorer | None, *, model: str) -> Scorer | None:
+    """The bi-encoder that the weights need; None if they need none.
+
+    Args:
+        weights: any.
+        bi_encoder: the one that was named, if one was.
+        model: name of the model that the weights are of, for the message.
 
     Raises:
-        ConfigError: it is missing, or another one than they were fitted with.
+        ConfigError: it is missing, or not the one that the weights were fitted with.
     """
     if not weights.bi_encoder:
         return None
     if bi_encoder is None:
         raise ConfigError(
-            f"the fusion weights of {told} were fitted with a bi-encoder: name it (--bi-encoder, or "
-            "fusion.bi_encoder of a night), or take the model without them (alone:, or fusion.use = 'off')"
+            f"the fusion weights of {model} were fitted with a bi-encoder: name it (--bi-encoder, or "
+            "fusion.bi_encoder of a night), or use the model without fusion (alone:MODEL, or fusion.use = 'off')"
         )
     if bi_encoder.fingerprint != weights.bi_encoder:
         raise ConfigError(
-            f"the fusion weights of {told} were fitted with another bi-encoder ({weights.bi_encoder}) than the one "
-            f"named ({bi_encoder.fingerprint}); name that one, or fit them again with nightrank fuse"
+            f"the fusion weights of {model} were fitted with another bi-encoder ({weights.bi_encoder}) than "
+            f"the one given ({bi_encoder.fingerprint}); name that one, or fit the weights again with nightrank fuse"
         )
     return bi_encoder

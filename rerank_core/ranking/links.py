@@ -1,9 +1,9 @@
-"""How a query's candidates are linked, by their titles and the names in their texts; no tag is read.
+"""Links between a query's candidates, by their titles and the names in their texts; no tag is read.
 
-A question of several hops names its first passage, and that passage names the next one, of which the question says
-nothing: "the author of The Haunting" -> The Haunting -> Shirley Jackson. Titles are compared as lower-case words,
-without a bracket at their end ("Paris (mythology)"). A title or a name that many candidates hold says little of any, as
-for HOP.
+A multi-hop question names its first passage, and that passage names the next one, of which the question says nothing:
+"the author of The Haunting" -> The Haunting -> Shirley Jackson. Titles are compared as lower-case words, without a
+bracketed suffix ("Paris (mythology)"). A title or name that occurs in many candidates is not informative and makes no
+link, as for HOP. Candidates are referred to by their index in the list.
 """
 
 from __future__ import annotations
@@ -17,65 +17,66 @@ from rerank_core.features.names import lower_words, normal_form
 from rerank_core.features.ner.rules import RulesRecogniser
 
 SHORTEST = 3
-"""Letters of a title that is looked for; "It" and "US" stand everywhere."""
+"""Characters of the shortest title that is searched for; "It" and "US" are everywhere."""
 
 _BRACKETED = re.compile(r"\s*\([^()]*\)\s*$")
 
 
 def named_by(titles: Sequence[str], texts: Sequence[str], *, min_idf: float) -> list[list[int]]:
-    """Of each candidate, the places of those whose text holds its title, in order; they have another title themselves.
+    """For each candidate, the indices of those with another title whose text contains its title, rising.
 
     Args:
         titles, texts: of the candidates.
-        min_idf: a title counts only from this inverse document frequency on, ln(candidates / holders), or where
-            few hold it (`hop.FEWEST_UBIQUITOUS`).
+        min_idf: a title counts only from this inverse document frequency on, ln(candidates / texts with it), or if
+            few texts contain it (`hop.FEWEST_UBIQUITOUS`).
     """
-    names = list(map(_plain, titles))
-    held = _holders(set(names), [lower_words(text) for text in texts])
-    found = []
+    names = list(map(_normalised, titles))
+    containing = _texts_containing(set(names), [lower_words(text) for text in texts])
+    links = []
     for name in names:
-        others = [place for place in held.get(name, ()) if names[place] != name]
-        found.append(others if others and joins(len(others), len(texts), min_idf=min_idf) else [])
-    return found
+        others = [n for n in containing.get(name, ()) if names[n] != name]
+        links.append(others if others and joins(len(others), len(texts), min_idf=min_idf) else [])
+    return links
 
 
 def sharing_names(titles: Sequence[str], texts: Sequence[str], *, min_idf: float) -> list[list[int]]:
-    """Of each candidate, the places of those with another title that hold a rare name that it holds too, in order.
+    """For each candidate, the indices of those with another title that share a rare name with it, rising.
 
-    Names are runs of capitalised words (`recognisers.rules`), and the title. Arguments are those of `named_by`.
+    Names are runs of capitalised words (`rerank_core.features.ner.rules`), and the title. Arguments are those of
+    `named_by`.
     """
-    plain = list(map(_plain, titles))
-    held = list(map(_names, titles, texts))
-    holders: dict[str, list[int]] = {}
-    for place, names in enumerate(held):
+    normalised = list(map(_normalised, titles))
+    names_of = list(map(_names, titles, texts))
+    with_name: dict[str, list[int]] = {}
+    for n, names in enumerate(names_of):
         for name in names:
-            holders.setdefault(name, []).append(place)
+            with_name.setdefault(name, []).append(n)
     rare = {
-        name: places
-        for name, places in holders.items()
-        if len(places) > 1 and joins(len(places), len(texts), min_idf=min_idf)
+        name: candidates
+        for name, candidates in with_name.items()
+        if len(candidates) > 1 and joins(len(candidates), len(texts), min_idf=min_idf)
     }
-    near = [{place for name in names for place in rare.get(name, ())} for names in held]
+    linked = [{n for name in names for n in rare.get(name, ())} for names in names_of]
     return [
-        sorted(place for place in places if place != own and (plain[place] != plain[own] or not plain[own]))
-        for own, places in enumerate(near)
+        sorted(n for n in others if n != own and (normalised[n] != normalised[own] or not normalised[own]))
+        for own, others in enumerate(linked)
     ]
 
 
 def stand_apart(query: str, titles: Sequence[str], named: Sequence[Sequence[int]]) -> list[bool]:
-    """Whether a candidate's title stands neither in the query nor in another candidate, nor another's title in it.
+    """Whether a candidate's title is neither in the query nor in another candidate's text, nor another's in its own.
 
     Args:
         query: its text.
-        titles: of the candidates. One without a title that could stand anywhere is not said to stand apart.
-        named: what `named_by` gives for them.
+        titles: of the candidates. For one without a title, or with one below SHORTEST, the answer is False.
+        named: what `named_by` returns for them.
     """
-    names = list(map(_plain, titles))
-    naming = {place for holders in named for place in holders}
-    asked = f" {lower_words(query)} "
+    names = list(map(_normalised, titles))
+    naming = {n for containing in named for n in containing}
+    words = f" {lower_words(query)} "
     return [
-        bool(name) and f" {name} " not in asked and not named[place] and place not in naming
-        for place, name in enumerate(names)
+        bool(name) and f" {name} " not in words and not named[n] and n not in naming
+        for n, name in enumerate(names)
     ]
 
 
@@ -86,22 +87,23 @@ _RULES = RulesRecogniser()
 def _names(title: str, text: str) -> frozenset[str]:
     (mentions,) = _RULES.recognise([(title, text)])
     own = normal_form(_BRACKETED.sub("", title))
-    return frozenset({own, *(normal_form(one.text) for one in mentions)} - {""})
+    return frozenset({own, *(normal_form(mention.text) for mention in mentions)} - {""})
 
 
-def _holders(names: Collection[str], texts: Sequence[str]) -> dict[str, list[int]]:
-    """The places of the texts that hold each name. By their words: to look for each in every text takes too long."""
-    places: dict[str, set[int]] = {}
-    for place, text in enumerate(texts):
+def _texts_containing(names: Collection[str], texts: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of the texts that contain each name, by an index of words: searching every text for each is too slow."""
+    with_word: dict[str, set[int]] = {}
+    for n, text in enumerate(texts):
         for word in set(text.split()):
-            places.setdefault(word, set()).add(place)
-    held = {}
+            with_word.setdefault(word, set()).add(n)
+    containing = {}
     for name in filter(None, names):
-        near = set.intersection(*(places.get(word, set()) for word in name.split()))
-        held[name] = sorted(place for place in near if f" {name} " in f" {texts[place]} ")
-    return held
+        with_all_words = set.intersection(*(with_word.get(word, set()) for word in name.split()))
+        containing[name] = sorted(n for n in with_all_words if f" {name} " in f" {texts[n]} ")
+    return containing
 
 
-def _plain(title: str) -> str:
-    plain = lower_words(_BRACKETED.sub("", title))
-    return plain if len(plain) >= SHORTEST else ""
+def _normalised(title: str) -> str:
+    """Lower-case words of a title; "" if it is too short to be searched for."""
+    words = lower_words(_BRACKETED.sub("", title))
+    return words if len(words) >= SHORTEST else ""

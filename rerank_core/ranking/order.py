@@ -17,58 +17,58 @@ def sigmoid(logit: float) -> float:
 
 
 def rank(group: QueryGroup) -> RankedGroup:
-    """Order a scored group; the candidates' order in it does not matter.
+    """Order a scored group; the order in which its candidates come does not matter.
 
-    Units go by logit (the fused one where there is one), then the document's BM25 score, both highest first,
-    then doc_id, then their place in the document. What the cascade left out comes after them, by its cheap score.
-    Documents go by their best unit (MaxP), BM25's order by `bm25_rank` and then the place in the document. All
-    three places are dense and start from 1, also where scoring has removed candidates.
+    Units are ordered by logit (the fused one, if there is one), then by the document's BM25 score, both descending,
+    then by doc_id and position in the document. Candidates that the cascade pruned follow, by first-stage score.
+    Documents are ordered by their best unit (MaxP), BM25's order by `bm25_rank` and position in the document. All
+    ranks are dense and start from 1, even if scoring has removed candidates.
     """
-    for one in group.candidates:
-        where = f"{group.query.query_id}/{one.candidate.passage_id}"
-        logit = final_logit(one)
-        score = one.pruned if logit is None else logit
+    for candidate in group.candidates:
+        where = f"{group.query.query_id}/{candidate.candidate.passage_id}"
+        logit = final_logit(candidate)
+        score = candidate.pruned if logit is None else logit
         assert score is not None, (
             f"{where} has no logit: scoring must score or reject it, or the cascade prune it"
         )
-        assert not math.isnan(score), f"{where} has logit nan, which has no place: scoring must reject it"
-    places = {key: n for n, key in enumerate(sorted(map(_bm25_order, group.candidates)), start=1)}
-    assert len(places) == len(group.candidates), f"{group.query.query_id} holds a unit twice"
+        assert not math.isnan(score), f"{where} has logit nan, which has no rank: scoring must reject it"
+    before = {key: n for n, key in enumerate(sorted(map(_bm25_order, group.candidates)), start=1)}
+    assert len(before) == len(group.candidates), f"{group.query.query_id} holds a unit twice"
     documents: dict[str, int] = {}
     ranked = [
         RankedCandidate(
-            scored=one,
+            scored=candidate,
             rank=n,
-            doc_rank=documents.setdefault(one.candidate.doc_id, len(documents) + 1),
-            rank_before=places[_bm25_order(one)],
+            doc_rank=documents.setdefault(candidate.candidate.doc_id, len(documents) + 1),
+            rank_before=before[_bm25_order(candidate)],
         )
-        for n, one in enumerate(sorted(group.candidates, key=_final_order), start=1)
+        for n, candidate in enumerate(sorted(group.candidates, key=_final_order), start=1)
     ]
     return RankedGroup(group.query, tuple(ranked))
 
 
 def cut(group: RankedGroup, *, top_n: int) -> tuple[RankedGroup, int]:
     """Keep the units of the best `top_n` documents (0: of all); the second value counts the units cut."""
-    kept = tuple(one for one in group.candidates if not top_n or one.doc_rank <= top_n)
+    kept = tuple(c for c in group.candidates if not top_n or c.doc_rank <= top_n)
     return group._replace(candidates=kept), len(group.candidates) - len(kept)
 
 
-def _place_in_document(one: ScoredCandidate) -> tuple[str, int, str]:
-    doc_id, passage_id = one.candidate.doc_id, one.candidate.passage_id
+def final_logit(candidate: ScoredCandidate) -> float | None:
+    """The logit that decides a candidate's rank: the fused one, if there is one; None if the cascade pruned it."""
+    return candidate.logit if candidate.fused is None else candidate.fused
+
+
+def _position(candidate: ScoredCandidate) -> tuple[str, int, str]:
+    doc_id, passage_id = candidate.candidate.doc_id, candidate.candidate.passage_id
     return doc_id, unit_index(doc_id, passage_id), passage_id  # by number: "d#2" comes before "d#10"
 
 
-def _bm25_order(one: ScoredCandidate) -> tuple[int, str, int, str]:
-    return one.candidate.bm25_rank, *_place_in_document(one)
+def _bm25_order(candidate: ScoredCandidate) -> tuple[int, str, int, str]:
+    return candidate.candidate.bm25_rank, *_position(candidate)
 
 
-def final_logit(one: ScoredCandidate) -> float | None:
-    """The logit that decides a candidate's place; None for one that the cascade left out."""
-    return one.logit if one.fused is None else one.fused
-
-
-def _final_order(one: ScoredCandidate) -> tuple[bool, float, float, str, int, str]:
-    logit = final_logit(one)
-    score = one.pruned if logit is None else logit
+def _final_order(candidate: ScoredCandidate) -> tuple[bool, float, float, str, int, str]:
+    logit = final_logit(candidate)
+    score = candidate.pruned if logit is None else logit
     assert score is not None
-    return logit is None, -score, -one.candidate.bm25_score, *_place_in_document(one)
+    return logit is None, -score, -candidate.candidate.bm25_score, *_position(candidate)

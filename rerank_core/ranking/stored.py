@@ -26,7 +26,7 @@ def read_calibration(model: str) -> tuple[Calibration, Contents | None]:
     """
     folder = local_folder(model or DEFAULT_MODEL, [calibration.FILE])
     try:
-        return calibration.read(folder), calibration.told(folder)
+        return calibration.read(folder), calibration.describe(folder)
     except CalibrationError as error:
         raise ModelError(str(error)) from None
 
@@ -48,6 +48,6 @@ def read_fusion(
     if not (weights or required or path.is_file()):
         return None, None
     try:
-        return fusion.read(path), fusion.told(path)
+        return fusion.read(path), fusion.describe(path)
     except FusionError as error:
         raise ModelError(str(error)) from None

@@ -36,11 +36,9 @@ def measure_model(model: Any, dev: DevSet, *, tagged: bool, batch: int = 32) -> 
         show_progress_bar=False,
     )
     model.train(training)
-    run: dict[str, dict[str, float]] = {}
-    start = 0
+    rankings, start = {}, 0
     for query in dev.queries:
         own = np.asarray(logits[start : start + len(query.doc_ids)])
         start += len(query.doc_ids)
-        for rank, number in enumerate(np.argsort(-own, kind="stable")):
-            run.setdefault(query.query_id, {}).setdefault(query.doc_ids[number], -float(rank))
-    return measure(run, {query.query_id: dev.qrels[query.query_id] for query in dev.queries})
+        rankings[query.query_id] = [query.doc_ids[n] for n in np.argsort(-own, kind="stable")]
+    return measure(rankings, {query.query_id: dev.qrels[query.query_id] for query in dev.queries})

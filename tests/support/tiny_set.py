@@ -41,3 +41,25 @@ def write_set(
     write_lines(folder / "qrels" / "dev.tsv", ["query-id corpus-id score", *qrels])
     write_lines(folder / "sentence_qrels" / "dev.tsv", ["query-id corpus-id sentence score", *SENTENCES])
     return folder
+
+
+TOWNS = [f"Town{n}" for n in range(24)]
+
+
+def write_towns(folder: Path) -> Path:
+    """A set in which a question names a film, the film's text names its town, and the town is the answer."""
+    corpus, queries, qrels = [], [], []
+    for n, town in enumerate(TOWNS):
+        corpus.append({"_id": f"film{n}", "title": f"Film{n}", "text": f"Film{n} was made in {town}."})
+        corpus.append({"_id": f"town{n}", "title": town, "text": f"A mayor runs this place, number {n}."})
+        others = [f"town{(n + k) % len(TOWNS)}" for k in (3, 7, 11, 13)]
+        queries.append(
+            {
+                "_id": f"q{n}",
+                "text": f"Who is mayor where Film{n} was made?",
+                "split": "dev",
+                "candidates": [f"film{n}", f"town{n}", *others],
+            }
+        )
+        qrels += [f"q{n} town{n} 1", f"q{n} film{n} 1"]
+    return write_set(folder, corpus=corpus, queries=queries, qrels=qrels)

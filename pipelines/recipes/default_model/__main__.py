@@ -96,7 +96,8 @@ def scorer(folder: Path) -> measure.PairScores:
 
 def held_out_quality(scores: measure.PairScores, held: Sequence[EvaluationSet]) -> dict[str, float]:
     """nDCG@10 of each held-out slice, without tags, and their mean under "mean"."""
-    row = {s.name: measure.measure(measure.model_scores(scores, mode="plain"), s).ndcg_10 for s in held}
+    ranked_by = measure.model_scores(scores, mode="plain")
+    row = {s.name: round(measure.measure(ranked_by, s)["nDCG@10"], 6) for s in held}
     return row | {"mean": round(sum(row.values()) / len(row), 4)}
 
 

@@ -33,32 +33,22 @@ class EvaluationSet(NamedTuple):
     relevant: int  # lowest grade that MAP and MRR count
 
 
-class Quality(NamedTuple):
-    """Means over the queries, between 0 and 1."""
+def measure(scores: Scores, judged: EvaluationSet) -> dict[str, float]:
+    """Measures of rerank_core.evaluation, every query's candidates ranked by `scores`, equal ones by doc id.
 
-    ndcg_10: float
-    map: float
-    mrr_10: float
-
-
-def measure(scores: Scores, judged: EvaluationSet) -> Quality:
-    """Rank every query's candidates by `scores` (equal ones by doc id) and average the measures.
-
-    nDCG takes the grades as gains; documents that were judged but are not among the candidates count as missed.
+    Documents that were judged but are not among the candidates count as missed.
     """
-    run = {
-        query.query_id: dict(
-            zip(
-                (p.doc_id for p in query.candidates),
-                map(float, scores(query.text, query.candidates)),
-                strict=True,
-            )
+    rankings = {
+        query.query_id: measures.by_score(
+            {
+                passage.doc_id: float(score)
+                for passage, score in zip(query.candidates, scores(query.text, query.candidates), strict=True)
+            }
         )
         for query in judged.queries
     }
     qrels = {query.query_id: query.qrels for query in judged.queries}
-    found = measures.measure(run, qrels, min_relevance=judged.relevant)
-    return Quality(*(round(found[name], 6) for name in ("nDCG@10", "MAP", "MRR@10")))
+    return measures.measure(rankings, qrels, min_relevance=judged.relevant)
 
 
 def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:

@@ -1,4 +1,4 @@
-"""What an evaluation writes: flat names, and a row a set, system and query."""
+"""What an evaluation writes: flat names, and a row per set, system and query."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.evaluate.files import check_targets, per_query, plain, write_per_query
+from pipelines.evaluate.files import as_json, check_targets, per_query, write_json, write_per_query
 from rerank_core.errors import ConfigError
-from rerank_core.evaluation.comparison import Measured, Result, SetResult, compare
+from rerank_core.evaluation.comparison import Result, SetResult, SystemResult, compare_systems
 from rerank_core.evaluation.measures import MEASURES
 
 
 @pytest.fixture
 def result() -> Result:
-    def system(value: float, **fields: object) -> Measured:
-        held = {measure: {"q1": value, "q2": 1.0} for measure in MEASURES}
-        return Measured(held, None, 0.5, {"q1": 7}, 1, {})._replace(**fields)  # type: ignore[arg-type]
+    def system(value: float, **fields: object) -> SystemResult:
+        by_query = {measure: {"q1": value, "q2": 1.0} for measure in MEASURES}
+        return SystemResult(by_query, None, 0.5, {"q1": 7}, 1, {})._replace(**fields)  # type: ignore[arg-type]
 
     systems = {
         "bm25": system(0.0),
         "ours": system(0.5, f1=0.25, failed=2, by_tags={"true": 0.75, "none": 0.5}),
     }
     one = SetResult("set", "document", "", "index", 2, {"q1": "bridge"}, 0.9, {"not_asked": 5}, systems)
-    return compare([one], baseline="", fingerprints={"ours": "model"})
+    return compare_systems([one], baseline="", fingerprints={"ours": "model"}, settings={"split": "dev"})
 
 
 def test_flat_names(result: Result) -> None:
-    told = json.loads(json.dumps(plain(result, settings={"split": "dev"})))
-    figures = told["figures"]
+    plain = json.loads(json.dumps(as_json(result)))
+    figures = plain["figures"]
     assert (figures["set/queries"], figures["set/not_asked"]) == (2, 5)
     assert figures["set/relevant_among_candidates"] == 0.9
     assert figures["set/ours/nDCG@10"] == figures["set/ours/MAP"] == 0.75
@@ -45,16 +45,21 @@ def test_flat_names(result: Result) -> None:
         1,
     )
     assert "set/bm25/MAP/p" not in figures
-    assert told["fingerprints"] == {"set set": "index", "ours": "model"}
-    assert (told["baselines"], told["tags"]) == ({"set": "bm25"}, {"ours": "true"})
-    assert told["settings"] == {"split": "dev"}
+    assert plain["fingerprints"] == {"set set": "index", "ours": "model"}
+    assert (plain["baselines"], plain["tags"]) == ({"set": "bm25"}, {"ours": "true"})
+    assert plain["settings"] == {"split": "dev"}
 
 
-def test_a_row_a_set_system_and_query(result: Result, tmp_path: Path) -> None:
+def test_a_row_per_set_system_and_query(result: Result, tmp_path: Path) -> None:
     rows = per_query(result)
     assert [(row["system"], row["query_id"], row["AP"], row["pairs"]) for row in rows] == [
-        ("bm25", "q1", 0.0, 7), ("bm25", "q2", 1.0, 0), ("ours", "q1", 0.5, 7), ("ours", "q2", 1.0, 0),
-    ]  # fmt: skip
+        ("bm25", "q1", 0.0, 7),
+        ("bm25", "q2", 1.0, 0),
+        ("ours", "q1", 0.5, 7),
+        ("ours", "q2", 1.0, 0),
+    ]
+    write_json(result, tmp_path / "all.json")
+    assert json.loads((tmp_path / "all.json").read_text()) == json.loads(json.dumps(as_json(result)))
     write_per_query(result, tmp_path / "rows.parquet")
     write_per_query(result, tmp_path / "rows.jsonl")
     assert pq.ParquetFile(tmp_path / "rows.parquet").read().to_pylist() == rows
@@ -64,6 +69,6 @@ def test_a_row_a_set_system_and_query(result: Result, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     check_targets(None, tmp_path / "rows.jsonl")
     with pytest.raises(
-        ConfigError, match=r"cannot write .*rows.jsonl: there is no folder .*nosuch; make it first"
+        ConfigError, match=r"cannot write .*rows.jsonl: there is no folder .*nosuch; create it"
     ):
         check_targets(tmp_path / "nosuch" / "rows.jsonl")

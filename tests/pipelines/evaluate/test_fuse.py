@@ -1,168 +1,73 @@
-"""`nightrank fuse`: on a set where the model cannot see what answers, and what is measured after it."""
+"""Fusion weights fitted from Python, as by the command."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
-from pipelines.cli.fuse import print_fusion
+from pipelines.evaluate.fuse import Fused, as_json, fuse, store
+from rerank_core.errors import ModelError
 from rerank_core.ranking import fusion
 from rerank_core.ranking.fusion import FEATURES, FILE, Fusion
-from rerank_core.ranking.fusion_fit import FUSED, Fitted
-from rerank_core.scoring.load import load_scorer
+from rerank_core.ranking.fusion_fit import FUSED, FusionFit
 from tests.support.tiny_onnx import write_model
-from tests.support.tiny_set import write_set
+from tests.support.tiny_set import TOWNS, write_towns
 
-SHORT = ("--max-length", "64")  # as much as the tiny bi-encoder takes
-TOWNS = [f"Town{n}" for n in range(24)]
-
-
-@pytest.fixture(scope="module")
-def towns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each question names a film; the film's text names its town, and the town is what is asked for."""
-    corpus, queries, qrels = [], [], []
-    for n, town in enumerate(TOWNS):
-        corpus.append({"_id": f"film{n}", "title": f"Film{n}", "text": f"Film{n} was made in {town}."})
-        corpus.append({"_id": f"town{n}", "title": town, "text": f"A mayor runs this place, number {n}."})
-        others = [f"town{(n + k) % len(TOWNS)}" for k in (3, 7, 11, 13)]
-        queries.append(
-            {"_id": f"q{n}", "text": f"Who is mayor where Film{n} was made?", "split": "dev",
-             "candidates": [f"film{n}", f"town{n}", *others]}
-        )  # fmt: skip
-        qrels += [f"q{n} town{n} 1", f"q{n} film{n} 1"]
-    folder = tmp_path_factory.mktemp("sets") / "towns"
-    return write_set(folder, corpus=corpus, queries=queries, qrels=qrels)
+MEANS = {"nDCG@10": 1 / 3, "MAP": 0.25}
+FIT = FusionFit(
+    Fusion(tuple(0.5 * (name == "bm25") for name in FEATURES), -1.0),
+    ridge=math.inf,
+    tag_share=0.0,
+    best_single="bm25",
+    figures={"towns": {"bm25": MEANS, FUSED: MEANS}},
+    error={"towns": 0.02},
+    used=24,
+)
 
 
-def call(command: str, *arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [command, *map(str, arguments)])
-
-
-def evaluate(tmp_path: Path, towns: Path, *arguments: str | Path) -> dict[str, Any]:
-    target = tmp_path / "figures.json"
-    done = call("evaluate", towns, "--own", "-q", "--json", target, *arguments)
-    assert done.exit_code == 0, done.output
-    told: dict[str, Any] = json.loads(target.read_text())
-    return told
-
-
-def test_weights_are_stored_and_then_measured_as_they_will_be_served(tmp_path: Path, towns: Path) -> None:
+def test_python_fits_what_the_command_fits(tmp_path: Path) -> None:
+    towns = write_towns(tmp_path / "towns")
     model = write_model(tmp_path / "model")
-    done = call("fuse", model, towns, "--own", "--json")
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["path"] == str(model / FILE)
-    assert told["weights"]["named_above"] > 0
-    fused, alone = (told["figures"]["towns"][score]["MAP"] for score in ("fused", "cross_encoder"))
-    assert fused > alone + 0.1
-    assert fusion.read(model / FILE).weight("named_above") == pytest.approx(
-        told["weights"]["named_above"], abs=1e-6
+    indexed: list[int] = []
+    scored: list[int] = []
+    dry = fuse(
+        str(model), [towns], own=True, dry_run=True, on_indexed=indexed.append, on_scored=scored.append
     )
-    figures = evaluate(tmp_path, towns, "--system", f"on={model}", "--system", f"off=alone:{model}")[
-        "figures"
-    ]
-    assert figures["towns/on/MAP"] > figures["towns/off/MAP"] + 0.1
-    assert figures["towns/off/MAP"] == pytest.approx(alone, abs=1e-4)
+    assert (dry.path, (model / FILE).exists()) == (None, False)
+    assert sum(indexed) == 2 * len(TOWNS)
+    assert sum(scored) == 6 * len(TOWNS)
+    command = ["fuse", str(model), str(towns), "--own", "--dry-run", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert json.loads(done.stdout) == json.loads(json.dumps(as_json(dry)))
+    assert fuse(str(model), [towns], own=True, no_tags=True).path == model / FILE
+    assert not fusion.read(model / FILE).reads_tags
 
 
-def test_fusion_that_reads_tags_is_measured_in_every_mode_of_them(tmp_path: Path, towns: Path) -> None:
-    model = write_model(tmp_path / "model")
-    weights = {"cross_encoder": 0.1, "unreachable": -3.0, "one_hop": 1.0}
-    (model / FILE).write_text(json.dumps({"weights": weights, "bias": 0.0}))
-    figures = evaluate(tmp_path, towns, "--system", f"on={model}")["figures"]
-    assert {name for name in figures if "/tags=" in name} == {
-        f"towns/on/tags={mode}/MAP" for mode in ("true", "none", "shuffled", "forged")
+def test_the_figures_are_plain_data(tmp_path: Path) -> None:
+    plain = json.loads(json.dumps(as_json(Fused(FIT, tmp_path / FILE)), allow_nan=False))
+    assert plain == {
+        "weights": {"bm25": 0.5},
+        "bias": -1.0,
+        "ridge": None,
+        "tag_share": 0.0,
+        "best_single": "bm25",
+        "questions": 24,
+        "ece": {"towns": 0.02},
+        "figures": {
+            "towns": {"bm25": {"nDCG@10": 0.3333, "MAP": 0.25}, FUSED: {"nDCG@10": 0.3333, "MAP": 0.25}}
+        },
+        "path": str(tmp_path / FILE),
     }
-    assert figures["towns/on/tags=true/MAP"] == figures["towns/on/MAP"]
-    assert figures["towns/on/tags=true/MAP"] != figures["towns/on/tags=none/MAP"]
-    plain = evaluate(tmp_path, towns, "--system", f"on={model}", "--tags", "none")["figures"]
-    assert plain["towns/on/MAP"] == figures["towns/on/tags=none/MAP"]
 
 
-def test_a_bi_encoder_takes_part_where_it_is_named(tmp_path: Path, towns: Path) -> None:
-    pytest.importorskip("torch", reason="the tiny bi-encoder runs on torch")
-    from tests.support.tiny_models import write_cross_encoder
-
-    model = write_model(tmp_path / "model")
-    bi_encoder, other = (
-        write_cross_encoder(tmp_path / name, task="Model", seed=seed)
-        for seed, name in enumerate(("bi", "other"))
-    )
-    flags = ("--own", "--bi-encoder", bi_encoder, *SHORT, "--dry-run", "--json")
-    done = call("fuse", model, towns, *flags)
-    assert done.exit_code == 0, done.output
-    assert "bi_encoder" in json.loads(done.stdout)["figures"]["towns"]
-    kept = [call("fuse", model, towns, *flags, "--work", tmp_path / "kept").stdout for _ in range(2)]
-    assert kept == [done.stdout] * 2  # the second time by cosines of the first
-    fingerprint = load_scorer(bi_encoder, backend="bi_encoder", max_length=64).fingerprint
-    weights = {"weights": {"bi_encoder": 1.0}, "bias": 0.0, "bi_encoder": fingerprint}
-    (model / FILE).write_text(json.dumps(weights))
-    found = evaluate(
-        tmp_path,
-        towns,
-        "--system",
-        f"on={model}",
-        "--system",
-        f"bi:{bi_encoder}",
-        "--bi-encoder",
-        bi_encoder,
-        *SHORT,
-    )
-    assert found["figures"]["towns/on/MAP"] == found["figures"]["towns/bi:bi/MAP"]
-    for extra, told in (
-        ((), "fitted with a bi-encoder: name it"),
-        (("--bi-encoder", other), "another bi-encoder"),
-    ):
-        failed = call("evaluate", towns, "--own", *SHORT, "--system", model, *extra)
-        assert failed.exit_code == 2
-        assert told in " ".join(failed.stderr.split())
-
-
-def test_the_report_shows_scores_weights_and_where_they_lie(tmp_path: Path, towns: Path) -> None:
-    model = write_model(tmp_path / "model")
-    done = call("fuse", model, towns, "--own", "--no-tags", "--dry-run")
-    assert done.exit_code == 0, done.output
-    shown = " ".join(done.stdout.split())
-    assert "cross_encoder bm25 fused" in shown
-    assert "fitted on 24 questions stored nowhere (--dry-run)" in shown
-    assert "unreachable" not in shown
-    assert not (model / FILE).exists()
-
-
-def test_what_gives_no_logits_and_what_has_no_folder_is_refused(tmp_path: Path, towns: Path) -> None:
-    failed = call("fuse", "bm25", towns, "--own")
-    assert failed.exit_code == 2
-    assert "gives no logits" in " ".join(failed.stderr.split())
-    assert call("evaluate", towns, "--system", "alone:bm25").exit_code == 2
-
-
-@pytest.mark.parametrize("command", ["fuse", "calibrate"])
-def test_two_sets_of_one_name_are_refused(tmp_path: Path, towns: Path, command: str) -> None:
-    failed = call(command, write_model(tmp_path / "model"), towns, tmp_path / "elsewhere" / towns.name)
-    assert failed.exit_code == 2
-    assert "two sets are called 'towns'" in " ".join(failed.stderr.split())
-
-
-def test_damaged_weights_are_named(tmp_path: Path, towns: Path) -> None:
-    model = write_model(tmp_path / "model")
-    (model / FILE).write_text("{")
-    failed = call("evaluate", towns, "--own", "--system", model)
-    assert failed.exit_code == 3
-    assert "holds no weights" in " ".join(failed.stderr.split())
-
-
-def test_the_report_says_how_far_tags_were_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    means = {"nDCG@10": 0.5, "MAP": 0.25}
-    figures = {"towns": {"cross_encoder": means, FUSED: means}}
-    weights = Fusion(tuple(0.1 for _ in FEATURES), -1.0)
-    found = Fitted(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
-    print_fusion(found, None)
-    assert "weights of tags are cut to 25 % of what was found" in " ".join(capsys.readouterr().out.split())
-    print_fusion(found._replace(tag_share=1.0), None)
-    assert "cut to" not in capsys.readouterr().out
+def test_weights_are_stored_with_their_figures(tmp_path: Path) -> None:
+    path = store(str(tmp_path), FIT)
+    assert fusion.read(path) == FIT.fusion
+    assert fusion.describe(path)["questions"] == 24
+    with pytest.raises(ModelError, match=r"cannot write .*nosuch.*copy the model"):
+        store(str(tmp_path / "nosuch"), FIT)

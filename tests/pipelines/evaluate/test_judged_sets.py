@@ -1,4 +1,4 @@
-"""Judged sets: whose questions are asked, over which candidates, and what is told when there are none."""
+"""Judged sets: which questions are asked over which candidates, and what cannot be used."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from typing import Any
 
 import pytest
 
-from pipelines.evaluate.judged_sets import JudgedSet, Wanted, candidates, open_index, read_set
-from rerank_core.errors import JudgementError
+from pipelines.evaluate.judged_sets import (
+    JudgedSet,
+    Selection,
+    candidates,
+    lowest_grade,
+    open_index,
+    read_set,
+    read_sets,
+    set_names,
+)
+from rerank_core.errors import ConfigError, JudgementError
 from tests.support.tiny import CORPUS
 from tests.support.tiny_set import QRELS, QUERIES, write_set
 
 
-def read(folder: Path, **wanted: Any) -> JudgedSet:
-    return read_set(folder, wanted=Wanted(**wanted), work=folder.parent / "work")
+def read(folder: Path, **fields: Any) -> JudgedSet:
+    return read_set(folder, selection=Selection(**fields), work=folder.parent / "work")
 
 
 @pytest.fixture
@@ -84,12 +93,12 @@ def test_own_candidates_stand_in_bm25s_order_and_the_unfound_come_last(folder: P
     assert sizes["q1"] > 3  # has no list of its own
 
 
-def test_an_own_candidate_that_is_nowhere_is_told(tmp_path: Path) -> None:
+def test_an_own_candidate_must_be_in_the_corpus(tmp_path: Path) -> None:
     queries = [QUERIES[1] | {"candidates": ["herbert", "nosuch"]}]
     folder = write_set(tmp_path / "tiny", queries=queries)
     assert read(folder).own == {}
     with pytest.raises(
-        JudgementError, match="query 'q2' has the candidate 'nosuch', which corpus.jsonl lacks"
+        JudgementError, match="query 'q2' has the candidate 'nosuch', which is not in corpus.jsonl"
     ):
         read(folder, own=True)
 
@@ -121,15 +130,36 @@ def test_the_index_is_kept_for_this_very_corpus(folder: Path, tmp_path: Path) ->
     assert read(folder).counts["corpus_lines_rejected"] == 1
 
 
-def test_what_cannot_be_measured_is_told(folder: Path) -> None:
+def test_what_cannot_be_measured_is_named(folder: Path) -> None:
     with pytest.raises(
-        JudgementError, match=r"no judgements at .*test.tsv \(splits there: dev\); name a --split"
+        JudgementError, match=r"no judgements at .*test.tsv \(splits there: dev\); choose one of"
     ):
         read(folder, split="test")
     with pytest.raises(JudgementError, match="no query of split 'dev' has a judgement of 3 or more"):
         read(folder, min_relevance=3)
     (folder / "sentence_qrels" / "dev.tsv").unlink()
-    with pytest.raises(JudgementError, match=r"\(splits there: none\); measure it by --level document"):
+    with pytest.raises(JudgementError, match=r"\(splits there: none\); use --level document"):
         read(folder, level="unit")
     with pytest.raises(JudgementError, match="cannot read"):
         read(folder.parent)
+
+
+def test_sets_are_read_together_with_grades_of_their_own(folder: Path, tmp_path: Path) -> None:
+    other = write_set(tmp_path / "other")
+    with read_sets([folder, other], selection=Selection(), min_relevance={"tiny": 2, "": 1}) as (tiny, whole):
+        assert (ids(tiny), len(whole.queries)) == ({"q1"}, 4)
+        index = tiny.bm25.path
+        assert index.is_dir()
+    assert not index.exists()
+    with read_sets([folder], selection=Selection(), work=tmp_path / "work") as (tiny,):
+        pass
+    assert tiny.bm25.path.is_dir()
+
+
+def test_grades_and_names_of_sets(folder: Path, tmp_path: Path) -> None:
+    assert lowest_grade(2, "tiny") == 2
+    assert [lowest_grade({"tiny": 3, "": 2}, name) for name in ("tiny", "other")] == [3, 2]
+    assert lowest_grade({"tiny": 3}, "other") == 1
+    assert set_names([folder, tmp_path / "other"]) == ["tiny", "other"]
+    with pytest.raises(ConfigError, match="two sets are called 'tiny'; give each once"):
+        set_names([folder, tmp_path / "elsewhere" / "tiny"])

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.evaluate.judged_sets import JudgedSet, Wanted, candidates, read_set
-from pipelines.evaluate.run import evaluate_set
-from pipelines.evaluate.systems import Opened, System
+from pipelines.evaluate.judged_sets import JudgedSet, Selection, candidates, read_set
+from pipelines.evaluate.run import evaluate, evaluate_set
+from pipelines.evaluate.systems import LoadedSystem, System
 from pipelines.nightly.run import run
-from rerank_core.errors import JudgementError
+from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.tag_ablation import MODES
 from tests.conftest import MakeConfig
 from tests.support import tiny
@@ -25,15 +25,17 @@ def folder(tmp_path: Path) -> Path:
     return write_set(tmp_path / "tiny")
 
 
-def read(folder: Path, **wanted: Any) -> JudgedSet:
-    return read_set(folder, wanted=Wanted(**wanted), work=folder.parent / "work")
+def read(folder: Path, **fields: Any) -> JudgedSet:
+    return read_set(folder, selection=Selection(**fields), work=folder.parent / "work")
 
 
-BM25 = Opened(System("bm25", "bm25"))
+BM25 = LoadedSystem(System("bm25", "bm25"))
 
 
-def model(name: str = "fake", *, modes: tuple[str, ...] = ("none",), **options: Any) -> Opened:
-    return Opened(System(name, "model", "", "onnx"), scorer=FakeScorer(name, **options), modes=modes)
+def model(name: str = "fake", *, modes: tuple[str, ...] = ("none",), **options: Any) -> LoadedSystem:
+    return LoadedSystem(
+        System(name, "model", "", "onnx"), scorer=FakeScorer(name, **options), tag_modes=modes
+    )
 
 
 @pytest.mark.parametrize("level", ["document", "unit"])
@@ -106,7 +108,7 @@ def test_a_question_without_candidates_counts_as_zero(tmp_path: Path) -> None:
     )
     assert (found.queries, found.systems["bm25"].missing) == (5, 1)
     assert found.systems["bm25"].by_query["nDCG@10"]["q9"] == 0
-    assert found.reach == 5 / 7  # tacoma shares no word with its question
+    assert found.candidate_recall == 5 / 7  # tacoma shares no word with its question
 
 
 def test_truncated_pairs_are_counted(tmp_path: Path) -> None:
@@ -115,11 +117,11 @@ def test_truncated_pairs_are_counted(tmp_path: Path) -> None:
     assert found.systems["fake"].truncated == 2  # of the questions of Dune and of rain
 
 
-def test_candidates_are_told(folder: Path) -> None:
+def test_candidates_are_described(folder: Path) -> None:
     systems = [BM25]
-    assert evaluate_set(read(folder, top_k=3), systems).told == "BM25's best 3"
+    assert evaluate_set(read(folder, top_k=3), systems).candidates == "BM25's best 3"
     mixed = evaluate_set(read(folder, own=True), systems)
-    assert mixed.told == "1 with their own, else BM25's best 100"
+    assert mixed.candidates == "1 with their own, else BM25's best 100"
     assert mixed.systems["bm25"].pairs["q2"] == 3
     assert mixed.counts["with_own_candidates"] == 1
 
@@ -127,15 +129,32 @@ def test_candidates_are_told(folder: Path) -> None:
 def test_a_run_is_measured_in_its_own_order(folder: Path) -> None:
     judged = read(folder)
     orders = {"q1": {"x": 3.0, "messiah": 2.0, "dune": 2.0}, "other": {"dune": 1.0}}
-    found = evaluate_set(judged, [Opened(System("old", "run", "old.trec"), orders=orders)]).systems["old"]
+    found = evaluate_set(judged, [LoadedSystem(System("old", "run", "old.trec"), run=orders)]).systems["old"]
     assert found.by_query["MAP"] == {"q1": pytest.approx((1 / 2 + 2 / 3) / 2), "q2": 0, "q3": 0, "q4": 0}
     assert (found.missing, found.pairs, found.f1) == (3, {"q1": 3}, None)
-    strange = Opened(System("old", "run", "old.trec"), orders={"other": {"dune": 1.0}})
+    strange = LoadedSystem(System("old", "run", "old.trec"), run={"other": {"dune": 1.0}})
     with pytest.raises(JudgementError, match="old.trec and tiny: the run ranks none of the 4 judged queries"):
         evaluate_set(judged, [strange])
 
 
-def test_scoring_is_told_as_it_goes(folder: Path) -> None:
-    told: list[int] = []
-    found = evaluate_set(read(folder), [BM25, model()], on_scored=told.append)
-    assert sum(told) == sum(found.systems["fake"].pairs.values())
+def test_progress_is_reported(folder: Path) -> None:
+    counts: list[int] = []
+    found = evaluate_set(read(folder), [BM25, model()], on_scored=counts.append)
+    assert sum(counts) == sum(found.systems["fake"].pairs.values())
+
+
+def test_python_measures_what_the_command_measures(folder: Path, tmp_path: Path) -> None:
+    indexed: list[int] = []
+    (tmp_path / "old.trec").write_text("q1 Q0 dune 1 2.0 tag\nq1 Q0 messiah 2 1.0 tag\n")
+    systems = ["bm25", f"old=run:{tmp_path / 'old.trec'}"]
+    result = evaluate(
+        [folder], systems=systems, top_k=3, min_relevance={"tiny": 2}, on_indexed=indexed.append
+    )
+    assert sum(indexed) == len(tiny.CORPUS)
+    (one_set,) = result.sets
+    assert (one_set.name, one_set.queries, list(one_set.systems)) == ("tiny", 1, ["bm25", "old"])
+    assert one_set.systems["old"].means["MRR@10"] == 0.5
+    assert (result.baselines, result.settings["top_k"]) == ({"tiny": "bm25"}, 3)
+    assert result.settings["min_relevance"] == {"tiny": 2, "night": 1}
+    with pytest.raises(ConfigError, match="nothing to measure on"):
+        evaluate()

@@ -1,4 +1,4 @@
-"""What a --system names, and how it is opened."""
+"""What a --system names, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.evaluate import systems
-from pipelines.evaluate.systems import System, open_bi_encoder, open_system, parse
+from pipelines.evaluate.systems import System, load_bi_encoder, load_cross_encoder, load_system, parse
 from rerank_core.errors import ConfigError, JudgementError, MissingEngine, ModelError
 
 
@@ -50,45 +50,45 @@ def test_names_are_distinct_and_not_empty() -> None:
     ):
         parse(["a/model", "b/model"])
     assert [system.name for system in parse(["one=a/model", "b/model"])] == ["one", "model"]
-    with pytest.raises(ConfigError, match="--system 'run:' names nothing"):
+    with pytest.raises(ConfigError, match="--system 'run:' has no name"):
         parse(["run:"])
 
 
 def test_a_model_says_whether_it_reads_tags(model: Path) -> None:
     (system,) = parse([str(model)])
-    assert open_system(system, tags=["auto"], max_length=32).modes == ("none",)
+    assert load_system(system, tags=["auto"], max_length=32).tag_modes == ("none",)
     (model / "nightrank.json").write_text(json.dumps({"reads_tags": True}))
-    opened = open_system(system, tags=["auto"], max_length=32)
-    assert opened.modes == ("true", "none", "shuffled", "forged")
-    assert opened.gives_logits
-    assert open_system(system, tags=["forged", "auto"], max_length=32).modes[:2] == ("forged", "true")
-    assert open_system(system, tags=["none"], max_length=32).modes == ("none",)
+    loaded = load_system(system, tags=["auto"], max_length=32)
+    assert loaded.tag_modes == ("true", "none", "shuffled", "forged")
+    assert loaded.gives_logits
+    assert load_system(system, tags=["forged", "auto"], max_length=32).tag_modes[:2] == ("forged", "true")
+    assert load_system(system, tags=["none"], max_length=32).tag_modes == ("none",)
 
 
 def test_bm25_and_runs_read_no_tags(tmp_path: Path) -> None:
     (tmp_path / "a.run").write_text("q1 Q0 d1 1 2.0 tag\n")
     bm25, run = parse(["bm25", f"run:{tmp_path / 'a.run'}"])
     for system in (bm25, run):
-        opened = open_system(system, tags=["true", "forged"], max_length=32)
-        assert (opened.modes, opened.scorer, opened.gives_logits) == (("none",), None, False)
-    assert open_system(run, tags=["auto"], max_length=32).orders == {"q1": {"d1": 2.0}}
+        loaded = load_system(system, tags=["true", "forged"], max_length=32)
+        assert (loaded.tag_modes, loaded.scorer, loaded.gives_logits) == (("none",), None, False)
+    assert load_system(run, tags=["auto"], max_length=32).run == {"q1": {"d1": 2.0}}
 
 
-def test_what_cannot_be_opened_is_told(model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_loaded_is_named(model: Path, tmp_path: Path) -> None:
     (system,) = parse([f"mine={model}"])
-    with pytest.raises(ConfigError, match="no --tags 'fake'; choose of auto, true, none, shuffled, forged"):
-        open_system(system, tags=["fake"], max_length=32)
+    with pytest.raises(ConfigError, match="no --tags 'fake'; choose from auto, true, none, shuffled, forged"):
+        load_system(system, tags=["fake"], max_length=32)
     with pytest.raises(ModelError, match=r"mine: no model folder at .*nosuch"):
-        open_system(
+        load_system(
             System("mine", "model", str(tmp_path / "no such" / "nosuch"), "onnx"),
             tags=["auto"],
             max_length=32,
         )
     with pytest.raises(JudgementError, match="cannot read"):
-        open_system(System("run", "run", str(tmp_path / "nosuch")), tags=["auto"], max_length=32)
+        load_system(System("run", "run", str(tmp_path / "nosuch")), tags=["auto"], max_length=32)
 
 
-def test_a_folder_that_is_not_there_is_said_before_the_engine_that_is_not(
+def test_a_mistyped_folder_is_named_before_the_missing_engine(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without(*_: object, **__: object) -> None:
@@ -96,12 +96,23 @@ def test_a_folder_that_is_not_there_is_said_before_the_engine_that_is_not(
 
     monkeypatch.setattr(systems, "load_scorer", without)
     (slip,) = parse(["nowhere"])
-    told = "nowhere: there is no such folder, so it would be a model of the Hub; it needs torch"
-    for opening in (
-        lambda: open_system(slip, tags=["auto"], max_length=32),
-        lambda: open_bi_encoder("nowhere", max_length=32),
+    message = "nowhere: no such folder, so it is taken for a name on the Hub; it needs torch"
+    for load in (
+        lambda: load_system(slip, tags=["auto"], max_length=32),
+        lambda: load_bi_encoder("nowhere", max_length=32),
     ):
-        with pytest.raises(MissingEngine, match=told):
-            opening()
+        with pytest.raises(MissingEngine, match=message):
+            load()
     with pytest.raises(MissingEngine, match=f"{model}: it needs torch"):
-        open_bi_encoder(str(model), max_length=32)
+        load_bi_encoder(str(model), max_length=32)
+
+
+def test_a_cross_encoder_to_fit_on_comes_without_its_fusion_weights(model: Path, tmp_path: Path) -> None:
+    (model / "fusion.json").write_text(json.dumps({"weights": {"bm25": 1.0}, "bias": 0.0}))
+    (system,) = parse([str(model)])
+    assert load_system(system, tags=["auto"], max_length=32).fusion is not None
+    loaded = load_cross_encoder(str(model), max_length=32)
+    assert (loaded.fusion, loaded.system.path, loaded.gives_logits) == (None, str(model), True)
+    for name in ("bm25", "bi:nowhere", f"run:{tmp_path}"):
+        with pytest.raises(ConfigError, match="gives no logits to fit on; name a cross-encoder"):
+            load_cross_encoder(name, max_length=32)

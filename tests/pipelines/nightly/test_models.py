@@ -172,6 +172,6 @@ def test_scores_are_calibrated_and_logits_are_reused(make_config: MakeConfig, tm
 def test_a_damaged_calibration_stops_the_night(make_config: MakeConfig, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     (model / calibration.FILE).write_text("{")
-    with pytest.raises(ModelError, match="is no calibration"):
+    with pytest.raises(ModelError, match="is not a valid calibration"):
         run(make_config(scoring={"model": str(model)}), run_date=DAY)
     assert not (tmp_path / "output").exists()

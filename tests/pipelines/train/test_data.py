@@ -1,4 +1,4 @@
-"""What a training reads: published runs as groups, and judged sets to measure on."""
+"""What a training reads: published runs as groups."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.nightly.run import run
 from pipelines.nightly.sinks import write_table
-from pipelines.train import data, dev_sets
+from pipelines.train import data
 from rerank_core.config.training import TagPolicy, TrainingStage
-from rerank_core.errors import JudgementError
 from rerank_core.features.render import split_tags
 from rerank_core.text import query_id
 from rerank_core.training.groups import GroupFile
@@ -22,8 +20,7 @@ from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from schemas.tables import HARD_NEGATIVES
 from tests.conftest import Night
-from tests.support.fakes import fake
-from tests.support.tiny import DAY, Tiny, make_config, rows, write_beir
+from tests.support.tiny import rows
 
 
 def stage(output: Path | str, **fields: Any) -> TrainingStage:
@@ -62,16 +59,6 @@ def test_prepared_data_stay_as_they_were(night: Night, tmp_path: Path) -> None:
     told = data.prepare_stage(stage(output), tmp_path / "a.arrow")
     shutil.rmtree(output)
     assert data.prepare_stage(stage(output), tmp_path / "a.arrow") == told
-
-
-@pytest.fixture(scope="module")
-def two(night: Night, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    """An output folder with the night and a newer, judged one, and the newer one's manifest. Read only."""
-    output = tmp_path_factory.mktemp("two") / "output"
-    shutil.copytree(night.output, output)
-    folder = write_beir(output.parent / "set", {"q1": "who wrote dune"}, "q1\tdune\t1\n")
-    judged = {"queries": str(folder / "queries.jsonl"), "qrels": str(folder / "qrels" / "dev.tsv")}
-    return output, run(make_config(tiny, output, evaluation=judged), run_date=DAY, load=fake("other"))
 
 
 def test_of_two_runs_the_newer_one_counts(night: Night, two: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -138,43 +125,3 @@ def test_a_file_of_another_version_is_named(night: Night, tmp_path: Path) -> Non
         ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer Nightrank"
     ):
         data.prepare_stage(stage(output), tmp_path / "a.arrow")
-
-
-def test_a_beir_folder_is_searched_and_tagged(tmp_path: Path) -> None:
-    folder = write_beir(
-        tmp_path / "set",
-        {"q1": "Who wrote Dune?", "q2": "rain"},
-        "query-id\tcorpus-id\tscore\nq1\tdune\t2\nq9\tx\t1\n",
-    )
-
-    dev, said = dev_sets.read_dev(str(folder), queries=5, top_k=3, tagged=True)
-
-    (query,) = dev.queries
-    assert (query.query_id, dev.qrels) == ("q1", {"q1": {"dune": 2}})
-    assert "dune" in query.doc_ids
-    assert len(query.doc_ids) <= 3
-    assert all(tags.startswith("[HOP:") for tags in query.tags)
-    assert said.startswith("set (dev), 1 judged queries, 1 measured on")
-
-
-def test_a_judged_night_is_measured_on_what_it_ranked(two: tuple[Path, Manifest]) -> None:
-    output, manifest = two
-    dev, _ = dev_sets.read_dev(str(output), queries=5, top_k=4, tagged=True)
-
-    (query,) = dev.queries
-    ranked = [r for r in rows(output, manifest) if r["query_id"] == query.query_id]
-    ranked.sort(key=lambda row: row["rank_before"])
-    assert list(query.doc_ids) == [row["doc_id"] for row in ranked[:4]]
-    assert dev.qrels == {query_id("who wrote dune"): {"dune": 1}}
-    assert query.tags[0].startswith("[HOP:")
-
-
-def test_a_dev_set_that_judges_nothing_is_named(night: Night, tmp_path: Path) -> None:
-    with pytest.raises(JudgementError, match="has no judgements of documents; set evaluation.queries"):
-        dev_sets.read_dev(str(night.output), queries=5, top_k=5, tagged=False)
-    folder = write_beir(tmp_path / "set", {"q1": "who wrote dune"}, "q7\tdune\t1\n")
-    with pytest.raises(JudgementError, match="dev.tsv judges no query of"):
-        dev_sets.read_dev(str(folder), queries=5, top_k=5, tagged=False)
-    (folder / "qrels" / "dev.tsv").unlink()
-    with pytest.raises(JudgementError, match="no judgements in .*dev.tsv, validation.tsv, test.tsv"):
-        dev_sets.read_dev(str(folder), queries=5, top_k=5, tagged=False)

@@ -1,15 +1,15 @@
-"""Lists of several systems: what is measured of each, and what of it is tested."""
+"""Systems side by side: what is measured of each, and how they are tested against a baseline."""
 
 from __future__ import annotations
 
 import pytest
 
 from rerank_core.errors import ConfigError
-from rerank_core.evaluation.comparison import SetResult, compare, measured
+from rerank_core.evaluation.comparison import SetResult, compare_systems, measure_system
 
 
-def test_pairs_of_a_cascade_are_in_the_order_but_not_in_f1_and_auc() -> None:
-    found = measured(
+def test_pruned_pairs_are_in_the_order_but_not_in_f1_and_auc() -> None:
+    found = measure_system(
         {"q1": [("a", 2.0), ("b", -1.0), ("c", None)], "q2": [("a", 0.5)]},
         qrels={"q1": {"a": 1, "c": 1}, "q2": {"b": 1}},
         logits=True,
@@ -20,12 +20,12 @@ def test_pairs_of_a_cascade_are_in_the_order_but_not_in_f1_and_auc() -> None:
 
 def fixed(name: str, **systems: list[float]) -> SetResult:
     """A set with a measure of each query, the same for all measures."""
-    held = {}
+    results = {}
     for system, values in systems.items():
         by_query = {f"q{n}": value for n, value in enumerate(values)}
-        base = measured({}, qrels={"q": {"d": 1}}, logits=False)
-        held[system] = base._replace(by_query=dict.fromkeys(base.by_query, by_query))
-    return SetResult(name, "document", "", "f", 8, {}, 1.0, {}, held)
+        base = measure_system({}, qrels={"q": {"d": 1}}, logits=False)
+        results[system] = base._replace(by_query=dict.fromkeys(base.by_query, by_query))
+    return SetResult(name, "document", "", "f", 8, {}, 1.0, {}, results)
 
 
 def test_systems_are_tested_against_the_baseline() -> None:
@@ -33,14 +33,17 @@ def test_systems_are_tested_against_the_baseline() -> None:
         fixed("one", bm25=[0.1] * 8, ours=[0.2 + n / 100 for n in range(8)]),
         fixed("two", reranked=[0.3] * 8, ours=[0.3] * 8),
     ]
-    found = compare(sets, baseline="", fingerprints={})
+    found = compare_systems(sets, baseline="", fingerprints={})
     assert found.baselines == {"one": "bm25", "two": "reranked"}
     assert list(found.verdicts) == ["nDCG@10", "MAP"]
     assert all(list(by_set) == [("one", "ours"), ("two", "ours")] for by_set in found.verdicts.values())
     assert found.verdicts["MAP"]["one", "ours"].p_holm == pytest.approx(2 * 2 / 2**8)
-    assert compare(sets, baseline="reranked", fingerprints={}).baselines == {"one": "bm25", "two": "reranked"}
-    assert compare(sets, baseline="ours", fingerprints={}).verdicts["MAP"]["one", "bm25"].change < 0
+    assert compare_systems(sets, baseline="reranked", fingerprints={}).baselines == {
+        "one": "bm25",
+        "two": "reranked",
+    }
+    assert compare_systems(sets, baseline="ours", fingerprints={}).verdicts["MAP"]["one", "bm25"].change < 0
     with pytest.raises(
         ConfigError, match="no system is called 'nosuch'; --baseline is one of: bm25, ours, reranked"
     ):
-        compare(sets, baseline="nosuch", fingerprints={})
+        compare_systems(sets, baseline="nosuch", fingerprints={})

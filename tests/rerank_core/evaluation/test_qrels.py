@@ -87,8 +87,8 @@ def test_a_pair_judged_twice_keeps_the_higher_relevance(write: Write) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("q1\td1\thigh", "file:2: relevance 'high' is not a whole number"),
-        ("q1\td1\t0.5", "file:2: relevance '0.5' is not a whole number"),
+        ("q1\td1\thigh", "file:2: relevance 'high' is not an integer"),
+        ("q1\td1\t0.5", "file:2: relevance '0.5' is not an integer"),
         ("q1\td1", "file:2: 2 columns in 'q1 d1'; expected 'query-id corpus-id score' or"),
         ("q1 0 d1 1 extra", "file:2: 5 columns"),
     ],
@@ -107,8 +107,8 @@ def test_sentence_qrels_are_keyed_by_passage_id(write: Write) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("q1\td1\tfirst\t1", "file:1: sentence 'first' is not a whole number"),
-        ("q1\td1\t-1\t1", "file:1: sentence -1 is below 0"),
+        ("q1\td1\tfirst\t1", "file:1: sentence 'first' is not an integer"),
+        ("q1\td1\t-1\t1", "file:1: sentence -1 is negative"),
         ("q1\td1\t1", "file:1: 3 columns"),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_bad_sentence_judgement_is_named(write: Write, line: str, message: str
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     with pytest.raises(JudgementError, match=r"cannot read .*absent"):
         read_qrels(tmp_path / "absent")
-    with pytest.raises(JudgementError, match="not on this machine"):
+    with pytest.raises(JudgementError, match="is not a local file"):
         read_queries("gs://bucket/queries.jsonl")
     (tmp_path / "latin").write_bytes(b"q\td\xe9\t1\n")
     with pytest.raises(JudgementError, match=r"cannot read .*latin.*utf-8"):
@@ -163,9 +163,9 @@ def test_a_run_is_read_best_first(write: Write) -> None:
     ("line", "message"),
     [
         ("q1 Q0 d2 1 3.5", "file:2: 5 columns in 'q1 Q0 d2 1 3.5'; expected 'qid Q0 docid rank score tag'"),
-        ("q1 Q0 d2 one 3.5 tag", "file:2: rank 'one' is not a whole number"),
-        ("q1 Q0 d2 1 high tag", "file:2: score 'high' is not a number"),
-        ("q1 Q0 d2 1 nan tag", "file:2: score 'nan' is not a number"),
+        ("q1 Q0 d2 one 3.5 tag", "file:2: rank 'one' is not an integer"),
+        ("q1 Q0 d2 1 high tag", "file:2: score 'high' is not a finite number"),
+        ("q1 Q0 d2 1 nan tag", "file:2: score 'nan' is not a finite number"),
         ("q1 Q0 d1 2 1.0 tag", "file:2: query 'q1' ranks 'd1' twice"),
     ],
 )

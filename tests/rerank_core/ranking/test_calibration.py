@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,8 +19,7 @@ from rerank_core.ranking.calibration import (
     Calibration,
     Method,
     expected_error,
-    fit,
-    methods,
+    fit_calibration,
     reliability,
 )
 from rerank_core.ranking.order import sigmoid
@@ -29,7 +29,7 @@ STEPS = Calibration(knots=((-2.0, 0.1), (0.0, 0.3), (1.0, 0.3), (4.0, 0.9)))
 
 
 def judged(size: int, *, scale: float, shift: float, seed: int) -> tuple[list[float], list[bool]]:
-    """Logits of a model that is too sure of itself, and what is relevant."""
+    """Logits of an overconfident model, and what is relevant."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(-2, 4, size)
     relevant = draw.random(size) < 1 / (1 + np.exp(-(scale * logits + shift)))
@@ -37,7 +37,7 @@ def judged(size: int, *, scale: float, shift: float, seed: int) -> tuple[list[fl
 
 
 @given(LOGITS)
-def test_as_it_stands_it_is_the_sigmoid(logit: float) -> None:
+def test_the_default_is_the_sigmoid(logit: float) -> None:
     assert UNCALIBRATED(logit) == sigmoid(logit)
     assert Calibration(0.5, -1.0)(logit) == sigmoid(0.5 * logit - 1)
 
@@ -46,8 +46,8 @@ def test_as_it_stands_it_is_the_sigmoid(logit: float) -> None:
 @example(4.0, 5.0)  # the last knot, and beyond it
 def test_probabilities_rise(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    for held in (UNCALIBRATED, Calibration(0.3, 2.0), STEPS):
-        assert 0 <= held(low) <= held(high) <= 1
+    for calibrated in (UNCALIBRATED, Calibration(0.3, 2.0), STEPS):
+        assert 0 <= calibrated(low) <= calibrated(high) <= 1
 
 
 @given(LOGITS)
@@ -56,9 +56,9 @@ def test_between_knots_a_line_is_drawn(logit: float) -> None:
     assert STEPS(logit) == pytest.approx(np.interp(logit, xs, ys))
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", get_args(Method))
 def test_a_fit_comes_near_the_truth_on_what_it_did_not_see(method: Method) -> None:
-    fitted = fit(*judged(4000, scale=0.4, shift=0.0, seed=1), method=method)
+    fitted = fit_calibration(*judged(4000, scale=0.4, shift=0.0, seed=1), method=method)
     logits, relevant = judged(4000, scale=0.4, shift=0.0, seed=2)
     before = expected_error([sigmoid(x) for x in logits], relevant)
     after = expected_error([fitted(x) for x in logits], relevant)
@@ -68,25 +68,25 @@ def test_a_fit_comes_near_the_truth_on_what_it_did_not_see(method: Method) -> No
 
 
 def test_platt_finds_scale_and_shift() -> None:
-    fitted = fit(*judged(20_000, scale=0.4, shift=-1.5, seed=3), method="platt")
+    fitted = fit_calibration(*judged(20_000, scale=0.4, shift=-1.5, seed=3), method="platt")
     assert (fitted.scale, fitted.shift) == pytest.approx((0.4, -1.5), abs=0.08)
-    assert fit(*judged(200, scale=0.4, shift=-1.5, seed=3), method="temperature").shift == 0
+    assert fit_calibration(*judged(200, scale=0.4, shift=-1.5, seed=3), method="temperature").shift == 0
 
 
 @pytest.mark.parametrize("relevant", [[True, True], [False, False], []])
 def test_nothing_can_be_fitted_on_one_kind(relevant: list[bool]) -> None:
     with pytest.raises(CalibrationError, match=f"of {len(relevant)} judged scores are relevant"):
-        fit([1.0] * len(relevant), relevant, method="platt")
+        fit_calibration([1.0] * len(relevant), relevant, method="platt")
 
 
-def test_a_model_the_wrong_way_round_is_told() -> None:
+def test_a_model_that_ranks_in_reverse_order_is_refused() -> None:
     logits, relevant = judged(300, scale=2.0, shift=0.0, seed=4)
-    with pytest.raises(CalibrationError, match="wrong way round"):
-        fit([-x for x in logits], relevant, method="platt")
+    with pytest.raises(CalibrationError, match="ranks in reverse order"):
+        fit_calibration([-x for x in logits], relevant, method="platt")
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.integers(1, 20))
-def test_the_expected_error_is_what_it_says(pairs: list[tuple[float, bool]], bins: int) -> None:
+def test_the_expected_error_by_its_definition(pairs: list[tuple[float, bool]], bins: int) -> None:
     said, so = [p for p, _ in pairs], [y for _, y in pairs]
     total = 0.0
     for n in range(bins):
@@ -97,17 +97,17 @@ def test_the_expected_error_is_what_it_says(pairs: list[tuple[float, bool]], bin
     assert sum(count for *_, count in reliability(said, so, bins=bins)) == len(pairs)
 
 
-@pytest.mark.parametrize("held", [UNCALIBRATED, Calibration(0.4, -1.5), STEPS])
-def test_what_is_stored_comes_back(tmp_path: Path, held: Calibration) -> None:
-    path = calibration.write(tmp_path, held, told={"method": "platt", "ece": 0.01})
+@pytest.mark.parametrize("stored", [UNCALIBRATED, Calibration(0.4, -1.5), STEPS])
+def test_what_is_stored_is_read_back(tmp_path: Path, stored: Calibration) -> None:
+    path = calibration.write(tmp_path, stored, figures={"method": "platt", "ece": 0.01})
     assert path == tmp_path / FILE
-    assert calibration.read(tmp_path) == held
-    assert (calibration.told(tmp_path) or {})["ece"] == 0.01
+    assert calibration.read(tmp_path) == stored
+    assert (calibration.describe(tmp_path) or {})["ece"] == 0.01
 
 
 def test_a_folder_without_one_has_plain_scores(tmp_path: Path) -> None:
     assert calibration.read(tmp_path) == UNCALIBRATED
-    assert calibration.told(tmp_path) is None
+    assert calibration.describe(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_a_folder_without_one_has_plain_scores(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(
-        CalibrationError, match="calibration.json is no calibration .*run nightrank calibrate"
+        CalibrationError, match="calibration.json is not a valid calibration .*nightrank calibrate"
     ):
         calibration.read(tmp_path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rerank_core.errors import FusionError
 from rerank_core.ranking.calibration import Calibration, score_of
-from rerank_core.ranking.fusion import FEATURES, FILE, Fusion, features, fuse, read, told, write
+from rerank_core.ranking.fusion import FEATURES, FILE, Fusion, describe, features, fuse, read, write
 from rerank_core.ranking.order import rank, sigmoid
 from rerank_core.scoring.load import DEFAULT_MODEL
 from schemas.records import Candidate, Query, QueryGroup, ScoredCandidate
@@ -120,10 +120,17 @@ def test_without_tags_scores_and_candidates() -> None:
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_arrival_changes_no_bit(draw: random.Random) -> None:
     candidates = [
-        scored(f"d{n}", draw.uniform(-9, 9), bm25=draw.uniform(0, 30), title=f"Title {n % 5}", cheap=draw.random(),
-               text=f"It names Title {draw.randrange(9)}.", hop=draw.choice([-1, 0, 1, 2]))
+        scored(
+            f"d{n}",
+            draw.uniform(-9, 9),
+            bm25=draw.uniform(0, 30),
+            title=f"Title {n % 5}",
+            cheap=draw.random(),
+            text=f"It names Title {draw.randrange(9)}.",
+            hop=draw.choice([-1, 0, 1, 2]),
+        )
         for n in range(draw.randrange(1, 30))
-    ]  # fmt: skip
+    ]
     fusion = Fusion(tuple(draw.uniform(-2, 2) for _ in FEATURES), 0.3)
     shuffled = draw.sample(candidates, len(candidates))
     one, other = (fuse(QueryGroup(QUERY, tuple(c)), fusion) for c in (candidates, shuffled))
@@ -134,10 +141,10 @@ def test_the_order_of_arrival_changes_no_bit(draw: random.Random) -> None:
 
 def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
     fusion = weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, unreachable=-2.0)
-    path = write(tmp_path / FILE, fusion, told={"questions": 12})
+    path = write(tmp_path / FILE, fusion, figures={"questions": 12})
     assert read(path) == fusion
-    assert told(path)["questions"] == 12
-    assert told(path)["weights"] == {"cross_encoder": 0.5, "unreachable": -2.0}
+    assert describe(path)["questions"] == 12
+    assert describe(path)["weights"] == {"cross_encoder": 0.5, "unreachable": -2.0}
     assert read(path).reads_tags
     assert not weights(cross_encoder=1.0).reads_tags
 
@@ -165,7 +172,7 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, content: str | No
 
 
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
-    write(tmp_path / FILE, weights(cross_encoder=1 / 3), told={})
+    write(tmp_path / FILE, weights(cross_encoder=1 / 3), figures={})
     assert json.loads((tmp_path / FILE).read_text())["weights"]["cross_encoder"] == 0.333333
 
 

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 from rerank_core.errors import FusionError
 from rerank_core.ranking import fusion_fit
 from rerank_core.ranking.fusion import FEATURES
-from rerank_core.ranking.fusion_fit import FUSED, Example, FitSet, Fitted, fit
+from rerank_core.ranking.fusion_fit import FUSED, Example, FitSet, FusionFit, fit_fusion
 
 ALL = [name for name in FEATURES if name != "bi_encoder"]
 
@@ -75,7 +75,7 @@ def test_the_loss_and_its_slope_are_those_of_the_plain_formula(seed: int, size: 
 def test_planted_weights_are_found_and_beat_each_score_alone() -> None:
     planted = {"cross_encoder": 1.0, "bm25": 0.5, "named_above": 2.0}
     sets = {"one": judged(150, seed=1, weights=planted), "two": judged(60, seed=2, weights=planted)}
-    found = fit(sets, features=ALL)
+    found = fit_fusion(sets, features=ALL)
     ratio = {name: found.fusion.weight(name) / found.fusion.weight("cross_encoder") for name in planted}
     assert ratio == pytest.approx(planted, rel=0.35)
     assert found.best_single == "cross_encoder"
@@ -89,20 +89,20 @@ def test_tags_count_no_more_than_what_may_be_lost_without_them() -> None:
     planted = {"cross_encoder": 1.0, "one_hop": 2.0}
     sets = {"one": judged(300, seed=3, weights=planted)}
 
-    def lost(found: Fitted) -> float:
+    def lost(found: FusionFit) -> float:
         """MAP that the weights lose without tags, or with shuffled ones."""
         weights = [np.array(found.fusion.weights)] * fusion_fit.FOLDS
         true, none, shuffled = (fusion_fit._means(sets["one"], weights, n)["MAP"] for n in range(3))
         return true - min(none, shuffled)
 
-    found = fit(sets, features=ALL)
+    found = fit_fusion(sets, features=ALL)
     assert 0 < found.tag_share < 0.5
     assert (
         0 < lost(found) < 2.5 * fusion_fit.MAX_GAP
     )  # the limit is one of questions that the fit did not see
 
     same = tuple(e._replace(variants=(e.variants[0],) * 3) for e in sets["one"].examples)
-    trusting = fit({"one": FitSet(same, sets["one"].qrels)}, features=ALL)
+    trusting = fit_fusion({"one": FitSet(same, sets["one"].qrels)}, features=ALL)
     assert trusting.tag_share == 1.0  # nothing is lost where missing and shuffled ones are as good
     ratio = trusting.fusion.weight("one_hop") / trusting.fusion.weight("cross_encoder")
     assert ratio == pytest.approx(2.0, rel=0.35)
@@ -112,7 +112,7 @@ def test_tags_count_no_more_than_what_may_be_lost_without_them() -> None:
 def test_fusion_is_never_worse_than_the_best_single_score() -> None:
     """With few questions and nothing but noise beside the model, a mixture can only lose."""
     sets = {"one": judged(12, seed=5, weights={"cross_encoder": 9.0}, noise=0.0)}
-    found = fit(sets, features=ALL)
+    found = fit_fusion(sets, features=ALL)
     figures = found.figures["one"]
     assert figures[FUSED]["nDCG@10"] >= figures["cross_encoder"]["nDCG@10"] == pytest.approx(1.0)
     if math.isinf(found.ridge):
@@ -121,7 +121,7 @@ def test_fusion_is_never_worse_than_the_best_single_score() -> None:
 
 def test_the_fused_logit_is_a_probability() -> None:
     sets = {"one": judged(300, seed=6, weights={"cross_encoder": 1.0, "bm25": 1.0})}
-    found = fit(sets, features=ALL)
+    found = fit_fusion(sets, features=ALL)
     matrix = np.concatenate([e.variants[0] for e in sets["one"].examples])
     said = 1 / (1 + np.exp(-(matrix @ np.array(found.fusion.weights) + found.fusion.bias)))
     relevant = np.concatenate([e.relevant for e in sets["one"].examples])
@@ -134,11 +134,11 @@ def test_the_fused_logit_is_a_probability() -> None:
 
 def test_the_bi_encoders_fingerprint_is_kept_only_with_its_weight() -> None:
     sets = {"one": judged(80, seed=7, weights={"cross_encoder": 1.0, "bi_encoder": 1.0})}
-    assert fit(sets, features=FEATURES, bi_encoder="abc").fusion.bi_encoder == "abc"
-    assert fit(sets, features=ALL).fusion.bi_encoder == ""
+    assert fit_fusion(sets, features=FEATURES, bi_encoder="abc").fusion.bi_encoder == "abc"
+    assert fit_fusion(sets, features=ALL).fusion.bi_encoder == ""
 
 
 def test_sets_that_teach_nothing_are_refused() -> None:
     lone = Example("q", ("a", "b"), (np.zeros((2, len(FEATURES))),) * 3, np.array([False, False]))
     with pytest.raises(FusionError, match="nothing to fit on"):
-        fit({"one": FitSet((lone,), {"q": {"elsewhere": 1}})}, features=ALL)
+        fit_fusion({"one": FitSet((lone,), {"q": {"elsewhere": 1}})}, features=ALL)

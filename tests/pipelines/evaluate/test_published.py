@@ -1,4 +1,4 @@
-"""A published night is measured as it was published."""
+"""A published night is measured as it was published: both orders, from its rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.evaluate.night_result import Night, evaluate_night
-from pipelines.evaluate.systems import Opened, System
+from pipelines.evaluate.published import JudgedRun, evaluate_run, orders_of
+from pipelines.evaluate.systems import LoadedSystem, System
 from pipelines.nightly.run import run
 from rerank_core.errors import JudgementError
 from rerank_core.text import query_id
@@ -24,10 +24,10 @@ def folder(tmp_path: Path) -> Path:
     return write_set(tmp_path / "tiny")
 
 
-def judged(output: Path, folder: Path, *, level: str = "document", **options: object) -> Night:
+def judged(output: Path, folder: Path, *, level: str = "document", **options: object) -> JudgedRun:
     name = "qrels" if level == "document" else "sentence_qrels"
     qrels = str(folder / name / "dev.tsv")
-    return Night(str(output), str(folder / "queries.jsonl"), qrels, level=level, **options)  # type: ignore[arg-type]
+    return JudgedRun(str(output), str(folder / "queries.jsonl"), qrels, level=level, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,37 @@ def by_sentence(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return output, folder, run(config, run_date=DAY, load=fake(nan_for="Solaris is a novel"))
 
 
+def test_orders_of_units_and_of_documents_by_their_best_unit() -> None:
+    rows = [
+        {
+            "query_id": "q",
+            "doc_id": passage[0],
+            "passage_id": passage,
+            "rank": rank,
+            "rank_before": rank_before,
+            "bm25_score": bm25,
+            "logit": logit,
+        }
+        for passage, rank, rank_before, bm25, logit in [
+            ("a#0", 4, 2, 2.0, None),  # pruned by the cascade
+            ("a#1", 1, 3, 2.0, 5.0),
+            ("b#0", 2, 1, 3.0, 1.0),
+            ("c#0", 3, 4, 1.0, 0.5),
+        ]
+    ]
+    before, after = orders_of(rows, level="unit")
+    assert before == {"q": [("b#0", 3.0), ("a#0", 2.0), ("a#1", 2.0), ("c#0", 1.0)]}
+    assert after == {"q": [("a#1", 5.0), ("b#0", 1.0), ("c#0", 0.5), ("a#0", None)]}
+    before, after = orders_of(rows, level="document")
+    assert before == {"q": [("b", 3.0), ("a", 2.0), ("c", 1.0)]}
+    assert after == {"q": [("a", 5.0), ("b", 1.0), ("c", 0.5)]}
+    assert orders_of([], level="unit") == ({}, {})
+
+
 @pytest.mark.parametrize("level", ["document", "unit"])
 def test_its_figures_are_those_of_its_manifest(by_sentence: tuple[Path, Path, Manifest], level: str) -> None:
     output, folder, manifest = by_sentence
-    found = evaluate_night(judged(output, folder, level=level))
+    found = evaluate_run(judged(output, folder, level=level))
     assert (found.fingerprint, found.queries) == (manifest.run_id, manifest.metrics[level]["queries"])
     for side, system in (("before", "bm25"), ("after", "reranked")):
         for measure, value in found.systems[system].means.items():
@@ -65,14 +92,14 @@ def test_its_figures_are_those_of_its_manifest(by_sentence: tuple[Path, Path, Ma
 
 def test_pairs_that_the_night_could_not_score_are_counted(by_sentence: tuple[Path, Path, Manifest]) -> None:
     output, folder, manifest = by_sentence
-    found = evaluate_night(judged(output, folder))
+    found = evaluate_run(judged(output, folder))
     assert found.systems["reranked"].failed == manifest.balance.pairs["rejected"] > 0
     assert found.systems["reranked"].missing == 0
 
 
 def test_bm25_is_left_out_where_the_lists_were_cut(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
     run(make_config(tiny, tmp_path / "output", ranking={"top_n": 2}), run_date=DAY, load=fake())
-    found = evaluate_night(judged(tmp_path / "output", folder))
+    found = evaluate_run(judged(tmp_path / "output", folder))
     assert list(found.systems) == ["reranked"]
     assert "BM25's order is left out: the run published only the best documents" in found.notes[0]
 
@@ -80,29 +107,28 @@ def test_bm25_is_left_out_where_the_lists_were_cut(tiny: Tiny, folder: Path, tmp
 def test_a_run_file_stands_beside_it_under_either_ids(night: Published, folder: Path) -> None:
     best = {"dune": 2.0, "messiah": 1.0}
     runs = [
-        Opened(System(name, "run", f"{name}.trec"), orders={query: best})
+        LoadedSystem(System(name, "run", f"{name}.trec"), run={query: best})
         for name, query in (("own", "q1"), ("ours", query_id("who wrote dune")))
     ]
-    found = evaluate_night(judged(night.output, folder), runs).systems
+    found = evaluate_run(judged(night.output, folder), runs).systems
     assert found["own"] == found["ours"]
     assert found["own"].by_query["MAP"][query_id("who wrote dune")] == 1.0
     assert found["own"].missing == 4
     graded = judged(night.output, folder, min_relevance=2)
-    assert (
-        evaluate_night(graded, runs).systems["own"].means["MAP"] == 0.5
-    )  # messiah alone, in the second place
+    own = evaluate_run(graded, runs).systems["own"]
+    assert own.means["MAP"] == 0.5  # messiah alone, at rank 2
 
 
-def test_what_cannot_be_measured_is_told(night: Published, folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused(night: Published, folder: Path, tmp_path: Path) -> None:
     asked = judged(night.output, folder)
     with pytest.raises(ManifestError, match="no published run in"):
-        evaluate_night(asked._replace(output=str(tmp_path)))
+        evaluate_run(asked._replace(output=str(tmp_path)))
     with pytest.raises(ManifestError, match="no run 'nosuch'"):
-        evaluate_night(asked._replace(run_id="nosuch"))
-    with pytest.raises(JudgementError, match="ranked whole passages, of which judged sentences say nothing"):
-        evaluate_night(judged(night.output, folder, level="unit"))
+        evaluate_run(asked._replace(run_id="nosuch"))
+    with pytest.raises(JudgementError, match="ranked whole passages, to which judged sentences do not apply"):
+        evaluate_run(judged(night.output, folder, level="unit"))
     with pytest.raises(JudgementError, match=r"dev.tsv has nothing relevant for any query of run"):
-        evaluate_night(asked._replace(min_relevance=3))
-    strange = Opened(System("old", "run", "old.trec"), orders={"nosuch": {"dune": 1.0}})
+        evaluate_run(asked._replace(min_relevance=3))
+    strange = LoadedSystem(System("old", "run", "old.trec"), run={"nosuch": {"dune": 1.0}})
     with pytest.raises(JudgementError, match="old.trec and run .*: the run ranks none of the"):
-        evaluate_night(asked, [strange])
+        evaluate_run(asked, [strange])
