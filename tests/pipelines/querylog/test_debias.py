@@ -76,19 +76,19 @@ def test_the_positives_of_the_sample_are_the_right_ones(
     nightly.print_night(corrected, "out")
     shown = " ".join(capsys.readouterr().out.split())
     assert "corrected for position; propensities from rank 1: 1.00 0." in shown
-    assert "events that click nearly all that is shown" in shown
+    assert "events that click nearly all documents shown" in shown
 
 
-def test_a_log_that_does_not_say_what_was_shown_is_told(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_log_that_does_not_say_what_was_shown_is_reported(make_config: MakeConfig, tmp_path: Path) -> None:
     log = write_lines(tmp_path / "log.jsonl", GOOD_LOG)  # its impressions are empty
     manifest = run(make_config(source={"log": str(log)}, labels=DEBIAS), run_date=DAY, load=fake())
     assert manifest.places == []
-    assert "no event tells in 'impressions' what was shown" in str(manifest.degraded["labels"])
+    assert "no event says in 'impressions' which documents were shown" in str(manifest.degraded["labels"])
     assert manifest.tables["hard_negatives"].rows == 0
 
 
 def test_without_the_column_the_night_does_not_start(make_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match="labels.debias = true needs to know what was shown"):
+    with pytest.raises(ConfigError, match="labels.debias = true needs the documents shown"):
         make_config(labels=DEBIAS, log={"fields": {"impressions": ""}})
 
 

@@ -138,5 +138,5 @@ def test_a_log_is_a_file_a_folder_or_a_glob(tmp_path: Path) -> None:
     for missing in ("none.jsonl", "*.csv"):
         with pytest.raises(SourceError, match="no query log at"):
             log_files(str(tmp_path / missing))
-    with pytest.raises(SourceError, match="copy it here"):
+    with pytest.raises(SourceError, match="copy the log to this machine"):
         log_files("gs://bucket/log.jsonl")
