@@ -59,8 +59,7 @@ def sample() -> Data:
     """The bundled passages and the simulated log."""
     query = "why do two brazilian rivers run next to each other without blending"
     extra = _evaluation(SAMPLE) + "\n[labels]\nmin_clicks = 3\n"
-    return Data(SAMPLE, SAMPLE / "query_log.jsonl", query,
-                extra)  # fmt: skip
+    return Data(SAMPLE, SAMPLE / "query_log.jsonl", query, extra)
 
 
 def judged_set(folder: Path) -> Data:

@@ -36,6 +36,7 @@ from schemas.manifest import Manifest
 
 OWNER = "nightrank"
 ABANDONED = datetime.timedelta(days=1)  # after this, nobody can still be filling an incomplete index
+# old runs lack the last one
 COLUMNS = [
     "query_id",
     "query",
@@ -44,7 +45,7 @@ COLUMNS = [
     "score",
     "rank",
     "evidence",
-]  # old runs lack the last one
+]
 PROPERTIES = {
     "query_id": {"type": "keyword"},
     "query": {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 2048}}},

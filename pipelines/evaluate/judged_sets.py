@@ -49,9 +49,8 @@ class JudgedSet(NamedTuple):
     queries: tuple[Query, ...]  # with normalised texts
     types: dict[str, str]  # by query_id, of those that have one
     qrels: Qrels  # documents, or at level "unit" sentences ("doc_id#n"); grades below 0 count as 0
-    own: dict[
-        str, tuple[Document, ...]
-    ]  # own candidates by query_id, of the questions that are to be ranked over them
+    # own candidates by query_id, of the questions that are to be ranked over them
+    own: dict[str, tuple[Document, ...]]
     bm25: LocalIndex
     selection: Selection
     counts: dict[str, int]  # what was left out

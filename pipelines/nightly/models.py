@@ -43,9 +43,8 @@ class Models:
 
     scorer: Model
     reads_tags: bool  # the scorer's input holds the tags
-    first_stage: (
-        Model | None
-    )  # the cascade's model, or the bi-encoder that the fusion weights were fitted with
+    # the cascade's model, or the bi-encoder that the fusion weights were fitted with
+    first_stage: Model | None
     tagger: Tagger | None  # None: tags.enabled = false
     calibration: Calibration
     calibration_record: dict[str, Any] | None  # None: scores are sigmoids of the logits

@@ -18,9 +18,8 @@ from rerank_core.features.wordlists import (
 )
 
 _HONOURS = word_set("dr mr mrs ms sir dame prof professor president the a an")
-_NOBLE = word_set(
-    "king queen prince princess lord lady"
-)  # "King George" is not any George, "Queen Ann Lee" is Ann Lee
+# "King George" is not any George, "Queen Ann Lee" is Ann Lee
+_NOBLE = word_set("king queen prince princess lord lady")
 _SUFFIXES = word_set("inc incorporated ltd limited corp corporation co llc plc gmbh ag jr")
 _NOT_WORD = re.compile(r"[\W_]+")
 _POSSESSIVE = re.compile(r"['’](?:[sS]\b|(?!\w))")

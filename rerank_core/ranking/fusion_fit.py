@@ -42,9 +42,8 @@ class Example(NamedTuple):
 
     query_id: str
     items: tuple[str, ...]
-    variants: tuple[
-        np.ndarray, ...
-    ]  # features with true, no and shuffled tags: float64 [items, FEATURES] each
+    # features with true, no and shuffled tags: float64 [items, FEATURES] each
+    variants: tuple[np.ndarray, ...]
     relevant: np.ndarray  # bool [items]
 
 

@@ -76,9 +76,8 @@ def _export(folder: Path, tokenizer: Any) -> None:
     encoded = tokenizer(["who was it"] * 2, ["It was she."] * 2, return_tensors="pt")
     sample = {name: encoded[name] for name in INPUTS if name in encoded}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the tracer's, about what a trace may miss: _check compares the logits
+        # the tracer's, about what a trace may miss: _check compares the logits
+        warnings.simplefilter("ignore")
         export_onnx(_Logits(model, tuple(sample)), folder / ONNX, sample=sample)
     quantise_dynamic(folder / ONNX, folder / ONNX_INT8)
 

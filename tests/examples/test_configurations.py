@@ -63,9 +63,10 @@ def test_the_reference_states_every_field_with_its_default() -> None:
     raw = tomllib.loads((EXAMPLES / "nightly.toml").read_text(encoding="utf-8"))
     told = dict(stated(raw, {name for name, value in defaults.items() if isinstance(value, dict)}))
     assert told == defaults
+    # 1 and 1.0 are equal, and not the same to a reader
     assert {name: type(value) for name, value in told.items()} == {
         name: type(value) for name, value in defaults.items()
-    }  # 1 and 1.0 are equal, and not the same to a reader
+    }
     assert len(told) > 40
 
 

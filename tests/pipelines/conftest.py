@@ -15,9 +15,8 @@ def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(module, reason="needs it to make the model: pip install 'nightrank[train]'")
     from tests.support.tiny_onnx import write_transformer
 
-    return write_transformer(
-        tmp_path_factory.mktemp("model") / "bert", vocab_size=128
-    )  # room for what transformers adds
+    # room for what transformers adds
+    return write_transformer(tmp_path_factory.mktemp("model") / "bert", vocab_size=128)
 
 
 @pytest.fixture

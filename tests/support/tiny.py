@@ -62,8 +62,13 @@ BAD_LOG: list[Any] = [
     event("no time", at="yesterday"),
     event("qqqq zzzz"),  # a good event, of a query that no document shares a word with
 ]
-QUERIES = ["Who wrote Dune", "Where was Frank Herbert born", "solaris novel", "Why does rain fall",
-           "Seattle or Tacoma"]  # fmt: skip
+QUERIES = [
+    "Who wrote Dune",
+    "Where was Frank Herbert born",
+    "solaris novel",
+    "Why does rain fall",
+    "Seattle or Tacoma",
+]
 REJECTS = {
     "ReadQueryLog/empty_query": 1,
     "ReadQueryLog/query_too_long": 1,

@@ -140,10 +140,17 @@ def write_transformer(
     write_model(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     sizes: dict[str, Any] = {
-        "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 16, "num_hidden_layers": 3,
-        "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 300, "num_labels": labels,
-        "pad_token_id": 0, "type_vocab_size": 2, "attn_implementation": "eager",
-    }  # fmt: skip
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 300,
+        "num_labels": labels,
+        "pad_token_id": 0,
+        "type_vocab_size": 2,
+        "attn_implementation": "eager",
+    }
     if kind == "electra":
         sizes["embedding_size"] = 16
     if kind == "modernbert":
@@ -166,6 +173,13 @@ def export(torch: Any, model: Any, path: Path, *, types: bool) -> None:
     sample = {name: torch.ones(2, 12, dtype=torch.int64) for name in names}
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
     torch.onnx.export(
-        model, (), str(path), kwargs=sample, input_names=names, output_names=["logits"], dynamic_axes=axes,
-        opset_version=17, dynamo=False,
-    )  # fmt: skip
+        model,
+        (),
+        str(path),
+        kwargs=sample,
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )

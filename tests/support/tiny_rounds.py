@@ -34,13 +34,23 @@ def make_rounds(output: Path | str, corpus: Path | str, folder: Path, **fields: 
         **fields.pop("remining", {}),
     }
     stage = {
-        "name": "one", "runs": [str(output)], "tags": {"policy": "keep"}, "epochs": 1, "batch": 4, "lr": 1e-3,
-    }  # fmt: skip
+        "name": "one",
+        "runs": [str(output)],
+        "tags": {"policy": "keep"},
+        "epochs": 1,
+        "batch": 4,
+        "lr": 1e-3,
+    }
     raw = {
-        "model": str(folder / "base"), "output": str(folder / "model"), "max_length": 48, "log_steps": 1,
-        "checkpoint_steps": 2, "rounds": 2, "remining": remining,
+        "model": str(folder / "base"),
+        "output": str(folder / "model"),
+        "max_length": 48,
+        "log_steps": 1,
+        "checkpoint_steps": 2,
+        "rounds": 2,
+        "remining": remining,
         "stages": [stage | more for more in fields.pop("stages", [{}])],
-    }  # fmt: skip
+    }
     return parse_training_config(raw | fields)
 
 

@@ -10,12 +10,17 @@ from tests.support.tiny import CORPUS, write_lines
 
 QUERIES: list[dict[str, Any]] = [
     {"_id": "q1", "text": "Who wrote Dune?", "type": "single", "split": "dev"},
-    {"_id": "q2", "text": "Where was Frank Herbert born?", "type": "bridge", "split": "dev",
-     "candidates": ["rain", "tacoma", "herbert", "tacoma"]},
+    {
+        "_id": "q2",
+        "text": "Where was Frank Herbert born?",
+        "type": "bridge",
+        "split": "dev",
+        "candidates": ["rain", "tacoma", "herbert", "tacoma"],
+    },
     {"_id": "q3", "text": "solaris novel", "type": "single"},
     {"_id": "q4", "text": "Why does rain fall?", "type": "bridge", "split": "dev"},
     {"_id": "q5", "text": "Seattle or Tacoma", "type": "single", "split": "train"},
-]  # fmt: skip
+]
 QRELS = [
     "q1 dune 1",
     "q1 messiah 2",

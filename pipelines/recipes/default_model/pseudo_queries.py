@@ -77,9 +77,8 @@ def keywords(sentence: str, frequencies: Mapping[str, int], *, count: int, gener
         word: math.log((1 + total) / (1 + frequencies.get(word, 0)))
         for word in dict.fromkeys(w.casefold() for w in _WORD.findall(sentence))
     }
-    telling = [
-        w for w in weight if weight[w] > math.log(8) and len(w) > 2
-    ]  # in an eighth of the texts: a function word
+    # in an eighth of the texts: a function word
+    telling = [w for w in weight if weight[w] > math.log(8) and len(w) > 2]
     if len(telling) < 2:
         return ""
     # Efraimidis and Spirakis: the largest u^(1/w) are a weighted draw without replacement.

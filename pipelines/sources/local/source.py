@@ -43,9 +43,8 @@ class LocalSource:
                 cannot be opened.
         """
         files = log_files(self._log)
-        nonempty = [
-            has_events(file, self._fields, self._filter) for file in files
-        ]  # a list: checks every file
+        # a list: checks every file
+        nonempty = [has_events(file, self._fields, self._filter) for file in files]
         if not any(nonempty):
             raise SourceError(f"the log {self._log} is empty: it holds no event")
         index = LocalIndex(self._index)

@@ -45,8 +45,12 @@ def large(manifest: Manifest) -> Manifest:
     measures = {
         f"{side} {name}": 0.5 for side in ("before", "after") for name in ("nDCG@10", "MAP", "MRR@10", "R@10")
     }
-    balance = Balance(*({what: n * 10**7 for what, n in counts.items()} | {"below_top_n": 10**9}
-                        for counts in dataclasses.asdict(manifest.balance).values()))  # fmt: skip
+    balance = Balance(
+        *(
+            {what: n * 10**7 for what, n in counts.items()} | {"below_top_n": 10**9}
+            for counts in dataclasses.asdict(manifest.balance).values()
+        )
+    )
     return dataclasses.replace(
         manifest,
         stages=stages,
@@ -63,10 +67,19 @@ def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
     for line in shown.splitlines():
         assert len(line) <= 80 or "run_id=" in line or str(night.output) in line, line
     assert "…" not in shown  # no number is cut
-    for text in ("ReadQueryLog", "WriteHardNegatives", "98,765,432", "198,765,432 reused", "nDCG@10", "unit",
-                 "14 read = 7 kept + 2 outside window + 5 rejected", "FetchCandidates/no_candidates",
-                 "123,456,789 pairs hold more than 256 tokens", "account number in 1,234,567 events",
-                 f"latest.json names run {night.manifest.run_id}"):  # fmt: skip
+    for text in (
+        "ReadQueryLog",
+        "WriteHardNegatives",
+        "98,765,432",
+        "198,765,432 reused",
+        "nDCG@10",
+        "unit",
+        "14 read = 7 kept + 2 outside window + 5 rejected",
+        "FetchCandidates/no_candidates",
+        "123,456,789 pairs hold more than 256 tokens",
+        "account number in 1,234,567 events",
+        f"latest.json names run {night.manifest.run_id}",
+    ):
         assert text in " ".join(shown.split()), text
 
 
@@ -77,10 +90,23 @@ def test_what_was_not_reused_is_told(night: Night, screen: Screen) -> None:
 
 
 def row(**values: Any) -> dict[str, Any]:
-    plain = {"title": "Dune", "text": "A novel.", "passage_id": "dune", "rank": 1, "rank_before": 3, "score": 0.987,
-             "bm25_score": 12.3, "hop": 0, "role": "Background", "entities": ["Dune", "Frank Herbert"],
-             "causal": True, "reasoning": True,
-             "hop_chain": ["dune"], "evidence": "A novel.", "evidence_score": 0.5}  # fmt: skip
+    plain = {
+        "title": "Dune",
+        "text": "A novel.",
+        "passage_id": "dune",
+        "rank": 1,
+        "rank_before": 3,
+        "score": 0.987,
+        "bm25_score": 12.3,
+        "hop": 0,
+        "role": "Background",
+        "entities": ["Dune", "Frank Herbert"],
+        "causal": True,
+        "reasoning": True,
+        "hop_chain": ["dune"],
+        "evidence": "A novel.",
+        "evidence_score": 0.5,
+    }
     return plain | values
 
 

@@ -98,8 +98,15 @@ def test_the_manifest_tells_the_rule_and_its_loss(pruned: Pruned) -> None:
     told = pruned.manifest.cascade
     assert told is not None
     assert set(told) == {
-        "queries", "pruned", "loss", "error", "max_loss", "weight", "margin", "cheap_fingerprint",
-    }  # fmt: skip
+        "queries",
+        "pruned",
+        "loss",
+        "error",
+        "max_loss",
+        "weight",
+        "margin",
+        "cheap_fingerprint",
+    }
     assert told["queries"] == len({row["query"] for row in pruned.rows if sampled(row)})
     assert 0 < told["pruned"] < 1
     assert 0 <= told["loss"] < told["max_loss"] + 3 * told["error"]
@@ -133,9 +140,8 @@ def test_the_next_night_reuses_all_that_was_scored_and_prunes_the_same(rivers: P
 def test_several_processes_give_the_same_bytes(
     pruned: Pruned, rivers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(
-        "PYTHONPATH", str(Path(__file__).parents[3])
-    )  # workers import the fake scorer by its name
+    # workers import the fake scorer by its name
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     manifest = run(config_of(rivers, tmp_path / "output"), run_date=DAY, load=fake(), beam_flags=flags)
     assert manifest.run_id == pruned.manifest.run_id

@@ -75,9 +75,8 @@ def test_the_newest_whole_run_of_the_same_model_is_used(night: Night, make_confi
     model = night.manifest.model_fingerprint
     found = find_previous(night.config, model, facts_fingerprint=FACTS)
     assert (found.run_id, found.problem, len(found.files)) == (night.manifest.run_id, None, 3)
-    assert find_previous(make_config(), model, facts_fingerprint=FACTS) == Previous(
-        None
-    )  # nothing published there
+    # nothing published there
+    assert find_previous(make_config(), model, facts_fingerprint=FACTS) == Previous(None)
     off = dataclasses.replace(night.config, reuse=Reuse(enabled=False))
     assert find_previous(off, model, facts_fingerprint=FACTS) == Previous(None)
     other = find_previous(night.config, "0123", facts_fingerprint=night.manifest.facts_fingerprint)

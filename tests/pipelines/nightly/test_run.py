@@ -72,13 +72,23 @@ def test_every_record_is_accounted_for(night: Night, tiny: Tiny) -> None:
     found = LocalIndex(tiny.index).search(QUERIES, top_k=100)
     pairs = sum(map(len, found))
     assert night.manifest.balance.events == {
-        "read": 14, "kept": 7, "outside_window": 2, "below_min_count": 0, "below_min_users": 0, "capped": 0,
+        "read": 14,
+        "kept": 7,
+        "outside_window": 2,
+        "below_min_count": 0,
+        "below_min_users": 0,
+        "capped": 0,
         "rejected": 5,
-    }  # fmt: skip
+    }
     assert night.manifest.balance.queries == {"read": 6, "published": 5, "rejected": 1}
     assert night.manifest.balance.pairs == {
-        "read": pairs, "published": pairs, "reused": 0, "pruned": 0, "below_top_n": 0, "rejected": 0,
-    }  # fmt: skip
+        "read": pairs,
+        "published": pairs,
+        "reused": 0,
+        "pruned": 0,
+        "below_top_n": 0,
+        "rejected": 0,
+    }
     log = night.manifest.stages["ReadQueryLog"]
     assert (log["in"], log["out"], log["rejected"], log["events_rejected"]) == (14, 6, 5, 5)
     published = {(row["query"], row["doc_id"]) for row in rows(night.output, night.manifest)}
@@ -127,8 +137,12 @@ def test_negatives_are_candidates_of_their_query_and_never_clicked(night: Night)
         (row["query_id"], row["passage_id"]): row["logit"] for row in rows(night.output, night.manifest)
     }
     negatives = rows(night.output, night.manifest, "hard_negatives")
-    clicked = {"Who wrote Dune": {"dune", "herbert"}, "Where was Frank Herbert born": {"herbert"},
-               "solaris novel": {"solaris"}, "Seattle or Tacoma": {"seattle"}}  # fmt: skip
+    clicked = {
+        "Who wrote Dune": {"dune", "herbert"},
+        "Where was Frank Herbert born": {"herbert"},
+        "solaris novel": {"solaris"},
+        "Seattle or Tacoma": {"seattle"},
+    }
     assert {row["query"] for row in negatives} == set(clicked)
     for row in negatives:
         assert row["positive_id"] in clicked[row["query"]]

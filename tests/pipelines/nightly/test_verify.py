@@ -128,8 +128,9 @@ def test_a_query_that_two_others_hide_is_missed(staged: Staged) -> None:
         place = rows.schema.get_field_index("query_id")
         return rows.set_column(place, rows.schema.field(place), pa.array([first] * rows.num_rows))
 
-    path = next(path for path in staged.files("reranked")
-                if len(set(pq.read_table(path)["query_id"].to_pylist())) > 1)  # fmt: skip
+    path = next(
+        path for path in staged.files("reranked") if len(set(pq.read_table(path)["query_id"].to_pylist())) > 1
+    )
     pq.write_table(swap(pq.read_table(path)), path)
     with pytest.raises(
         NightError, match=r"queries do not balance: 6 read, but published 4 \+ rejected 1 = 5"

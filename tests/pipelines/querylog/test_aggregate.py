@@ -197,9 +197,8 @@ def test_privacy_takes_its_share_and_counts_it() -> None:
         event(16, "mail c@d.org", user="u2", at=""),
     ]
     with runner() as pipeline:
-        out = aggregate(
-            pipeline, events, Log(), privacy=Privacy(min_users=2, max_events_per_user=2)
-        )  # "bot food" keeps 2 events of the bot and 1 of u1
+        # "bot food" keeps 2 events of the bot and 1 of u1
+        out = aggregate(pipeline, events, Log(), privacy=Privacy(min_users=2, max_events_per_user=2))
         shown = out.queries | beam.Map(lambda q: (q.text, q.count, q.users, q.clicks, q.last_seen[11:19]))
         assert_that(
             shown,

@@ -68,9 +68,8 @@ def test_the_positives_of_the_sample_are_the_right_ones(
     truth = [1 / place for place in range(1, 11)]
     assert [place["examined"] for place in corrected.places] == pytest.approx(truth, abs=0.1)
     assert all(place["impressions"] > 2000 for place in corrected.places)
-    assert (
-        corrected.stages["ReadQueryLog"]["events_clicking_all"] > 50
-    )  # of the crawler, which clicks everything
+    # of the crawler, which clicks everything
+    assert corrected.stages["ReadQueryLog"]["events_clicking_all"] > 50
     assert right_positives(tmp_path / "corrected", corrected) > 0.9
     assert right_positives(tmp_path / "plain", plain) < 0.3
     nightly.print_night(corrected, "out")

@@ -58,7 +58,10 @@ def _decompose_by(rule: SplitRule, query: str) -> tuple[str, ...]:
         ("Between Ada Lane and Tom Rill, who is older?", ("Ada Lane", "Tom Rill")),
         ("Ada Lane or Tom Rill, which is older?", ("Ada Lane", "Tom Rill")),
         ("Which plant is taller, the oak or the birch?", ("the oak", "the birch")),
-        ("Which dog herds: either the Rill Hound, or the Brill Terrier?", ("the Rill Hound", "the Brill Terrier")),
+        (
+            "Which dog herds: either the Rill Hound, or the Brill Terrier?",
+            ("the Rill Hound", "the Brill Terrier"),
+        ),
         ("Is Rill University or Lane University public?", ("Rill University", "Lane University")),
         ("Which opera has more acts, Dusk or Dawn by Rill?", ("Dusk", "Dawn by Rill")),
         ('Which came out earlier, "Now or Never" or "Dusk"?', ('"Now or Never"', '"Dusk"')),
@@ -90,7 +93,7 @@ def _decompose_by(rule: SplitRule, query: str) -> tuple[str, ...]:
         ("Ada Lane was born in what town?", ("Ada Lane was born",)),
         ("Ada Lane wrote for a paper that is based in what town?", ("Ada Lane wrote for",)),
     ],
-)  # fmt: skip
+)
 def test_parts(query: str, parts: tuple[str, ...]) -> None:
     assert decompose(query) == parts
 

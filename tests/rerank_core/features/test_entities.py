@@ -95,9 +95,8 @@ def test_acronyms_go_to_the_name_with_their_initials() -> None:
 
 def test_traps_of_acronyms() -> None:
     assert names(named("", "FTA"), named("", "Federal Tea Agency"))[0] == ("fta",)  # three letters, elsewhere
-    assert (
-        names(named("", "FTA", "Federal Tea Agency", "Federal Toll Agency"))[0][0] == "fta"
-    )  # two such names
+    # two such names
+    assert names(named("", "FTA", "Federal Tea Agency", "Federal Toll Agency"))[0][0] == "fta"
     assert names(named("", "Fta", "Federal Tea Agency"))[0][0] == "fta"  # no acronym
     assert names(named("", "ABC", "PER:Ann Bea Cole"))[0][0] == "abc"  # a person
 

@@ -70,11 +70,12 @@ def test_passages_of_one_title_are_not_joined_by_their_names() -> None:
     titles = ["Paris", "Paris (mythology)", "Troy"]
     texts = ["On the Seine, said Homer.", "A prince, as Homer said.", "Where Homer was."]
     assert sharing_names(titles, texts, min_idf=MIN_IDF) == [[2], [2], [0, 1]]
+    # untitled ones are
     assert sharing_names(["", "", "x"], texts, min_idf=MIN_IDF) == [
         [1, 2],
         [0, 2],
         [0, 1],
-    ]  # untitled ones are
+    ]
 
 
 def test_a_name_that_many_hold_joins_none() -> None:

@@ -147,9 +147,8 @@ def test_kept_and_merged_weights_give_the_same_logits(tmp_path: Path, kind: str)
 def test_layers_can_be_named(tmp_path: Path) -> None:
     weights = attached(tmp_path, "roberta", target_modules=("dense",))
     names = [name for name, one in weights.model.named_parameters() if one.requires_grad]
-    assert (
-        sum("lora_A" in name for name in names) == 3 * 3
-    )  # output of attention, and both of each feed-forward
+    # output of attention, and both of each feed-forward
+    assert sum("lora_A" in name for name in names) == 3 * 3
     assert not any("classifier" in name and "lora" in name for name in names)
     assert any("classifier" in name for name in names)
 

@@ -90,9 +90,8 @@ def test_replay_mixes_in_its_share_of_earlier_stages() -> None:
         by_source = Counter(source for source, *_ in examples(made, epoch=epoch))
         assert by_source[0] == 180
         assert by_source[1] + by_source[2] == 60
-        assert (
-            len({row for row in examples(made, epoch=epoch) if row[0]}) == 60
-        )  # none twice, as there are enough
+        # none twice, as there are enough
+        assert len({row for row in examples(made, epoch=epoch) if row[0]}) == 60
     places = np.flatnonzero(made.source[made.epoch == 0])
     assert 80 < places.mean() < 160  # mixed in, not put before or behind
 
