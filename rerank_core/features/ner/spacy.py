@@ -184,7 +184,7 @@ def spans_of_tagger(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
     answers = tagger.model.predict(docs)
     order = [tagger.labels.index(tag) for tag in TAGS]
     best = best_sequences([answer[:, order] for answer in answers])
-    found = []
+    entities = []
     for doc, tags in zip(docs, best, strict=True):
         spans: list[Span] = []
         for at in tags.nonzero()[0].tolist():
@@ -195,8 +195,8 @@ def spans_of_tagger(nlp: Any, texts: Sequence[str]) -> list[list[Span]]:
                 spans[-1] = (spans[-1][0], end, label)
             else:
                 spans.append((token.idx, end, label))
-        found.append(spans)
-    return found
+        entities.append(spans)
+    return entities
 
 
 def _embed_once(model: Any, vectors: Any) -> None:
