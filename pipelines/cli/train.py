@@ -138,7 +138,8 @@ def print_trained(trained: Trained) -> None:
     reads = "with tags" if trained.reads_tags else "without tags"
     console.out.print(
         f"[bold green]Trained[/] {escape(trained.path)}: reads pairs {reads}; with model card, ONNX files and "
-        "figures.jsonl"
+        "figures.jsonl",
+        soft_wrap=True,
     )
     console.out.print(f'  scoring.model = "{escape(trained.path)}"', soft_wrap=True)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -50,13 +53,29 @@ def quantise_dynamic(fp32: Path, int8: Path, *, reduce_range: bool = True) -> No
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(optimised)
         ort.InferenceSession(str(fp32), options, providers=["CPUExecutionProvider"])
-        quantize_dynamic(
-            optimised,
-            int8,
-            op_types_to_quantize=["MatMul", "Gather"],
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True},
-        )
+        with _without_advice():
+            quantize_dynamic(
+                optimised,
+                int8,
+                op_types_to_quantize=["MatMul", "Gather"],
+                per_channel=True,
+                reduce_range=reduce_range,
+                weight_type=QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True},
+            )
     onnx.checker.check_model(str(int8))
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Drop ONNX Runtime's warning that a model should be pre-processed: the optimised one has been."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(wanted)
+    try:
+        yield
+    finally:
+        root.removeFilter(wanted)

@@ -45,7 +45,7 @@ def card(
         if config.reads_tags
         else "It reads no tags: pairs are query, passage."
     )
-    trial = f"\n**A trial**: every stage was stopped after {max_steps} steps.\n" if max_steps else ""
+    trial = f"\n**A trial**: every stage was stopped after at most {max_steps} steps.\n" if max_steps else ""
     head = [
         "---",
         "library_name: sentence-transformers",
@@ -59,7 +59,7 @@ def card(
         f"`CrossEncoder(folder).predict` returns its sigmoid. At most {config.max_length} tokens. {tags}\n{trial}",
         "## Data\n\n" + "\n".join(_data(stage) for stage in data),
         f"Licence: {config.licence or 'not stated; see those of the base model and of the passages'}.",
-        "## MetricsLog\n\n" + _figures(config, lines, dev_sets),
+        "## Figures\n\n" + _figures(config, lines, dev_sets),
         _adapters(config, lines),
         f"On {check.pairs} training pairs the logits of `onnx/model.onnx` differ from the model's by at most "
         f"{check.fp32_largest:.1e}; those of `onnx/model_int8.onnx` (dynamic int8) by {check.int8_mean:.3f} on "

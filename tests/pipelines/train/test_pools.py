@@ -121,22 +121,6 @@ def test_a_bi_encoder_finds_what_bm25_did_not(night: Night, tiny: Tiny, bi: Path
     assert candidates["dense"] + candidates["dense_published"] == len(pools) * len(CORPUS)
 
 
-def test_passages_of_the_runs_are_the_corpus_where_none_is_named(
-    night: Night, bi: Path, tmp_path: Path
-) -> None:
-    options = Dense(str(bi), top_k=3, max_length=48)
-    dense = DenseCandidates(options, tmp_path / "dense", [(str(night.output), night.manifest)] * 2)
-
-    published = {row["passage_id"] for row in rows(night.output, night.manifest)}
-    assert dense.record["passages"] == len(published)
-    assert dense.record["name"] == "the runs"
-    (found,) = dense.search([TEXTS["dune"]])
-    assert found[0].passage_id == "dune"
-    assert passage_text(found[0].title, found[0].text) == TEXTS["dune"]
-    again = DenseCandidates(options, tmp_path / "dense", [])  # what is embedded is not embedded again
-    assert again.search(["who wrote dune"]) == dense.search(["who wrote dune"])
-
-
 def test_a_passage_that_the_labels_call_positive_is_no_candidate(
     tiny: Tiny, bi: Path, tmp_path: Path
 ) -> None:

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from pipelines.cli.app import app
 from pipelines.train.rounds import train_rounds
 from pipelines.train.run import FIGURES, WORK, Trained
 from rerank_core.errors import TrainingError
@@ -234,30 +232,6 @@ def test_minilm_finds_and_judges(night: Night, corpus: Path, tmp_path: Path) -> 
     for group in groups(done.data):
         positive, *others = cosines.score([(group.query, text) for text in group.passages]).tolist()
         assert max(others) <= positive - 0.1 + 1e-5
-
-
-def test_the_flag_wins_and_the_summary_tells(night: Night, corpus: Path, tmp_path: Path) -> None:
-    training = make_rounds(night.output, corpus, tmp_path, remining={"dense": {}})
-    config = tmp_path / "train.toml"
-    config.write_text(
-        f'model = "{training.model}"\noutput = "{training.output}"\nmax_length = 48\nrounds = 1\n'
-        f'[[stages]]\nname = "one"\nruns = ["{night.output}"]\n'
-    )
-    done = CliRunner(env={"COLUMNS": "120"}).invoke(
-        app, ["train", "--config", str(config), "--rounds", "2", "--quick"]
-    )
-    assert done.exit_code == 0, done.output
-    for said in (
-        "one-r2",
-        "mined again: ",
-        "judge of false negatives: the model itself",
-        "after each of 2 rounds: not measured, not measured; kept: round 2",
-    ):
-        assert said in done.output
-    assert (
-        "nightrank train --config train.toml --rounds 2 --quick"
-        in (Path(training.output) / "README.md").read_text()
-    )
 
 
 def test_rounds_that_leave_nothing_are_named(night: Night, corpus: Path, tmp_path: Path) -> None:

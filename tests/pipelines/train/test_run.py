@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,17 @@ from pipelines.cli.app import app
 from pipelines.nightly.run import run
 from pipelines.storage import runs
 from pipelines.train.run import BOARD, FIGURES, LAST, WORK, train
-from rerank_core.config.training import TrainingConfig, parse_training_config
+from rerank_core.config.training import TrainingConfig
 from rerank_core.errors import MissingEngine
 from rerank_core.features.render import special_tokens
 from rerank_core.scoring.load import load_scorer
 from tests.conftest import Night
 from tests.support.tiny import DAY, Tiny, make_config, write_beir
 from tests.support.tiny_models import write_cross_encoder
+from tests.support.tiny_nights import as_toml, make_training
 
-ROOT = Path(__file__).parents[3]
-KEEP = {"policy": "keep", "tag_dropout": 0.2, "tag_shuffle": 0.2}
 Make = Callable[..., TrainingConfig]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +43,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make(night: Night, base: Path, tmp_path: Path) -> Make:
-    """`make(stage={...}, ...)`: one stage over the night, from a tiny BERT."""
-
-    def made(**fields: Any) -> TrainingConfig:
-        one = {
-            "name": "one",
-            "runs": [str(night.output)],
-            "tags": KEEP,
-            "epochs": 2,
-            **fields.pop("stage", {}),
-        }
-        raw = {
-            "model": str(base),
-            "output": str(tmp_path / "model"),
-            "max_length": 48,
-            "log_steps": 1,
-            **fields,
-        }
-        return parse_training_config({"stages": [one]} | raw)
-
-    return made
+    return partial(make_training, night.output, base, tmp_path)
 
 
 def run_training(config: TrainingConfig, **options: Any) -> Any:
@@ -122,14 +104,14 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
         run_training(make(checkpoint_steps=1), on_line=die)
     runner, config = CliRunner(), tmp_path / "train.toml"
     raw = make(checkpoint_steps=1)
-    config.write_text(_toml(raw))
+    config.write_text(as_toml(raw))
 
     refused = runner.invoke(app, ["train", "--config", str(config)])
     assert (refused.exit_code, "resume it with --resume" in refused.output) == (2, True)
-    config.write_text(_toml(raw).replace("seed = 7", "seed = 8"))
+    config.write_text(as_toml(raw).replace("seed = 7", "seed = 8"))
     refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
     assert (refused.exit_code, "with other values of seed" in refused.output) == (2, True)
-    config.write_text(_toml(raw))
+    config.write_text(as_toml(raw))
     with runs.lock(str(tmp_path / "model" / WORK), "training"):
         refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
     assert refused.exit_code == 4
@@ -139,17 +121,6 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
     assert (again.exit_code, "already has a model" in again.output) == (2, True)
     steps = [json.loads(line)["step"] for line in (tmp_path / "model" / FIGURES).read_text().splitlines()]
     assert steps[:-1] == list(range(1, steps[-1] + 1))
-
-
-def _toml(config: TrainingConfig) -> str:
-    """The fields of `make`, as a file."""
-    (one,) = config.stages
-    return (
-        f'model = "{config.model}"\noutput = "{config.output}"\nmax_length = 48\nlog_steps = 1\n'
-        f'checkpoint_steps = {config.checkpoint_steps}\nseed = 7\n[[stages]]\nname = "one"\n'
-        f'runs = ["{one.runs[0]}"]\nepochs = 2\n'
-        '[stages.tags]\npolicy = "keep"\ntag_dropout = 0.2\ntag_shuffle = 0.2\n'
-    )
 
 
 def test_two_processes_write_one_folder(night: Night, tmp_path: Path) -> None:
@@ -224,46 +195,3 @@ def test_tensorboard_that_is_not_there_is_named(
     ):
         run_training(make(tensorboard=True))
     assert not (tmp_path / "model").exists()
-
-
-def test_the_summary_shows_figures_and_what_was_left_out(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "train.toml").write_text(
-        _toml(make()).replace("[stages.tags]", "[stages.negatives]\nhard = 1\n[stages.tags]")
-    )
-    done = CliRunner(env={"COLUMNS": "120"}).invoke(
-        app, ["train", "--config", str(tmp_path / "train.toml"), "--quick"]
-    )
-    assert done.exit_code == 0, done.output
-    for said in (
-        "stage",
-        "nDCG@10",
-        "  left out ",
-        "negatives beyond the configured number",
-        "scoring.model = ",
-    ):
-        assert said in done.output
-    assert "A trial" in (tmp_path / "model" / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "message"),
-    [
-        ('model = "m"\n', 2, "Missing required|required"),
-        ('model = "m"\noutput = "o"\n[[stages]]\nname = "a"\nruns = ["none"]\n', 3, "no published run in"),
-    ],
-)
-def test_mistakes_have_exit_codes(tmp_path: Path, text: str, code: int, message: str) -> None:
-    (tmp_path / "train.toml").write_text(text)
-    done = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "train.toml")])
-    assert done.exit_code == code
-    assert any(part in done.output for part in message.split("|"))
-    assert "Traceback" not in done.output
-
-
-def test_a_missing_extra_is_named(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "train.toml").write_text(_toml(make()))
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    done = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "train.toml")])
-    assert done.exit_code == 3
-    assert "pip install 'nightrank[cpu,train]'" in done.output
-    assert not os.path.exists(tmp_path / "model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,13 +14,9 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 
-from rerank_core.errors import ModelError, TrainingError
 from rerank_core.features.render import special_tokens
-from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.finetune import newest_checkpoint
 from rerank_core.training.metrics_log import MetricsLog
-from rerank_core.training.vocabulary import extend_vocabulary
-from tests.support.tiny_models import write_cross_encoder
 from tests.support.tiny_training import train, training_config, two_stages
 
 ROOT = Path(__file__).parents[3]
@@ -98,22 +93,6 @@ def test_nothing_pickled_is_left(whole: tuple[Path, Path]) -> None:
     assert kinds <= {".json", ".jsonl", ".safetensors", ".arrow"}
 
 
-def test_a_stage_without_gain_ends_and_its_best_model_stays(tmp_path: Path) -> None:
-    settings = training_config(
-        tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9, "loss": "lambda"}, patience=2, checkpoint_steps=1
-    )
-    seen = []
-    model = train(tmp_path, settings, on_line=seen.append)
-
-    (done,) = lines(tmp_path, "stage")
-    assert (done["step"], done["best_step"]) == (9, 3)  # of 18; measured after 3, 6 and 9
-    weights, start = (
-        load_file(place / "model.safetensors") for place in (model, tmp_path / "work" / "start")
-    )
-    assert all(torch.allclose(weights[name], start[name], atol=1e-6) for name in start)
-    assert seen == MetricsLog(tmp_path / "figures.jsonl").lines
-
-
 def test_a_stage_that_was_killed_after_its_end_only_writes_its_model(tmp_path: Path) -> None:
     settings = training_config(
         tmp_path, {"name": "one", "epochs": 6, "lr": 1e-9}, patience=2, checkpoint_steps=100
@@ -156,17 +135,6 @@ def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
     assert all("nDCG@10" not in one for one in lines(tmp_path, "stage"))
 
 
-def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
-    settings = training_config(tmp_path, {"name": "one", "loss": "margin_mse", "lr": 0.9, "epochs": 1})
-    base = tmp_path / "base" / "model.safetensors"
-    weights = {name: value * float("nan") for name, value in load_file(base).items()}
-    from safetensors.torch import save_file
-
-    save_file(weights, base, metadata={"format": "pt"})
-    with pytest.raises(TrainingError, match="loss of stage 'one' is nan at step 1; lower its lr"):
-        train(tmp_path, settings, dev=False)
-
-
 def test_tags_become_tokens_that_learn(whole: tuple[Path, Path]) -> None:
     folder, model = whole
     before = load_file(folder / "work" / "start" / "model.safetensors")
@@ -178,31 +146,3 @@ def test_tags_become_tokens_that_learn(whole: tuple[Path, Path]) -> None:
     assert not torch.equal(before[name][hop], after[name][hop])
     unseen = known["[HOP:3]"]  # no group has it but by forgery
     assert before[name].shape[0] == len(known) > unseen
-
-
-def test_a_new_token_starts_as_the_mean_of_its_words(tmp_path: Path) -> None:
-    model = load_cross_encoder(write_cross_encoder(tmp_path / "bert"), max_length=32)
-    old = model.model.get_input_embeddings().weight.detach().clone()
-
-    assert extend_vocabulary(model, special_tokens()) == len(special_tokens())
-    assert extend_vocabulary(model, special_tokens()) == 0
-
-    new = model.model.get_input_embeddings().weight
-    ids = model.tokenizer("role definition", add_special_tokens=False)["input_ids"]
-    number = model.tokenizer.convert_tokens_to_ids("[ROLE:Definition]")
-    torch.testing.assert_close(new[number], old[ids].mean(0))
-    assert torch.equal(new[: len(old)], old)
-    assert model.tokenizer.tokenize("[ROLE:Definition] who")[0] == "[ROLE:Definition]"
-
-
-def test_a_base_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot load model = .*nothing"):
-        load_cross_encoder(tmp_path / "nothing", max_length=32)
-    folder = write_cross_encoder(tmp_path / "bert")
-    with pytest.raises(ModelError, match="max_length is 65, but .* set max_length = 64 or lower"):
-        load_cross_encoder(folder, max_length=65)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="model.safetensors of an encoder"):
-        load_cross_encoder(folder, max_length=32)
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"

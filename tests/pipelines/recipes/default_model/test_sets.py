@@ -1,0 +1,51 @@
+"""The sets of the default model's recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.recipes.default_model.groups import LabelledSet, Question, SetPassage
+from pipelines.recipes.default_model.sets import (
+    TrainingSpec,
+    evaluation_set,
+    groups_of,
+    open_index,
+    read_grades,
+    within_titles,
+)
+from tests.support.tiny import CORPUS, write_lines
+
+PAGES = {name: SetPassage(name, name[0], f"text {name}") for name in ("a1", "a2", "b1")}
+
+
+def question(name: str, text: str, *positives: str) -> Question:
+    return Question(name, text, (), frozenset(positives), ())
+
+
+def test_a_question_is_asked_of_the_document_with_the_lowest_id() -> None:
+    asked = (question("1", "Who?", "b1"), question("2", "who", "a2"))
+    (only,) = within_titles(LabelledSet("s", PAGES, asked)).questions
+    assert only.candidates == ("a1", "a2")
+    assert only.positives == {"a2"}
+
+
+def test_grades_below_zero_count_as_zero(tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t2\nq\tb\t-1\n")
+    assert read_grades(tmp_path / "dev.tsv") == {"q": {"a": 2, "b": 0}}
+
+
+def test_groups_and_candidates_come_from_bm25(tmp_path: Path) -> None:
+    write_lines(tmp_path / "set" / "corpus.jsonl", CORPUS)
+    index = open_index(tmp_path / "set", tmp_path / "index")
+    passages = {row["_id"]: SetPassage(row["_id"], row["title"], row["text"]) for row in CORPUS}
+    asked = question("1", "who wrote dune", "dune")
+    labelled = LabelledSet("set", passages, (asked,))
+
+    (group,) = groups_of(labelled, [asked], index, spec=TrainingSpec(5, 0), seed=7)
+    assert group.passages[0] == passages["dune"]
+    assert group.bm25_ranks[0] == 1
+
+    judged = evaluation_set(labelled, [asked], index, depth=2, relevant=1, qrels={})
+    assert judged.queries[0].candidates[0] == passages["dune"]
+    assert len(judged.queries[0].candidates) <= 2
+    assert judged.queries[0].qrels == {"dune": 1}
