@@ -1,12 +1,13 @@
 """Trains and exports the model that ships with Nightrank; `nightrank evaluate` and `fuse` do the rest.
 
     python -m pipelines.recipes.default_model --data DIR --base WEIGHTS_DIR --out DIR
-        [--minutes 65] [--seed 7] [--json FILE]
+        [--minutes 65] [--seed 7] [--quick] [--json FILE]
 
-DATA holds the sets in BEIR's layout (hotpotqa, musique, nq, squad, policyqa: their train splits alone, some questions
-of which are held out to choose by). WEIGHTS_DIR holds all-MiniLM-L6-v2. OUT gets model/ (the folder to ship),
-checkpoints/ (safetensors) and an index a set. `--quick` runs everything on a few queries. Traded: one short run on two
-CPU cores, so breadth comes from the weights it starts from (see network.py), not from the data.
+Run it in a clone of the repository: recipes are not in the installed package. DATA holds the sets in BEIR's layout
+(hotpotqa, musique, nq, squad, policyqa; docs/benchmarks/data.md says where they come from). Only their train splits are
+used; some of the questions are held out to choose the weights. WEIGHTS_DIR holds all-MiniLM-L6-v2. OUT gets model/ (the
+folder to ship), checkpoints/ (safetensors) and an index per set. `--quick` runs everything on a few queries. The
+trade-off: one short run on two CPU cores, so breadth comes from the base model (see network.py), not from the data.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pipelines.recipes.default_model.sets import training_data
 from rerank_core.features.render import passage_text, special_tokens
 from rerank_core.scoring.backends.onnx import OnnxScorer
 
-MAX_LENGTH = 256  # tokens a pair, outside training
+MAX_LENGTH = 256  # tokens per pair, outside training
 BLENDS = (0.7, 1.0)
 
 
@@ -42,7 +43,7 @@ def log(message: str) -> None:
 
 
 class Vectors(dict[str, np.ndarray]):
-    """The bi-encoder's unit vector of each text, computed when first asked for (`add`); `model` is never trained."""
+    """The bi-encoder's unit vector of each text, computed once by `add`; `model` must be untrained."""
 
     def __init__(self, model: PairModel, tokenizer: Any, *, max_length: int) -> None:
         super().__init__()
@@ -57,11 +58,12 @@ class Vectors(dict[str, np.ndarray]):
 def batch_stream(
     groups: list[TrainingGroup], vectors: Vectors, *, spec: trainer.TrainSpec
 ) -> Iterator[trainer.Batch]:
-    """Batches without end, each epoch with its tags shown anew."""
+    """Batches without end; each epoch draws the modes of the tags again."""
     epoch = 0
     while True:
-        made = training_groups.batches(groups, size=spec.groups, epoch=epoch, seed=spec.seed, length=_length)
-        for chosen in made:
+        for chosen in training_groups.batches(
+            groups, size=spec.groups, epoch=epoch, seed=spec.seed, length=_length
+        ):
             batch = trainer.Batch([], [], [], [], [])
             vectors.add(texts_in(chosen))
             for group in chosen:
@@ -73,9 +75,9 @@ def batch_stream(
                 batch.sizes.append(len(group.passages))
                 cosines = measure.cosine_scores(vectors)(group.query, group.passages)
                 batch.teacher.append((20 * cosines).astype(np.float32))
-                made_up = group.kind.startswith("pseudo:")
-                batch.gold.append(spec.pseudo_gold_weight if made_up else spec.gold_weight)
-                batch.taught.append(spec.pseudo_teacher_weight if made_up else spec.teacher_weight)
+                pseudo = group.kind.startswith("pseudo:")
+                batch.gold.append(spec.pseudo_gold_weight if pseudo else spec.gold_weight)
+                batch.taught.append(spec.pseudo_teacher_weight if pseudo else spec.teacher_weight)
             yield batch
         epoch += 1
 
@@ -89,15 +91,14 @@ def texts_in(groups: Sequence[TrainingGroup]) -> set[str]:
 
 
 def scorer(folder: Path) -> measure.PairScores:
-    """A written model as a night runs it."""
+    """The scorer of a written model, the same as in a night."""
     loaded = OnnxScorer(folder, max_length=MAX_LENGTH)
     return lambda pairs: loaded.score([(p.query, p.passage) for p in pairs])
 
 
-def held_out_quality(scores: measure.PairScores, held: Sequence[EvaluationSet]) -> dict[str, float]:
-    """nDCG@10 of each held-out slice, without tags, and their mean under "mean"."""
-    ranked_by = measure.model_scores(scores, mode="plain")
-    row = {s.name: round(measure.measure(ranked_by, s)["nDCG@10"], 6) for s in held}
+def held_out_quality(scores: measure.PairScores, held_out: Sequence[EvaluationSet]) -> dict[str, float]:
+    """nDCG@10 of each held-out set, without tags, and their mean under "mean"."""
+    row = {s.name: measure.ndcg_10(measure.model_scores(scores, mode="plain"), s) for s in held_out}
     return row | {"mean": round(sum(row.values()) / len(row), 4)}
 
 
@@ -106,24 +107,24 @@ def choose_blend(
     write: Callable[[str], Path],
     *,
     start: dict[str, torch.Tensor],
-    held: Sequence[EvaluationSet],
+    held_out: Sequence[EvaluationSet],
 ) -> dict[str, Any]:
-    """Leave `model` at the best of BLENDS between its start and its trained weights, by the held-out mean.
+    """Set `model` to the best of BLENDS between its initial and its trained weights, by the held-out mean.
 
-    Each is measured as it would be shipped: `write` writes the model under a name and returns the folder.
+    Each is measured in the form that ships: `write` writes the model under a name and returns the folder.
     """
     end = {name: value.clone() for name, value in model.state_dict().items()}
-    found = {}
+    quality = {}
     for share in BLENDS:
         model.load_state_dict(trainer.blend(start, end, share))
-        found[share] = held_out_quality(scorer(write(f"blend_{share}")), held)
-        log(f"blend {share}: {found[share]}")
-    best = max(found, key=lambda share: (found[share]["mean"], share))
+        quality[share] = held_out_quality(scorer(write(f"blend_{share}")), held_out)
+        log(f"blend {share}: {quality[share]}")
+    best = max(quality, key=lambda share: (quality[share]["mean"], share))
     model.load_state_dict(trainer.blend(start, end, best))
-    return {"chosen_share": best, "ndcg_10": {str(share): row for share, row in found.items()}}
+    return {"chosen_share": best, "ndcg_10": {str(share): row for share, row in quality.items()}}
 
 
-def fit(
+def train(
     args: argparse.Namespace,
     model: PairModel,
     *,
@@ -132,8 +133,8 @@ def fit(
     tokenizer: Any,
     write: Callable[[str], Path],
 ) -> dict[str, Any]:
-    """Train `model` in place, with a checkpoint that could be shipped every quarter of an hour."""
-    log(f"{len(groups)} groups, {sum(len(g.passages) for g in groups)} pairs an epoch")
+    """Train `model` in place; every quarter of an hour a checkpoint is written in the form that ships."""
+    log(f"{len(groups)} groups, {sum(len(g.passages) for g in groups)} pairs per epoch")
     spec = trainer.TrainSpec(minutes=args.minutes, seed=args.seed)
 
     def on_step(facts: dict[str, float]) -> None:
@@ -161,21 +162,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
     parser.add_argument("--base", type=Path, required=True, help="folder of all-MiniLM-L6-v2's weights")
     parser.add_argument("--out", type=Path, required=True, help="where everything is written")
-    parser.add_argument("--minutes", type=float, default=45.0, help="of training steps")
+    parser.add_argument("--minutes", type=float, default=45.0, help="time for training steps")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--quick", action="store_true", help="a few queries of each set, half a minute of training"
     )
     parser.add_argument(
-        "--without", action="append", default=[], help="a set to leave out of training, to choose by"
+        "--without", action="append", default=[], help="a set to leave out of training, for choosing only"
     )
     parser.add_argument(
-        "--ordinary", action="store_true", help="start as an ordinary BERT classifier, to compare"
+        "--ordinary", action="store_true", help="start as an ordinary BERT classifier, for comparison"
     )
-    parser.add_argument("--gate", type=float, default=ModelSpec().gate, help="where the gates start")
+    parser.add_argument("--gate", type=float, default=ModelSpec().gate, help="initial value of the gates")
     parser.add_argument("--weights", type=Path, help="safetensors to export, instead of training")
-    parser.add_argument("--json", type=Path, help="where to write how it went")
+    parser.add_argument("--json", type=Path, help="file for the report")
     args = parser.parse_args(argv)
     args.minutes = min(args.minutes, 0.5) if args.quick else args.minutes
     return args
@@ -199,15 +200,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         return folder
 
     report: dict[str, Any] = {"model": spec._asdict()}
-    groups, held = training_data(
+    groups, held_out = training_data(
         args.data, args.out, without=set(args.without), quick=args.quick, seed=args.seed
     )
     if args.weights:
         trainer.load_weights(model, args.weights)
     else:
         vectors = Vectors(teacher, tokenizer, max_length=trainer.TrainSpec().max_length)
-        report |= fit(args, model, groups=groups, vectors=vectors, tokenizer=tokenizer, write=write)
-    report["held_out"] = choose_blend(model, write, start=start, held=held)
+        report |= train(args, model, groups=groups, vectors=vectors, tokenizer=tokenizer, write=write)
+    report["held_out"] = choose_blend(model, write, start=start, held_out=held_out)
     trainer.save_weights(model, args.out / "checkpoints" / "chosen.safetensors")
     log(f"exported {write('model')}")
     if args.json:

@@ -1,8 +1,8 @@
 """Training groups from labelled sets: one query, its positive and hard negatives, as pure functions.
 
 A set is a folder in BEIR's layout: corpus.jsonl {_id, title, text}, queries.jsonl {_id, text, answers, split,
-candidates?}, qrels/SPLIT.tsv. Everything random is drawn from a hash of the seed and the query, so that the same
-inputs give the same groups in whatever order they are built.
+candidates?}, qrels/SPLIT.tsv. Everything random is drawn from a hash of the seed and the query, so the same inputs
+give the same groups in any order.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from schemas.tags import Tags
 
 TAG_MODES = ("plain", "true", "shuffled")
 TAG_SHARES = (0.4, 0.4, 0.2)
-"""How often a group is shown without tags, with its own, and with its candidates' tags swapped around.
+"""Shares of groups that are shown without tags, with true tags, and with shuffled tags.
 
-A model that always sees true tags may rank by them alone; half of the tags it sees in training must not help.
+A model that always sees true tags may rank by them alone, so a share of the tags in training must not help.
 """
 
 
@@ -44,7 +44,7 @@ class Question(NamedTuple):
     text: str
     answers: tuple[str, ...]
     positives: frozenset[str]  # doc ids judged relevant, never empty
-    candidates: tuple[str, ...]  # doc ids that the set itself gives; () where it gives none
+    candidates: tuple[str, ...]  # doc ids of the question's own list; () if the set has none
 
 
 class LabelledSet(NamedTuple):
@@ -58,11 +58,11 @@ class LabelledSet(NamedTuple):
 class TrainingGroup(NamedTuple):
     """One query and its passages, the positive first."""
 
-    group_id: str  # "squad/573733", the seed of whatever is random about it
-    kind: str  # the set, or "pseudo:" and the way the query was made
+    group_id: str  # "squad/573733", the seed of everything random about it
+    kind: str  # the set, or "pseudo:", the way the query was made, ":" and the set
     query: str
     passages: tuple[SetPassage, ...]
-    bm25_ranks: tuple[int, ...]  # from 1; 0 where BM25 was not asked or did not find the passage
+    bm25_ranks: tuple[int, ...]  # from 1; 0 if BM25 did not find the passage
 
 
 def read_set(folder: str | Path, *, split: str, relevant: int = 1) -> LabelledSet:
@@ -103,9 +103,9 @@ def read_set(folder: str | Path, *, split: str, relevant: int = 1) -> LabelledSe
 
 
 def share_positives(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """Give every question the positives of all that ask the same words.
+    """Give every question the positives of all questions with the same words.
 
-    Sets about one kind of document ask each document the same question, and label one passage at a time.
+    Sets about one kind of document ask the same question of each document and label one passage at a time.
     """
     merged: dict[str, frozenset[str]] = {}
     for question in questions:
@@ -119,7 +119,7 @@ def hold_out(
 ) -> tuple[list[Question], list[Question]]:
     """(kept for training, held out); the questions with the lowest hashes, at most half, are held out.
 
-    Questions that ask the same words go together, so that nothing held out was trained on.
+    Questions with the same words stay together, so that nothing held out was trained on.
     """
 
     def key(question: Question) -> str:
@@ -133,14 +133,14 @@ def hold_out(
 
 
 def rng(*parts: object) -> random.Random:
-    """A generator of its own for whatever `parts` name."""
+    """A random generator seeded by `parts`."""
     return random.Random(fingerprint(*map(str, parts)))
 
 
 def holds_answer(text: str, answers: Iterable[str]) -> bool:
-    """Whether an answer of three characters or more stands in `text` as whole words, case and marks aside.
+    """Whether an answer of three characters or more occurs in `text` as whole words, ignoring case and punctuation.
 
-    Shorter ones, and yes and no, stand everywhere and tell nothing.
+    Shorter ones, yes and no occur everywhere.
     """
     padded = f" {lower_words(text)} "
     known = (lower_words(answer) for answer in answers)
@@ -148,7 +148,7 @@ def holds_answer(text: str, answers: Iterable[str]) -> bool:
 
 
 def eligible_negatives(question: Question, ranked: Sequence[SetPassage]) -> list[SetPassage]:
-    """Of `ranked`, what is no positive, nor holds an answer or a positive's own text."""
+    """The passages of `ranked` that are no positives and contain neither an answer nor a positive's text."""
     texts = {p.text for p in ranked if p.doc_id in question.positives}
     return [
         p
@@ -162,10 +162,10 @@ def eligible_negatives(question: Question, ranked: Sequence[SetPassage]) -> list
 def sample_negatives(
     pool: Sequence[SetPassage], *, count: int, hard: int, generator: random.Random, prefer_title: str = ""
 ) -> list[SetPassage]:
-    """`count` of `pool`, best first: one from beyond the first `hard` if there is one, the others from within.
+    """`count` of `pool`, best first: one from below the first `hard` if there is one, the others from within.
 
-    With `prefer_title`, passages of that title come first, as if they had been ranked so: where every document
-    could answer the question, the hard negatives are the other passages of the document that is asked about.
+    With `prefer_title`, passages of that title are ranked first: where every document could answer the question, the
+    hard negatives are the other passages of the document that is asked about.
     """
     if prefer_title:
         pool = sorted(pool, key=lambda p: p.title != prefer_title)  # stable: BM25's order within each
@@ -187,23 +187,23 @@ def build_groups(
     same_title: bool = False,
     seed: int = 7,
 ) -> list[TrainingGroup]:
-    """The training groups of one question, one a positive; [] where no negative is left.
+    """The training groups of one question, one per positive; [] if no negative is left.
 
     Args:
         name: the set's name.
-        question: its own candidates replace `ranked` where it has some.
-        ranked: what BM25 found, best first.
+        question: its own candidates, if it has any, replace `ranked`.
+        ranked: BM25's results, best first.
         corpus: doc_id -> passage.
-        negatives: how many a group gets, at most.
-        hard: how far down BM25's list a hard negative may stand.
-        max_positives: groups a question gives at most.
+        negatives: number per group, at most.
+        hard: lowest rank in BM25's list of a hard negative.
+        max_positives: number of groups per question, at most.
         same_title: prefer negatives with the positive's title, see `sample_negatives`.
         seed: of the draw.
     """
-    found = {p.doc_id: rank for rank, p in enumerate(ranked, start=1)}
+    rank_of = {p.doc_id: rank for rank, p in enumerate(ranked, start=1)}
     pool = [corpus[d] for d in question.candidates] if question.candidates else list(ranked)
     pool = eligible_negatives(question, pool)
-    # A question whose list of positives was merged from many still trains on few of them.
+    # A question whose positives were merged from many still trains on few of them.
     positives = sorted(question.positives, key=lambda d: fingerprint(str(seed), question.query_id, d))
     groups = []
     for doc_id in [d for d in positives if d in corpus][:max_positives]:
@@ -217,7 +217,7 @@ def build_groups(
         )
         if chosen:
             passages = (positive, *chosen)
-            ranks = tuple(found.get(p.doc_id, 0) for p in passages)
+            ranks = tuple(rank_of.get(p.doc_id, 0) for p in passages)
             groups.append(
                 TrainingGroup(f"{name}/{question.query_id}/{doc_id}", name, question.text, passages, ranks)
             )
@@ -225,14 +225,14 @@ def build_groups(
 
 
 def tag_mode(group_id: str, *, epoch: int, seed: int) -> str:
-    """How a group's tags are shown in an epoch: one of TAG_MODES, in TAG_SHARES."""
+    """How a group's tags are shown in an epoch: one of TAG_MODES, drawn by TAG_SHARES."""
     return rng(seed, "tags", epoch, group_id).choices(TAG_MODES, TAG_SHARES)[0]
 
 
 def shown_tags(
     query: str, passages: Sequence[SetPassage], *, mode: str, key: str, config: Tagging | None = None
 ) -> list[Tags | None]:
-    """The tags to show with each passage; "shuffled" deals the true ones out anew, by a draw named `key`.
+    """The tags to show with each passage; "shuffled" permutes the true ones, seeded by `key`.
 
     Raises:
         ValueError: no such mode.
@@ -250,24 +250,13 @@ def shown_tags(
 
 
 def rendered(query: str, passages: Sequence[SetPassage], tags: Sequence[Tags | None]) -> list[Rendered]:
-    """The model's inputs, one a passage."""
+    """The model's inputs, one per passage."""
     return [render(query, passage_text(p.title, p.text), t) for p, t in zip(passages, tags, strict=True)]
 
 
-def mix(
-    groups: Mapping[str, Sequence[TrainingGroup]], *, limits: Mapping[str, int], seed: int
-) -> list[TrainingGroup]:
-    """At most `limits[kind]` groups of each kind (all where none is set), drawn and ordered by hash."""
-
-    def order(group: TrainingGroup) -> str:
-        return fingerprint(str(seed), "mix", group.group_id)
-
-    kept = [
-        g
-        for kind, of_kind in groups.items()
-        for g in sorted(of_kind, key=order)[: limits.get(kind, len(of_kind))]
-    ]
-    return sorted(kept, key=order)
+def mixed(groups: Sequence[TrainingGroup], *, seed: int) -> list[TrainingGroup]:
+    """The groups ordered by hash."""
+    return sorted(groups, key=lambda group: fingerprint(str(seed), "mix", group.group_id))
 
 
 def batches(
@@ -278,19 +267,19 @@ def batches(
     seed: int,
     length: Callable[[TrainingGroup], int],
 ) -> list[list[TrainingGroup]]:
-    """One epoch in batches of `size` groups of like `length`, in a shuffled order of their own per epoch.
+    """One epoch in batches of `size` groups of similar `length`, shuffled differently in each epoch.
 
-    Groups are sorted within runs of 32 batches only: that saves most of the padding, and keeps batches mixed.
+    Groups are sorted within runs of 32 batches only: that avoids most of the padding, and keeps batches mixed.
     """
     generator = rng(seed, "epoch", epoch)
     order = list(groups)
     generator.shuffle(order)
-    made = []
+    result = []
     for start in range(0, len(order), size * 32):
         run = sorted(order[start : start + size * 32], key=length)
-        made += [run[i : i + size] for i in range(0, len(run), size)]
-    generator.shuffle(made)
-    return made
+        result += [run[i : i + size] for i in range(0, len(run), size)]
+    generator.shuffle(result)
+    return result
 
 
 def _jsonl(path: Path) -> Iterable[dict]:

@@ -1,4 +1,4 @@
-"""Ranking quality of scorers over fixed candidates: BM25, a bi-encoder, and a cross-encoder with and without tags."""
+"""nDCG@10 of scorers over fixed candidates: a bi-encoder, and a cross-encoder with and without tags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rerank_core.evaluation import measures
 from rerank_core.features.render import Rendered, passage_text
 
 Scores = Callable[[str, Sequence[SetPassage]], np.ndarray]
-"""(query, passages) -> one score each, higher is better."""
+"""(query, passages) -> one score per passage, higher is better."""
 PairScores = Callable[[Sequence[Rendered]], np.ndarray]
 
 
@@ -22,21 +22,20 @@ class Judged(NamedTuple):
     query_id: str
     text: str
     candidates: tuple[SetPassage, ...]
-    qrels: dict[str, int]  # doc id -> grade; every judged document, so that misses of BM25 count
+    qrels: dict[str, int]  # doc id -> grade, of all judged documents, so that those that BM25 missed count
 
 
 class EvaluationSet(NamedTuple):
-    """What is ranked and measured under one name."""
+    """Judged queries under one name."""
 
     name: str
     queries: tuple[Judged, ...]
-    relevant: int  # lowest grade that MAP and MRR count
 
 
-def measure(scores: Scores, judged: EvaluationSet) -> dict[str, float]:
-    """Measures of rerank_core.evaluation, every query's candidates ranked by `scores`, equal ones by doc id.
+def ndcg_10(scores: Scores, judged: EvaluationSet) -> float:
+    """Mean nDCG@10 of the candidates ranked by `scores` (equal ones by doc id), 0 to 1; grades are the gains.
 
-    Documents that were judged but are not among the candidates count as missed.
+    Judged documents that are not among the candidates count as missed.
     """
     rankings = {
         query.query_id: measures.by_score(
@@ -48,23 +47,22 @@ def measure(scores: Scores, judged: EvaluationSet) -> dict[str, float]:
         for query in judged.queries
     }
     qrels = {query.query_id: query.qrels for query in judged.queries}
-    return measures.measure(rankings, qrels, min_relevance=judged.relevant)
+    return round(measures.measure(rankings, qrels)["nDCG@10"], 6)
 
 
 def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
     """Cosine of unit `vectors`, text -> float32 [hidden], of the query and of title and text together."""
 
     def scores(query: str, passages: Sequence[SetPassage]) -> np.ndarray:
-        found: np.ndarray = (
-            np.stack([vectors[passage_text(p.title, p.text)] for p in passages]) @ vectors[query]
-        )
-        return found
+        texts = (passage_text(p.title, p.text) for p in passages)
+        cosines: np.ndarray = np.stack([vectors[text] for text in texts]) @ vectors[query]
+        return cosines
 
     return scores
 
 
 def model_scores(score: PairScores, *, mode: str) -> Scores:
-    """Logits of a cross-encoder that sees tags in `mode` ("plain", "true" or "shuffled")."""
+    """Logits of a cross-encoder that is shown tags in `mode` ("plain", "true" or "shuffled")."""
 
     def scores(query: str, passages: Sequence[SetPassage]) -> np.ndarray:
         return score(rendered(query, passages, shown_tags(query, passages, mode=mode, key=query)))

@@ -1,17 +1,17 @@
 """The default model: a cross-encoder that starts as the bi-encoder whose weights it takes.
 
-A bi-encoder (all-MiniLM-L6-v2) judges text of every kind; a cross-encoder fine-tuned from it on a few
-thousand questions reads the pair better at home and forgets the rest. So this network is built to be almost the
-bi-encoder at its first step: query and passage are encoded side by side, and attention between them passes a
-gate per layer and head that starts almost closed. Training opens the gates where that pays. The logit is
+A bi-encoder (all-MiniLM-L6-v2) ranks text of every kind; a cross-encoder fine-tuned from it on a few thousand
+questions ranks better in their domain and forgets the others. So this network starts as almost the bi-encoder: query
+and passage are encoded side by side, and attention between them passes a gate per layer and head that starts almost
+closed. Training opens the gates where that helps. The logit is
 
     20 (a cos(mean of query, mean of passage) + b late interaction) + small network on both first tokens + c
 
-with a at 1, b and the small network at 0 to begin with; late interaction is the weighted mean, over the
-query's tokens, of the best cosine with a token of the passage. The lowest layers stay closed and frozen.
+where a starts at 1, b and the small network at 0; late interaction is the weighted mean, over the query's tokens, of
+the best cosine with a token of the passage. The lowest layers stay closed and frozen.
 
-From outside it is an ordinary pair classifier: input_ids, attention_mask and token_type_ids of
-"[CLS] query [SEP] passage [SEP]" in, one logit a pair out.
+Its interface is that of an ordinary pair classifier: input_ids, attention_mask and token_type_ids of
+"[CLS] query [SEP] passage [SEP]" in, one logit per pair out.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from torch import nn
 from transformers import BertModel
 
 CLS = 101  # BERT's uncased vocabulary
-MASKED = -1e4  # in place of minus infinity: fits bf16 and survives quantisation
+MASKED = -1e4  # instead of minus infinity: fits bf16 and quantisation
 
 
 class ModelSpec(NamedTuple):
-    """What of the bi-encoder is kept, and how the rest starts."""
+    """How the network starts."""
 
-    closed_layers: int = 3  # from below: no attention between query and passage, and frozen
-    gate: float = -2.0  # what is added to attention logits between query and passage, at the start
+    closed_layers: int = 3  # lowest layers: frozen, without attention between query and passage
+    gate: float = -2.0  # initial value added to attention logits between query and passage
     biencoder_start: bool = True  # False: an ordinary BERT classifier, gates open, first-token head only
-    cosine_scale: float = 20.0  # as all-MiniLM-L6-v2 was trained
+    cosine_scale: float = 20.0  # that of all-MiniLM-L6-v2's training
 
 
 class PairModel(nn.Module):
@@ -71,7 +71,7 @@ class PairModel(nn.Module):
         return self._logit(hidden.float(), attention_mask, side, position)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """The bi-encoder's unit vectors [texts, hidden] of single texts; valid before training only."""
+        """The bi-encoder's unit vectors [texts, hidden] of single texts; for an untrained model only."""
         position = torch.arange(input_ids.shape[1])[None].expand_as(input_ids)
         hidden = self._embed(input_ids, position)
         padding = (MASKED * (1 - attention_mask))[:, None, None, :].to(hidden.dtype)
@@ -81,7 +81,7 @@ class PairModel(nn.Module):
 
     def _embed(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         e = self.embeddings
-        first_type = e.token_type_embeddings.weight[0]  # the bi-encoder knows only this one
+        first_type = e.token_type_embeddings.weight[0]  # the only one the bi-encoder was trained with
         return e.LayerNorm(e.word_embeddings(ids) + e.position_embeddings(position) + first_type)
 
     def _layer(
@@ -129,9 +129,9 @@ class PairModel(nn.Module):
 def _two_sides(
     ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, side (0 query, 1 passage) and position: the separator opens the passage, and becomes its [CLS].
+    """Ids, side (0 query, 1 passage) and position; the separator becomes the passage's [CLS].
 
-    So each side looks as the bi-encoder knows a text: its own [CLS], positions from 0.
+    So each side is as a single text is for the bi-encoder: with its own [CLS] and positions from 0.
     """
     following = torch.cat([types[:, 1:], torch.zeros_like(types[:, :1])], 1)
     opens = following * (1 - types)
@@ -150,7 +150,7 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 
 
 def load_model(base: str | Path, *, spec: ModelSpec, new_tokens: list[list[int]]) -> PairModel:
-    """The model at its first step.
+    """The untrained model.
 
     Args:
         base: folder of a BERT encoder, config.json and model.safetensors.
@@ -158,14 +158,14 @@ def load_model(base: str | Path, *, spec: ModelSpec, new_tokens: list[list[int]]
         new_tokens: for each token added to the vocabulary, the ids whose mean embedding it starts from.
 
     Raises:
-        OSError: no such folder or no weights in it.
+        OSError: no such folder, or no weights in it.
     """
     bert = BertModel.from_pretrained(base, add_pooling_layer=False)
     old = bert.embeddings.word_embeddings.weight.data
     added = torch.stack([old[pieces].mean(0) for pieces in new_tokens])
     bert.embeddings.word_embeddings = nn.Embedding.from_pretrained(torch.cat([old, added]), freeze=False)
     model = PairModel(bert.float(), spec)
-    # The new tokens stay where they start: no gradient passes the frozen layers.
+    # The new tokens keep their initial embeddings: no gradient passes the frozen layers.
     for part in (model.embeddings, *model.layers[: spec.closed_layers]):
         part.requires_grad_(False)
     return model

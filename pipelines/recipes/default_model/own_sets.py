@@ -3,11 +3,11 @@
     python -m pipelines.recipes.default_model.own_sets --data DIR --to SETS
     nightrank evaluate SETS/policyqa SETS/musique_own --own --system bm25 --system default
 
-PolicyQA asks every policy the same questions and labels one policy's passages at a time: among all policies' passages
-the right one can be found by chance only. So dev questions of the same words share their positives, and each is asked
-of one policy (the passages with one title). MuSiQue's dev questions have no candidates; those of its train questions
-that do are kept apart from training (`KEPT_APART` in sets.py) and are a dev set here. Both are whole
-folders in BEIR's layout, their corpus included.
+PolicyQA asks the same questions of every policy and labels one policy's passages at a time: among the passages of all
+policies the right one can be found by chance only. So dev questions with the same words share their positives, and each
+is asked of one policy (the passages with one title). MuSiQue's dev questions have no candidates; the train questions
+that do are left out of training (`HELD_BACK` in sets.py) and are a dev set here. Both are complete folders in BEIR's
+layout, with the corpus.
 """
 
 from __future__ import annotations
@@ -40,18 +40,14 @@ def write(labelled: LabelledSet, folder: Path) -> None:
             row = {"_id": passage.doc_id, "title": passage.title, "text": passage.text}
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     with (folder / "queries.jsonl").open("w", encoding="utf-8") as lines:
-        for one in labelled.questions:
-            asked = {
-                "_id": one.query_id,
-                "text": one.text,
-                "split": "dev",
-                "candidates": list(one.candidates),
-            }
-            lines.write(json.dumps(asked, ensure_ascii=False) + "\n")
+        for question in labelled.questions:
+            row = {"_id": question.query_id, "text": question.text, "split": "dev"}
+            candidates = {"candidates": list(question.candidates)}
+            lines.write(json.dumps(row | candidates, ensure_ascii=False) + "\n")
     with (folder / "qrels" / "dev.tsv").open("w", encoding="utf-8") as lines:
         lines.write("query-id\tcorpus-id\tscore\n")
-        for one in labelled.questions:
-            lines.writelines(f"{one.query_id}\t{doc_id}\t1\n" for doc_id in sorted(one.positives))
+        for question in labelled.questions:
+            lines.writelines(f"{question.query_id}\t{doc_id}\t1\n" for doc_id in sorted(question.positives))
 
 
 def main() -> None:
@@ -59,12 +55,12 @@ def main() -> None:
         prog="python -m pipelines.recipes.default_model.own_sets", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets, in BEIR's layout")
-    parser.add_argument("--to", type=Path, required=True, help="folder that gets the new ones")
+    parser.add_argument("--to", type=Path, required=True, help="folder for the new sets")
     args = parser.parse_args()
-    for made in (policyqa, musique_own):
-        labelled = made(args.data)
-        write(labelled, args.to / made.__name__)
-        print(f"{args.to / made.__name__}: {len(labelled.questions)} questions")
+    for make in (policyqa, musique_own):
+        labelled = make(args.data)
+        write(labelled, args.to / make.__name__)
+        print(f"{args.to / make.__name__}: {len(labelled.questions)} questions")
 
 
 if __name__ == "__main__":

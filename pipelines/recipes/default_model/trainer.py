@@ -1,4 +1,4 @@
-"""The torch loop: groups of one positive and its negatives, three losses, a schedule that ends on time."""
+"""The training loop: groups of a positive and its negatives, three losses, a schedule by the clock."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from rerank_core.training.vocabulary import add_tags
 class TrainSpec(NamedTuple):
     """How the model is trained."""
 
-    minutes: float = 45.0  # of training steps; saving and measuring in between comes on top
+    minutes: float = 45.0  # of training steps, without the saving and measuring in between
     learning_rate: float = 5e-5
-    head_rate: float = 2e-4  # of the small network and the token weights, which start from nothing
-    gate_rate: float = 1e-2  # of the gates and the three mixing weights, which must travel far
+    head_rate: float = 2e-4  # learning rate of the small network and the token weights, which start at zero
+    gate_rate: float = 1e-2  # learning rate of the gates and the three mixing weights, which must change most
     weight_decay: float = 0.01
     warm_up: float = 0.06  # share of the time
-    groups: int = 4  # a step
+    groups: int = 4  # per step
     max_length: int = 128
     gold_weight: float = 1.0  # listwise cross-entropy on the positive
     pseudo_gold_weight: float = 0.3  # the same, for pseudo-queries
     teacher_weight: float = 0.3  # KL to the teacher's distribution over the group
     pseudo_teacher_weight: float = 1.0  # the same, for pseudo-queries
-    level_weight: float = 0.1  # BCE, so that a sigmoid of the logit means something
+    level_weight: float = 0.1  # BCE, so that the sigmoid of a logit approximates a probability
     seed: int = 7
 
 
 class Batch(NamedTuple):
-    """Groups of a step, their pairs flattened in order."""
+    """Groups of a step, with their pairs in one list."""
 
     pairs: list[Rendered]
-    sizes: list[int]  # pairs a group; the positive stands first
-    teacher: list[np.ndarray]  # float32 [size] a group: the teacher's logits
-    gold: list[float]  # weight of the gold label a group
-    taught: list[float]  # weight of the teacher's distribution a group
+    sizes: list[int]  # pairs per group, the positive first
+    teacher: list[np.ndarray]  # per group float32 [size]: the teacher's logits
+    gold: list[float]  # weight of the gold label, per group
+    taught: list[float]  # weight of the teacher's distribution, per group
 
 
 def extend_tokenizer(
     base: str | Path, tags: Sequence[str]
 ) -> tuple[PreTrainedTokenizerFast, list[list[int]]]:
-    """The base's tokenizer with each tag as one token, and the ids each new token's embedding starts from.
+    """The base's tokenizer with each tag as one token, and for each the ids from which its embedding starts.
 
-    The tags are matched literally (not lower-cased) and are not special: a decoder keeps them.
+    Tags are matched literally (not lower-cased) and are no special tokens, so decoding keeps them.
     """
     tokenizer = AutoTokenizer.from_pretrained(base)
     return tokenizer, add_tags(tokenizer, tags)
 
 
 def encode(tokenizer: Any, pairs: Sequence[Rendered], *, max_length: int) -> dict[str, torch.Tensor]:
-    """The model's three inputs, padded to the longest pair; a passage is cut before its query is."""
+    """The model's three inputs, padded to the longest pair; the longer side is truncated first."""
     encoded = tokenizer(
         [p.query for p in pairs],
         [p.passage for p in pairs],
@@ -74,7 +74,7 @@ def encode(tokenizer: Any, pairs: Sequence[Rendered], *, max_length: int) -> dic
 
 
 def loss(logits: torch.Tensor, batch: Batch, spec: TrainSpec) -> dict[str, torch.Tensor]:
-    """The three losses of a batch, each a mean over its groups, and "total", their weighted sum."""
+    """The three losses of a batch, each averaged over its groups, and "total", their weighted sum."""
     gold, teacher, level = [], [], []
     for group, taught, weight, share in zip(
         logits.split(batch.sizes), batch.teacher, batch.gold, batch.taught, strict=True
@@ -94,7 +94,7 @@ def loss(logits: torch.Tensor, batch: Batch, spec: TrainSpec) -> dict[str, torch
 
 
 def schedule(progress: float, *, warm_up: float) -> float:
-    """Factor of the learning rate at a share of the time: a linear rise, then half a cosine down to 0."""
+    """Factor of the learning rate at a share of the time: linear warm-up, then cosine decay to 0."""
     if progress < warm_up:
         return progress / warm_up
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
@@ -110,16 +110,16 @@ def train(
     checkpoint_minutes: float = 15.0,
     on_checkpoint: Callable[[PairModel, float], None] = lambda model, minutes: None,
 ) -> dict[str, float]:
-    """Train in place until `spec.minutes` of steps are spent, and say how it went.
+    """Train in place for `spec.minutes` of steps.
 
-    The schedule runs by the clock, so that it ends whatever the machine's speed; the number of steps, and with it
-    the last digits of the weights, differ between runs for the same reason.
+    The schedule runs by the clock, so that it ends in time on any machine; the number of steps, and with it the
+    weights, differ slightly between runs for the same reason.
 
     Returns:
-        steps, pairs, seconds (of steps and of making their batches) and pairs_per_second.
+        steps, pairs, seconds (of steps and of building their batches) and pairs_per_second.
 
     Raises:
-        FloatingPointError: the loss is no longer a number.
+        FloatingPointError: the loss is not finite.
     """
     torch.manual_seed(spec.seed)
     optimizer = _optimizer(model, spec)
@@ -127,7 +127,7 @@ def train(
     spent, steps, pairs, saved = 0.0, 0, 0, 0.0
     model.train()
     start = time.monotonic()
-    for batch in batches:  # making a batch takes time too
+    for batch in batches:  # the time that building a batch takes counts too
         if spent >= 60 * spec.minutes:
             break
         factor = schedule(spent / (60 * spec.minutes), warm_up=spec.warm_up)
@@ -148,9 +148,7 @@ def _step(
     model: PairModel, batch: Batch, optimizer: torch.optim.Optimizer, *, tokenizer: Any, spec: TrainSpec
 ) -> dict[str, float]:
     inputs = encode(tokenizer, batch.pairs, max_length=spec.max_length)
-    with torch.autocast(
-        "cpu", torch.bfloat16
-    ):  # weights stay fp32; 2.4 times faster where the processor has bf16
+    with torch.autocast("cpu", torch.bfloat16):  # weights stay fp32; 2.4 times faster on processors with bf16
         logits = model(**inputs)
     parts = loss(logits.float().squeeze(-1), batch, spec)
     if not torch.isfinite(parts["total"]):
@@ -163,8 +161,8 @@ def _step(
 
 
 def _optimizer(model: PairModel, spec: TrainSpec) -> torch.optim.Optimizer:
-    """AdamW in four groups: matrices, vectors (no decay), the new heads, and the few scalars that open the model."""
-    opening = {"gates", "scale", "bias"}
+    """AdamW with four groups: matrices, vectors (no decay), the new heads, and the scalars of gates and mixing."""
+    scalars = {"gates", "scale", "bias"}
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     heads = [p for n, p in trained if n.split(".")[0] in ("weigh", "mix", "out")]
     layers = [p for n, p in trained if n.startswith("layers.")]
@@ -172,33 +170,16 @@ def _optimizer(model: PairModel, spec: TrainSpec) -> torch.optim.Optimizer:
         {"params": [p for p in layers if p.ndim > 1], "weight_decay": spec.weight_decay},
         {"params": [p for p in layers if p.ndim <= 1], "weight_decay": 0.0},
         {"params": heads, "weight_decay": spec.weight_decay, "lr": spec.head_rate},
-        {"params": [p for n, p in trained if n in opening], "weight_decay": 0.0, "lr": spec.gate_rate},
+        {"params": [p for n, p in trained if n in scalars], "weight_decay": 0.0, "lr": spec.gate_rate},
     ]
     return torch.optim.AdamW(groups, lr=spec.learning_rate)
-
-
-@torch.no_grad()
-def score(
-    model: PairModel, pairs: Sequence[Rendered], *, tokenizer: Any, max_length: int, size: int = 64
-) -> np.ndarray:
-    """float32 logits [pairs], in the pairs' order."""
-    model.eval()
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].passage))
-    logits = np.zeros(len(pairs), dtype=np.float32)
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        inputs = encode(tokenizer, [pairs[i] for i in chosen], max_length=max_length)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits[chosen] = model(**inputs).float().squeeze(-1).numpy()
-    model.train()
-    return logits
 
 
 @torch.no_grad()
 def embed(
     model: PairModel, texts: Sequence[str], *, tokenizer: Any, max_length: int, size: int = 64
 ) -> np.ndarray:
-    """The teacher's unit vectors, float32 [texts, hidden]; `model` must be at its first step."""
+    """The teacher's unit vectors, float32 [texts, hidden]; `model` must be untrained."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     vectors = np.zeros((len(texts), model.embeddings.word_embeddings.embedding_dim), dtype=np.float32)
     for start in range(0, len(order), size):
@@ -216,7 +197,7 @@ def embed(
 
 
 def save_weights(model: PairModel, path: Path) -> None:
-    """Write the weights as safetensors (never a pickle)."""
+    """Write the weights as safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}, str(path)
@@ -224,16 +205,16 @@ def save_weights(model: PairModel, path: Path) -> None:
 
 
 def load_weights(model: PairModel, path: Path) -> None:
-    """Read what `save_weights` wrote into a model of the same spec."""
+    """Load weights that `save_weights` wrote into a model of the same spec."""
     model.load_state_dict(load_file(str(path)))
 
 
 def blend(
     start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
-    """Weights on the line from `start` (0) to `end` (1).
+    """Interpolated weights: share 0 is `start`, 1 is `end`.
 
-    The start ranks well by itself, so points between keep some of its breadth (Wortsman et al. 2022, WiSE-FT).
+    The start ranks well, so points between keep some of its breadth (Wortsman et al. 2022, WiSE-FT).
     """
     return {
         name: torch.lerp(value, end[name], share) if value.is_floating_point() else end[name]

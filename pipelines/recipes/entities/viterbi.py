@@ -1,7 +1,7 @@
-"""Tags that follow from each other: what a sentence's words say one by one, read as one sequence.
+"""Sequence decoding: the probabilities of a sentence's words are combined with transitions between tags.
 
-A tagger that judges each word by itself says "North/ORG Sea/ORG Jazz/MISC Festival/MISC" where it is torn; read as a
-sequence, that is one name with one label. On the teacher this is worth four points of F1.
+A tagger that predicts each word independently may say "North/ORG Sea/ORG Jazz/MISC Festival/MISC"; decoded as a
+sequence, that is one name with one label. For the teacher this is worth four points of F1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rerank_core.features.ner.bio import TAGS
 
 
 def well_formed(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags with every I- that continues nothing of its label turned into B-."""
+    """The tags with every I- that does not continue an entity of its label changed to B-."""
     fixed: list[str] = []
     for tag in tags:
         if tag.startswith("I-") and (not fixed or fixed[-1][2:] != tag[2:]):
@@ -25,19 +25,19 @@ def well_formed(tags: Sequence[str]) -> tuple[str, ...]:
 
 def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """(first word, word after the last, label) of each entity of well-formed BIO tags."""
-    found: list[tuple[int, int, str]] = []
+    entities: list[tuple[int, int, str]] = []
     for at, tag in enumerate(tags):
         if tag.startswith("B-"):
-            found.append((at, at + 1, tag[2:]))
+            entities.append((at, at + 1, tag[2:]))
         elif tag.startswith("I-"):
-            found[-1] = (found[-1][0], at + 1, tag[2:])
-    return found
+            entities[-1] = (entities[-1][0], at + 1, tag[2:])
+    return entities
 
 
 def transitions(sentences: Iterable[Sequence[str]]) -> np.ndarray:
-    """How much likelier than by chance each tag follows each other: float64 [TAGS, TAGS], 0 where none may.
+    """Square root of p(tag | previous tag) / p(tag): float64 [previous, tag], 0 for impossible transitions.
 
-    The root of the ratio is taken: the words' own probabilities know half of it already.
+    The square root, since the words' own probabilities contain half of this information.
     """
     counts = np.full((len(TAGS), len(TAGS)), 0.5)
     for tags in map(well_formed, sentences):
@@ -52,12 +52,12 @@ def marginals(p: np.ndarray, follows: np.ndarray) -> np.ndarray:
     """p(tag) of each word of a sentence given all of it: float32 [words, TAGS], by forward-backward.
 
     Args:
-        p: of each word by itself, [words, TAGS]; a row of zeros is a word of which nothing is known.
-        follows: as `transitions` gives it.
+        p: of each word independently, [words, TAGS]; a row of zeros for an unknown word.
+        follows: as `transitions` returns it.
     """
     given = np.where(p.sum(axis=1, keepdims=True) > 0, p, 1.0).astype(np.float64) + 1e-12
     ahead, behind = np.empty_like(given), np.ones_like(given)
-    before = follows[0]  # a sentence begins as if after an O
+    before = follows[0]  # a sentence starts as after an O
     for at, row in enumerate(given):
         ahead[at] = row * before
         ahead[at] /= ahead[at].sum()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.recipes.default_model.groups import LabelledSet, Question, SetPassage
 from pipelines.recipes.default_model.sets import (
-    TrainingSpec,
+    SetSpec,
     evaluation_set,
     groups_of,
     open_index,
@@ -41,11 +41,11 @@ def test_groups_and_candidates_come_from_bm25(tmp_path: Path) -> None:
     asked = question("1", "who wrote dune", "dune")
     labelled = LabelledSet("set", passages, (asked,))
 
-    (group,) = groups_of(labelled, [asked], index, spec=TrainingSpec(5, 0), seed=7)
+    (group,) = groups_of(labelled, [asked], index, spec=SetSpec(5, 0), seed=7)
     assert group.passages[0] == passages["dune"]
     assert group.bm25_ranks[0] == 1
 
-    judged = evaluation_set(labelled, [asked], index, depth=2, relevant=1, qrels={})
+    judged = evaluation_set(labelled, [asked], index, depth=2, qrels={})
     assert judged.queries[0].candidates[0] == passages["dune"]
     assert len(judged.queries[0].candidates) <= 2
     assert judged.queries[0].qrels == {"dune": 1}
