@@ -63,7 +63,8 @@ class Node(contextlib.AbstractContextManager["Node"]):
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self.version = version
-        self.java_options = f"-Xms{heap} -Xmx{heap}{' -XX:TieredStopAtLevel=1' if quick_start else ''}"
+        self.light = "-XX:TieredStopAtLevel=1" if quick_start else ""
+        self.java_options = f"-Xms{heap} -Xmx{heap} {self.light}"
         self.home = prepare(version)
         self.java = java_home(version)
         self.url = ""  # known once started
@@ -237,6 +238,7 @@ class Node(contextlib.AbstractContextManager["Node"]):
             "ES_PATH_CONF": os.fspath(self.folder / "config"),
             "ES_TMPDIR": os.fspath(self.folder / "tmp"),
             "ES_JAVA_OPTS": self.java_options,
+            "CLI_JAVA_OPTS": self.light,  # of the launcher, a Java process of its own
         }
         user: dict[str, Any] = (
             {"user": "nobody", "group": _nobodys_group(), "extra_groups": []} if AS_ROOT else {}
