@@ -19,7 +19,7 @@ import numpy as np
 
 from rerank_core.errors import ModelError
 from rerank_core.features.ner.tokens import TOKENS_VERSION, Tag, read_tags
-from rerank_core.features.ner.windows import Reader, Row, TokenRecogniser, longest_input
+from rerank_core.features.ner.windows import Reader, TokenRecogniser, WindowRow, longest_input
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import load_tokenizer
 from rerank_core.inference.machine import cores
@@ -103,11 +103,11 @@ class _Engine:
         self._output = "logits" if "logits" in self._session.outputs else self._session.outputs[0]
         self._probe(model)
 
-    def classify(self, batches: Sequence[list[Row]]) -> Iterable[list[np.ndarray]]:
+    def classify(self, batches: Sequence[list[WindowRow]]) -> Iterable[list[np.ndarray]]:
         """Logits of each row of each batch, in the batches' order."""
         return self._pool.map(self._run, batches)
 
-    def _run(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def _run(self, rows: Sequence[WindowRow]) -> list[np.ndarray]:
         """Logits of one batch, padded to its longest row."""
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)
         width = inputs["input_ids"].shape[1]
@@ -123,7 +123,7 @@ class _Engine:
         """Run two inputs of unlike length and the vocabulary's last id, and count the labels."""
         last = max(model.tokenizer.get_vocab().values())
         try:
-            first = self._run([Row([0, last], [0, 0]), Row([last] * 3, [0] * 3)])[0]
+            first = self._run([WindowRow([0, last], [0, 0]), WindowRow([last] * 3, [0] * 3)])[0]
         except ModelError as error:
             raise ModelError(f"{model.path}: {error}") from None
         except Exception as error:  # onnxruntime's own classes share no base but Exception

@@ -18,7 +18,7 @@ import numpy as np
 
 from rerank_core.errors import MissingEngine, ModelError
 from rerank_core.features.ner.tokens import TOKENS_VERSION, Tag, read_tags
-from rerank_core.features.ner.windows import Reader, Row, TokenRecogniser, longest_input
+from rerank_core.features.ner.windows import Reader, TokenRecogniser, WindowRow, longest_input
 from rerank_core.inference.model_folder import TORCH_FILES, WEIGHTS, file_digests, local_folder, read_json
 from rerank_core.text import fingerprint, shorten
 
@@ -94,11 +94,11 @@ class _Engine:
         self._pad_id = pad_id
         self._typed = "token_type_ids" in inspect.signature(model.forward).parameters
 
-    def classify(self, batches: Sequence[list[Row]]) -> Iterable[list[np.ndarray]]:
+    def classify(self, batches: Sequence[list[WindowRow]]) -> Iterable[list[np.ndarray]]:
         """Logits of each row of each batch, in the batches' order."""
         return map(self._run, batches)
 
-    def _run(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def _run(self, rows: Sequence[WindowRow]) -> list[np.ndarray]:
         """Logits of one batch, padded to its longest row."""
         width = max(len(row.ids) for row in rows)
         inputs = {

@@ -34,28 +34,28 @@ CLOSE = 0.01
 _SURROGATE = re.compile("[\ud800-\udfff]")  # which no tokenizer accepts
 
 
-class Row(NamedTuple):
+class WindowRow(NamedTuple):
     """One input of the model."""
 
     ids: list[int]
     types: list[int]  # token_type_ids
 
 
-Classify = Callable[[Sequence[list[Row]]], Iterable[Sequence[np.ndarray]]]
+Classify = Callable[[Sequence[list[WindowRow]]], Iterable[Sequence[np.ndarray]]]
 """Batches -> the logits of each batch's rows: [tokens of the row, labels]."""
 
 
 class Frame(NamedTuple):
     """Special tokens around a text."""
 
-    before: Row
-    after: Row
+    before: WindowRow
+    after: WindowRow
     type: int  # of the text's own tokens
 
-    def around(self, ids: list[int]) -> Row:
+    def around(self, ids: list[int]) -> WindowRow:
         """The model's input for a part of a text."""
         types = [self.type] * len(ids)
-        return Row(
+        return WindowRow(
             self.before.ids + ids + self.after.ids,
             self.before.types + types + self.after.types,
         )
@@ -140,7 +140,7 @@ class Reader:
         edges = find_edges([word.first for word in words], len(ids), room=self._room)
         return _Text(text, ids, words, edges, plan_windows(edges, self._room))
 
-    def _label(self, rows: Sequence[Row], *, names: Sequence[str]) -> list[np.ndarray]:
+    def _label(self, rows: Sequence[WindowRow], *, names: Sequence[str]) -> list[np.ndarray]:
         """The label of each token of each row, special tokens left out; `names` are the rows' texts."""
         labels: list[np.ndarray] = [np.zeros(0, np.int64)] * len(rows)
         batches = plan_batches([len(row.ids) for row in rows], self._max_tokens)
@@ -152,7 +152,7 @@ class Reader:
     def _run(
         self,
         batches: Sequence[list[int]],
-        rows: Sequence[Row],
+        rows: Sequence[WindowRow],
         names: Sequence[str],
         *,
         into: list[np.ndarray],
@@ -183,7 +183,8 @@ def find_frame(tokenizer: Tokenizer) -> Frame:
         )
     start, end = inner[0], inner[-1] + 1
     before, after = (
-        Row(list(whole.ids[part]), list(whole.type_ids[part])) for part in (slice(start), slice(end, None))
+        WindowRow(list(whole.ids[part]), list(whole.type_ids[part]))
+        for part in (slice(start), slice(end, None))
     )
     return Frame(before, after, whole.type_ids[start])
 

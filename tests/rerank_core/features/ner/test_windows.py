@@ -14,7 +14,7 @@ from rerank_core.features.ner.tokens import read_tags
 from rerank_core.features.ner.windows import (
     CLOSE,
     Reader,
-    Row,
+    WindowRow,
     find_edges,
     find_frame,
     longest_input,
@@ -45,14 +45,14 @@ class ByToken:
     """A model that looks at single tokens; keeps the batches that it was given."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Row]] = []
+        self.batches: list[list[WindowRow]] = []
 
-    def classify(self, batches: Sequence[list[Row]]) -> Iterable[list[np.ndarray]]:
+    def classify(self, batches: Sequence[list[WindowRow]]) -> Iterable[list[np.ndarray]]:
         for batch in batches:
             self.batches.append(batch)
             yield [self.logits(row) for row in batch]
 
-    def logits(self, row: Row) -> np.ndarray:
+    def logits(self, row: WindowRow) -> np.ndarray:
         return np.eye(len(NAMES), dtype=np.float32)[np.array(row.ids) * 7 // 3 % len(NAMES)]
 
 
@@ -158,7 +158,7 @@ def test_batches_keep_to_the_budget() -> None:
 class Shaky(ByToken):
     """Its logits nearly tie, and company turns the tie: the trap of comparing floats of different batches."""
 
-    def classify(self, batches: Sequence[list[Row]]) -> Iterable[list[np.ndarray]]:
+    def classify(self, batches: Sequence[list[WindowRow]]) -> Iterable[list[np.ndarray]]:
         for batch, answer in zip(batches, super().classify(batches), strict=True):
             for row, logits in zip(batch, answer, strict=True):
                 if 4 in row.ids:  # "a"
@@ -180,7 +180,7 @@ class Broken(ByToken):
 
     value = np.nan
 
-    def logits(self, row: Row) -> np.ndarray:
+    def logits(self, row: WindowRow) -> np.ndarray:
         logits = super().logits(row)
         logits[np.array(row.ids) == LETTERS.index("b") + 4, 0] = self.value
         return logits
