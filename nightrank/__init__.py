@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines import __version__
+    from pipelines.evaluate.calibrate import calibrate
+    from pipelines.evaluate.fuse import fuse
+    from pipelines.evaluate.run import evaluate
     from pipelines.nightly.run import run as run_night
     from rerank_core.config.night import load_config
     from rerank_core.rank_passages import RankedPassage, rank
@@ -23,6 +26,9 @@ __all__ = [
     "NightrankError",
     "RankedPassage",
     "__version__",
+    "calibrate",
+    "evaluate",
+    "fuse",
     "load_config",
     "load_scorer",
     "rank",
@@ -31,6 +37,9 @@ __all__ = [
 
 _SOURCES = {
     "__version__": ("pipelines", "__version__"),
+    "calibrate": ("pipelines.evaluate.calibrate", "calibrate"),
+    "evaluate": ("pipelines.evaluate.run", "evaluate"),
+    "fuse": ("pipelines.evaluate.fuse", "fuse"),
     "run_night": ("pipelines.nightly.run", "run"),
     "load_config": ("rerank_core.config.night", "load_config"),
     "RankedPassage": ("rerank_core.rank_passages", "RankedPassage"),

@@ -42,9 +42,9 @@ def test_the_run_id_of_a_configured_model_is_pinned(
 ) -> None:
     monkeypatch.setattr(models, "load_scorer", load_fake)
     (tmp_path / "model").mkdir()
-    calibration.write(tmp_path / "model", Calibration(0.5, -1.0), told={"method": "platt"})
+    calibration.write(tmp_path / "model", Calibration(0.5, -1.0), figures={"method": "platt"})
     weights = Fusion((1.0, 0.5, *[0.0] * (len(fusion.FEATURES) - 2)), -0.25)
-    fusion.write(tmp_path / "model" / fusion.FILE, weights, told={})
+    fusion.write(tmp_path / "model" / fusion.FILE, weights, figures={})
     labels: dict[str, Any] = {
         "source": "qrels",
         "queries": str(write_lines(tmp_path / "queries.jsonl", [{"_id": "q1", "text": "who wrote dune"}])),

@@ -31,10 +31,10 @@ SCORES = st.floats(-4, 4, allow_subnormal=False)
 
 
 def candidate(
-    name: str, *, cheap: float | None, bm25: float = 1.0, logit: float | None = None, doc: str = ""
+    name: str, *, first_stage: float | None, bm25: float = 1.0, logit: float | None = None, doc: str = ""
 ) -> ScoredCandidate:
     found = Candidate(doc or name, name, "", "text", bm25, 1)
-    return ScoredCandidate(found, None, "f", logit, False, 0, first_stage=cheap)
+    return ScoredCandidate(found, None, "f", logit, False, 0, first_stage=first_stage)
 
 
 def group_of(*candidates: ScoredCandidate) -> QueryGroup:
@@ -48,13 +48,13 @@ def pruned_ids(group: QueryGroup) -> set[str]:
 @st.composite
 def profiles(draw: st.DrawFn) -> CascadeProfile:
     size = draw(st.integers(1, 30))
-    cheap = draw(st.lists(st.one_of(st.none(), SCORES), min_size=size, max_size=size))
+    first_stage = draw(st.lists(st.one_of(st.none(), SCORES), min_size=size, max_size=size))
     documents = draw(st.lists(st.integers(0, 8), min_size=size, max_size=size))
     places = {number: n for n, number in enumerate(dict.fromkeys(documents))}
     gains = draw(st.lists(st.floats(0.01, 1), min_size=size, max_size=size))
     return CascadeProfile(
         "q",
-        tuple(cheap),
+        tuple(first_stage),
         tuple(draw(st.lists(SCORES, min_size=size, max_size=size))),
         tuple(gains),
         tuple(places[number] for number in documents),
@@ -71,8 +71,8 @@ def dcg(gains: list[tuple[float, int]]) -> float:
 
 def kept_by(one: CascadeProfile, rule: CascadeRule) -> list[int]:
     candidates = [
-        candidate(str(n), cheap=cheap, bm25=bm25)
-        for n, (cheap, bm25) in enumerate(zip(one.first_stage, one.bm25, strict=True))
+        candidate(str(n), first_stage=first_stage, bm25=bm25)
+        for n, (first_stage, bm25) in enumerate(zip(one.first_stage, one.bm25, strict=True))
     ]
     out = pruned_ids(prune(group_of(*candidates), rule))
     return [n for n in range(len(candidates)) if str(n) not in out]
@@ -101,7 +101,7 @@ def test_a_wider_margin_never_loses_more(
 @given(one=profiles(), seed=st.randoms(use_true_random=False))
 def test_the_candidates_order_does_not_matter(one: CascadeProfile, seed: random.Random) -> None:
     candidates = [
-        candidate(f"d{n}", cheap=c, bm25=b)
+        candidate(f"d{n}", first_stage=c, bm25=b)
         for n, (c, b) in enumerate(zip(one.first_stage, one.bm25, strict=True))
     ]
     shuffled = list(candidates)
@@ -111,27 +111,27 @@ def test_the_candidates_order_does_not_matter(one: CascadeProfile, seed: random.
 
 
 def test_the_best_ten_the_scored_and_those_without_a_first_stage_score_stay() -> None:
-    others = [candidate(f"good{n}", cheap=5.0 + n) for n in range(DEPTH)]
-    bad = candidate("bad", cheap=-9.0)
-    known = candidate("known", cheap=-9.0, logit=1.0)
-    failed = candidate("failed", cheap=None)
+    others = [candidate(f"good{n}", first_stage=5.0 + n) for n in range(DEPTH)]
+    bad = candidate("bad", first_stage=-9.0)
+    known = candidate("known", first_stage=-9.0, logit=1.0)
+    failed = candidate("failed", first_stage=None)
     made = prune(group_of(*others, bad, known, failed), CascadeRule(1.0, 0.0))
     assert pruned_ids(made) == {"bad"}
     assert [one.logit for one in made.candidates if one.candidate.passage_id == "known"] == [1.0]
 
 
 def test_ten_candidates_are_never_pruned() -> None:
-    few = [candidate(str(n), cheap=float(n)) for n in range(DEPTH)]
+    few = [candidate(str(n), first_stage=float(n)) for n in range(DEPTH)]
     assert not pruned_ids(prune(group_of(*few), CascadeRule(1.0, 0.0)))
 
 
 def test_without_a_first_stage_model_bm25_prunes() -> None:
-    many = [candidate(f"{n:02}", cheap=None, bm25=float(n)) for n in range(20)]
+    many = [candidate(f"{n:02}", first_stage=None, bm25=float(n)) for n in range(20)]
     assert pruned_ids(prune(group_of(*many), CascadeRule(0.0, 0.0))) == {f"{n:02}" for n in range(10)}
 
 
 def test_pruned_candidates_follow_all_scored_ones_by_first_stage_score() -> None:
-    many = [candidate(f"d{n:02}", cheap=float(n)) for n in range(14)]
+    many = [candidate(f"d{n:02}", first_stage=float(n)) for n in range(14)]
     made = prune(group_of(*many), CascadeRule(1.0, 0.0))
     scored = made._replace(
         candidates=tuple(
@@ -145,9 +145,9 @@ def test_pruned_candidates_follow_all_scored_ones_by_first_stage_score() -> None
 
 def test_a_profile_is_of_what_was_scored() -> None:
     scored = [
-        candidate("a#0", cheap=0.5, logit=1.0, bm25=3.0, doc="a"),
-        candidate("b", cheap=None, logit=2.0),
-        candidate("a#1", cheap=0.1, logit=0.0, bm25=3.0, doc="a"),
+        candidate("a#0", first_stage=0.5, logit=1.0, bm25=3.0, doc="a"),
+        candidate("b", first_stage=None, logit=2.0),
+        candidate("a#1", first_stage=0.1, logit=0.0, bm25=3.0, doc="a"),
     ]
     found = profile_of(rank(group_of(*scored)))
     assert found == CascadeProfile(
@@ -162,12 +162,12 @@ def population(seed: int, queries: int) -> list[CascadeProfile]:
     for n in range(queries):
         logits = draw.normal(-3, 2, 60)
         noise = draw.normal(0, 2, 60)
-        cheap = noise if draw.random() < 0.1 else logits + noise / 2
+        first_stage = noise if draw.random() < 0.1 else logits + noise / 2
         bm25 = logits + 2 * noise
         made.append(
             CascadeProfile(
                 f"{n:04}",
-                tuple(cheap.tolist()),
+                tuple(first_stage.tolist()),
                 tuple(bm25.tolist()),
                 tuple(map(sigmoid, logits.tolist())),
                 tuple(range(60)),

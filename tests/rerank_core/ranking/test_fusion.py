@@ -35,12 +35,12 @@ def scored(
     title: str = "",
     text: str = "text",
     hop: int | None = None,
-    cheap: float | None = None,
+    first_stage: float | None = None,
 ) -> ScoredCandidate:
     tags = None if hop is None else Tags(hop, "Other", (), False, False)
     pruned = bm25 if logit is None else None
     return ScoredCandidate(
-        Candidate(doc_id, doc_id, title, text, bm25, 1), tags, "f", logit, False, 0, None, cheap, pruned
+        Candidate(doc_id, doc_id, title, text, bm25, 1), tags, "f", logit, False, 0, None, first_stage, pruned
     )
 
 
@@ -54,12 +54,18 @@ GROUP = QueryGroup(
             title="The Haunting (film)",
             text="After Shirley Jackson.",
             hop=0,
-            cheap=0.5,
+            first_stage=0.5,
         ),
-        scored("woman", -1.0, bm25=2.0, title="Shirley Jackson", hop=1, cheap=None),
-        scored("left_out", None, bm25=4.0, title="Lost", hop=-1, cheap=0.1),
+        scored("woman", -1.0, bm25=2.0, title="Shirley Jackson", hop=1, first_stage=None),
+        scored("left_out", None, bm25=4.0, title="Lost", hop=-1, first_stage=0.1),
         scored(
-            "town", 0.5, bm25=4.0, title="Bennington", text="The Haunting in Bennington.", hop=-1, cheap=0.25
+            "town",
+            0.5,
+            bm25=4.0,
+            title="Bennington",
+            text="The Haunting in Bennington.",
+            hop=-1,
+            first_stage=0.25,
         ),
     ),
 )
@@ -125,7 +131,7 @@ def test_the_order_of_arrival_changes_no_bit(draw: random.Random) -> None:
             draw.uniform(-9, 9),
             bm25=draw.uniform(0, 30),
             title=f"Title {n % 5}",
-            cheap=draw.random(),
+            first_stage=draw.random(),
             text=f"It names Title {draw.randrange(9)}.",
             hop=draw.choice([-1, 0, 1, 2]),
         )
