@@ -95,7 +95,7 @@ def test_judgements_of_no_query_do_not_start(make_config: MakeConfig, tmp_path: 
         judged = write_lines(tmp_path / f"{name}.tsv", [cells])
         config = make_config(evaluation={"queries": str(queries), name: str(judged)})
         with pytest.raises(
-            JudgementError, match="judges no query of .*; are they of one set and split"
+            JudgementError, match="judges no query of .*; check that both are of the same set and split"
         ) as raised:
             run(config, run_date=DAY, load=forbidden())
         assert str(judged) in str(raised.value)
