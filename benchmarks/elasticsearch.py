@@ -1,14 +1,14 @@
-"""What our Elasticsearch source costs beside a bare client that checks nothing, against one real node.
+"""The overhead of the Elasticsearch source compared with a minimal client without checks, against one real node.
 
     python -m benchmarks.elasticsearch [--quick] [--json FILE]
 
-A node is started here (the first time it is fetched by Maven) and loaded with seeded documents and log events. Then
-the log is read, all slices at once, and candidates are fetched, in shards of queries as the job asks for them: by
-our source, and by the shortest client code that makes the same requests from as many threads and decodes JSON the
-same way; a third one decodes as the client does by default. They take turns, the order reversed every round, after
-a round that is not measured; all must find the same. A share is the median of its rounds' ratios. Last, the log and
-a tenth of it are read by our source in a process each, whose peak resident set is the figure. The node works on the
-same cores, so only ratios mean something; with `--quick` the node is hardly warm, and the share is the long run's.
+A node is started (Maven downloads it the first time) and loaded with random documents and log events. Then the log is
+read, all slices in parallel, and candidates are fetched in shards of queries, as in a night: by our source, by the
+shortest client code that makes the same requests from as many threads and decodes JSON the same way, and by the same
+code with the client's default decoder. They take turns in alternating order, after a warm-up round; all must return the
+same. A share is the median of its rounds' ratios. Last, our source reads the log and a quarter of it, each in a new
+process whose peak memory is the figure. The node runs on the same cores, so only ratios are meaningful; with `--quick`
+the node is hardly warmed up, so quote the shares of a full run.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from typing import Any, NamedTuple
 import elasticsearch
 from elasticsearch import Elasticsearch
 
-from benchmarks.common import SAMPLE, median, parser, report
+from benchmarks.common import SAMPLE, median, parser, peak_rss_mb, report
 from pipelines.elasticsearch.candidates import search_lines
 from pipelines.elasticsearch.load import load
 from pipelines.elasticsearch.log import check_counts, open_slices, read_slice
 from pipelines.elasticsearch.pit import LogQuery, PitReader, Slice, SliceCount
 from pipelines.elasticsearch.source import ElasticsearchSource
 from pipelines.elasticsearch.write import open_cluster
-from rerank_core.config.night import Elasticsearch as Wanted
+from rerank_core.config.night import Elasticsearch as ElasticsearchOptions
 from rerank_core.config.night import Output, parse_config
 from schemas.records import Query, Rejected
 from tests.support.servers.elasticsearch import VERSIONS, Node
 
-Found = list[list[Any]]  # events by slice, or documents by query: whole, or their ids alone
-Contestant = Callable[[bool], Found]  # does the work once, and keeps of every result all (True) or its id
+Results = list[list[Any]]  # events by slice, or documents by query: complete, or only their ids
+Contestant = Callable[[bool], Results]  # does the work once, and returns complete results (True) or their ids
 
 
 class Sizes(NamedTuple):
@@ -61,7 +61,7 @@ QUICK = Sizes(documents=5_000, events=20_000, page_size=500, queries=400, top_k=
 
 
 def word_source(draw: random.Random) -> Callable[[int], str]:
-    """Draws words of the bundled passages as language does: few of them often, most of them seldom."""
+    """A function that draws words of the bundled passages by a Zipf distribution."""
     passages = (SAMPLE / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     words = sorted({word for line in passages for word in json.loads(line)["text"].lower().split()})
     draw.shuffle(words)
@@ -76,7 +76,7 @@ def documents(count: int) -> Iterator[dict[str, Any]]:
 
 
 def events(count: int) -> Iterator[dict[str, Any]]:
-    """A day's events, of the shape of the bundled log: ten documents shown, none or one of them clicked."""
+    """A day's events in the format of the bundled log: ten documents shown, none or one of them clicked."""
     words = word_source(draw := random.Random(2))
     for number in range(count):
         at = time.gmtime(1_772_409_600 + number * 86_400 // count)  # 2026-03-02
@@ -96,7 +96,7 @@ def make_queries(count: int) -> list[Query]:
 
 
 def fill_node(node: Node, sizes: Sizes) -> None:
-    """Load everything with the mappings of `nightrank load-elasticsearch`: one shard an index."""
+    """Load everything with the mappings of `nightrank load-elasticsearch`, one shard per index."""
     cluster = open_cluster(node.url)
     logs = {"log-large": events(sizes.events), "log-small": events(sizes.events // 4)}
     with tempfile.TemporaryDirectory() as folder:
@@ -109,9 +109,10 @@ def fill_node(node: Node, sizes: Sizes) -> None:
 
 
 def open_source(url: str, log_index: str) -> ElasticsearchSource:
-    """Our source with the default settings, its indices looked up as at the start of a night."""
-    wanted = {"url": url, "index": "docs", "log_index": log_index}
-    source = ElasticsearchSource(parse_config({"source": {"kind": "elasticsearch", "elasticsearch": wanted}}))
+    """Our source with the default settings, after the look-up of its indices at the start of a night."""
+    settings = {"url": url, "index": "docs", "log_index": log_index}
+    config = parse_config({"source": {"kind": "elasticsearch", "elasticsearch": settings}})
+    source = ElasticsearchSource(config)
     source.describe()
     return source
 
@@ -123,7 +124,7 @@ def open_log(url: str, log_index: str) -> LogQuery:
 
 
 def bare_clients(url: str) -> dict[str, Elasticsearch]:
-    # What our client decodes with, for a comparison of all else (without orjson neither has it); and the default.
+    """Clients with our JSON decoder (orjson if it is installed) and with the default one."""
     same = getattr(elasticsearch, "OrjsonSerializer", elasticsearch.JsonSerializer)
     return {
         name: Elasticsearch(url, request_timeout=30, serializers={"application/json": decoder()})
@@ -131,19 +132,19 @@ def bare_clients(url: str) -> dict[str, Elasticsearch]:
     }
 
 
-def our_export(log: LogQuery, whole: bool | None) -> Found:
-    """The log as the job reads it, all counts checked; one thread a slice. None keeps nothing of its events."""
-    keep: Callable[[Any], Any] = tuple if whole else itemgetter(0)
+def our_export(log: LogQuery, complete: bool | None) -> Results:
+    """The log as a night reads it, with its checks; one thread per slice. None: the events are discarded."""
+    convert: Callable[[Any], Any] = tuple if complete else itemgetter(0)
     counts: list[SliceCount] = []
 
     def read(part: Slice) -> list[Any]:
-        kept = []
+        events = []
         for record in read_slice(part, log):
             if isinstance(record, SliceCount):
                 counts.append(record)
-            elif whole is not None:
-                kept.append(keep(record))
-        return kept
+            elif complete is not None:
+                events.append(convert(record))
+        return events
 
     parts = list(open_slices(None, log))
     with ThreadPoolExecutor(len(parts)) as threads:
@@ -153,9 +154,9 @@ def our_export(log: LogQuery, whole: bool | None) -> Found:
     return slices
 
 
-def bare_export(client: Elasticsearch, log: LogQuery, whole: bool) -> Found:
-    """The same pages, and the fields taken out of them; whatever is missing goes unnoticed."""
-    keep: Callable[[Any], Any] = tuple if whole else itemgetter(0)
+def bare_export(client: Elasticsearch, log: LogQuery, complete: bool) -> Results:
+    """The same pages and fields, without any check for missing events."""
+    convert: Callable[[Any], Any] = tuple if complete else itemgetter(0)
     pit = client.open_point_in_time(index=log.target, keep_alive="5m")["id"]
     by_time = {"timestamp": {"order": "asc", "format": "strict_date_optional_time_nanos"}}
 
@@ -169,7 +170,7 @@ def bare_export(client: Elasticsearch, log: LogQuery, whole: bool) -> Found:
             for hit in hits:
                 source = hit["_source"]
                 row = (hit["_id"], source["timestamp"], source["query"], source["user"])
-                rows.append(keep((*row, tuple(source["clicks"]), tuple(source["impressions"]))))
+                rows.append(convert((*row, tuple(source["clicks"]), tuple(source["impressions"]))))
             if len(hits) < log.page_size:
                 return rows
             page["search_after"] = hits[-1]["sort"]
@@ -188,32 +189,34 @@ def export_figures(url: str, sizes: Sizes) -> dict[str, float]:
     return figures_of(rates, "export", "events_per_second")
 
 
-def our_candidates(source: ElasticsearchSource, queries: list[Query], top_k: int, whole: bool) -> Found:
-    """One shard of queries after the other, as a worker of the job fetches them."""
-    keep = itemgetter(0, 1, 2, 4) if whole else itemgetter(0)  # id, title, text and score
-    found: Found = []
+def our_candidates(source: ElasticsearchSource, queries: list[Query], top_k: int, complete: bool) -> Results:
+    """Shards of queries in sequence, as a worker of a night fetches them."""
+    convert = itemgetter(0, 1, 2, 4) if complete else itemgetter(0)  # id, title, text and score
+    results: Results = []
     size = Output().queries_per_shard
     for start in range(0, len(queries), size):
         shard = source.candidates(queries[start : start + size], top_k=top_k)
-        found += [[] if isinstance(one, Rejected) else list(map(keep, one)) for one in shard]
-    return found
+        results += [[] if isinstance(hits, Rejected) else list(map(convert, hits)) for hits in shard]
+    return results
 
 
-def bare_candidates(client: Elasticsearch, bodies: list[Any], wanted: Wanted, whole: bool) -> Found:
-    """The same requests, made beforehand, and a tuple of every hit; an item that failed goes unnoticed."""
-    keep: Callable[[Any], Any] = tuple if whole else itemgetter(0)
+def bare_candidates(
+    client: Elasticsearch, bodies: list[Any], options: ElasticsearchOptions, complete: bool
+) -> Results:
+    """The same requests, built beforehand, and a tuple per hit, without any check for failed items."""
+    convert: Callable[[Any], Any] = tuple if complete else itemgetter(0)
 
     def row(hit: dict[str, Any]) -> Any:
         source = hit["_source"]
-        return keep((hit["_id"], source["title"], source["text"], hit["_score"]))
+        return convert((hit["_id"], source["title"], source["text"], hit["_score"]))
 
-    def search(start: int) -> Found:
-        lines = [line for body in bodies[start : start + wanted.msearch_size] for line in body]
+    def search(start: int) -> Results:
+        lines = [line for body in bodies[start : start + options.msearch_size] for line in body]
         answer = client.msearch(searches=lines)
         return [[row(hit) for hit in item["hits"]["hits"]] for item in answer["responses"]]
 
-    with ThreadPoolExecutor(wanted.concurrency) as threads:
-        batches = threads.map(search, range(0, len(bodies), wanted.msearch_size))
+    with ThreadPoolExecutor(options.concurrency) as threads:
+        batches = threads.map(search, range(0, len(bodies), options.msearch_size))
         return [rows for batch in batches for rows in batch]
 
 
@@ -222,36 +225,36 @@ def candidate_figures(url: str, sizes: Sizes) -> dict[str, float]:
     bodies = [search_lines(source._search, query, top_k=top_k) for query in queries]
     contestants: dict[str, Contestant] = {"ours": partial(our_candidates, source, queries, top_k)}
     for name, client in bare_clients(url).items():
-        contestants[name] = partial(bare_candidates, client, bodies, source._wanted)
+        contestants[name] = partial(bare_candidates, client, bodies, source._options)
     rates = race(contestants, rounds=sizes.rounds, work=sizes.queries, unit="queries")
     return figures_of(rates, "candidates", "queries_per_second")
 
 
 def race(contestants: dict[str, Contestant], *, rounds: int, work: int, unit: str) -> dict[str, list[float]]:
-    """Rates of each contestant in each round, all of equal work: what they find is compared every time."""
-    whole = comparable(contestants["ours"](True))
-    expected = [[row[0] for row in part] for part in whole]
+    """Rates of each contestant in each round; their results must be equal every time."""
+    complete = comparable(contestants["ours"](True))
+    expected = [[row[0] for row in part] for part in complete]
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):  # the first one warms up, and compares more than ids
         for name in list(contestants)[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
-            found = contestants[name](turn == 0)
+            results = contestants[name](turn == 0)
             rates[name].append(work / (time.perf_counter() - start))
-            if comparable(found) != (expected if turn else whole):
-                raise SystemExit(f"{name} did not find what ours did: their times do not compare")
-        whole = []
+            if comparable(results) != (expected if turn else complete):
+                raise SystemExit(f"{name} returned other results than ours: their times are not comparable")
+        complete = []
         shown = ", ".join(f"{name} {rate[-1]:,.0f}" for name, rate in rates.items())
-        print(f"round {turn or 'to warm up'}, {unit} a second: {shown}", flush=True)
+        print(f"round {turn or 'for warm-up'}, {unit} per second: {shown}", flush=True)
     return {name: rate[1:] for name, rate in rates.items()}
 
 
-def comparable(found: Found) -> Found:
-    """In one order (equal scores have none), and without the index that our events' ids start with."""
-    return [sorted(map(_plain, part)) for part in found]
+def comparable(results: Results) -> Results:
+    """Sorted, since equal scores have no order, and without the index name in the ids of our events."""
+    return [sorted(map(_without_index, part)) for part in results]
 
 
-def _plain(row: Any) -> Any:
-    return row.rpartition("/")[2] if isinstance(row, str) else (_plain(row[0]), *row[1:])
+def _without_index(row: Any) -> Any:
+    return row.rpartition("/")[2] if isinstance(row, str) else (_without_index(row[0]), *row[1:])
 
 
 def figures_of(rates: dict[str, list[float]], what: str, unit: str) -> dict[str, float]:
@@ -265,23 +268,22 @@ def figures_of(rates: dict[str, list[float]], what: str, unit: str) -> dict[str,
 
 
 def peak_of_reading(url: str, log_index: str) -> float:
-    """Read a log in this process, keeping nothing of it."""
+    """Peak memory in MB of reading a log in this process and discarding it."""
     our_export(open_log(url, log_index), None)
-    # Not getrusage: there a process begins with the peak of the one that started it.
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    return peak_rss_mb()
 
 
 def in_a_process(url: str, log_index: str) -> float:
-    """The same in a fresh process, since a peak never goes down."""
+    """The same in a new process, since a peak never decreases."""
     command = [sys.executable, "-m", "benchmarks.elasticsearch", "--read", url, log_index]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    made = parser(__doc__ or "")
-    made.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
-    args = made.parse_args()
+    flags = parser(__doc__ or "")
+    flags.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
+    args = flags.parse_args()
     if args.read:
         print(peak_of_reading(*args.read))
         return

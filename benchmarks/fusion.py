@@ -1,11 +1,12 @@
-"""What each part of the fused order is worth: the weights fitted with all features, and without one at a time.
+"""Ablation of the fused order: the weights fitted with all features, and without each of them.
 
-    python -m benchmarks.fusion --model DIR --sets DIR/hotpotqa DIR/nq ... [--bi-encoder DIR] [--top-k 50] [--json FILE]
+    python -m benchmarks.fusion --sets DIR/hotpotqa DIR/nq ... [--model DIR] [--bi-encoder DIR] [--top-k 50]
+        [--max-queries N] [--work DIR] [--quick] [--json FILE]
 
-Questions are ranked over their own candidates where they have some, else over BM25's best. Every figure is of
-questions that the weights were not fitted on (five folds), in percent: "SET/all/MAP" with every feature,
-"SET/without_FEATURE/MAP", "SET/cross_encoder/MAP" the model alone, and as many of nDCG@10. "weight_FEATURE" is the
-weight among all.
+Questions are ranked over their own candidates if they have some, else over BM25's best. Every figure is of questions
+that the weights were not fitted on (five folds), in percent: "SET/all/MAP" with all features,
+"SET/without_FEATURE/MAP", "SET/cross_encoder/MAP" for the model alone, and the same for nDCG@10. "weight_FEATURE" is
+the weight with all features.
 """
 
 from __future__ import annotations
@@ -24,34 +25,34 @@ SHOWN = ("nDCG@10", "MAP")
 
 
 def fit_sets(args: argparse.Namespace) -> tuple[dict[str, FitSet], str]:
-    """The sets as the fit wants them, and the bi-encoder's fingerprint."""
+    """The sets in the form of `fit_fusion`, and the bi-encoder's fingerprint."""
     work = Path(args.work) if args.work else None
     bi_encoder = load_bi_encoder(args.bi_encoder, max_length=256, work=work)
     model = load_cross_encoder(args.model or "default", backend=args.backend, max_length=256, work=work)
     selection = Selection(own=True, top_k=args.top_k, max_queries=40 if args.quick else args.max_queries)
     with read_sets(args.sets, selection=selection, work=work) as judged:
-        found = {one.name: fit_set(one, model._replace(bi_encoder=bi_encoder)) for one in judged}
-    return found, bi_encoder.fingerprint if bi_encoder else ""
+        sets = {each.name: fit_set(each, model._replace(bi_encoder=bi_encoder)) for each in judged}
+    return sets, bi_encoder.fingerprint if bi_encoder else ""
 
 
-def figures_of(name: str, found: FusionFit, score: str) -> dict[str, float]:
+def figures_of(name: str, fit: FusionFit, score: str) -> dict[str, float]:
     """A score's figures on every set, in percent."""
     return {
-        f"{one}/{name}/{measure}": 100 * rows[score][measure]
-        for one, rows in found.figures.items()
+        f"{set_name}/{name}/{measure}": 100 * rows[score][measure]
+        for set_name, rows in fit.figures.items()
         for measure in SHOWN
     }
 
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--model", default="", help="a cross-encoder's folder; default: the one that ships")
+    flags.add_argument("--model", default="", help="a cross-encoder's folder; default: the shipped one")
     flags.add_argument("--backend", default="onnx", help="onnx, openvino or torch")
-    flags.add_argument("--bi-encoder", default="", help="a bi-encoder's folder")
+    flags.add_argument("--bi-encoder", default="", help="a bi-encoder's folder; default: none")
     flags.add_argument("--sets", type=Path, nargs="+", required=True, help="folders in BEIR's layout")
     flags.add_argument("--top-k", type=int, default=50, help="candidates from BM25")
-    flags.add_argument("--max-queries", type=int, default=0, help="of a set; 0: all")
-    flags.add_argument("--work", default="", help="folder that keeps the sets' indices")
+    flags.add_argument("--max-queries", type=int, default=0, help="queries per set; 0: all")
+    flags.add_argument("--work", default="", help="folder for the sets' indices, to reuse them")
     args = flags.parse_args()
     sets, bi_encoder = fit_sets(args)
     used = [name for name in FEATURES if bi_encoder or name != "bi_encoder"]
@@ -62,7 +63,8 @@ def main() -> None:
             figures |= figures_of(single, whole, single)
     figures |= figures_of("all", whole, FUSED)
     for name in used[1:]:
-        rest = fit_fusion(sets, features=[one for one in used if one != name], bi_encoder=bi_encoder)
+        others = [feature for feature in used if feature != name]
+        rest = fit_fusion(sets, features=others, bi_encoder=bi_encoder)
         figures |= figures_of(f"without_{name}", rest, FUSED)
     figures |= {f"weight_{name}": whole.fusion.weight(name) for name in used} | {"bias": whole.fusion.bias}
     report(figures, args.json)

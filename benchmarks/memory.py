@@ -1,10 +1,9 @@
-"""Whether memory stays flat as the log grows: a night of N and of 10 N queries with a constant-time fake scorer.
+"""Peak memory of a night as the log grows: N and 10 N queries, with a constant-time scorer.
 
     python -m benchmarks.memory [--quick] [--json FILE]
 
-2,000 and 20,000 queries (`--quick`: 200 and 2,000) of 50 candidates each, over the bundled passages, on the local
-runner, each night in a process of its own whose peak resident set is the figure. The scorer is fake so that the
-rest of the job is what is measured.
+2,000 and 20,000 queries (`--quick`: 200 and 2,000) with 50 candidates each, over the bundled passages, on the local
+runner, each night in a new process. The scorer only looks at lengths, so everything but the model is measured.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CANDIDATES = 50
 
 
 class ConstantTime:
-    """A scorer that only looks at lengths."""
+    """A scorer whose logits depend on the passages' lengths alone."""
 
     fingerprint = "constant-time"
 
@@ -37,7 +36,7 @@ class ConstantTime:
 
 
 def write_log(path: Path, queries: int) -> None:
-    """So many distinct queries of thirty words, seeded: long enough that each finds 50 passages."""
+    """Distinct random queries of thirty words, enough for each to match 50 passages."""
     words = sorted({w for line in (SAMPLE / "corpus.jsonl").open() for w in json.loads(line)["text"].split()})
     draw = random.Random(7)
     with path.open("w", encoding="utf-8") as log:
@@ -50,7 +49,7 @@ def write_log(path: Path, queries: int) -> None:
 
 
 def one_night(queries: int) -> dict[str, float]:
-    """Run one night in this process."""
+    """Run a night in this process."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.jsonl")
         write_log(log, queries)
@@ -66,7 +65,7 @@ def one_night(queries: int) -> dict[str, float]:
 
 
 def in_a_process(queries: int) -> dict[str, float]:
-    """The same in a fresh process, since a peak never goes down."""
+    """The same in a new process, since a peak never decreases."""
     command = [sys.executable, "-m", "benchmarks.memory", "--night", str(queries)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     night: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -77,9 +76,9 @@ def in_a_process(queries: int) -> dict[str, float]:
 
 
 def main() -> None:
-    made = parser(__doc__ or "")
-    made.add_argument("--night", type=int, help=argparse.SUPPRESS)
-    args = made.parse_args()
+    flags = parser(__doc__ or "")
+    flags.add_argument("--night", type=int, help=argparse.SUPPRESS)
+    args = flags.parse_args()
     if args.night:
         print(json.dumps(one_night(args.night)))
         return

@@ -1,10 +1,10 @@
-"""The other engines of `benchmarks.scoring`, each run as its documentation has it, in an environment of their own:
+"""The other libraries of `benchmarks.scoring`, each used as its documentation says, in a separate environment:
 
     python -m venv peers && peers/bin/pip install -r benchmarks/peers.txt
 
-(sentence-transformers' ONNX and OpenVINO backends need older packages than ours.) Reads one JSON object a line and
-answers with one: {"open": NAME, "model": FOLDER, "work": FOLDER, "calibration": [[query, passage], ...]} or
-{"score": [[query, [passage, ...]], ...]}. Knows nothing of Nightrank.
+(sentence-transformers' ONNX and OpenVINO backends need older packages than ours.) Reads JSON lines from stdin and
+answers each with one: {"open": NAME, "model": FOLDER, "work": FOLDER, "calibration": [[query, passage], ...]} or
+{"score": [[query, [passage, ...]], ...]}. It does not import Nightrank.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def sentence_transformers(model: Path, **options: Any) -> Callable[[Groups], lis
     import torch
     from sentence_transformers import CrossEncoder
 
-    made = CrossEncoder(
+    encoder = CrossEncoder(
         str(model), device="cpu", max_length=MAX_LENGTH, activation_fn=torch.nn.Identity(), **options
     )
-    return lambda groups: made.predict(flat(groups), show_progress_bar=False).tolist()
+    return lambda groups: encoder.predict(flat(groups), show_progress_bar=False).tolist()
 
 
 def st_onnx(model: Path, work: Path, precision: str) -> Callable[[Groups], list[float]]:
@@ -48,16 +48,16 @@ def st_onnx(model: Path, work: Path, precision: str) -> Callable[[Groups], list[
         return sentence_transformers(model, backend="onnx", model_kwargs={"file_name": "onnx/model.onnx"})
     copy = copied(model, work)
     if not list(copy.glob("onnx/*qint8*")):
-        plain = CrossEncoder(
+        encoder = CrossEncoder(
             str(copy), device="cpu", backend="onnx", model_kwargs={"file_name": "onnx/model.onnx"}
         )
-        export_dynamic_quantized_onnx_model(plain, "avx512_vnni", str(copy))
+        export_dynamic_quantized_onnx_model(encoder, "avx512_vnni", str(copy))
     name = str(next(iter(copy.glob("onnx/*qint8*"))).relative_to(copy))
     return sentence_transformers(copy, backend="onnx", model_kwargs={"file_name": name})
 
 
 def st_openvino(model: Path, work: Path, calibration: list[list[str]]) -> Callable[[Groups], list[float]]:
-    """Its static int8 is NNCF's, calibrated on a data set of the Hub; here on the pairs that ours is calibrated on."""
+    """Static int8 by NNCF, calibrated on the pairs of our engine instead of a data set on the Hub."""
     import nncf
     import openvino
     from transformers import AutoTokenizer
@@ -81,7 +81,7 @@ def st_openvino(model: Path, work: Path, calibration: list[list[str]]) -> Callab
 
 
 def flashrank(model: Path, work: Path) -> Callable[[Groups], list[float]]:
-    """All passages of a query in one run, as it does; the dynamic int8 weights under the name of one of its own."""
+    """All passages of a query in one run; the dynamic int8 weights under the name of one of its models."""
     from flashrank import Ranker, RerankRequest
     from flashrank.Config import model_file_map
 
@@ -105,8 +105,8 @@ def flashrank(model: Path, work: Path) -> Callable[[Groups], list[float]]:
             request = RerankRequest(
                 query=query, passages=[{"id": i, "text": p} for i, p in enumerate(passages)]
             )
-            found = {row["id"]: float(row["score"]) for row in ranker.rerank(request)}
-            scores += [found[i] for i in range(len(passages))]
+            by_id = {row["id"]: float(row["score"]) for row in ranker.rerank(request)}
+            scores += [by_id[i] for i in range(len(passages))]
         return scores
 
     return score
@@ -120,15 +120,15 @@ def rerankers(model: Path) -> Callable[[Groups], list[float]]:
     def score(groups: Groups) -> list[float]:
         scores: list[float] = []
         for query, passages in groups:
-            found = {row.doc_id: row.score for row in ranker.rank(query, passages).results}
-            scores += [float(found[i]) for i in range(len(passages))]
+            by_id = {row.doc_id: row.score for row in ranker.rank(query, passages).results}
+            scores += [float(by_id[i]) for i in range(len(passages))]
         return scores
 
     return score
 
 
 def copied(model: Path, work: Path) -> Path:
-    """A copy of the model's folder that engines may add files to."""
+    """A copy of the model's folder to which files may be added."""
     copy = work / "st"
     if not copy.exists():
         shutil.copytree(model, copy, ignore=shutil.ignore_patterns("work", "openvino", "*int8*"))
@@ -154,9 +154,8 @@ def main() -> None:
     score: Callable[[Groups], list[float]] | None = None
     for line in sys.stdin:
         order = json.loads(line)
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # some of them print; the answers are all that may stand here
+        # Some libraries print, but stdout is for the answers only.
+        with contextlib.redirect_stdout(io.StringIO()):
             if "open" in order:
                 score = opened(order)
                 reply: dict[str, Any] = {"opened": order["open"]}

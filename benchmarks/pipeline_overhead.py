@@ -1,11 +1,11 @@
-"""What the job costs beside its model: pairs a second of whole nights, and of the bare scorer on the same pairs.
+"""The overhead of the job: pairs per second of whole nights, and of the bare scorer on the same inputs.
 
     python -m benchmarks.pipeline_overhead [--quick] [--json FILE]
 
-A night is everything from reading the log to the swapped pointer, start-up and loading the model included; the
-bare scorer is handed all of that night's inputs at once, already loaded and rendered. The two take turns, so that
-a machine that slows down slows both; the figures are medians. Then a second night over unchanged input. With
-`--quick` start-up weighs more: the share of a real night is the long run's.
+A night is everything from reading the log to the published run, with start-up and the loading of the model; the bare
+scorer is loaded before and gets all inputs of that night at once, already rendered. The two take turns, so that a
+machine that slows down slows both; the figures are medians. Then a second night over unchanged input. With `--quick`
+start-up has more weight, so quote the share of a full run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RUN_DATE = datetime.date(2026, 3, 8)
 
 
 def model_inputs(config: Config, manifest: Manifest, *, tagged: bool) -> list[tuple[str, str]]:
-    """The distinct inputs that the night scored, rendered again from what it published."""
+    """The distinct inputs that the night scored, rendered again from the published rows."""
     inputs: dict[str, tuple[str, str]] = {}
     for path in runs.table_files(config.output.path, manifest, "reranked"):
         for row in pq.read_table(path).to_pylist():
@@ -53,7 +53,7 @@ def main() -> None:
                 log=SAMPLE / "query_log.jsonl",
                 output=f"night{turn}",
                 candidates={"top_k": top_k},
-                evidence={"top_n": 0},  # inputs of its own, which the bare scorer does not get
+                evidence={"top_n": 0},  # it would score inputs that the bare scorer does not get
             )
             start = time.perf_counter()
             manifest = run(config, run_date=RUN_DATE)
@@ -66,7 +66,9 @@ def main() -> None:
             again = run(config, run_date=RUN_DATE)
             second.append(night_seconds / (time.perf_counter() - start))
             if again.balance.pairs["reused"] != manifest.balance.pairs["read"]:
-                raise SystemExit(f"the second night reused {again.balance.pairs}, not all of the first")
+                raise SystemExit(
+                    f"the second night did not reuse all scores of the first: {again.balance.pairs}"
+                )
             job.append(len(inputs) / night_seconds)
             bare.append(len(inputs) / bare_seconds)
             print(

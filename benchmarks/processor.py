@@ -1,4 +1,4 @@
-"""What a processor can do at best, and what a cross-encoder asks of it, in multiplications and additions."""
+"""The peak rate of a processor, and the operations (multiplications and additions) of a cross-encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GEMM = 2048
 
 
 def best_rate(product: Callable[[], object], *, seconds: float) -> float:
-    """Operations a second of the fastest of many products of two GEMM x GEMM matrices."""
+    """Operations per second of the fastest of many products of two GEMM x GEMM matrices."""
     product()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -25,7 +25,7 @@ def best_rate(product: Callable[[], object], *, seconds: float) -> float:
 
 
 def gemm_peak(precision: str, *, seconds: float) -> float:
-    """Operations a second of torch's own matrix product (oneDNN, MKL), all cores."""
+    """Operations per second of torch's matrix product (oneDNN, MKL) on all cores."""
     import torch
 
     torch.set_num_threads(cores())
@@ -37,7 +37,7 @@ def gemm_peak(precision: str, *, seconds: float) -> float:
 
 
 def operations(lengths: Sequence[int], config: dict[str, Any], *, spared: bool) -> float:
-    """Multiplications and additions that rows of these lengths need; `spared`: the last layer for one token alone."""
+    """Operations for rows of these lengths; `spared`: the last layer is computed for the first token only."""
     h, f, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     n = np.array(lengths, np.float64)
     whole = 2 * (4 * h * h + 2 * h * f) * n + 4 * h * n * n

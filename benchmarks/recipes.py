@@ -1,20 +1,20 @@
-"""The recipes of `examples/` beside each other: the same nights, the same base, trained by `nightrank train`.
+"""The training recipes of `examples/`, compared with the same nights and the same base model.
 
     python -m benchmarks.recipes --data DIR --base WEIGHTS_DIR --to WORK [--recipes card,guide,ours] [--queries 400]
         [--quick] [--json FILE]
 
-Two nights are published into WORK: many-hop questions (HotpotQA's train split, judged positives) and natural ones
-(Natural Questions' train split, positives by answer string). Then each recipe's TOML is written to WORK with these runs
-and this base, and trained into WORK/model_RECIPE, at 128 tokens in bf16. What is done already is not done again, and a
-killed training goes on. Compare them then with
+Two nights are published into WORK: multi-hop questions (HotpotQA's train split, judged positives) and natural ones
+(Natural Questions' train split, positives by answers). Then each recipe's TOML is written to WORK with these runs and
+this base, and trained into WORK/model_RECIPE, at 128 tokens in bf16. Finished steps are skipped, and a killed training
+is resumed. Compare the models with
 
     nightrank evaluate DIR/hotpotqa ... --system bm25 --system card=alone:WORK/model_card ... --system default
 
-`--quick` is 40 questions a night and 20 steps a stage, and takes some minutes: it is training all the same.
+`--quick` has 40 questions per night and 20 steps per stage, and takes some minutes.
 
-Figures by recipe: "seconds" of what was trained now; "examples" (pairs, or lists) of all stages; on 50 dev questions of
-HotpotQA, nDCG@10 in percent, "first_dev_before" and "first_dev_after" any training of the first stage, and
-"first_dev_last" at the end; "forgotten", what the later stages cost there.
+Figures by recipe: "seconds" of this run's training; "examples" (pairs or lists) of all stages; nDCG@10 in percent on
+50 dev questions of HotpotQA: "first_dev_before" and "first_dev_after" the first stage, "first_dev_last" after the last;
+"forgotten", the loss by the later stages.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RUN_DATE = datetime.date(2026, 3, 8)
 
 
 def publish(name: str, *, data: Path, to: Path, queries: int) -> None:
-    """A night over train questions of one set: the first `queries` by a hash of their ids."""
+    """Publish a night over train questions of one set, the first `queries` by a hash of their ids."""
     set_name, labels = NIGHTS[name]
     output, log = to / f"{name}_output", to / f"{name}.jsonl"
     if (output / "latest.json").exists():
@@ -74,7 +74,7 @@ def publish(name: str, *, data: Path, to: Path, queries: int) -> None:
 
 
 def recipe_file(recipe: str, *, base: Path, data: Path, to: Path) -> Path:
-    """The recipe's TOML with our nights, base and dev sets; paths in it start from `to`."""
+    """Write the recipe's TOML with the nights, base and dev sets of this benchmark; paths in it start from `to`."""
     text = (EXAMPLES / f"train_{recipe}.toml").read_text(encoding="utf-8")
     text = re.sub(r"(?m)^max_length = .*\n", "", text)
     dev = 'max_length = 128\ndev_queries = 50\ndev_top_k = 20\nprecision = "bf16"\n'
@@ -82,13 +82,13 @@ def recipe_file(recipe: str, *, base: Path, data: Path, to: Path) -> Path:
     text = text.replace('"../demo_output"', '"multi_hop_output", "natural_output"').replace('"../', '"')
     for name, (set_name, _) in NIGHTS.items():
         text = text.replace(f'dev = "{name}_output"', f"dev = {json.dumps(str((data / set_name).resolve()))}")
-    made = to / f"train_{recipe}.toml"
-    made.write_text(text, encoding="utf-8")
-    return made
+    path = to / f"train_{recipe}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def train(recipe: str, *, args: argparse.Namespace) -> dict[str, float]:
-    """Train one recipe, and give its figures."""
+    """Train a recipe, and return its figures."""
     toml = recipe_file(recipe, base=args.base, data=args.data, to=args.to)
     config = load_training_config(toml)
     output = Path(config.output)
@@ -107,25 +107,22 @@ def train(recipe: str, *, args: argparse.Namespace) -> dict[str, float]:
     lines = [json.loads(line) for line in (output / training.FIGURES).read_text().splitlines()]
     stages = [line for line in lines if line["kind"] == "stage"]
     first = [line[MEASURE] for line in lines if line["kind"] == "dev" and line["step"] == 0]
-    told = {"examples": sum(line["examples"] for line in stages)} | seconds
+    figures = {"examples": sum(line["examples"] for line in stages)} | seconds
     if first:
-        told["first_dev_before"] = 100 * first[0]
-        told["first_dev_after"] = 100 * stages[0][MEASURE]
+        figures["first_dev_before"] = 100 * first[0]
+        figures["first_dev_after"] = 100 * stages[0][MEASURE]
     if stages[-1].get("forgotten") is not None:
-        told["first_dev_last"] = 100 * stages[-1]["first_dev_now"]
-        told["forgotten"] = 100 * stages[-1]["forgotten"]
-    return {f"{recipe}_{name}": value for name, value in told.items()}
+        figures["first_dev_last"] = 100 * stages[-1]["first_dev_now"]
+        figures["forgotten"] = 100 * stages[-1]["forgotten"]
+    return {f"{recipe}_{name}": value for name, value in figures.items()}
 
 
 def main() -> None:
-    flags = parser(__doc__ or "")
-    flags.add_argument(
-        "--data", type=Path, required=True, help="folder with hotpotqa and nq, in BEIR's layout"
-    )
-    flags.add_argument("--base", type=Path, required=True, help="folder of the encoder that all start from")
-    flags.add_argument("--to", type=Path, required=True, help="folder of the nights and the models")
-    flags.add_argument("--recipes", default=",".join(RECIPES), help="which, separated by commas")
-    flags.add_argument("--queries", type=int, default=400, help="train questions of each night")
+    flags = parser(__doc__ or "", data=True)
+    flags.add_argument("--base", type=Path, required=True, help="folder of the base model, an encoder")
+    flags.add_argument("--to", type=Path, required=True, help="folder for the nights and the models")
+    flags.add_argument("--recipes", default=",".join(RECIPES), help="names, separated by commas")
+    flags.add_argument("--queries", type=int, default=400, help="train questions per night")
     args = flags.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
     for name in NIGHTS:

@@ -1,21 +1,22 @@
-"""Engines: pairs a second of each way to run one cross-encoder, beside the peers, on the same weights and pairs.
+"""Engines: pairs per second of every engine and of other libraries, on the same cross-encoder and pairs.
 
-    python -m benchmarks.scoring --model DIR [--peers PYTHON] [--quick] [--json FILE] [--plot FILE] [--data FOLDER]
+    python -m benchmarks.scoring --model MODEL --data DIR [--peers PYTHON] [--quick] [--json FILE] [--plot FILE]
 
-DIR is a MiniLM-L6 cross-encoder with safetensors and fp32 ONNX, as `python -m benchmarks.base_model` makes it.
-PYTHON is the interpreter of an environment with benchmarks/peers.txt; without it only our own engines are measured. The
-pairs are dev questions of HotpotQA, MuSiQue, NQ and NFCorpus with their candidates, so lengths are real ones. Every
-round runs each engine once over all pairs, tokenising included; medians of the rounds count.
+MODEL is a MiniLM-L6 cross-encoder with safetensors and fp32 ONNX, as `python -m benchmarks.base_model` makes it.
+PYTHON is the interpreter of an environment with benchmarks/peers.txt; without it only our engines are measured. The
+pairs are dev questions of HotpotQA, MuSiQue, NQ and NFCorpus with their candidates, so they have realistic lengths.
+Every round runs each engine once over all pairs, tokenising included; the figures are medians of the rounds.
 
-- ratio_vs_st_default, ratio_vs_best_peer: our fastest engine whose ranking holds, by CrossEncoder.predict on torch, and
-  by the fastest of all peers.
+- ratio_vs_st_default, ratio_vs_best_peer: our fastest engine that ranks as fp32, divided by CrossEncoder.predict on
+  torch, and by the fastest other library.
 - ndcg_loss_max: points of nDCG@10 that it loses to fp32, on the worst of the four sets.
-- gemm_share: operations on real tokens (no padding, nothing that is spared) a second, by the best rate of a product of
-  2048 x 2048 matrices in the same precision.
-- padding_share: tokens fed that are padding. tokenise_share: of the time. texts_read_share: texts read, by those fed.
-- rss_mb_*: peak memory of scoring pairs that never repeat, 20,000 and a million of them, with a tiny model.
-- gpu_*: on a machine with a CUDA device, MiniLM-L6, a base and a large model of random weights in bf16 beside
-  sentence-transformers in bf16, and the large one's share of the GPU's measured bf16 peak.
+- gemm_share: operations per second on real tokens (no padding, nothing that is skipped), divided by the best rate of a
+  product of 2048 x 2048 matrices in the same precision.
+- padding_share: share of padding among the model's input tokens. tokenise_share: share of the time. texts_read_share:
+  texts tokenised, divided by texts in the input.
+- rss_mb_*: peak memory of scoring 20,000 and a million pairs without repetitions, with a tiny model.
+- gpu_*: on a machine with a CUDA device, MiniLM-L6, a base and a large model of random weights in bf16, compared with
+  sentence-transformers in bf16 and with the GPU's measured bf16 peak.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import scoring_gpu
-from benchmarks.common import parser, report
+from benchmarks.common import MAX_LENGTH, SETS, forget, parser, report
 from benchmarks.processor import gemm_peak, operations
 from benchmarks.scoring_memory import memory, tiny_model
-from pipelines.recipes.default_model.measure import EvaluationSet, measure
-from pipelines.recipes.default_model.sets import dev_sets
+from pipelines.evaluate.judged_sets import open_index
+from pipelines.recipes.default_model.groups import read_set
+from pipelines.recipes.default_model.measure import EvaluationSet, ndcg_10
+from pipelines.recipes.default_model.sets import evaluation_set, read_grades
 from rerank_core.features.render import passage_text
 from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.encoding import read_folder
@@ -46,9 +49,10 @@ from rerank_core.scoring.backends import openvino
 from rerank_core.scoring.backends.openvino_int8 import quantise
 from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import Scorer
+from rerank_core.text import fingerprint
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-SETS = ("hotpotqa", "musique", "nq", "nfcorpus")
+QUERIES = {"nfcorpus": 60}  # dev questions that are measured at most, 100 of the other sets
+DEPTH = 20
 PEERS = ("st_default", "st_onnx_int8", "st_openvino_int8", "flashrank", "rerankers")
 OURS = {
     "onnx fp32": {"backend": "onnx", "onnx_file": "onnx/model.onnx"},
@@ -58,7 +62,6 @@ OURS = {
     "openvino int8": {"backend": "openvino", "precision": "int8"},
 }
 REFERENCE = "onnx fp32"
-MAX_LENGTH = 256
 MAX_LOSS = 0.3  # points of nDCG@10
 
 Groups = list[tuple[str, list[str]]]
@@ -71,26 +74,29 @@ class Timed(NamedTuple):
     scores: np.ndarray
 
 
-def sets(data: Path, work: Path, *, queries: int, depth: int) -> list[EvaluationSet]:
-    """The four sets, cut to so many queries and candidates."""
-    cut = []
-    for one in dev_sets(data, work, quick=False):
-        if one.name in SETS:
-            judged = [j._replace(candidates=j.candidates[:depth]) for j in one.queries[:queries]]
-            cut.append(one._replace(queries=tuple(judged)))
-    return cut
+def read_sets(data: Path, work: Path, *, queries: int) -> list[EvaluationSet]:
+    """The four sets: at most `queries` dev questions with DEPTH candidates each."""
+    result = []
+    for name in SETS:
+        labelled = read_set(data / name, split="dev")
+        by_hash = sorted(labelled.questions, key=lambda q: fingerprint(name, q.query_id))
+        chosen = by_hash[: min(queries, QUERIES.get(name, queries))]
+        grades = read_grades(data / name / "qrels" / "dev.tsv")
+        index = open_index(data / name, work / "index")
+        result.append(evaluation_set(labelled, chosen, index, depth=DEPTH, qrels=grades))
+    return result
 
 
-def pairs_of(chosen: Sequence[EvaluationSet], *, queries: int) -> Groups:
+def pairs_of(sets: Sequence[EvaluationSet], *, queries: int) -> Groups:
     return [
         (judged.text, [passage_text(p.title, p.text) for p in judged.candidates])
-        for one in chosen
-        for judged in one.queries[:queries]
+        for evaluated in sets
+        for judged in evaluated.queries[:queries]
     ]
 
 
 class Peer:
-    """One of benchmarks/peers.py's engines in a process of its own."""
+    """An engine of benchmarks/peers.py, in another process."""
 
     def __init__(
         self, python: str, name: str, *, model: Path, work: Path, calibration: Sequence[Any]
@@ -144,36 +150,28 @@ class Ours:
         pass
 
 
-def forget(scorer: Scorer) -> None:
-    """Make the encoder read every text anew: what it remembers of the round before is no part of the work."""
-    encoder = getattr(scorer, "_encoder", None)
-    if encoder is not None:
-        encoder._cache.clear()
-        encoder._held = 0
-
-
 def timed(engines: dict[str, Any], groups: Groups, *, rounds: int) -> dict[str, Timed]:
-    """Every engine over all pairs, once a round, in turns."""
-    found = {}
+    """Every engine over all pairs, once per round, in turns."""
+    results = {}
     for name, engine in engines.items():
-        engine.score(groups[: max(1, len(groups) // 8)])  # warm
-        found[name] = Timed([], np.zeros(0))
+        engine.score(groups[: max(1, len(groups) // 8)])  # warm-up
+        results[name] = Timed([], np.zeros(0))
     for number in range(rounds):
         for name, engine in engines.items():
             seconds, scores = engine.score(groups)
-            found[name].seconds.append(seconds)
-            found[name] = found[name]._replace(scores=scores)
+            results[name].seconds.append(seconds)
+            results[name] = results[name]._replace(scores=scores)
         print(f"round {number + 1} of {rounds} done", flush=True)
-    return found
+    return results
 
 
-def quality(scorer: Scorer, chosen: Sequence[EvaluationSet]) -> dict[str, float]:
+def quality(scorer: Scorer, sets: Sequence[EvaluationSet]) -> dict[str, float]:
     """nDCG@10 in percent, by set."""
 
     def scores(query: str, passages: Sequence[Any]) -> np.ndarray:
         return scorer.score([(query, passage_text(p.title, p.text)) for p in passages])
 
-    return {one.name: 100 * measure(scores, one)["nDCG@10"] for one in chosen}
+    return {evaluated.name: 100 * ndcg_10(scores, evaluated) for evaluated in sets}
 
 
 @contextmanager
@@ -186,11 +184,10 @@ def closing(engines: dict[str, Any]) -> Iterator[None]:
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    flags.add_argument("--model", type=Path, required=True)
-    flags.add_argument("--peers", help="Python of the peers' environment")
-    flags.add_argument("--data", type=Path, default=DATA)
-    flags.add_argument("--plot", type=Path, help="write a bar chart here (needs matplotlib)")
+    flags = parser(__doc__, data=True)
+    flags.add_argument("--model", type=Path, required=True, help="folder that benchmarks.base_model wrote")
+    flags.add_argument("--peers", help="Python interpreter of the environment of the other libraries")
+    flags.add_argument("--plot", type=Path, help="file for a bar chart")
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures, rows = cpu(args, Path(folder))
@@ -201,13 +198,13 @@ def main() -> None:
 
 
 def cpu(args: Any, work: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """(all figures, pairs a second of each engine)."""
-    timing = 2 if args.quick else 12  # queries a set
-    chosen = sets(args.data, work, queries=5 if args.quick else 100, depth=20)
-    groups = pairs_of(chosen, queries=timing)
-    held_out = pairs_of(chosen, queries=100)[timing:]
-    calibration = [(q, p) for q, passages in held_out for p in passages[:5]][:300]
-    prepare(args.model, calibration)
+    """(all figures, pairs per second of each engine)."""
+    timing = 2 if args.quick else 12  # queries per set
+    sets = read_sets(args.data, work, queries=5 if args.quick else 100)
+    groups = pairs_of(sets, queries=timing)
+    others = pairs_of(sets, queries=100)[timing:]
+    calibration = [(q, p) for q, passages in others for p in passages[:5]][:300]
+    write_int8(args.model, calibration)
     ours = {name: Ours(load_scorer(args.model, max_length=MAX_LENGTH, **o)) for name, o in OURS.items()}
     peers = {
         name: Peer(args.peers, name, model=args.model, work=work / "peers", calibration=calibration)
@@ -217,12 +214,12 @@ def cpu(args: Any, work: Path) -> tuple[dict[str, float], dict[str, float]]:
         results = timed({**ours, **peers}, groups, rounds=1 if args.quick else 3)
     count = sum(len(passages) for _, passages in groups)
     rates = {name: count / statistics.median(t.seconds) for name, t in results.items()}
-    base = quality(ours[REFERENCE].scorer, chosen)
+    base = quality(ours[REFERENCE].scorer, sets)
     losses = {REFERENCE: 0.0}
     for name in ("openvino int8", "openvino bf16", "onnx int8"):
-        found = quality(ours[name].scorer, chosen)
-        losses[name] = max(base[s] - found[s] for s in base)
-        print(name, {s: f"{base[s]:.2f} -> {found[s]:.2f}" for s in base}, flush=True)
+        by_set = quality(ours[name].scorer, sets)
+        losses[name] = max(base[s] - by_set[s] for s in base)
+        print(name, {s: f"{base[s]:.2f} -> {by_set[s]:.2f}" for s in base}, flush=True)
     best = max((n for n in losses if losses[n] <= MAX_LOSS), key=lambda n: rates[n])
     figures = {
         f"pairs_per_second {name}": rate for name, rate in sorted(rates.items(), key=lambda kv: -kv[1])
@@ -242,8 +239,8 @@ def cpu(args: Any, work: Path) -> tuple[dict[str, float], dict[str, float]]:
     return figures, rates
 
 
-def prepare(model: Path, calibration: Sequence[tuple[str, str]]) -> None:
-    """Write the quantised copies of the model that are missing."""
+def write_int8(model: Path, calibration: Sequence[tuple[str, str]]) -> None:
+    """Write the int8 files of the model that are missing."""
     from rerank_core.training.export import quantise_dynamic
 
     if not (model / "onnx" / "model_int8.onnx").exists():
@@ -252,7 +249,7 @@ def prepare(model: Path, calibration: Sequence[tuple[str, str]]) -> None:
 
 
 def shares(model: Path, groups: Groups, *, seconds: float, engine: str, quick: bool) -> dict[str, float]:
-    """Where the engine's time and tokens go."""
+    """Shares of the engine's time, tokens and peak rate."""
     pairs = [(query, passage) for query, passages in groups for passage in passages]
     encoder = read_folder(model, max_length=MAX_LENGTH).encoder
     start = time.perf_counter()
@@ -284,7 +281,7 @@ def plot(rates: dict[str, float], to: Path) -> None:
     _, axes = pyplot.subplots(figsize=(7, 0.45 * len(names) + 1))
     bars = axes.barh(names, [rates[name] for name in names], color=colours)
     axes.bar_label(bars, fmt="%.0f", padding=3)
-    axes.set_xlabel("pairs a second (MiniLM-L6, real lengths, this machine)")
+    axes.set_xlabel("pairs per second (MiniLM-L6, realistic lengths, this machine)")
     axes.spines[["top", "right"]].set_visible(False)
     pyplot.tight_layout()
     pyplot.savefig(to, dpi=120)

@@ -1,4 +1,4 @@
-"""The part of `benchmarks.scoring` that needs a CUDA device; without one it has no figures."""
+"""The part of `benchmarks.scoring` that needs a CUDA device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.common import MAX_LENGTH, forget
 
 SIZES = {  # hidden, layers, heads, feed-forward, pairs
     "minilm": (384, 6, 12, 1536, 60_000),
@@ -24,25 +26,21 @@ def figures(*, quick: bool) -> dict[str, float]:
     import torch
 
     if not torch.cuda.is_available():
-        print("no CUDA device here: no gpu_ figures", flush=True)
+        print("no CUDA device: no gpu_ figures", flush=True)
         return {}
-    found: dict[str, float] = {"gpu_bf16_peak_tflops": peak(torch) / 1e12}
+    result: dict[str, float] = {"gpu_bf16_peak_tflops": peak(torch) / 1e12}
     for name, size in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
-            made = random_model(torch, Path(folder), size)
-            found |= one(
-                torch,
-                name,
-                made,
-                size,
-                pairs=size[4] // (20 if quick else 1),
-                peak=found["gpu_bf16_peak_tflops"],
+            model = random_model(torch, Path(folder), size)
+            pairs = size[4] // (20 if quick else 1)
+            result |= compare_with_st(
+                torch, name, model, size, pairs=pairs, peak=result["gpu_bf16_peak_tflops"]
             )
-    return found
+    return result
 
 
 def peak(torch: Any) -> float:
-    """bf16 operations a second of the fastest of many large products."""
+    """bf16 operations per second of the fastest of many large products."""
     a = torch.randn(GEMM, GEMM, dtype=torch.bfloat16, device="cuda")
     best = float("inf")
     for _ in range(50):
@@ -55,7 +53,7 @@ def peak(torch: Any) -> float:
 
 
 def random_model(torch: Any, folder: Path, size: tuple[int, ...]) -> Path:
-    """A BERT cross-encoder of random weights with a word-piece tokenizer of made-up words."""
+    """A BERT cross-encoder of random weights with a WordPiece tokenizer of made-up words."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -89,11 +87,11 @@ def random_model(torch: Any, folder: Path, size: tuple[int, ...]) -> Path:
 
 def words() -> list[str]:
     syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
-    return [one + two for one in syllables for two in syllables]
+    return [first + second for first in syllables for second in syllables]
 
 
-def made_pairs(count: int) -> list[tuple[str, str]]:
-    """Pairs with the lengths of BM25 candidates: a lognormal with a median of 130 tokens, cut at 256 by the model."""
+def random_pairs(count: int) -> list[tuple[str, str]]:
+    """Pairs with the lengths of BM25 candidates: lognormal, with a median of 130 tokens."""
     random, known = np.random.default_rng(0), np.array(words())
     lengths = np.clip(random.lognormal(np.log(115), 0.45, count).astype(int), 20, 400)
     queries = [" ".join(random.choice(known, 12)) for _ in range(max(1, count // 50))]
@@ -102,16 +100,16 @@ def made_pairs(count: int) -> list[tuple[str, str]]:
     ]
 
 
-def one(
+def compare_with_st(
     torch: Any, name: str, folder: Path, size: tuple[int, ...], *, pairs: int, peak: float
 ) -> dict[str, float]:
+    """Figures of one model size, beside sentence-transformers."""
     from sentence_transformers import CrossEncoder
 
     from benchmarks.processor import operations
-    from benchmarks.scoring import MAX_LENGTH, forget
     from rerank_core.scoring.backends.torch import TorchScorer
 
-    asked = made_pairs(pairs)
+    inputs = random_pairs(pairs)
     ours = TorchScorer(folder, device="cuda", precision="bf16", max_length=MAX_LENGTH)
     theirs = CrossEncoder(
         str(folder),
@@ -120,20 +118,20 @@ def one(
         model_kwargs={"dtype": torch.bfloat16},
         activation_fn=torch.nn.Identity(),
     )
-    ours.score(asked[:2000])
-    theirs.predict(asked[:2000], show_progress_bar=False)
+    ours.score(inputs[:2000])
+    theirs.predict(inputs[:2000], show_progress_bar=False)
     spent: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(ROUNDS):
         forget(ours)
         start = time.perf_counter()
-        ours.score(asked)
+        ours.score(inputs)
         spent["ours"].append(time.perf_counter() - start)
         start = time.perf_counter()
-        theirs.predict(asked, show_progress_bar=False)
+        theirs.predict(inputs, show_progress_bar=False)
         spent["theirs"].append(time.perf_counter() - start)
     forget(ours)
     start = time.perf_counter()
-    lengths = [len(row.ids) for row in ours._encoder.encode(asked)]
+    lengths = [len(row.ids) for row in ours._encoder.encode(inputs)]
     tokenise = time.perf_counter() - start
     mine, other = statistics.median(spent["ours"]), statistics.median(spent["theirs"])
     config = {"hidden_size": size[0], "num_hidden_layers": size[1], "intermediate_size": size[3]}

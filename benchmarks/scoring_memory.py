@@ -1,4 +1,4 @@
-"""The part of `benchmarks.scoring` that asks whether memory stays flat."""
+"""The part of `benchmarks.scoring` that measures memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rerank_core.scoring.load import load_scorer
 
 
 def memory(count: int, folder: str) -> float:
-    """Peak memory in MB of scoring `count` pairs that never repeat."""
+    """Peak memory in MB of scoring `count` pairs without repetitions."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_memory, (count, folder))
 
@@ -34,7 +34,7 @@ def _memory(count: int, folder: str) -> float:
 
 
 def tiny_model(tokenizer_of: Path, to: Path) -> Path:
-    """A cross-encoder of one small layer with the tokenizer of another."""
+    """A cross-encoder of one small layer with the tokenizer of another model."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 

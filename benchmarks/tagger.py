@@ -1,17 +1,17 @@
-"""The tagger: how right its entities are, what HOP is worth, and what share of a night tagging takes.
+"""The tagger: quality of the entities, value of HOP, and the share of tagging in a night.
 
-    python -m benchmarks.tagger [--quick] [--json FILE] [--data FOLDER]
+    python -m benchmarks.tagger --data DIR [--quick] [--json FILE]
 
-- Entities: F1 over exact span and type (and over the span alone) on two kinds of text, the recogniser that ships
-  beside the rules; passages a second of each on one process, over the passages of HotpotQA.
-- HOP: how it is spread over gold passages and the others, for HotpotQA's dev questions over BM25's top 50; and the
-  MAP of BM25 and of BM25's score times WEIGHT for each hop (unreachable counts as the longest), WEIGHT fitted on the
-  train questions. `hop_map_gain` is the difference in points.
-- A night: HotpotQA's dev questions through the real job with the default model, then again; the share of the
-  night's seconds that TagFeatures took, and the texts that the second night had to read.
+- Entities: F1 over exact span and type (and over the span alone) on two kinds of text, of the shipped recogniser and of
+  the rules; passages per second of each in one process, over the passages of HotpotQA.
+- HOP: its distribution over gold passages and the others, for HotpotQA's dev questions over BM25's top 50; and the MAP
+  of BM25 and of BM25's score times WEIGHT per hop (unreachable counts as the longest), with WEIGHT fitted on the train
+  questions. `hop_map_gain` is the difference in points.
+- A night: HotpotQA's dev questions through a night with the default model, then again; the share of the night's seconds
+  in TagFeatures, and the texts that the second night had to read.
 
-The published upper line for entities: dslim/bert-base-NER (108M parameters) states F1 91.3 on CoNLL-2003's test set,
-which is another set with other guidelines: no figure of it on these sets is at hand.
+A published upper bound for entities: dslim/bert-base-NER (108M parameters) reports F1 91.3 on CoNLL-2003's test set,
+another set with other guidelines.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from benchmarks.common import parser, report
 from pipelines.nightly.run import run
+from pipelines.recipes.default_model.groups import read_set
 from pipelines.sources.local.bm25_index import LocalIndex, build_index
 from rerank_core.config.night import Tagging, parse_config
 from rerank_core.evaluation.measures import by_score, measure
@@ -35,7 +36,6 @@ from rerank_core.features.tagger import tag
 from schemas.records import Document
 from schemas.tags import HOP_UNREACHABLE, Tags
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 DAY = datetime.date(2026, 3, 8)
 DEPTH = 50
 WEIGHTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
@@ -43,11 +43,11 @@ WEIGHTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
 Span = tuple[int, int, str]
 
 
-class Judged(NamedTuple):
-    """One question with BM25's candidates, their tags, and its gold passages."""
+class TaggedQuestion(NamedTuple):
+    """A question with BM25's candidates, their tags, and its gold passages."""
 
     query_id: str
-    found: list[Document]
+    candidates: list[Document]
     tags: list[Tags]
     gold: frozenset[str]
 
@@ -70,63 +70,59 @@ def sentences(path: Path) -> Iterator[tuple[str, list[Span]]]:
 
 def f1(recogniser: Recogniser, path: Path, *, typed: bool = True) -> float:
     """F1 in percent over exact spans, with their types or without."""
-    right = found = wanted = 0
+    correct = total = 0
     texts, gold = zip(*sentences(path), strict=True)
     for spans, mentions in zip(gold, recogniser.recognise([("", text) for text in texts]), strict=True):
-        told = {(m.start, m.end, m.label if typed else "") for m in mentions}
-        true = {(start, end, label if typed else "") for start, end, label in spans}
-        right, found, wanted = right + len(told & true), found + len(told), wanted + len(true)
-    return 200 * right / max(1, found + wanted)
+        predicted = {(m.start, m.end, m.label if typed else "") for m in mentions}
+        annotated = {(start, end, label if typed else "") for start, end, label in spans}
+        correct, total = correct + len(predicted & annotated), total + len(predicted) + len(annotated)
+    return 200 * correct / max(1, total)
 
 
 def passages_per_second(recogniser: Recogniser, passages: Sequence[tuple[str, str]]) -> float:
-    """Of one process, the model open already."""
+    """In one process, after the model is loaded."""
     recogniser.recognise(passages[:20])
     start = time.perf_counter()
     recogniser.recognise(passages)
     return len(passages) / (time.perf_counter() - start)
 
 
-def judge(folder: Path, index: LocalIndex, *, split: str, most: int, recogniser: Recogniser) -> list[Judged]:
-    """BM25's candidates of the questions of one split, tagged."""
-    rows = [json.loads(line) for line in (folder / "queries.jsonl").open(encoding="utf-8")]
-    asked = [row for row in rows if row["split"] == split][:most]
-    gold: dict[str, set[str]] = {}
-    for line in (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        query_id, doc_id, _ = line.split("\t")
-        gold.setdefault(query_id, set()).add(doc_id)
-    judged = []
-    for row in asked:
-        (found,) = index.search([row["text"]], top_k=DEPTH)
-        tags = tag(row["text"], [(one.title, one.text) for one in found], recogniser=recogniser)
-        judged.append(Judged(row["_id"], found, tags, frozenset(gold[row["_id"]])))
-    return judged
+def tagged_questions(
+    folder: Path, index: LocalIndex, *, split: str, most: int, recogniser: Recogniser
+) -> list[TaggedQuestion]:
+    """Questions of one split with BM25's candidates, tagged."""
+    result = []
+    for question in read_set(folder, split=split).questions[:most]:
+        (candidates,) = index.search([question.text], top_k=DEPTH)
+        tags = tag(question.text, [(c.title, c.text) for c in candidates], recogniser=recogniser)
+        result.append(TaggedQuestion(question.query_id, candidates, tags, question.positives))
+    return result
 
 
-def map_of(judged: Sequence[Judged], *, weight: float) -> float:
-    """MAP in percent of BM25's score times `weight` a hop."""
+def map_of(questions: Sequence[TaggedQuestion], *, weight: float) -> float:
+    """MAP in percent of BM25's score times `weight` per hop."""
     rankings = {
-        one.query_id: by_score(
+        question.query_id: by_score(
             {
                 d.doc_id: d.bm25_score * weight ** (t.hop if t.hop != HOP_UNREACHABLE else Tagging().max_hop)
-                for d, t in zip(one.found, one.tags, strict=True)
+                for d, t in zip(question.candidates, question.tags, strict=True)
             }
         )
-        for one in judged
+        for question in questions
     }
-    qrels = {one.query_id: dict.fromkeys(one.gold, 1) for one in judged}
+    qrels = {question.query_id: dict.fromkeys(question.gold, 1) for question in questions}
     return 100 * measure(rankings, qrels)["MAP"]
 
 
-def spread(judged: Sequence[Judged]) -> dict[str, float]:
-    """Share of each HOP among gold passages and among the others; printed too."""
+def distribution(questions: Sequence[TaggedQuestion]) -> dict[str, float]:
+    """Share of HOP 0 among gold passages and among the others; the shares of all HOPs are printed."""
     figures = {}
-    for side, wanted in (("gold", True), ("other", False)):
+    for side, is_gold in (("gold", True), ("other", False)):
         count = Counter(
             t.hop
-            for one in judged
-            for d, t in zip(one.found, one.tags, strict=True)
-            if (d.doc_id in one.gold) is wanted
+            for question in questions
+            for d, t in zip(question.candidates, question.tags, strict=True)
+            if (d.doc_id in question.gold) is is_gold
         )
         shares = {hop: number / count.total() for hop, number in sorted(count.items())}
         print(f"HOP of {side} passages: " + ", ".join(f"{hop}: {share:.1%}" for hop, share in shares.items()))
@@ -135,26 +131,26 @@ def spread(judged: Sequence[Judged]) -> dict[str, float]:
 
 
 def hop_figures(folder: Path, index: LocalIndex, *, most: int, recogniser: Recogniser) -> dict[str, float]:
-    """What HOP is worth."""
-    train = judge(folder, index, split="train", most=most, recogniser=recogniser)
-    weight = max(WEIGHTS, key=lambda one: map_of(train, weight=one))
-    dev = judge(folder, index, split="dev", most=most, recogniser=recogniser)
-    plain, hopped = map_of(dev, weight=1.0), map_of(dev, weight=weight)
+    """MAP of BM25 with and without HOP, and HOP's distribution."""
+    train = tagged_questions(folder, index, split="train", most=most, recogniser=recogniser)
+    best = max(WEIGHTS, key=lambda weight: map_of(train, weight=weight))
+    dev = tagged_questions(folder, index, split="dev", most=most, recogniser=recogniser)
+    bm25, with_hop = map_of(dev, weight=1.0), map_of(dev, weight=best)
     return {
-        "hop_weight": weight,
-        "hop_map_bm25": plain,
-        "hop_map_with_hop": hopped,
-        "hop_map_gain": hopped - plain,
-        **spread(dev),
+        "hop_weight": best,
+        "hop_map_bm25": bm25,
+        "hop_map_with_hop": with_hop,
+        "hop_map_gain": with_hop - bm25,
+        **distribution(dev),
     }
 
 
 def night_figures(folder: Path, work: Path, *, most: int) -> dict[str, float]:
-    """Shares of two nights."""
-    rows = [json.loads(line) for line in (folder / "queries.jsonl").open(encoding="utf-8")]
-    events = [{"timestamp": f"{DAY}T09:00:00Z", "query": r["text"]} for r in rows if r["split"] == "dev"]
+    """Figures of a night and of a second one over the same questions."""
+    questions = read_set(folder, split="dev").questions[:most]
+    events = [{"timestamp": f"{DAY}T09:00:00Z", "query": question.text} for question in questions]
     log = work / "log.jsonl"
-    log.write_text("".join(json.dumps(event) + "\n" for event in events[:most]), encoding="utf-8")
+    log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     config = parse_config(
         {
             "source": {"log": str(log), "index": str(work / "index")},
@@ -173,9 +169,7 @@ def night_figures(folder: Path, work: Path, *, most: int) -> dict[str, float]:
 
 
 def main() -> None:
-    made = parser(__doc__ or "")
-    made.add_argument("--data", type=Path, default=DATA, help="folder that holds ner/ and hotpotqa/")
-    args = made.parse_args()
+    args = parser(__doc__ or "", data=True).parse_args()
     shipped, rules = load_recogniser(Tagging()), load_recogniser(Tagging(recogniser="rules"))
     most, texts = (40, 500) if args.quick else (10_000, 10_000)
     figures: dict[str, float] = {}

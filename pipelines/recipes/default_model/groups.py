@@ -1,7 +1,7 @@
 """Training groups from labelled sets: one query, its positive and hard negatives, as pure functions.
 
-A set is a folder in BEIR's layout: corpus.jsonl {_id, title, text}, queries.jsonl {_id, text, answers, split,
-candidates?}, qrels/SPLIT.tsv. Everything random is drawn from a hash of the seed and the query, so the same inputs
+A set is a folder in BEIR's layout: corpus.jsonl {_id, title, text}, queries.jsonl {_id, text} with optional answers,
+split and candidates, qrels/SPLIT.tsv. Everything random is drawn from a hash of the seed and the query, so the same inputs
 give the same groups in any order.
 """
 
@@ -68,6 +68,8 @@ class TrainingGroup(NamedTuple):
 def read_set(folder: str | Path, *, split: str, relevant: int = 1) -> LabelledSet:
     """Read a set's corpus and the questions of `split` that have a passage judged `relevant` or higher.
 
+    Questions without the field `split`, as in BEIR's own files, belong to the splits whose qrels judge them.
+
     Raises:
         FileNotFoundError: a file of the layout is missing.
         KeyError: a question's own candidate is not in the corpus.
@@ -91,7 +93,7 @@ def read_set(folder: str | Path, *, split: str, relevant: int = 1) -> LabelledSe
             tuple(row.get("candidates", ())),
         )
         for row in _jsonl(folder / "queries.jsonl")
-        if row["split"] == split and row["_id"] in positives
+        if row.get("split", split) == split and row["_id"] in positives
     )
     for question in questions:
         for doc_id in question.candidates:

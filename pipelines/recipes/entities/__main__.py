@@ -12,9 +12,8 @@ where the first one stopped. Needs the extra train.
 
 Four steps: MiniLM is fine-tuned on the annotated sentences and on titles with definitions (the teacher); it labels raw
 passages; its states make a table of word vectors; a spaCy tagger of a hundredth of its cost is trained on all of it
-(the student). On two idle CPU cores: ten, sixteen, six and eight minutes. The trade-off: the
-annotated text of Wikipedia
-is 1,400 sentences, too little for a small network; the teacher's labels are less accurate, but seventy times as many.
+(the student). On two idle CPU cores: ten, sixteen, six and eight minutes. The trade-off: Wikipedia's annotated text is
+1,400 sentences, too little for a small network; the teacher's labels are less accurate, but seventy times as many.
 """
 
 from __future__ import annotations

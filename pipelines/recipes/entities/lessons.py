@@ -52,7 +52,7 @@ def raw_texts(data: Path, *, words: int, seed: int) -> dict[str, str]:
     titles_of: dict[str, str] = {}
     for name in SETS:
         titles_of |= {row["text"]: row["title"] for row in _rows(data / name / "corpus.jsonl")}
-        queries = [row["text"] for row in _rows(data / name / "queries.jsonl") if row["split"] == "train"]
+        queries = [row["text"] for row in _rows(data / name / "queries.jsonl") if row.get("split") == "train"]
         titles_of |= dict.fromkeys(queries[:QUERIES], "")
     texts = sorted(titles_of)
     random.Random(seed).shuffle(texts)

@@ -78,6 +78,12 @@ class TestReadSet:
         assert found.corpus["seine"] == SEINE
         assert found.name == "rivers"
 
+    def test_without_a_split_the_judged_queries_are_taken(self, folder):
+        queries = [{"_id": "q1", "text": "Where does it rise?"}, {"_id": "q9", "text": "Nobody judged"}]
+        (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+        (only,) = read_set(folder, split="train").questions
+        assert only == Question("q1", "Where does it rise?", (), frozenset({"rhine"}), ())
+
     def test_relevant_is_the_lowest_grade_that_counts(self, folder):
         assert read_set(folder, split="train", relevant=3).questions == ()
 
