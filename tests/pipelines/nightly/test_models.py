@@ -145,7 +145,7 @@ def test_scores_are_calibrated_and_logits_are_reused(make_config: MakeConfig, tm
     plain = run(config, run_date=DAY)
     before = rows(tmp_path / "output", plain)
     assert plain.calibration is None
-    calibration.write(model, CALIBRATION, told=RECORD)
+    calibration.write(model, CALIBRATION, figures=RECORD)
     night = run(config, run_date=DAY)
     after = rows(tmp_path / "output", night)
     assert (night.calibration or {})["ece_after"] == 0.02
