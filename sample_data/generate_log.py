@@ -7,7 +7,7 @@ method that estimates relevance from the clicks, or removes their position bias,
 
 The model
 ---------
-Queries. The query texts are put in a random order; the one at place ``k`` is drawn with a probability
+Queries. The query texts are put in a random order; the one of rank ``k`` is drawn with a probability
 proportional to ``1 / k ** ZIPF_EXPONENT``.
 
 Surface. A typed query is a variant of the text in ``queries.jsonl``: its letters are lower-cased, kept, put
@@ -19,7 +19,7 @@ more letters gets a swapped, dropped or doubled letter, which ``normalise`` does
 Ranking. The documents shown are the ten with the highest sum of idf over the distinct words that the typed
 query shares with title and text, divided by the square root of the passage length. Each score is multiplied
 by a uniform factor of ``1 - JITTER`` to ``1 + JITTER``, drawn anew for every event, so that a document is
-seen at several ranks; without this its relevance and its rank could not be told apart.
+seen at several ranks; otherwise the effects of relevance and rank could not be separated.
 
 Clicks. A position-based model. The document at rank ``r`` (from 1) is examined with probability
 ``1 / r ** ETA`` and, if examined, clicked with probability ``CLICK_RELEVANT`` when the qrels hold it for the
@@ -171,7 +171,7 @@ def pick(rng: random.Random, items: Sequence[T]) -> T:
 
 def shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
     """A copy of the items in random order."""
-    return [item for _, _, item in sorted((rng.random(), place, item) for place, item in enumerate(items))]
+    return [item for _, _, item in sorted((rng.random(), number, item) for number, item in enumerate(items))]
 
 
 def misspell(rng: random.Random, text: str) -> str:
@@ -180,13 +180,13 @@ def misspell(rng: random.Random, text: str) -> str:
     if not spans:
         return text
     start, end = pick(rng, spans)
-    place = start + 1 + int(rng.random() * (end - start - 2))
+    at = start + 1 + int(rng.random() * (end - start - 2))
     kind = pick(rng, ("swap", "drop", "double"))
-    if kind == "swap" and text[place].casefold() != text[place + 1].casefold():
-        return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+    if kind == "swap" and text[at].casefold() != text[at + 1].casefold():
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
     if kind == "double":
-        return text[: place + 1] + text[place:]
-    return text[:place] + text[place + 1 :]
+        return text[: at + 1] + text[at:]
+    return text[:at] + text[at + 1 :]
 
 
 def vary(rng: random.Random, text: str) -> str:
@@ -235,22 +235,22 @@ def clicks_for(rng: random.Random, shown: Sequence[str], relevant: frozenset[str
 
 def bot_events(ranked: Sequence[Query], count: int, start: dt.datetime, days: int) -> list[Event]:
     """Events of the monitor, the scraper and the crawler."""
-    shares = [count // 3 + (1 if place < count % 3 else 0) for place in range(3)]
+    shares = [count // 3 + (1 if number < count % 3 else 0) for number in range(3)]
     events = []
     seconds = days * 86400
     monitor, scraper, crawler = (user_hash(name) for name in ("monitor", "scraper", "crawler"))
-    for place in range(shares[0]):
-        query = ranked[place % min(3, len(ranked))]
-        time = start + dt.timedelta(seconds=place * seconds // shares[0])
+    for number in range(shares[0]):
+        query = ranked[number % min(3, len(ranked))]
+        time = start + dt.timedelta(seconds=number * seconds // shares[0])
         events.append(Event(time, monitor, query, query.text, "none"))
     walk = sorted(ranked)
-    for place in range(shares[1]):
-        query = walk[place % len(walk)]
-        time = start + dt.timedelta(days=(days - 1) // 2, hours=3, seconds=2 * place)
+    for number in range(shares[1]):
+        query = walk[number % len(walk)]
+        time = start + dt.timedelta(days=(days - 1) // 2, hours=3, seconds=2 * number)
         events.append(Event(time, scraper, query, query.text.lower(), "first"))
-    for place in range(shares[2]):
-        query = walk[-1 - place % len(walk)]
-        time = start + dt.timedelta(days=days - 1, hours=1, seconds=5 * place)
+    for number in range(shares[2]):
+        query = walk[-1 - number % len(walk)]
+        time = start + dt.timedelta(days=days - 1, hours=1, seconds=5 * number)
         events.append(Event(time, crawler, query, query.text, "all"))
     return events
 
@@ -259,7 +259,7 @@ def human_events(
     rng: random.Random, ranked: Sequence[Query], count: int, start: dt.datetime, days: int
 ) -> list[Event]:
     """Events of the human users, session by session, until there are ``count``."""
-    query_weights = [1 / place**ZIPF_EXPONENT for place in range(1, len(ranked) + 1)]
+    query_weights = [1 / rank**ZIPF_EXPONENT for rank in range(1, len(ranked) + 1)]
     users = [user_hash(f"user-{number}") for number in range(HUMAN_USERS)]
     user_weights = [1 / place**USER_EXPONENT for place in range(1, HUMAN_USERS + 1)]
     day_weights = [WEEKDAY_WEIGHTS[(start + dt.timedelta(days=day)).weekday()] for day in range(days)]

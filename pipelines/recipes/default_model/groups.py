@@ -1,9 +1,8 @@
 """Training groups from labelled sets: one query, its positive and hard negatives, as pure functions.
 
 A set is a folder in BEIR's layout: corpus.jsonl {_id, title, text}, queries.jsonl {_id, text} with optional answers,
-split and candidates, qrels/SPLIT.tsv. Everything random is drawn from a hash of the seed and the query, so the
-same inputs
-give the same groups in any order.
+split and candidates, qrels/SPLIT.tsv. Everything random is drawn from a hash of the seed and the query, so the same
+inputs give the same groups in any order.
 """
 
 from __future__ import annotations
