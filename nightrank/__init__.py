@@ -1,9 +1,9 @@
 """Nightrank's public names. Each is imported when it is first used, so that `import nightrank` costs nothing.
 
-    import nightrank
+import nightrank
 
-    for passage in nightrank.rank("who wrote Dune?", ["Dune is a novel by Frank Herbert.", "Dunes move."]):
-        print(passage.score, passage.passage)
+for passage in nightrank.rank("who wrote Dune?", ["Dune is a novel by Frank Herbert.", "Dunes move."]):
+    print(passage.score, passage.passage)
 """
 
 from __future__ import annotations

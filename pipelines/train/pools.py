@@ -27,17 +27,8 @@ from schemas.manifest import Manifest
 from schemas.records import Candidate, Query, RankedCandidate, RankedGroup, ScoredCandidate
 from schemas.tags import Tags
 
-_RERANKED = [
-    "query_id",
-    "query",
-    "doc_id",
-    "passage_id",
-    "title",
-    "text",
-    "doc_rank_before",
-    "bm25_score",
-    *input_tags(),
-]
+_TEXTS = ("query_id", "query", "doc_id", "passage_id", "title", "text", "doc_rank_before", "bm25_score")
+_RERANKED = [*_TEXTS, *input_tags()]
 _Members = dict[str, tuple[Candidate, str]]  # passage_id -> candidate and its rendered tags
 
 
@@ -152,14 +143,9 @@ def _published(path: str, known: dict[str, _Known], run: Run, candidates: Counte
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:
-    return Candidate(
-        row["doc_id"],
-        row["passage_id"],
-        row["title"] or "",
-        row["text"],
-        row["bm25_score"],
-        row["doc_rank_before"],
-    )
+    names = ("doc_id", "passage_id", "title", "text", "bm25_score", "doc_rank_before")
+    doc_id, passage_id, title, text, score, rank = (row[name] for name in names)
+    return Candidate(doc_id, passage_id, title or "", text, score, rank)
 
 
 def _with_dense(

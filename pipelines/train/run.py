@@ -21,17 +21,16 @@ import pipelines
 from pipelines.storage.filesystem import write_bytes
 from pipelines.storage.runs import lock
 from pipelines.train import dev_sets as dev_sets_module
-from pipelines.train.rounds import train_rounds
+from pipelines.train.rounds import Rounds, train_rounds
 from rerank_core.config.training import TrainingConfig, to_dict
 from rerank_core.errors import MissingEngine, OutputError
 from rerank_core.features.render import with_tags
 from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.groups import GroupFile
+from rerank_core.training.metrics_log import Line, MetricsLog
 
 if TYPE_CHECKING:
     from rerank_core.training.board import Board
-    from rerank_core.training.distributed import Processes
-    from rerank_core.training.metrics_log import Line
 
 WORK, FIGURES, LAST, BOARD = "_training", "figures.jsonl", "nightrank.json", "tensorboard"
 QUICK_STEPS, QUICK_QUERIES = 20, 20
@@ -80,102 +79,93 @@ def train(
         ModelError, TrainingError: the base model cannot be used, or the training fails.
         MissingEngine: the extra `train` is not installed, or the extra `tensorboard` although it is enabled.
     """
-    core = _core(config)
-    output = Path(config.output)
+    _check_extras(config)
+    from rerank_core.training.distributed import check_batches, join
+    from rerank_core.training.finetune import finetune
+
+    output, steps = Path(config.output), QUICK_STEPS if quick else 0
     work = output / WORK
-    with core.join() as processes, contextlib.ExitStack() as locks:
-        core.check_batches(config, processes)
+    with join() as processes, contextlib.ExitStack() as locks:
+        check_batches(config, processes)
         with processes.main_first():
             if processes.main:
                 # "curriculum" is the key of earlier versions, whose trainings can still be resumed.
                 _open(output, {"curriculum": to_dict(config), "quick": quick}, resume=resume)
                 locks.enter_context(lock(str(work), "training"))
-        return _train(
+            devs, dev_sets = _read_devs(config, work, quick=quick)
+        figures = MetricsLog(output / FIGURES, board=_board(config) if processes.main else None)
+        rounds = train_rounds(
             config,
-            core,
-            work,
+            finetune,
+            devs,
+            held_out=frozenset().union(*map(dev_sets_module.query_ids, devs.values())),
+            work=work,
+            figures=figures,
+            on_line=on_line,
+            max_steps=steps,
+            on_progress=on_progress,
             processes=processes,
+        )
+        if rounds is None:
+            return None
+        int8_mean = _write_model(
+            config,
+            rounds,
             command=command,
             toml=toml,
-            quick=quick,
-            on_line=on_line,
-            on_progress=on_progress,
+            dev_sets=dev_sets,
+            lines=figures.lines,
+            max_steps=steps,
         )
+    return Trained(
+        str(output), config.reads_tags, rounds.records, dev_sets, figures.lines, int8_mean, rounds.number
+    )
 
 
-def _train(
+def _write_model(
     config: TrainingConfig,
-    core: _Core,
-    work: Path,
+    rounds: Rounds,
     *,
-    processes: Processes,
     command: str,
     toml: str,
-    quick: bool,
-    on_line: Callable[[Line], None],
-    on_progress: Callable[[int], None],
-) -> Trained | None:
+    dev_sets: list[str],
+    lines: list[Line],
+    max_steps: int,
+) -> float:
+    """Write the output folder from the best round's model, and return `Trained.int8_mean`."""
+    from rerank_core.training.model_card import card
+    from rerank_core.training.package import write_package
+
     output = Path(config.output)
-    with processes.main_first():
-        devs, dev_sets = _read_devs(config, work, quick=quick)
-    held_out = frozenset().union(*(dev_sets_module.query_ids(dev) for dev in devs.values()))
-    steps = QUICK_STEPS if quick else 0
-    figures = core.MetricsLog(output / FIGURES, board=_board(config) if processes.main else None)
-    done = train_rounds(
-        config,
-        core.finetune,
-        devs,
-        held_out=held_out,
-        work=work,
-        figures=figures,
-        on_line=on_line,
-        max_steps=steps,
-        on_progress=on_progress,
-        processes=processes,
-    )
-    if done is None:
-        return None
-    package = work / "package"
+    package = output / WORK / "package"
     shutil.rmtree(package, ignore_errors=True)
-    check = core.write_package(
-        done.model,
-        package,
-        pairs=_pairs(done.data, tagged=config.reads_tags),
-        reads_tags=config.reads_tags,
-        max_length=config.max_length,
+    pairs = _pairs(rounds.data, tagged=config.reads_tags)
+    check = write_package(
+        rounds.model, package, pairs=pairs, reads_tags=config.reads_tags, max_length=config.max_length
     )
-    base = Path(config.model).name if Path(config.model).is_dir() else config.model
-    text = core.card(
+    text = card(
         config,
-        base=f"`{base}`",
+        base=f"`{Path(config.model).name if Path(config.model).is_dir() else config.model}`",
         command=command,
         toml=toml,
         version=pipelines.__version__,
-        data=done.records,
+        data=rounds.records,
         dev_sets=dev_sets,
-        lines=figures.lines,
+        lines=lines,
         check=check,
-        max_steps=steps,
+        max_steps=max_steps,
     )
     (package / "README.md").write_text(text, encoding="utf-8")
     _publish(package, output)
-    return Trained(
-        str(output), config.reads_tags, done.records, dev_sets, figures.lines, check.int8_mean, done.number
-    )
+    return check.int8_mean
 
 
-class _Core(NamedTuple):
-    """The parts of rerank_core.training that need the extra `train`."""
+def _check_extras(config: TrainingConfig) -> None:
+    """Import what the extras `train` and `tensorboard` bring.
 
-    finetune: Any
-    write_package: Any
-    card: Any
-    MetricsLog: Any
-    join: Any
-    check_batches: Any
-
-
-def _core(config: TrainingConfig) -> _Core:
+    Raises:
+        MissingEngine: naming the missing package and the extra.
+    """
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise MissingEngine(
             "tensorboard is enabled but not installed: pip install 'nightrank[cpu,train,tensorboard]', or set "
@@ -188,16 +178,12 @@ def _core(config: TrainingConfig) -> _Core:
         import accelerate  # noqa: F401  here, since sentence-transformers imports both only when it trains
         import datasets  # noqa: F401
 
-        from rerank_core.training.distributed import check_batches, join
-        from rerank_core.training.finetune import finetune
-        from rerank_core.training.metrics_log import MetricsLog
-        from rerank_core.training.model_card import card
-        from rerank_core.training.package import write_package
+        import rerank_core.training.finetune
+        import rerank_core.training.package  # noqa: F401
     except ImportError as error:
         raise MissingEngine(
             f"{error.name or error} is not installed, training needs it: pip install 'nightrank[cpu,train]'"
         ) from error
-    return _Core(finetune, write_package, card, MetricsLog, join, check_batches)
 
 
 def _board(config: TrainingConfig) -> Board | None:

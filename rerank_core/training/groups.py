@@ -24,20 +24,16 @@ from schemas.tables import TABLES, schema_version
 
 COLUMNS = {
     "hard_negatives": (
-        "query_id",
-        "query",
-        "positive_id",
-        "positive",
-        "positive_logit",
-        "positive_tags",
-        "negative_id",
-        "negative",
-        "negative_logit",
-        "negative_tags",
-        "negative_rank",
-        "negative_rank_before",
-        "margin",
-        "kept_by",
+        *("query_id", "query", "positive_id", "positive", "positive_logit", "positive_tags"),
+        *(
+            "negative_id",
+            "negative",
+            "negative_logit",
+            "negative_tags",
+            "negative_rank",
+            "negative_rank_before",
+        ),
+        *("margin", "kept_by"),
     ),
     "training_pairs": ("query", "passage", "label"),
 }
