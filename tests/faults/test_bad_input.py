@@ -205,7 +205,7 @@ def test_a_flipped_bit_of_the_last_run_is_no_score(
         (
             "evaluation",
             {"queries": '{"_id": "1", "text": "a"}\n', "qrels": "1\ta\tyes\n"},
-            "'yes' is not a whole",
+            "'yes' is not an integer",
         ),
         ("labels", {"queries": "\udcff\n", "qrels": "1\ta\t1\n"}, "cannot read .*queries"),
         ("labels", {"queries": '{"_id": "1", "text": "a"}\n', "qrels": None}, "cannot read .*qrels"),
