@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     WorkerOptions,
 )
+from apache_beam.runners import create_runner
 
 from rerank_core.errors import ConfigError
 
@@ -28,8 +29,8 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     Without `--runner`, and for DirectRunner, it is Beam's FnApiRunner in this process.
 
     Raises:
-        ConfigError: a flag that no installed runner knows (Beam itself would drop it with a warning), or a value
-            that does not fit it.
+        ConfigError: a flag that no installed runner knows (Beam itself would drop it with a warning), a value that
+            does not fit it, or a runner that does not exist or is not installed.
     """
     unknown = _unknown(flags)
     if unknown:
@@ -40,11 +41,12 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     standard = options.view_as(StandardOptions)
     if standard.runner is None or standard.runner.lower() in LOCAL_NAMES:
         standard.runner = LOCAL_RUNNER
+    else:
+        _check_runner(standard.runner)
     workers = options.view_as(WorkerOptions)
     if workers.default_sdk_harness_log_level is None:
-        workers.default_sdk_harness_log_level = (
-            "WARNING"  # each worker process tells its whole life otherwise
-        )
+        # At INFO, Beam's own level, every worker process logs its start and its end in many lines.
+        workers.default_sdk_harness_log_level = "WARNING"
     return options
 
 
@@ -59,6 +61,13 @@ def threads_per_worker(options: PipelineOptions, threads: int) -> int:
         return threads
     workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
     return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+def _check_runner(name: str) -> None:
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise ConfigError(f"--runner={name} cannot be used: {error}") from None
 
 
 class _Parser(argparse.ArgumentParser):

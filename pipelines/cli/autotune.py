@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.cli import console
-from pipelines.cli.options import Json, Quiet, day_or_yesterday, load_night
+from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError
 
@@ -68,12 +67,7 @@ def autotune(
         Path | None,
         typer.Option("--pairs", help='Take the pairs from a JSONL of {"query", "passage"} instead.'),
     ] = None,
-    run_date: Annotated[
-        datetime.datetime | None,
-        typer.Option(
-            "--run-date", formats=["%Y-%m-%d"], help="Last day of the log's window; default: yesterday."
-        ),
-    ] = None,
+    run_date: RunDate = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.console import file_size, printable
-from pipelines.cli.options import Json, Quiet, day_or_yesterday, load_night
+from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night
 from schemas.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -54,12 +53,7 @@ RECORDS = {
 
 def nightly(
     config: Annotated[Path, typer.Option("--config", help="The night's TOML; see examples/nightly.toml.")],
-    run_date: Annotated[
-        datetime.datetime | None,
-        typer.Option(
-            "--run-date", formats=["%Y-%m-%d"], help="Last day of the log's window; default: yesterday (UTC)."
-        ),
-    ] = None,
+    run_date: RunDate = None,
     quiet: Quiet = False,
     as_json: Json = False,
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,

@@ -22,6 +22,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]
+RunDate = Annotated[
+    datetime.datetime | None,
+    typer.Option(
+        "--run-date", formats=["%Y-%m-%d"], help="Last day of the log's window; default: yesterday (UTC)."
+    ),
+]
 
 Model = Annotated[str, typer.Argument(help="A cross-encoder's folder, or default (the one that ships).")]
 Sets = Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders in BEIR's layout.")]

@@ -218,7 +218,7 @@ class Fetcher:
                 for position in batch.positions
                 for line in search_lines(self._search, queries[position], top_k=top_k)
             ]
-            # A retry spares a busy cluster: one search after the other, one shard after the other.
+            # A retry reduces the load on a busy cluster: no two searches, and no two shards, at the same time.
             limit = 1 if batch.retry else None
             response = self._connection.client.msearch(
                 searches=lines, max_concurrent_searches=limit, max_concurrent_shard_requests=limit

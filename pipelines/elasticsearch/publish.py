@@ -35,7 +35,8 @@ from rerank_core.errors import WriteError
 from schemas.manifest import Manifest
 
 OWNER = "nightrank"
-ABANDONED = datetime.timedelta(days=1)  # after this, nobody can still be filling an incomplete index
+# An incomplete index older than this was left behind by a publish that failed, and may be removed.
+ABANDONED = datetime.timedelta(days=1)
 # old runs lack the last one
 COLUMNS = [
     "query_id",

@@ -76,14 +76,14 @@ def _night(path: str, *, queries: int, top_k: int, tagged: bool) -> tuple[DevSet
         raise ManifestError(
             f"run {manifest.run_id} in {output} has no texts; publish one with output.store_text = true"
         )
-    asked = [_published(rows) for rows in by_query.values()]
-    if tagged and not all(tags for query in asked for tags in query.tags):
+    published = [_published(rows) for rows in by_query.values()]
+    if tagged and not all(all(query.tags) for query in published):
         raise ManifestError(
             f"run {manifest.run_id} in {output} was published without tags, so a model that reads tags cannot be "
             "measured on it; name another dev set"
         )
-    drawn = sorted(asked, key=lambda query: fingerprint("dev", query.query_id))[:queries]
-    return _dev_set(f"night {manifest.run_id}", drawn, judged, judged=len(asked))
+    drawn = sorted(published, key=lambda query: fingerprint("dev", query.query_id))[:queries]
+    return _dev_set(f"night {manifest.run_id}", drawn, judged, judged=len(published))
 
 
 def _published(rows: list[dict[str, Any]]) -> DevQuery:

@@ -142,7 +142,7 @@ def _questions(q: _Question) -> list[Span]:
 def _alike(q: _Question) -> list[Span]:
     """Both sides of "Are A and B both ...?" and "What do A and B have in common?"; the sides alone."""
     ands = [i for i in range(1, len(q) - 1) if q.lower[i] == "and"]
-    if len(ands) % 2 == 0:  # in "A and B and C" the sides cannot be told
+    if len(ands) % 2 == 0:  # "A and B and C" has no unambiguous middle
         return []
     middle = ands[len(ands) // 2]
     start = middle

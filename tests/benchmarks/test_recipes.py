@@ -21,6 +21,6 @@ def test_all_recipes_start_alike_and_stay_what_they_are(recipe: str, tmp_path: P
     assert (made.max_length, made.precision, made.dev_queries) == (128, "bf16", 50)
     nights = {str(tmp_path / "multi_hop_output"), str(tmp_path / "natural_output")}
     assert {run for stage in made.stages for run in stage.runs} == nights
-    for stage, told in zip(made.stages, shipped.stages, strict=True):
-        assert dataclasses.replace(stage, runs=told.runs, dev=told.dev) == told
+    for stage, shipped_stage in zip(made.stages, shipped.stages, strict=True):
+        assert dataclasses.replace(stage, runs=shipped_stage.runs, dev=shipped_stage.dev) == shipped_stage
         assert made.dev_of(stage) in ("", str(data / "hotpotqa"), str(data / "nq"))

@@ -61,13 +61,13 @@ def test_the_training_reference_states_every_field_with_its_default() -> None:
 def test_the_reference_states_every_field_with_its_default() -> None:
     defaults = dict(fields(Config()))
     raw = tomllib.loads((EXAMPLES / "nightly.toml").read_text(encoding="utf-8"))
-    told = dict(stated(raw, {name for name, value in defaults.items() if isinstance(value, dict)}))
-    assert told == defaults
+    written = dict(stated(raw, {name for name, value in defaults.items() if isinstance(value, dict)}))
+    assert written == defaults
     # 1 and 1.0 are equal, and not the same to a reader
-    assert {name: type(value) for name, value in told.items()} == {
+    assert {name: type(value) for name, value in written.items()} == {
         name: type(value) for name, value in defaults.items()
     }
-    assert len(told) > 40
+    assert len(written) > 40
 
 
 def test_every_field_of_the_reference_is_explained() -> None:

@@ -95,7 +95,7 @@ def test_killed_while_it_scores(
     slow = start(tiny, output, seconds=60)
     try:
         wait_for(output, "_staging/*/_progress/*.json", slow)  # it scores
-        # Meanwhile nobody else may write here: told at once, and the run goes on.
+        # Meanwhile nobody else may write here: the second fails at once, and the first goes on.
         started = time.monotonic()
         with pytest.raises(errors.Locked, match=f"process {slow.pid}.* is writing to {output}"):
             run(make_config(tiny, output), run_date=DAY, load=fake())
@@ -115,8 +115,8 @@ def test_killed_between_two_tables(
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
     dying = start(tiny, output, moves=2)
-    _, told = dying.communicate(timeout=60)
-    assert dying.returncode == 9, told
+    _, stderr = dying.communicate(timeout=60)
+    assert dying.returncode == 9, stderr
     moved = [
         table
         for table in ("reranked", "hard_negatives", "training_pairs", "dead_letters")

@@ -45,14 +45,14 @@ def table(night: Night, name: str) -> str:
 
 def manifest(night: Night, tiny: Tiny) -> str:
     text = to_json(night.manifest).replace(str(tiny.folder), "TINY").replace(str(night.output), "OUTPUT")
-    told = json.loads(text.replace(night.manifest.run_id, "RUN"))
+    contents = json.loads(text.replace(night.manifest.run_id, "RUN"))
     for name in ("created_at", "seconds", "nightrank_version", "config"):
-        del told[name]
-    for tally in told["stages"].values():
+        del contents[name]
+    for tally in contents["stages"].values():
         tally.pop("seconds", None)
-    for info in told["tables"].values():
+    for info in contents["tables"].values():
         del info["bytes"]
-    return json.dumps(plain(told), indent=2, sort_keys=True) + "\n"
+    return json.dumps(plain(contents), indent=2, sort_keys=True) + "\n"
 
 
 @pytest.mark.parametrize("name", [*TABLES, "manifest"])

@@ -20,11 +20,27 @@ def test_the_local_runner_is_chosen_on_purpose(flags: list[str]) -> None:
     assert is_local_run(options)
 
 
-@pytest.mark.parametrize("runner", ["PortableRunner", "DataflowRunner", "PrismRunner", "my.own.Runner"])
+OWN = "apache_beam.runners.portability.portable_runner.PortableRunner"  # a name in full, as of a runner of one's own
+
+
+@pytest.mark.parametrize("runner", ["PortableRunner", "DataflowRunner", "PrismRunner", OWN])
 def test_another_runner_stays_as_it_is(runner: str) -> None:
     options = beam_options([f"--runner={runner}"])
     assert options.view_as(StandardOptions).runner == runner
     assert not is_local_run(options)
+
+
+@pytest.mark.parametrize(
+    ("runner", "message"),
+    [
+        ("Nope", "--runner=Nope cannot be used: .*Valid values are"),
+        ("my.own.Runner", "--runner=my.own.Runner cannot be used: No module named 'my'"),
+        ("os.path.Runner", "--runner=os.path.Runner cannot be used: .*has no attribute 'Runner'"),
+    ],
+)
+def test_a_runner_that_does_not_exist_is_refused(runner: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        beam_options([f"--runner={runner}"])
 
 
 def test_known_flags_arrive() -> None:

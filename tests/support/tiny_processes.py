@@ -2,8 +2,8 @@
 
     python -m tests.support.tiny_processes FOLDER COUNT [STAGE STEP]
 
-With a stage and a step the main process kills itself with SIGKILL when it has told that step's loss, and the others are
-killed as a launcher kills them; then all are started anew.
+With a stage and a step the main process kills itself with SIGKILL when it has reported that step's loss, and the others
+are killed as a launcher kills them; then all are started anew.
 """
 
 from __future__ import annotations

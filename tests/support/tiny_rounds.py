@@ -3,7 +3,7 @@
     python -m tests.support.tiny_rounds OUTPUT CORPUS FOLDER mining one-r2:3
 
 trains in FOLDER in a process that kills itself with SIGKILL while it mines for the second round, then goes on in a
-second process that dies when it has told the loss of step 3 of stage one-r2, and so on.
+second process that dies when it has reported the loss of step 3 of stage one-r2, and so on.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m tests.support.tiny_training FOLDER JSON STAGE STEP STAGE STEP ...
 
 trains `two_stages` in FOLDER, with the fields in JSON besides, in a process that kills itself with SIGKILL when it has
-told the loss of the first step, then goes on in a second process that dies at the second, and so on.
+reported the loss of the first step, then goes on in a second process that dies at the second, and so on.
 """
 
 from __future__ import annotations

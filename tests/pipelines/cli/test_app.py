@@ -93,9 +93,13 @@ def test_a_list_is_shown(night: Night) -> None:
     assert shown.exit_code == 0
     assert "Who wrote Dune" in shown.stdout
     assert "more; --top" in shown.stdout
-    told = json.loads(call("show", "who wrote dune", "--run", night.output, "--json", "--top", "2").stdout)
-    assert (told["query"], told["run_id"], len(told["rows"])) == ("Who wrote Dune", night.manifest.run_id, 2)
-    assert [row["rank"] for row in told["rows"]] == [1, 2]
+    printed = json.loads(call("show", "who wrote dune", "--run", night.output, "--json", "--top", "2").stdout)
+    assert (printed["query"], printed["run_id"], len(printed["rows"])) == (
+        "Who wrote Dune",
+        night.manifest.run_id,
+        2,
+    )
+    assert [row["rank"] for row in printed["rows"]] == [1, 2]
     named = call("show", "who wrote dune", "--run", night.output, "--run-id", night.manifest.run_id)
     assert named.exit_code == 0
 
@@ -197,9 +201,9 @@ def test_the_real_command_with_a_real_model(tiny: Tiny, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["balance"]["queries"]["published"] == 5
-    assert told["degraded"]["truncated_pairs"] > 0
+    printed = json.loads(done.stdout)
+    assert printed["balance"]["queries"]["published"] == 5
+    assert printed["degraded"]["truncated_pairs"] > 0
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 8
     assert not [path for path in written if b"hunter2-secret" in path.read_bytes()]

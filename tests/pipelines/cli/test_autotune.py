@@ -91,10 +91,10 @@ def test_quiet_and_json(small: Path, pairs: Path) -> None:
     assert (quiet.exit_code, quiet.output) == (0, "")
     done = call(small, "--pairs", pairs, "--json")
     assert (done.exit_code, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    assert told["chosen"] in [row["choice"] for row in told["measured"]]
-    assert told["chosen"]["backend"] == "onnx"
-    assert (told["reference"], told["pairs"], told["max_length"]) == ("onnx onnx/model.onnx", 6, 256)
+    printed = json.loads(done.stdout)
+    assert printed["chosen"] in [row["choice"] for row in printed["measured"]]
+    assert printed["chosen"]["backend"] == "onnx"
+    assert (printed["reference"], printed["pairs"], printed["max_length"]) == ("onnx onnx/model.onnx", 6, 256)
 
 
 def test_the_pairs_are_those_of_a_night(small: Path, tiny: Tiny, tmp_path: Path, cache: Path) -> None:
@@ -104,9 +104,9 @@ def test_the_pairs_are_those_of_a_night(small: Path, tiny: Tiny, tmp_path: Path,
     )
     done = call("--config", tmp_path / "night.toml", "--run-date", "2026-03-08", "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["max_length"] == 64
-    assert told["pairs"] > 20
+    printed = json.loads(done.stdout)
+    assert printed["max_length"] == 64
+    assert printed["pairs"] > 20
     assert (tmp_path / "here.json").is_file()
     assert not cache.exists()
     assert "no query with candidates" in fails(
@@ -117,17 +117,17 @@ def test_the_pairs_are_those_of_a_night(small: Path, tiny: Tiny, tmp_path: Path,
 def test_without_a_model_it_is_the_one_that_ships(pairs: Path) -> None:
     done = call("--pairs", pairs, "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["chosen"]["onnx_file"] == "onnx/model_int8.onnx"
-    assert told["measured"][0]["dropped"] == ""
+    printed = json.loads(done.stdout)
+    assert printed["chosen"]["onnx_file"] == "onnx/model_int8.onnx"
+    assert printed["measured"][0]["dropped"] == ""
 
 
 def test_an_engine_that_failed_stands_in_the_table_with_its_reason(small: Path, pairs: Path) -> None:
     (small / "onnx" / "model_int8.onnx").write_bytes(b"")
     done = call(small, "--pairs", pairs)
     assert done.exit_code == 0, done.output
-    told = "".join(done.stdout.split())  # the table breaks long reasons where the path's length has it
-    assert "(0bytes)cannotbeloaded" in told
+    printed = "".join(done.stdout.split())  # the table breaks long reasons where the path's length has it
+    assert "(0bytes)cannotbeloaded" in printed
 
 
 def test_what_is_being_measured_is_shown_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,9 +95,9 @@ def test_the_sample_is_scored_in_full_and_of_the_others_the_best_ten_at_least(pr
 
 
 def test_the_manifest_tells_the_rule_and_its_loss(pruned: Pruned) -> None:
-    told = pruned.manifest.cascade
-    assert told is not None
-    assert set(told) == {
+    record = pruned.manifest.cascade
+    assert record is not None
+    assert set(record) == {
         "queries",
         "pruned",
         "loss",
@@ -107,11 +107,11 @@ def test_the_manifest_tells_the_rule_and_its_loss(pruned: Pruned) -> None:
         "margin",
         "cheap_fingerprint",
     }
-    assert told["queries"] == len({row["query"] for row in pruned.rows if sampled(row)})
-    assert 0 < told["pruned"] < 1
-    assert 0 <= told["loss"] < told["max_loss"] + 3 * told["error"]
-    assert told["weight"] == 0  # BM25 alone
-    assert told["cheap_fingerprint"] == ""
+    assert record["queries"] == len({row["query"] for row in pruned.rows if sampled(row)})
+    assert 0 < record["pruned"] < 1
+    assert 0 <= record["loss"] < record["max_loss"] + 3 * record["error"]
+    assert record["weight"] == 0  # BM25 alone
+    assert record["cheap_fingerprint"] == ""
     assert "cascade" not in pruned.manifest.degraded
 
 

@@ -67,7 +67,7 @@ def test_the_sample_has_the_first_shards_to_itself(texts: list[str], size: int, 
     first, total = sample_shards(sample, size), sample_shards(sample, size) + shard_count(len(texts), size)
     for text in texts:
         joined = (query_id(text), {"query": [query(text)], "previous": []})
-        (((number, told), _),) = _assign(joined, len(texts), size, sample)
-        assert told == total
+        (((number, counted), _),) = _assign(joined, len(texts), size, sample)
+        assert counted == total
         assert 0 <= number < total
         assert (number < first) == in_sample(query_id(text), share=sample / len(texts))

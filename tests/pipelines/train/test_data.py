@@ -33,15 +33,17 @@ def groups(path: Path) -> list[Any]:
 
 
 def test_a_published_run_becomes_groups(night: Night, tmp_path: Path) -> None:
-    told = data.prepare_stage(stage(night.output), tmp_path / "a.arrow")
+    record = data.prepare_stage(stage(night.output), tmp_path / "a.arrow")
 
     published = rows(night.output, night.manifest, "hard_negatives")
     found = groups(tmp_path / "a.arrow")
-    assert sum(len(one.passages) - 1 for one in found) == told["counts"]["negatives"] == len(published)
+    assert sum(len(one.passages) - 1 for one in found) == record["counts"]["negatives"] == len(published)
     assert (
-        told["counts"]["groups"] == len(found) == len({(r["query_id"], r["positive_id"]) for r in published})
+        record["counts"]["groups"]
+        == len(found)
+        == len({(r["query_id"], r["positive_id"]) for r in published})
     )
-    assert told["runs"][0]["run_id"] == night.manifest.run_id
+    assert record["runs"][0]["run_id"] == night.manifest.run_id
 
 
 def test_both_tables_give_the_same_groups(night: Night, tmp_path: Path) -> None:
@@ -56,30 +58,30 @@ def test_prepared_data_stay_as_they_were(night: Night, tmp_path: Path) -> None:
     """A training that is resumed learns from the run that it began with, not from a newer one."""
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
-    told = data.prepare_stage(stage(output), tmp_path / "a.arrow")
+    record = data.prepare_stage(stage(output), tmp_path / "a.arrow")
     shutil.rmtree(output)
-    assert data.prepare_stage(stage(output), tmp_path / "a.arrow") == told
+    assert data.prepare_stage(stage(output), tmp_path / "a.arrow") == record
 
 
 def test_of_two_runs_the_newer_one_counts(night: Night, two: tuple[Path, Manifest], tmp_path: Path) -> None:
     output, newer = two
     both = (f"{output}@{night.manifest.run_id}", str(output), f"{output}@{newer.run_id}")
 
-    told = data.prepare_stage(TrainingStage(name="s", runs=both), tmp_path / "a.arrow")
+    record = data.prepare_stage(TrainingStage(name="s", runs=both), tmp_path / "a.arrow")
 
-    assert [one["run_id"] for one in told["runs"]] == [newer.run_id, night.manifest.run_id]
+    assert [one["run_id"] for one in record["runs"]] == [newer.run_id, night.manifest.run_id]
     by_run = [
         len({(r["query_id"], r["positive_id"]) for r in rows(output, manifest, "hard_negatives")})
         for manifest in (newer, night.manifest)
     ]
-    assert told["counts"]["groups"] + told["counts"]["groups_known"] == sum(by_run)
-    assert told["counts"]["groups_known"] > 0
+    assert record["counts"]["groups"] + record["counts"]["groups_known"] == sum(by_run)
+    assert record["counts"]["groups_known"] > 0
 
 
 def test_queries_that_are_measured_are_not_trained_on(night: Night, tmp_path: Path) -> None:
     held_out = frozenset({query_id("who wrote dune")})
-    told = data.prepare_stage(stage(night.output), tmp_path / "a.arrow", held_out=held_out)
-    assert told["counts"]["groups_held_out"] > 0
+    record = data.prepare_stage(stage(night.output), tmp_path / "a.arrow", held_out=held_out)
+    assert record["counts"]["groups_held_out"] > 0
     assert all(query_id(one.query) not in held_out for one in groups(tmp_path / "a.arrow"))
 
 

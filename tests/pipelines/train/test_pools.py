@@ -73,9 +73,9 @@ def test_what_was_cut_from_the_lists_is_there_all_the_same(tiny: Tiny, tmp_path:
 def test_known_and_held_out_queries_are_counted(night: Night) -> None:
     pools, _, _ = pools_of(night)
     keys: set[bytes] = set()
-    for told in groups_of(night):
-        if told.query == "who wrote dune":
-            keys.add(bytes.fromhex(told.key))
+    for group in groups_of(night):
+        if group.query == "who wrote dune":
+            keys.add(bytes.fromhex(group.key))
     left, counts, _ = pools_of(night, seen=keys, held_out=frozenset({query_id(MEASURED)}))
     gone = {query.casefold().rstrip("?") for query in set(pools) - set(left)}
     assert gone == {"who wrote dune", MEASURED}

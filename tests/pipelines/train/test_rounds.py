@@ -96,9 +96,9 @@ def test_counts_balance_and_are_told_everywhere(whole: Done) -> None:
     assert line["corpus"]["passages"] == len(CORPUS)
     kept = second["counts"]["negatives"] + second["counts"].get("negatives_left_out", 0)
     assert kept == sum(line["kept"].values())
-    told = [json.loads(text) for text in (whole.model / FIGURES).read_text().splitlines()]
-    assert told == whole.trained.lines == whole.received
-    assert [one["kind"] for one in told if one["kind"] in ("stage", "mined", "round")] == [
+    record = [json.loads(text) for text in (whole.model / FIGURES).read_text().splitlines()]
+    assert record == whole.trained.lines == whole.received
+    assert [one["kind"] for one in record if one["kind"] in ("stage", "mined", "round")] == [
         "stage",
         "round",
         "mined",
@@ -185,7 +185,7 @@ def test_measured_queries_stay_out_of_every_round_and_the_best_round_is_kept(
     for found in done.groups.values():
         assert found
         assert query_id(MEASURED) not in {query_id(one.query) for one in found}
-    assert all(told["counts"]["groups_held_out"] == 1 for told in done.trained.data)
+    assert all(record["counts"]["groups_held_out"] == 1 for record in done.trained.data)
     rounds = [one for one in done.trained.lines if one["kind"] == "round"]
     assert [(one["round"], one["stage"]) for one in rounds] == [(1, "two"), (2, "two-r2")]
     ends = {one["stage"]: one["nDCG@10"] for one in done.trained.lines if one["kind"] == "stage"}

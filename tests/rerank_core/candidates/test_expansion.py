@@ -29,7 +29,7 @@ def document(doc_id: str, rank: int = 1) -> Document:
 
 
 class Index:
-    """Finds the documents that it was told of, and remembers what it was asked."""
+    """Finds the documents that it was given, and records the queries."""
 
     def __init__(self, **found: list[str]) -> None:
         self.found, self.asked = found, list[str]()

@@ -58,7 +58,7 @@ def test_a_chain_names_every_step() -> None:
     assert [chain(found, index, names) for index in range(4)] == [
         ("a",),
         ("a", "one", "b"),
-        ("a", "one", "b", "two", "c"),  # longer than max_hop, and told in full
+        ("a", "one", "b", "two", "c"),  # longer than max_hop, and given in full
         (),
     ]
 

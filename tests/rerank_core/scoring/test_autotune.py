@@ -206,9 +206,9 @@ def test_only_the_fast_are_measured_again(tmp_path: Path) -> None:
 
 
 def test_every_choice_is_announced(tmp_path: Path) -> None:
-    told: list[str] = []
-    measured(tmp_path, {"one": (falling, 1.0), "two": ModelError("no")}, on_measured=told.append)
-    assert told == ["one", "two"]
+    labels: list[str] = []
+    measured(tmp_path, {"one": (falling, 1.0), "two": ModelError("no")}, on_measured=labels.append)
+    assert labels == ["one", "two"]
 
 
 def test_without_pairs_nothing_is_measured(tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def test_every_loss_learns(tmp_path: Path, loss: str, precision: str) -> None:
         tmp_path, {"name": "one", "epochs": 12, "loss": loss, "lr": 3e-3}, precision=precision, log_steps=6
     )
     train(tmp_path, settings, dev=False)
-    told = [one["loss"] for one in lines(tmp_path, "loss")]
-    assert sum(told[-3:]) < 0.9 * sum(told[:3])
+    losses = [one["loss"] for one in lines(tmp_path, "loss")]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
     assert all("nDCG@10" not in one for one in lines(tmp_path, "stage"))
 
 

@@ -210,14 +210,14 @@ def test_the_best_round_is_kept_or_the_last() -> None:
 
 
 def test_a_person_reads_where_negatives_come_from() -> None:
-    told = {
+    record = {
         "candidates": {"queries": 9, "pairs": 1200, "published": 400, "dense": 30, "dense_labelled": 2},
         "kept": {"easy": 9, "top": 45},
         "dropped": {},
         "judge": "teacher",
         "corpus": {"name": "set", "model": "mini", "top_k": 7, "passages": 281, "lines_rejected": 3},
     }
-    assert describe(told) == (
+    assert describe(record) == (
         "9 queries with 400 published candidates, 30 new ones among the best 7 by mini in the 281 passages of set (3 "
         "were skipped), 2 of its results left out as labelled positives; of 1,200 pairs (positive, candidate) kept: 9 "
         "easy, 45 top; dropped: none; judge of false negatives: the teacher"

@@ -1,4 +1,4 @@
-"""OpenVINO: the same logits as ONNX Runtime, whatever is spared, quantised or batched."""
+"""OpenVINO: the same logits as ONNX Runtime, with the first-token cut, quantised, and in batches."""
 
 from __future__ import annotations
 
