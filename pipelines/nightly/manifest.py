@@ -143,10 +143,22 @@ def _nothing_pruned(night: Night, verified: Verified, cascade: Cascade) -> str |
     )
 
 
+def _row_by_row(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    models = {"scoring.model": night.models.scorer, "the first-stage model": night.models.first_stage}
+    found = [f"{name}: {model.row_by_row}" for name, model in models.items() if model and model.row_by_row]
+    if not found:
+        return None
+    return (
+        f"every row was scored alone, which is slower, as batches are wrong here ({'; '.join(found)}); the scores are "
+        "right: another scoring.backend or export of the model may be faster"
+    )
+
+
 EXPLAINED: dict[str, Callable[[Night, Verified, Cascade], str | None]] = {
     "reuse": _not_reused,
     "labels": _clicks_not_corrected,
     "fusion": _fusion_without_tags,
     "cascade": _nothing_pruned,
+    "row_by_row": _row_by_row,
 }
 """Entries of `degraded` that are texts; None where there is nothing to say."""

@@ -17,7 +17,7 @@ from rerank_core.ranking import stored
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration
 from rerank_core.ranking.fusion import Fusion, check_bi_encoder
 from rerank_core.scoring.load import Options, load_scorer
-from rerank_core.scoring.protocol import Scorer, reads_tags
+from rerank_core.scoring.protocol import Scorer, reads_tags, why_row_by_row
 
 Loader = Callable[[], Scorer]
 
@@ -27,6 +27,7 @@ class Model(NamedTuple):
 
     load: Loader
     fingerprint: str
+    row_by_row: str = ""  # why it runs every row alone, which is slower
 
 
 class Tagger(NamedTuple):
@@ -79,17 +80,19 @@ def open_models(config: Config, options: PipelineOptions, *, load: Loader | None
     if weights:
         check_bi_encoder(weights, first_stage, model=config.scoring.model or "the model that ships")
     return Models(
-        scorer=Model(load, scorer.fingerprint),
+        scorer=_model(load, scorer),
         reads_tags=reads_tags(scorer, config.tags),
-        first_stage=Model(load_first_stage, first_stage.fingerprint)
-        if load_first_stage and first_stage
-        else None,
+        first_stage=_model(load_first_stage, first_stage) if load_first_stage and first_stage else None,
         tagger=tagger,
         calibration=calibration,
         calibration_record=calibration_record,
         fusion=weights,
         fusion_record=fusion_record,
     )
+
+
+def _model(load: Loader, opened: Scorer) -> Model:
+    return Model(load, opened.fingerprint, why_row_by_row(opened))
 
 
 def scorer_loader(config: Config, options: PipelineOptions) -> Loader:

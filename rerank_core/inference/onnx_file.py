@@ -8,6 +8,12 @@ from pathlib import Path
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DYNAMIC_QUANTISATION = re.compile(rb"DynamicQuantize")
+# A tensor's data_type and name: TensorProto's fields 2 and 8 as protobuf writes them.
+_HALF = {
+    "fp16": re.compile(rb"\x10\x0aB.[\x21-\x7e]{6}", re.DOTALL),
+    "bf16": re.compile(rb"\x10\x10B.[\x21-\x7e]{6}", re.DOTALL),
+}
+_QUANTISATION = re.compile(rb"QuantizeLinear")
 # TensorProto.external_data's entry {key: "location", value: NAME} as protobuf writes it, lengths first.
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 
@@ -25,6 +31,12 @@ def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
     """Whether the file contains bytes that match the pattern."""
     with _mapped(path) as view:
         return pattern.search(view) is not None
+
+
+def precision_of(path: Path) -> str:
+    """The lowest precision that the file computes in: "int8", "bf16", "fp16" or "fp32"."""
+    kinds = {"int8": _QUANTISATION, "bf16": _HALF["bf16"], "fp16": _HALF["fp16"]}
+    return next((name for name, pattern in kinds.items() if model_holds(path, pattern)), "fp32")
 
 
 def _mapped(path: Path) -> mmap.mmap:

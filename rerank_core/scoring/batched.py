@@ -16,6 +16,7 @@ import numpy as np
 from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.encoding import Row
+from rerank_core.text import fingerprint as identity
 
 WINDOWS = 4
 """Parts of a chunk that are tokenised, and sorted into batches, together: the next while the last one runs."""
@@ -39,6 +40,9 @@ class BatchedScorer(ABC):
         streams: batches that run at once.
         reads_tags: whether the model was trained with tags.
         chunk: preferred number of pairs per call of `score` (see `rerank_core.scoring.fault_tolerant.score_checked`).
+        precision: a key of `rerank_core.scoring.batch_check.TOLERANCES`, by which batches are checked at the start.
+
+    Attributes: `row_by_row`, why every row runs alone, or "".
     """
 
     def __init__(
@@ -50,12 +54,16 @@ class BatchedScorer(ABC):
         streams: int = 1,
         reads_tags: bool = False,
         chunk: int = 512,
+        precision: str = "fp32",
     ) -> None:
         self._encoder, self._fingerprint, self._max_tokens = encoder, fingerprint, max_tokens
         self.reads_tags, self.chunk, self.halvings = reads_tags, chunk, 0
+        self.precision, self.row_by_row = precision, ""
         self._window = max(1, chunk // WINDOWS)
         self._pool = ThreadPoolExecutor(streams)
         self._tokenising = ThreadPoolExecutor(1)
+
+    device = "cpu"
 
     @abstractmethod
     def run(self, rows: Sequence[Row]) -> np.ndarray:
@@ -74,6 +82,15 @@ class BatchedScorer(ABC):
     def max_tokens(self) -> int:
         """Most tokens of a batch: as configured, or less after memory ran out."""
         return self._max_tokens
+
+    def sample(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        """The rows of some pairs, as `run` takes them."""
+        return self._encoder.encode(pairs)
+
+    def run_row_by_row(self, why: str) -> None:
+        """Run every row alone from now on; another fingerprint, since scores of batches are not to be reused."""
+        self._max_tokens, self.row_by_row = 1, why
+        self._fingerprint = identity(self._fingerprint, "row by row")[:32]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """One logit per pair: float32, shape [len(pairs)]; with two labels, label 1's logit minus label 0's."""

@@ -35,7 +35,7 @@ class Options(NamedTuple):
 
 
 def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **options: Any) -> Scorer:
-    """Load a cross-encoder.
+    """Load a cross-encoder, and check that a row alone scores as in a batch (`rerank_core.scoring.batch_check`).
 
     Args:
         model: folder of a Hugging Face or sentence-transformers cross-encoder, or its name on the Hugging Face Hub;
@@ -63,6 +63,9 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
         raise MissingEngine(
             f"the {backend} backend needs {error.name or error}: pip install 'nightrank[{known.extra}]'"
         ) from error
+    from rerank_core.scoring.batch_check import check_batches
+
+    check_batches(scorer, model=str(model or DEFAULT_MODEL))
     return scorer
 
 

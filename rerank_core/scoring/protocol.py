@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from rerank_core.config.night import Tagging
+
+if TYPE_CHECKING:
+    from rerank_core.inference.encoding import Row
 
 
 class Scorer(Protocol):
@@ -67,3 +70,34 @@ class Halves(Protocol):
     def halvings(self) -> int:
         """How often so far."""
         ...
+
+
+@runtime_checkable
+class RunsBatches(Protocol):
+    """A scorer that runs several rows at once: `rerank_core.scoring.batch_check` checks it when it is opened."""
+
+    precision: str  # a key of `rerank_core.scoring.batch_check.TOLERANCES`
+    device: str
+    row_by_row: str  # why every row runs alone, or ""
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a batch, padding included; 1: each row alone."""
+        ...
+
+    def sample(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        """A row of each pair, as `run` takes them."""
+        ...
+
+    def run(self, rows: Sequence[Row]) -> np.ndarray:
+        """One batch: a logit of each row, or a vector of length 1."""
+        ...
+
+    def run_row_by_row(self, why: str) -> None:
+        """Run every row alone from now on, under another fingerprint: scores of batches are not to be reused."""
+        ...
+
+
+def why_row_by_row(scorer: Scorer) -> str:
+    """Why every row of a scorer runs alone; "" if it runs in batches, or never did."""
+    return scorer.row_by_row if isinstance(scorer, RunsBatches) else ""

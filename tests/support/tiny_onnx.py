@@ -56,6 +56,7 @@ def cross_encoder(
     *,
     labels: int = 1,
     pooled: bool = True,
+    masked: bool = True,
     token_types: bool = False,
     integer: int = TensorProto.INT64,
     output: int = TensorProto.FLOAT,
@@ -83,7 +84,10 @@ def cross_encoder(
         ]
         last = "typed"
     nodes += [
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["attention_mask"], ["read"], to=TensorProto.FLOAT),
+        # e to the power of a mask is positive: an export that lost its mask
+        helper.make_node("Exp" if not masked else "Identity", ["read"], ["seen"]),
+        helper.make_node("Sign", ["seen"], ["mask"]),
         helper.make_node("Unsqueeze", ["mask", "axis_2"], ["mask_3"]),
         helper.make_node("Mul", [last, "mask_3"], ["masked"]),
     ]

@@ -43,6 +43,7 @@ class Embedder(Protocol):
     identity: list[str]  # of the engine, and of every file that can change a vector
     max_tokens: int  # most tokens of a batch, padding included; 1: each row alone
     streams: int  # batches that run at once
+    precision: str  # a key of `rerank_core.scoring.batch_check.TOLERANCES`
 
     def embed(self, rows: Sequence[Row]) -> np.ndarray:
         """A vector per row, not normalised: float32, shape [rows, size].
@@ -108,7 +109,7 @@ class BiEncoderScorer:
         )
         self._settings, own = self._embedder.settings, self._embedder.max_tokens
         self._max_tokens = own if own == 1 else max_tokens or own
-        self.device = self._embedder.device
+        self.device, self.precision, self.row_by_row = self._embedder.device, self._embedder.precision, ""
         self.chunk = 512 if self.device == "cpu" else 16_384
         self.reads_tags = read_json(self._embedder.folder / "nightrank.json").get("reads_tags") is True
         settings = (str(max_length), *map(str, self._settings))
@@ -127,6 +128,25 @@ class BiEncoderScorer:
         windows = [pairs[at : at + WINDOW] for at in range(0, len(pairs), WINDOW)]
         parts = [self._cosines(window) for window in windows]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a batch; 1: each text alone."""
+        return self._max_tokens
+
+    def sample(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        """The rows of the pairs' passages, as `run` takes them."""
+        return [row for row, _ in self._embedder.encoder.encode([self._prompted(pair)[1] for pair in pairs])]
+
+    def run(self, rows: Sequence[Row]) -> np.ndarray:
+        """One batch's vectors of length 1: float32, shape [rows, size]."""
+        vectors = self._embedder.embed(rows)
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+    def run_row_by_row(self, why: str) -> None:
+        """Embed every text alone from now on; another fingerprint, since scores of batches are not to be reused."""
+        self._max_tokens, self.row_by_row = 1, why
+        self._fingerprint = fingerprint(self._fingerprint, "row by row")[:32]
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Tokens of each pair's two texts beyond max_length: int32, shape [len(pairs)]."""
@@ -200,15 +220,14 @@ class BiEncoderScorer:
         batches = plan_batches([len(row.ids) for row in rows], self._max_tokens)
         answers = self._pool.map(self._run, ([rows[i] for i in batch] for batch in batches))
         for batch, answer in zip(batches, answers, strict=True):
-            lengths = np.linalg.norm(answer, axis=1, keepdims=True)
-            for i, vector in zip(batch, answer / np.maximum(lengths, 1e-12), strict=True):
+            for i, vector in zip(batch, answer, strict=True):
                 vectors[i] = vector
         return vectors
 
     def _run(self, rows: Sequence[Row]) -> np.ndarray:
         """One batch's vectors; a batch that does not fit into memory is halved, and with it the budget."""
         try:
-            return self._embedder.embed(rows)
+            return self.run(rows)
         except OutOfMemory:
             if len(rows) == 1:
                 raise

@@ -12,7 +12,7 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import Row, load_tokenizer
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import check_max_length, file_digest, find_onnx, padding_id, read_json
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds, precision_of
 from rerank_core.inference.onnx_session import GPU_STREAMS, MAX_TOKENS, open_session, token_inputs
 from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
 
@@ -50,6 +50,7 @@ class OnnxEmbedder:
                 f"of {', '.join(OUTPUTS)}"
             )
         self.max_tokens = 1 if model_holds(path, DYNAMIC_QUANTISATION) else MAX_TOKENS[self.device]
+        self.precision = precision_of(path)
         self.streams = cores() if self.device == "cpu" else GPU_STREAMS
         files = [path, *external_files(path), folder / "tokenizer.json"]
         self.identity = ["onnxruntime", self.device, self._output, *map(file_digest, files)]

@@ -49,7 +49,7 @@ class TorchEmbedder:
         self._model = loaded.model.to(self.device)
         taken = inspect.signature(loaded.model.forward).parameters
         self._types = {name: np.int64 for name in tokenizer.model_input_names if name in taken}
-        self.max_tokens = MAX_TOKENS[self.device]
+        self.max_tokens, self.precision = MAX_TOKENS[self.device], precision
         self.identity = ["torch", self.device, precision, *loaded.digests]
 
     def embed(self, rows: Sequence[Row]) -> np.ndarray:

@@ -179,6 +179,7 @@ class CausalLMScorer(BatchedScorer):
             max_tokens=max_tokens or MAX_TOKENS[self.device],
             reads_tags=loaded.reads_tags,
             chunk=CHUNK[self.device],
+            precision=precision,
         )
         self._probe(loaded.folder, encoder)
 

@@ -23,7 +23,7 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, read_folder
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import file_digest, find_onnx, local_folder
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds, precision_of
 from rerank_core.inference.onnx_session import GPU_STREAMS, MAX_TOKENS, open_session, token_inputs
 from rerank_core.scoring.batched import BatchedScorer, one_logit
 from rerank_core.text import fingerprint, shorten
@@ -82,6 +82,7 @@ class OnnxScorer(BatchedScorer):
             streams=threads or (cores() if self.device == "cpu" else GPU_STREAMS),
             reads_tags=read.reads_tags,
             chunk=512 if self.device == "cpu" else GPU_CHUNK,
+            precision=precision_of(path),
         )
         self._probe(path, read.encoder, last=read.last_id)
 

@@ -99,11 +99,14 @@ class OpenVinoScorer(BatchedScorer):
             max_tokens=max_tokens or MAX_TOKENS,
             streams=self._streams,
             reads_tags=read.reads_tags,
+            precision=precision,
         )
         self._probe(path, read.encoder)
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
-        width = safe_width(max(len(row.ids) for row in rows), self._unsafe)
+        width = safe_width(
+            max(len(row.ids) for row in rows), self._unsafe, step=1 if self.row_by_row else ROUND
+        )
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, width=width)
         if not hasattr(self._own, "request"):
             self._own.request = self._model.create_infer_request()
@@ -136,11 +139,11 @@ def head_sizes(model: openvino.Model) -> frozenset[int]:
     return frozenset(size.get_length() for size in sizes if size.is_static)
 
 
-def safe_width(longest: int, unsafe: Collection[int]) -> int:
-    """Tokens that rows are padded to: a multiple of ROUND that is not in `unsafe`."""
-    width = -(-longest // ROUND) * ROUND
+def safe_width(longest: int, unsafe: Collection[int], *, step: int = ROUND) -> int:
+    """Tokens that rows are padded to: a multiple of `step` that is not in `unsafe`."""
+    width = -(-longest // step) * step
     while width in unsafe:
-        width += ROUND
+        width += step
     return width
 
 

@@ -175,3 +175,13 @@ def test_a_damaged_calibration_stops_the_night(make_config: MakeConfig, tmp_path
     with pytest.raises(ModelError, match="is not a valid calibration"):
         run(make_config(scoring={"model": str(model)}), run_date=DAY)
     assert not (tmp_path / "output").exists()
+
+
+def test_a_model_whose_batches_are_wrong_is_run_row_by_row_and_reported(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    broken = str(write_model(tmp_path / "broken", masked=False))
+    night = run(make_config(scoring={"model": broken}), run_date=DAY)
+    assert "scoring.model: a row of " in str(night.degraded["row_by_row"])
+    sound = run(make_config(scoring={"model": str(write_model(tmp_path / "sound"))}), run_date=DAY)
+    assert "row_by_row" not in sound.degraded
