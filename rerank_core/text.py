@@ -1,4 +1,4 @@
-"""Cleaning of text from users and documents, before anything else reads it."""
+"""Cleaning of text from users and documents before anything else reads it, and the form in which texts are compared."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import unicodedata
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+# What Unicode's compatibility forms leave of characters that do not count in a comparison: variation selectors,
+# fillers and the grapheme joiner.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 _SPACE = re.compile(r"\s+")
 _EDGE_PUNCTUATION = " ?!.,;:"
@@ -28,6 +33,22 @@ def normalise_query(text: str) -> str:
     """
     # NFC comes after cleaning: a dropped character may have separated a letter and its accent.
     return unicodedata.normalize("NFC", clean(text)).strip(_EDGE_PUNCTUATION)
+
+
+def fold(text: str) -> str:
+    """The form in which texts are compared, the same for all spellings of a text that a reader takes for one.
+
+    Those are its Unicode normal forms (composed, decomposed, presentation forms, half and full width), its cases, and
+    characters that are not seen. Take both sides of every comparison through it; what is shown or published stays as
+    it is.
+    """
+    text = clean(text)
+    if text.isascii():
+        return text.lower()
+    # Unicode's compatibility caseless match (D146). Some letters' decompositions have a case of their own.
+    decomposed = unicodedata.normalize("NFD", text).casefold()
+    decomposed = unicodedata.normalize("NFKD", decomposed).casefold()
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", _IGNORABLE.sub("", decomposed))).strip()
 
 
 def query_id(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from rerank_core.candidates.decomposition import decompose
+from rerank_core.text import fold, normalise_query
 from schemas.records import Document, Query, Rejected
 
 Mode = Literal["off", "parts", "names", "both"]
@@ -96,10 +97,10 @@ def follow_up(query: str, names: Sequence[str], *, max_names: int = 20) -> str:
     Only words that the query lacks are added, in the passage's order: the others found this passage already, and would
     find similar ones.
     """
-    known = set(re.findall(r"\w+", query.casefold()))
+    known = {fold(word) for word in re.findall(r"\w+", normalise_query(query))}
     fresh: dict[str, None] = {}
     for name in names:
-        new = [word for word in re.findall(r"\w+", name) if word.casefold() not in known]
+        new = [word for word in re.findall(r"\w+", normalise_query(name)) if fold(word) not in known]
         if new:
             fresh.setdefault(" ".join(new))
     return " ".join([query, *list(fresh)[:max_names]]) if fresh and max_names > 0 else ""

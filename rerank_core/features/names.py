@@ -16,6 +16,7 @@ from rerank_core.features.wordlists import (
     WORDS_TOO,
     word_set,
 )
+from rerank_core.text import fold
 
 _HONOURS = word_set("dr mr mrs ms sir dame prof professor president the a an")
 # "King George" is not any George, "Queen Ann Lee" is Ann Lee
@@ -69,8 +70,8 @@ def normal_form(entity: str) -> str:
 
 
 def lower_words(text: str) -> str:
-    """`text` as lower-case words joined by single spaces."""
-    return re.sub(r"[^\w]+", " ", text.casefold()).strip()
+    """`text` as lower-case words joined by single spaces, in the form in which texts are compared."""
+    return re.sub(r"[^\w]+", " ", fold(text)).strip()
 
 
 def _words(text: str, *, join: bool = True) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ class Judgements(NamedTuple):
     """Judgements and answers of the night's queries, by Nightrank's query_id; empty if labels come from clicks."""
 
     qrels: Mapping[str, Mapping[str, int]]  # relevance by doc_id
-    answers: Mapping[str, tuple[str, ...]]  # normalised by `words`, usable ones only
+    answers: Mapping[str, tuple[str, ...]]  # normalised by `lower_words`, usable ones only
 
 
 NO_JUDGEMENTS = Judgements({}, {})
@@ -92,19 +91,14 @@ def positives(group: RankedGroup, *, config: Labels, judgements: Judgements) -> 
 
 
 def usable_answers(answers: Iterable[str]) -> tuple[str, ...]:
-    """Answers that can be searched in a text, normalised by `words`: no yes/no, single characters or stop words."""
+    """Answers that can be searched in a text, as `lower_words`: no yes/no, single characters or stop words."""
     stop_words = frozenset(_STOP_WORDS.split())
-    normalised = dict.fromkeys(words(answer) for answer in answers)
+    normalised = dict.fromkeys(lower_words(answer) for answer in answers)
     return tuple(
         answer for answer in normalised if len(answer) >= 2 and not stop_words.issuperset(answer.split())
     )
 
 
-def words(text: str) -> str:
-    """`text` as lower-case words joined by single spaces, without punctuation, in Unicode's NFKC form."""
-    return lower_words(unicodedata.normalize("NFKC", text))
-
-
 def _contains(title: str, text: str, answers: list[str]) -> bool:
-    padded = f" {words(passage_text(title, text))} "
+    padded = f" {lower_words(passage_text(title, text))} "
     return any(answer in padded for answer in answers)

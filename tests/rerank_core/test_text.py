@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.text import clean, fingerprint, normalise_query, query_id, shorten
+from rerank_core.text import clean, fingerprint, fold, normalise_query, query_id, shorten
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,36 @@ def test_spellings_of_one_query_have_one_id() -> None:
 @given(st.text())
 def test_normalising_twice_changes_no_id(text: str) -> None:
     assert query_id(normalise_query(text)) == query_id(text)
+
+
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
+FORMS: list[Form] = ["NFC", "NFD", "NFKC", "NFKD"]
+UNSEEN = ["\u00ad", "\u200b", "\u200c", "\u200d", "\u2060", "\ufeff", "\ufe0f", "\u034f", "\U000e0101"]
+
+
+@given(st.text(), st.sampled_from(FORMS), st.sampled_from(UNSEEN), st.integers(0, 20))
+def test_all_spellings_of_a_text_are_folded_into_one(text: str, form: Form, unseen: str, at: int) -> None:
+    folded = fold(text)
+    assert fold(folded) == folded
+    assert fold(unicodedata.normalize(form, text)) == folded
+    assert fold(text[:at] + unseen + text[at:]) == folded
+    assert fold(text.casefold()) == folded
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("Straße", "strasse"),
+        ("ﬁle №5 Ｄｕｎｅ", "file no5 dune"),  # ligature, letter-like and full-width forms
+        ("ﻻ", "لا"),  # Arabic presentation forms
+        ("ﾊﾞﾅﾅ", "バナナ"),  # half-width katakana
+        ("\u1109\u1165\u110b\u116e\u11af", "서울"),  # jamo
+        ("葛\U000e0100城", "葛城"),  # a variant of the glyph
+        ("", ""),
+    ],
+)
+def test_fold(text: str, folded: str) -> None:
+    assert fold(text) == folded
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))

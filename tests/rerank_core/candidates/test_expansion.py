@@ -147,6 +147,11 @@ def test_follow_up_adds_the_names_that_the_query_lacks() -> None:
     assert follow_up("x", ["Rill"], max_names=0) == ""
 
 
+def test_follow_up_adds_no_other_spelling_of_a_word_that_the_query_has() -> None:
+    assert follow_up("recipes for Spätzle", ["Spa\u0308tzle", "SPÄTZ\u00adLE"]) == ""
+    assert follow_up("recipes", ["Spa\u0308tzle"]) == "recipes Spätzle"
+
+
 def test_fusion_by_hand() -> None:
     assert merge_ranked([["a", "b"], ["b", "c"]]) == ["b", "a", "c"]
     assert merge_ranked([["b"], ["a"]]) == ["a", "b"]  # ties by id

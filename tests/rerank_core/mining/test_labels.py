@@ -15,7 +15,6 @@ from rerank_core.mining.labels import (
     load_judgements,
     positives,
     usable_answers,
-    words,
 )
 from rerank_core.ranking.order import rank
 from rerank_core.text import query_id
@@ -102,8 +101,11 @@ def test_answers_that_would_match_anything_are_left_out() -> None:
     assert usable_answers(answers) == ("ann", "42", "the who")
 
 
-def test_words_fold_spelling_not_meaning() -> None:
-    assert words("  Ｄｕｎｅ — “the”\tcafe\u0301! ") == "dune the café"
+@pytest.mark.parametrize(
+    "answer", ["Ｄｕｎｅ — “the”\tcafe\u0301!", "du\u00adne the CAFÉ", "dune the ca\u200dfé"]
+)
+def test_answers_fold_spelling_not_meaning(answer: str) -> None:
+    assert usable_answers([answer]) == ("dune the café",)
 
 
 def test_judgements_are_loaded_once_for_the_source(tmp_path: Path) -> None:

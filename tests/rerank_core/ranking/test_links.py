@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
+from typing import Literal
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +28,13 @@ def test_a_namesake_names_nobody() -> None:
     titles = ["Paris", "Paris (mythology)", "Troy"]
     texts = ["Paris is a city.", "Paris was a prince.", "Paris came to Troy."]
     assert named_by(titles, texts, min_idf=MIN_IDF) == [[2], [2], []]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_titles_are_found_in_any_unicode_form(form: Literal["NFC", "NFD"]) -> None:
+    title = unicodedata.normalize(form, "Łódź Käsespätzle")
+    assert named_by([title, "Oslo"], ["", "Served: łódź käsespätzle."], min_idf=MIN_IDF) == [[1], []]
+    assert stand_apart("recipe for Łódź Käsespätzle", [title], [[]]) == [False]
 
 
 def test_a_title_that_many_texts_hold_says_nothing() -> None:
