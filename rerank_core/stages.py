@@ -12,10 +12,11 @@ from rerank_core.candidates.decomposition import decompose
 from rerank_core.config.night import Candidates, Tagging
 from rerank_core.features import tagger
 from rerank_core.features.render import Rendered, passage_text, render
+from rerank_core.querylog.privacy import mask, shown
 from rerank_core.scoring.fault_tolerant import score_checked
 from rerank_core.scoring.protocol import MeasuresOverflow, Scorer
 from rerank_core.scoring.reuse import PreviousScore, input_fingerprint
-from rerank_core.text import fingerprint, shorten
+from rerank_core.text import fingerprint
 from schemas.records import Candidate, Document, PassageFacts, Query, QueryGroup, Rejected, ScoredCandidate
 
 Pair = tuple[str, str]
@@ -38,7 +39,7 @@ def make_group(
             detail = "the index returned this document twice; index each document once"
             rejected.append(_reject("FetchCandidates", "pair", record, "duplicate_doc_id", detail))
         elif not split:
-            detail = f"document {document.doc_id!r} has neither title nor text; fix it in the index"
+            detail = f"document {shown(document.doc_id)} has neither title nor text; fix it in the index"
             rejected.append(_reject("FetchCandidates", "pair", record, "no_text", detail))
         else:
             candidates.extend(split)
@@ -157,7 +158,8 @@ def score_groups(
             own = inputs[candidate.fingerprint]
             if failed := [outcome.errors[i] for i in own if i in outcome.errors]:
                 record = f"{group.query.query_id}/{candidate.candidate.passage_id}"
-                rejected.append(_reject("ScoreCandidates", "pair", record, *failed[0]))
+                detail = mask(failed[0].detail)  # an engine's message may quote the query
+                rejected.append(_reject("ScoreCandidates", "pair", record, failed[0].reason, detail))
             else:
                 best = max(logit for i in own if (logit := outcome.logits[i]) is not None)
                 remaining.append(candidate._replace(logit=best, overflow=max(overflow[i] for i in own)))
@@ -176,5 +178,5 @@ def _reject(stage: str, unit: str, record: str, reason: str, detail: str) -> Rej
 
 
 def _left_empty(stage: str, query: Query) -> Rejected:
-    detail = f"no candidate of {shorten(query.text, limit=80)!r} was left; see its pairs' dead letters"
+    detail = f"no candidate of {shown(query.text)} was left; see its pairs' dead letters"
     return _reject(stage, "query", query.query_id, "all_candidates_rejected", detail)

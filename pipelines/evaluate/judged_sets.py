@@ -19,8 +19,9 @@ from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.measures import Level
 from rerank_core.evaluation.qrels import BeirQuery, Qrels, read_qrels, read_queries, read_sentence_qrels
 from rerank_core.inference.model_folder import file_digest
+from rerank_core.querylog.privacy import shown
 from rerank_core.stages import Rejects, make_group
-from rerank_core.text import fingerprint, normalise_query, shorten
+from rerank_core.text import fingerprint, normalise_query
 from schemas.records import Document, Query, QueryGroup, Rejected
 
 OWN_DEPTH = 1000
@@ -183,7 +184,7 @@ def candidates(judged: JudgedSet, queries: Sequence[Query]) -> tuple[list[QueryG
 
 def _search(judged: JudgedSet, query: Query) -> list[Document] | Rejected:
     (documents,) = judged.bm25.search([query.text], top_k=judged.selection.top_k)
-    detail = f"no document shares a word with {shorten(query.text, limit=80)!r}"
+    detail = f"no document shares a word with {shown(query.text)}"
     return documents or Rejected("FetchCandidates", "query", query.query_id, "no_candidates", detail)
 
 

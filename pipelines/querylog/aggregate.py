@@ -81,6 +81,7 @@ class AggregateQueries(beam.PTransform):
                 self._window,
                 max_query_chars=self._log.max_query_chars,
                 masking=self._privacy.mask,
+                quoting=self._privacy.min_users == 1,
                 keep_shown=self._keep_shown,
             )
         ).with_outputs("rejected", "tallies", "anonymous", main="known")
@@ -110,7 +111,13 @@ class _Screen(beam.DoFn):
     """LogEvent -> ((query_id, user), UserEvents) if the user is known, else (query_id, events) as "anonymous"."""
 
     def __init__(
-        self, window: Window | None, *, max_query_chars: int, masking: bool, keep_shown: bool
+        self,
+        window: Window | None,
+        *,
+        max_query_chars: int,
+        masking: bool,
+        quoting: bool,
+        keep_shown: bool,
     ) -> None:
         super().__init__()
         self._screen = functools.partial(
@@ -118,6 +125,7 @@ class _Screen(beam.DoFn):
             window=window,
             max_query_chars=max_query_chars,
             masking=masking,
+            quoting=quoting,
             keep_shown=keep_shown,
             salt=secrets.token_bytes(16),  # drawn once, on the driver: all workers get the same
         )

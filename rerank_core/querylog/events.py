@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rerank_core.config.night import LogFields
-from rerank_core.querylog.privacy import hash_user, mask
-from rerank_core.text import normalise_query, query_id, shorten, utf8
+from rerank_core.querylog.privacy import hash_user, mask, shown
+from rerank_core.text import normalise_query, query_id, utf8
 from schemas.records import LogEvent
 
 Window = tuple[datetime.datetime, datetime.datetime]
@@ -21,7 +21,6 @@ Window = tuple[datetime.datetime, datetime.datetime]
 
 _UTC_SUFFIXES = (".000Z", "Z", "+00:00", ".000+00:00")
 _MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138, as milliseconds 1973
-_QUOTED_CHARS = 80
 # An event that clicks this share of at least so many documents shown is a program's: no person does.
 _PROGRAM_SHOWN, _PROGRAM_SHARE = 5, 0.8
 
@@ -56,11 +55,11 @@ def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
 
     Raises:
         EventError: not_an_object, missing_query, query_not_text, bad_timestamp, bad_user, bad_clicks,
-            bad_impressions. Details quote scalars only: a nested value may name the user.
+            bad_impressions. Details show nothing of the query and the user, and of other values what `shown` shows.
     """
     if not isinstance(raw, Mapping):
         hint = "; one event a line: jq -c '.[]' turns an array into lines" if isinstance(raw, list) else ""
-        raise EventError("not_an_object", f"expected an object, found {_shown(raw)}{hint}")
+        raise EventError("not_an_object", f"expected an object, found a {type(raw).__name__}{hint}")
 
     def value(column: str) -> Any:
         return raw.get(column) if column else None
@@ -71,7 +70,9 @@ def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
             "missing_query", f"no value in '{fields.query}', the column that log.fields.query names"
         )
     if not isinstance(query, str):
-        raise EventError("query_not_text", f"'{fields.query}' is {mask(_shown(query))}; it must be a string")
+        # Its value is what somebody searched, of which nothing is shown before users are counted.
+        found = type(query).__name__
+        raise EventError("query_not_text", f"'{fields.query}' is a {found}; it must be a string")
     return LogEvent(
         record=record,
         timestamp=_timestamp(raw.get(fields.timestamp), fields.timestamp) if fields.timestamp else "",
@@ -125,6 +126,7 @@ def screen(
     max_query_chars: int,
     salt: bytes = b"",
     masking: bool = True,
+    quoting: bool = True,
     keep_shown: bool = False,
 ) -> Accepted | None:
     """What aggregation needs of `event`; None if it lies outside the window.
@@ -135,6 +137,8 @@ def screen(
         max_query_chars: longer queries are rejected.
         salt: key of the users' hash.
         masking: whether personal data is masked, before the query's id is made. Messages always mask it.
+        quoting: whether the message of a query that is too long quotes its beginning; not where a query of a single
+            person must not be published.
         keep_shown: whether the result keeps the documents shown, to debias clicks by their ranks.
 
     Raises:
@@ -143,7 +147,7 @@ def screen(
     time = _time(event.timestamp) if window is not None else None
     if window is not None and time is not None and not window[0] <= time < window[1]:
         return None
-    typed = _normalised(event.query, max_chars=max_query_chars)
+    typed = _normalised(event.query, max_chars=max_query_chars, quoting=quoting)
     text = mask(typed) if masking else typed
     clicks_all = keep_shown and _clicks_all(event)
     return Accepted(
@@ -159,18 +163,15 @@ def screen(
     )
 
 
-def _normalised(query: str, *, max_chars: int) -> str:
+def _normalised(query: str, *, max_chars: int, quoting: bool) -> str:
     typed = normalise_query(query)
     if not typed:
         characters = f"{len(query)} characters, all white space, punctuation or invisible"
         raise EventError("empty_query", f"nothing is left of the query after normalisation: {characters}")
     if len(typed) > max_chars:
         limit = f"the limit is {max_chars}: raise log.max_query_chars to keep such queries"
-        # More is masked than is quoted, since a number that is cut in two would not be masked.
-        start = repr(mask(typed[: 3 * _QUOTED_CHARS])[:_QUOTED_CHARS])
-        raise EventError(
-            "query_too_long", f"the query has {len(typed)} characters, {limit}; it starts {start}"
-        )
+        start = f"; it starts {shown(typed)}" if quoting else ""
+        raise EventError("query_too_long", f"the query has {len(typed)} characters, {limit}{start}")
     return typed
 
 
@@ -191,7 +192,7 @@ def _time(timestamp: str) -> datetime.datetime:
         return datetime.datetime.fromisoformat(utc_timestamp(timestamp))
     except ValueError:
         remedy = 'it must be ISO-8601, or log.fields.timestamp "" for a log without times'
-        raise EventError("bad_timestamp", f"the event's time is {_shown(timestamp)}; {remedy}") from None
+        raise EventError("bad_timestamp", f"the event's time is {shown(timestamp)}; {remedy}") from None
 
 
 def _timestamp(value: Any, name: str) -> str:
@@ -200,7 +201,7 @@ def _timestamp(value: Any, name: str) -> str:
     except ValueError:
         expected = "it must be ISO-8601, or epoch seconds or milliseconds"
         remedy = f'{expected}; for a log without times set log.fields.timestamp = ""'
-        raise EventError("bad_timestamp", f"'{name}' is {_shown(value)}; {remedy}") from None
+        raise EventError("bad_timestamp", f"'{name}' is {shown(value)}; {remedy}") from None
 
 
 def _user(value: Any, name: str) -> str:
@@ -217,18 +218,11 @@ def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise EventError(reason, f"'{name}' is {_shown(value)}; it must be a list of doc ids")
+        raise EventError(reason, f"'{name}' is {shown(value)}; it must be a list of doc ids")
     with contextlib.suppress(TypeError):  # not all are strings
         if "".join(value).isascii():  # nearly always
             return tuple(value)
     for item in value:
         if isinstance(item, bool) or not isinstance(item, (str, int)):
-            raise EventError(reason, f"'{name}' holds {_shown(item)}; doc ids are strings or integers")
+            raise EventError(reason, f"'{name}' holds {shown(item)}; doc ids are strings or integers")
     return tuple(utf8(str(item)) for item in value)
-
-
-def _shown(value: Any) -> str:
-    """A scalar, shortened; for a nested value its type alone."""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return shorten(repr(value), limit=_QUOTED_CHARS)
-    return f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Privacy of the query log: personal data in queries is masked, and users are known by a hash alone.
+"""Privacy of the query log: personal data in queries and messages is masked, users are known by a hash alone.
 
 A query log is personal data, and people type into a search box what they would not publish. `mask` replaces what
 identifies a person by placeholders before the query's id is made, so two queries that differ only in such a number are
@@ -11,10 +11,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from typing import Any
+
+from rerank_core.text import clean
 
 EMAIL, IBAN, CARD, PHONE, NUMBER = "(email)", "(iban)", "(card)", "(phone)", "(number)"
 """Placeholders, in round brackets: square ones would look like a tag in the model's input."""
 
+_SHOWN_BITS = 332  # 100 digits; Python refuses to print integers of thousands
+_SHOWN_CHARS = 4096  # of a bad value are masked, and a part of it is shown
+_LONGEST_CUT = 1024  # characters at the end of that part that could belong to something cut in two
 _FEWEST_DIGITS = 9  # in a text with fewer, only e-mail addresses are masked
 _GAP = r"[ .\-‐‑–/]"
 _EMAIL = re.compile(r"[^\s@＠<>()\[\],;:\"]{1,64}[@＠](?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}", re.UNICODE)
@@ -52,11 +58,41 @@ def mask(text: str) -> str:
     return text
 
 
+def shown(value: Any, *, limit: int = 80) -> str:
+    """What a message or a dead letter shows of a bad value: the only way in which one may be quoted.
+
+    A string is quoted with unprintable characters as escapes, masked whatever `privacy.mask` says, and cut after
+    `limit` characters; a number is masked too. Of anything nested only the type is named: its keys and values may
+    name a person in ways that no mask knows.
+    """
+    if isinstance(value, str):
+        return _quoted(value, limit)
+    if value is None or isinstance(value, bool | float):
+        return mask(repr(value))
+    if isinstance(value, int):
+        return mask(str(value)) if value.bit_length() <= _SHOWN_BITS else "an integer of more than 100 digits"
+    return f"a {type(value).__name__}"
+
+
 def hash_user(user: str, salt: bytes) -> str:
     """The keyed hash by which a user is counted, 32 hex digits; "" for an unknown user."""
     if not user:
         return ""
     return hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=16, key=salt).hexdigest()
+
+
+def _quoted(text: str, limit: int) -> str:
+    read = text[:_SHOWN_CHARS]
+    visible = clean(read)
+    masked = mask(visible)
+    safe = (
+        read if masked == visible else masked
+    )  # an unchanged text keeps its invisible characters, to be escaped
+    # What a long text was cut in may be a part of an address or a number, which no mask knows.
+    safe = safe[:-_LONGEST_CUT] if len(read) < len(text) else safe
+    if len(safe) <= limit and len(read) == len(text):
+        return repr(safe)
+    return f"{safe[:limit]!r}... ({len(text):,} characters)"
 
 
 def _mask_once(text: str) -> str:

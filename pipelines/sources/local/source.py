@@ -13,7 +13,7 @@ from pipelines.sources.local.log_files import has_events, log_files, log_fingerp
 from rerank_core.config.night import Config, require
 from rerank_core.errors import SourceError
 from rerank_core.querylog.events import Window
-from rerank_core.text import shorten
+from rerank_core.querylog.privacy import mask, shown
 from schemas.records import Document, Query, Rejected
 
 
@@ -78,16 +78,16 @@ class LocalSource:
         return [self._fetch(index, query, top_k=top_k) for query in queries]
 
     def _fetch(self, index: LocalIndex, query: Query, *, top_k: int) -> list[Document] | Rejected:
-        reason, shown = "no_candidates", shorten(query.text, limit=80)
+        reason, quoted = "no_candidates", shown(query.text)
         try:
             (documents,) = index.search([query.text], top_k=top_k, title_boost=self._title_boost)
         except Exception as error:  # one query must not stop the night
             reason = "search_failed"
-            detail = f"the search for {shown!r} failed: {type(error).__name__}: {error}"
+            detail = mask(f"the search for {quoted} failed: {type(error).__name__}: {error}")
         else:
             if documents:
                 return documents
-            detail = f"none of the index's {index.documents} documents shares a word with {shown!r}"
+            detail = f"none of the index's {index.documents} documents shares a word with {quoted}"
         return Rejected("FetchCandidates", "query", query.query_id, reason, detail)
 
 

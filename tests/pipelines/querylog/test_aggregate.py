@@ -185,6 +185,20 @@ def test_details_are_for_a_person() -> None:
         assert_that(out.rejected, check)
 
 
+@pytest.mark.parametrize(("min_users", "quoted"), [(1, True), (2, False)])
+def test_a_long_query_of_one_user_is_quoted_only_where_such_queries_are_published(
+    min_users: int, quoted: bool
+) -> None:
+    def check(rejected: list[Rejected]) -> None:
+        (record,) = rejected
+        assert ("secret" in record.detail) is quoted
+
+    with runner() as pipeline:
+        privacy = Privacy(min_users=min_users)
+        out = aggregate(pipeline, [event(1, "secret " * 9)], Log(max_query_chars=30), privacy=privacy)
+        assert_that(out.rejected, check)
+
+
 def test_privacy_takes_its_share_and_counts_it() -> None:
     events = [
         *(event(n, "bot food", user="bot", clicks=("d",), at=f"2026-03-02T10:00:0{n}Z") for n in range(5)),
@@ -232,7 +246,7 @@ def test_users_leave_the_first_step_as_hashes_of_a_key_of_this_run() -> None:
     from pipelines.querylog.aggregate import _Screen
 
     def names() -> list[str]:
-        screen = _Screen(None, max_query_chars=99, masking=True, keep_shown=False)
+        screen = _Screen(None, max_query_chars=99, masking=True, quoting=True, keep_shown=False)
         return [key[1] for key, _ in screen.process(event(1, "q", user="alice"))]
 
     (first,), (second,) = names(), names()

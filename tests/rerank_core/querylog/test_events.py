@@ -221,6 +221,13 @@ def test_messages_quote_no_personal_data() -> None:
     assert "4111111111111111" not in caught.value.detail
 
 
+def test_a_query_that_a_single_person_may_have_typed_is_not_quoted() -> None:
+    with pytest.raises(EventError) as caught:
+        screen(event("abcdef"), window=None, max_query_chars=5, quoting=False)
+    assert "abc" not in caught.value.detail
+    assert "6" in caught.value.detail
+
+
 def test_a_user_leaves_a_hash_alone() -> None:
     found = screen(event("q"), window=None, max_query_chars=9, salt=b"salt")
     assert found is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.config.night import Privacy, parse_config
+from rerank_core.config.night import LogFields, Privacy, parse_config
 from rerank_core.errors import ConfigError
-from rerank_core.querylog.privacy import hash_user, mask
+from rerank_core.querylog.events import EventError, parse_event, screen
+from rerank_core.querylog.privacy import hash_user, mask, shown
 from rerank_core.text import normalise_query
 
 
@@ -167,6 +169,64 @@ def test_a_long_text_is_masked_in_time() -> None:
         "@a." * 7_000,
     ):
         mask(hostile)
+
+
+SECRETS = st.sampled_from(
+    [
+        "john.doe@example.com",
+        "4111 1111 1111 1111",
+        "4111111111111111",
+        "+49 30 1234567",
+        "DE89370400440532013000",
+    ]
+)
+NESTED = st.recursive(
+    st.one_of(SECRETS, st.builds("{} {}".format, st.text(max_size=9), SECRETS), st.just(4111111111111111)),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3),
+        st.dictionaries(st.one_of(SECRETS, st.text(max_size=5)), inner, min_size=1, max_size=3),
+    ),
+    max_leaves=5,
+)
+
+
+def leaks(text: str) -> bool:
+    compact = re.sub(r"\W", "", text)
+    return any(
+        part in compact for part in ("johndoe", "examplecom", "4111111111111", "49301234", "8937040044")
+    )
+
+
+@given(NESTED)
+def test_what_is_shown_of_a_bad_value_names_nobody(value: object) -> None:
+    assert not leaks(shown(value))
+
+
+@given(NESTED, st.sampled_from(["query", "timestamp", "user", "clicks", "impressions"]))
+def test_no_dead_letter_names_anybody_whatever_the_field_holds(value: object, field: str) -> None:
+    event = {"query": "q", "timestamp": "2026-03-02T10:00:00Z", field: value}
+    for raw in (event, value, [event]):
+        with contextlib.suppress(EventError):
+            screen(parse_event(raw, LogFields(), record="r"), window=None, max_query_chars=3)
+            continue
+        with pytest.raises(EventError) as caught:
+            screen(parse_event(raw, LogFields(), record="r"), window=None, max_query_chars=3)
+        assert not leaks(caught.value.detail)
+
+
+@given(st.integers(0, 5000), st.integers(0, 40), SECRETS)
+def test_where_a_long_value_is_cut_nothing_shows(before: int, addresses: int, secret: str) -> None:
+    text = "a@example.org " * addresses + "." * before + f" {secret} and more" * 300
+    assert not leaks(shown(text))
+
+
+def test_a_bad_value_is_quoted_short_and_visibly() -> None:
+    assert shown("a\u200bb\x00") == r"'a\u200bb\x00'"
+    assert shown("a" * 200) == f"'{'a' * 80}'... (200 characters)"
+    assert shown(None) == "None"
+    assert shown(2.5) == "2.5"
+    assert shown({"a": 1}) == "a dict"
+    assert shown(10**5000) == "an integer of more than 100 digits"
 
 
 def test_users_are_told_apart_by_a_keyed_hash() -> None:
