@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rerank_core.errors import MissingEngine, ModelError
+from rerank_core.inference.label_names import relevant_label
 from rerank_core.inference.model_folder import check_max_length, padding_id, read_json
 from rerank_core.text import shorten
 
@@ -87,6 +88,11 @@ class PairEncoder:
         self._cache: dict[bytes, np.ndarray] = {}
         self._cached_tokens = 0
         self._lock = threading.Lock()
+
+    def spare_ids(self) -> list[int]:
+        """Ids of special tokens that no row contains."""
+        own = self.encode([_PROBES[0]])[0].ids.tolist()
+        return [int(number) for number in self._special_ids.ids if number not in own]
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """A row for each pair, in order, none longer than max_length."""
@@ -239,7 +245,13 @@ class FolderFacts(NamedTuple):
     encoder: PairEncoder
     pad_id: int
     last_id: int  # of the vocabulary
+    relevant: int  # index of the relevant one of two labels
     reads_tags: bool
+
+    @property
+    def identity(self) -> list[str]:
+        """What the settings add to a model's fingerprint: nothing where they are the usual ones."""
+        return [] if self.relevant == 1 else [f"label {self.relevant}"]
 
 
 def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
@@ -252,9 +264,10 @@ def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     pad_id = padding_id(tokenizer, folder, config)
     encoder = PairEncoder(tokenizer, max_length=max_length)
-    check_max_length(max_length, config, pad_id=pad_id, folder=folder)
+    check_max_length(max_length, config, folder=folder)
     reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
-    return FolderFacts(encoder, pad_id, max(tokenizer.get_vocab().values()), reads_tags)
+    last_id, relevant = max(tokenizer.get_vocab().values()), relevant_label(config, folder)
+    return FolderFacts(encoder, pad_id, last_id, relevant, reads_tags)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

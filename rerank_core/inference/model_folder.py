@@ -25,8 +25,13 @@ OFFSET_POSITIONS = frozenset(
     {
         "camembert",
         "data2vec-text",
+        "esm",
         "ibert",
+        "layoutlmv3",
+        "lilt",
         "longformer",
+        "luke",
+        "markuplm",
         "mpnet",
         "roberta",
         "roberta-prelayernorm",
@@ -142,7 +147,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> int:
-    """Id of the padding token, by tokenizer_config.json, config.json or the vocabulary."""
+    """Id that fills a batch's rows: the padding token of config.json, else the tokenizer's.
+
+    Most models read the attention mask alone, and any id would do. But a decoder finds a row's last token by the
+    padding token of config.json, so only that one gives a row in a batch the logit that it has alone.
+    """
+    own, size = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(own, int) and 0 <= own < (size if isinstance(size, int) else tokenizer.get_vocab_size()):
+        return own
     token = read_json(folder / "tokenizer_config.json").get("pad_token")
     if isinstance(token, dict):  # an AddedToken as older transformers wrote it
         token = token.get("content")
@@ -150,13 +162,11 @@ def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> in
         pad_id = tokenizer.token_to_id(candidate) if isinstance(candidate, str) else None
         if pad_id is not None:
             return int(pad_id)
-        if candidate is token and isinstance(config.get("pad_token_id"), int):
-            return int(config["pad_token_id"])
     raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
 
 
 def check_max_length(
-    max_length: int, config: dict[str, Any], *, pad_id: int, folder: Path, field: str = "scoring.max_length"
+    max_length: int, config: dict[str, Any], *, folder: Path, field: str = "scoring.max_length"
 ) -> None:
     """Refuse a max_length beyond the model's positions, if config.json gives their number.
 
@@ -168,7 +178,10 @@ def check_max_length(
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < 1:
         return
-    limit = positions - (pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0)
+    first = 0
+    if config.get("model_type") in OFFSET_POSITIONS:
+        first = (config.get("pad_token_id", 1) or 0) + 1
+    limit = positions - first
     if max_length > limit:
         raise ModelError(
             f"{field} is {max_length}, but the model in {folder} takes at most {limit} tokens "

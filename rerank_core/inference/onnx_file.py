@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from rerank_core.errors import ModelError
+
+LOGITS = ("logits",)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DYNAMIC_QUANTISATION = re.compile(rb"DynamicQuantize")
 # A tensor's data_type and name: TensorProto's fields 2 and 8 as protobuf writes them.
@@ -16,6 +20,23 @@ _HALF = {
 _QUANTISATION = re.compile(rb"QuantizeLinear")
 # TensorProto.external_data's entry {key: "location", value: NAME} as protobuf writes it, lengths first.
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
+
+
+def choose_output(names: Sequence[str], known: Sequence[str], path: Path) -> str:
+    """The output to read: the first of `known` that the file has, or its only one.
+
+    Raises:
+        ModelError: several outputs, none of them known.
+    """
+    for name in known:
+        if name in names:
+            return name
+    if len(names) == 1:
+        return names[0]
+    raise ModelError(
+        f"{path} has the outputs {', '.join(names) or '(none)'}, none of which is called {' or '.join(known)}; export "
+        "it with an output of that name"
+    )
 
 
 def external_files(path: Path) -> list[Path]:

@@ -9,7 +9,7 @@ trusted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -196,6 +196,29 @@ def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
         raise ModelError(
             f"the tokenizer in {folder} has ids up to {last}, its model has {known} of them; copy both from one model"
         )
+
+
+def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:
+    """Id that fills a batch's rows; the model finds a row's last token by the same one.
+
+    Args:
+        loaded: whose config gets a padding token if it has none: without one, a row's last token is its last.
+        spare: ids that no row contains.
+
+    Raises:
+        ModelError: config.json has no padding token, and no id is spare.
+    """
+    config = loaded.model.config.get_text_config()
+    own, known = config.pad_token_id, loaded.model.get_input_embeddings().num_embeddings
+    if isinstance(own, int) and 0 <= own < known:
+        return own
+    pad_id: int | None = loaded.tokenizer.pad_token_id
+    if pad_id not in spare:
+        pad_id = next(iter(spare), None)
+    if pad_id is None:
+        raise ModelError(f"{loaded.folder} names no padding token; add pad_token_id to its config.json")
+    config.pad_token_id = pad_id
+    return pad_id
 
 
 def to_device(array: np.ndarray, device: str) -> Any:

@@ -93,7 +93,7 @@ class BatchedScorer(ABC):
         self._fingerprint = identity(self._fingerprint, "row by row")[:32]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """One logit per pair: float32, shape [len(pairs)]; with two labels, label 1's logit minus label 0's."""
+        """One logit per pair: float32, shape [len(pairs)]; with two labels, the relevant one's minus the other's."""
         # By characters, so that rows of similar length come into one window; the longest first.
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         windows = [order[at : at + self._window] for at in range(0, len(order), self._window)]
@@ -129,13 +129,18 @@ class BatchedScorer(ABC):
         return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
 
 
-def one_logit(output: np.ndarray) -> np.ndarray:
-    """float32 of shape [rows] from a model's output of shape [rows], [rows, 1] or [rows, 2]."""
+def one_logit(output: np.ndarray, *, relevant: int = 1) -> np.ndarray:
+    """float32 of shape [rows] from a model's output of shape [rows], [rows, 1] or [rows, 2].
+
+    Args:
+        output: of the model.
+        relevant: index of the relevant one of two labels, whose logit the other's is subtracted from.
+    """
     if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
         return output.reshape(-1).astype(np.float32)
     if output.ndim == 2 and output.shape[1] == 2:
         wide = output.astype(np.float32)
-        return wide[:, 1] - wide[:, 0]
+        return wide[:, relevant] - wide[:, 1 - relevant]
     raise ModelError(
         f"the output has shape {list(output.shape)}, not [rows, 1] or [rows, 2]: an embedding model, a "
         "generative one or a classifier of more labels. Export a cross-encoder"

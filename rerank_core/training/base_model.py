@@ -52,10 +52,7 @@ def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncod
             f"cannot load model = {str(folder)!r} ({shorten(str(error))}); name a folder or a model on the "
             "Hugging Face Hub with config.json, a tokenizer and the model.safetensors of an encoder"
         ) from error
-    pad = model.tokenizer.pad_token_id
-    check_max_length(
-        max_length, model.config.to_dict(), pad_id=pad or 0, folder=Path(folder), field="max_length"
-    )
+    check_max_length(max_length, model.config.to_dict(), folder=Path(folder), field="max_length")
     return model
 
 

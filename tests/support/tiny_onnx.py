@@ -62,6 +62,7 @@ def cross_encoder(
     output: int = TensorProto.FLOAT,
     batch: int | str = "batch",
     extra_input: str = "",
+    outputs: tuple[str, ...] = ("logits",),
     seed: int = 0,
 ) -> onnx.ModelProto:
     """Embeddings of the ids, their mean under the mask, one matrix: enough to tell every mistake of a caller."""
@@ -98,7 +99,9 @@ def cross_encoder(
             helper.make_node("Div", ["total", "count"], ["masked_mean"]),
         ]
     nodes.append(helper.make_node("MatMul", ["masked_mean" if pooled else "masked", "head"], ["wide"]))
-    nodes.append(helper.make_node("Cast", ["wide"], ["logits"], to=output))
+    # The last output is the logits; those before it are as wide and no logits.
+    nodes.append(helper.make_node("Cast", ["wide"], [outputs[-1]], to=output))
+    nodes += [helper.make_node("Neg", [outputs[-1]], [name]) for name in outputs[:-1]]
     if extra_input:
         inputs.append(extra_input)
     shape = [batch, labels] if pooled else [batch, "sequence", labels]
@@ -106,7 +109,7 @@ def cross_encoder(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, integer, [batch, "sequence"]) for name in inputs],
-        [helper.make_tensor_value_info("logits", output, shape)],
+        [helper.make_tensor_value_info(name, output, shape) for name in outputs],
         held,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -38,13 +38,13 @@ class OnnxEmbedder:
         self.folder, self.settings = folder, read_sentence_folder(folder, pooling=pooling)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         self._pad_id = padding_id(tokenizer, folder, config)
-        check_max_length(max_length, config, pad_id=self._pad_id, folder=folder)
+        check_max_length(max_length, config, folder=folder)
         self.encoder = SingleEncoder(tokenizer, max_length=max_length, lower=self.settings.lower)
         self._session = open_session(path, device=device, allow_fallback=allow_fallback)
         self.device = self._session.device
         self._types = token_inputs(self._session, path, export="an embedding model")
         self._output = next((name for name in OUTPUTS if name in self._session.outputs), "")
-        if not self._output:
+        if not self._output:  # not even a single output: its name is what tells an embedding from a logit
             raise ModelError(
                 f"{path} is not an embedding model: its outputs are {', '.join(self._session.outputs)}; needed is one "
                 f"of {', '.join(OUTPUTS)}"

@@ -9,11 +9,17 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoModel
 
-from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
-from rerank_core.inference.torch_device import MAX_TOKENS, choose_device, open_model, to_device, within_memory
+from rerank_core.inference.torch_device import (
+    MAX_TOKENS,
+    choose_device,
+    fill_id,
+    open_model,
+    to_device,
+    within_memory,
+)
 from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
 
 
@@ -37,12 +43,8 @@ class TorchEmbedder:
         loaded = open_model(AutoModel, model, precision=precision, optional=("pooler.",))
         self.folder, tokenizer = loaded.folder, loaded.tokenizer
         self.settings = read_sentence_folder(self.folder, pooling=pooling)
-        self._pad_id = tokenizer.pad_token_id
-        if self._pad_id is None:
-            raise ModelError(
-                f"{self.folder} names no padding token; add pad_token to its tokenizer_config.json"
-            )
-        check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=self.folder)
+        self._pad_id = fill_id(loaded, spare=[tokenizer.pad_token_id or 0])
+        check_max_length(max_length, loaded.config, folder=self.folder)
         self.encoder = SingleEncoder(
             unlimited(tokenizer.backend_tokenizer), max_length=max_length, lower=self.settings.lower
         )

@@ -168,7 +168,7 @@ class CausalLMScorer(BatchedScorer):
         )
         tokenizer = unlimited(loaded.tokenizer.backend_tokenizer)
         encoder = TemplateEncoder(tokenizer, max_length=max_length, instruction=instruction)
-        check_max_length(max_length, loaded.config, pad_id=0, folder=loaded.folder)
+        check_max_length(max_length, loaded.config, folder=loaded.folder)
         _check_head(loaded.model, loaded.folder)
         self._head = _two_words(loaded.model, _answer_ids(tokenizer, loaded.folder)).to(self.device)
         self._body = loaded.model.base_model.to(self.device)

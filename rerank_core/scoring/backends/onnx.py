@@ -23,7 +23,14 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, read_folder
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import file_digest, find_onnx, local_folder
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds, precision_of
+from rerank_core.inference.onnx_file import (
+    DYNAMIC_QUANTISATION,
+    LOGITS,
+    choose_output,
+    external_files,
+    model_holds,
+    precision_of,
+)
 from rerank_core.inference.onnx_session import GPU_STREAMS, MAX_TOKENS, open_session, token_inputs
 from rerank_core.scoring.batched import BatchedScorer, one_logit
 from rerank_core.text import fingerprint, shorten
@@ -64,15 +71,15 @@ class OnnxScorer(BatchedScorer):
         folder = local_folder(folder)
         path = find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
-        self._pad_id = read.pad_id
+        self._pad_id, self._relevant = read.pad_id, read.relevant
         self._session = open_session(path, device=device, allow_fallback=allow_fallback)
         self.device = self._session.device
         self._types = token_inputs(self._session, path, export="a sequence classification model")
-        self._output = "logits" if "logits" in self._session.outputs else self._session.outputs[0]
+        self._output = choose_output(self._session.outputs, LOGITS, path)
         files = [path, *external_files(path), folder / "tokenizer.json"]
         # The digits of a logit differ between devices, so a score is not reused across them.
         engine = ("onnxruntime",) if self.device == "cpu" else ("onnxruntime", self.device)
-        settings = (str(max_length), str(self._pad_id))
+        settings = (str(max_length), str(self._pad_id), *read.identity)
         super().__init__(
             read.encoder,
             fingerprint=fingerprint(*engine, *settings, *map(file_digest, files))[:32],
@@ -88,7 +95,7 @@ class OnnxScorer(BatchedScorer):
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)
-        return one_logit(self._session.run(self._output, inputs))
+        return one_logit(self._session.run(self._output, inputs), relevant=self._relevant)
 
     def _probe(self, path: Path, encoder: PairEncoder, *, last: int) -> None:
         """Run two inputs of different lengths, then the vocabulary's last id, and check the output's shape."""

@@ -29,7 +29,14 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, read_folder
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx, local_folder
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, INPUTS, external_files, model_holds
+from rerank_core.inference.onnx_file import (
+    DYNAMIC_QUANTISATION,
+    INPUTS,
+    LOGITS,
+    choose_output,
+    external_files,
+    model_holds,
+)
 from rerank_core.scoring.batched import BatchedScorer, one_logit
 from rerank_core.text import fingerprint, shorten
 
@@ -80,8 +87,9 @@ class OpenVinoScorer(BatchedScorer):
         folder, self._streams = local_folder(folder), threads or cores()
         path = quantised_file(folder) if precision == "int8" else find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
-        self._pad_id = read.pad_id
+        self._pad_id, self._relevant = read.pad_id, read.relevant
         model = read_model(path)
+        self._output = output_index(model, path)
         keep_first_token(model)
         self._unsafe = head_sizes(model) if precision == "int8" else frozenset()
         self._types = input_types(model, path)
@@ -91,7 +99,9 @@ class OpenVinoScorer(BatchedScorer):
         # Operations that are not in int8 run in bf16 if the processor has it, which changes the digits of a logit.
         hint = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         # "int8 2": logits that were computed before the unsafe width was avoided are not reused.
-        settings = ("int8 2" if precision == "int8" else precision, hint, str(max_length), str(self._pad_id))
+        variant = "int8 2" if precision == "int8" else precision
+        settings = [variant, hint, str(max_length), str(self._pad_id), *read.identity]
+        settings += [f"output {self._output}"] if self._output else []
         files = [path, *weights, folder / "tokenizer.json"]
         super().__init__(
             read.encoder,
@@ -114,7 +124,8 @@ class OpenVinoScorer(BatchedScorer):
             self._own.request.infer(inputs)
         except MemoryError as error:
             raise OutOfMemory(shorten(str(error))) from error
-        return one_logit(self._own.request.get_output_tensor(0).data.copy())
+        logits = self._own.request.get_output_tensor(self._output).data.copy()
+        return one_logit(logits, relevant=self._relevant)
 
     def _probe(self, path: Path, encoder: PairEncoder) -> None:
         try:
@@ -190,15 +201,26 @@ def _compile(model: openvino.Model, path: Path, *, hint: str, streams: int) -> A
         ) from error
 
 
+def output_index(model: openvino.Model, path: Path) -> int:
+    """Which of the model's outputs has the logits.
+
+    Raises:
+        ModelError: several outputs, none of which has their name.
+    """
+    names = [
+        next((name for name in LOGITS if name in output.get_names()), min(output.get_names(), default=""))
+        for output in model.outputs
+    ]
+    return names.index(choose_output(names, LOGITS, path))
+
+
 def input_types(model: openvino.Model, path: Path) -> dict[str, type]:
     """NumPy type of each of the model's inputs."""
     inputs = {value.get_any_name(): value.get_element_type() for value in model.inputs}
     known = {"i64": np.int64, "i32": np.int32}
-    if (
-        not set(INPUTS[:2]) <= set(inputs) <= set(INPUTS)
-        or not {t.get_type_name() for t in inputs.values()} <= set(known)
-        or len(model.outputs) < 1
-    ):
+    if not set(INPUTS[:2]) <= set(inputs) <= set(INPUTS) or not {
+        t.get_type_name() for t in inputs.values()
+    } <= set(known):
         raise ModelError(
             f"{path} has the inputs {', '.join(inputs)}; needed are input_ids and attention_mask, and perhaps "
             "token_type_ids, of int64. Export a sequence classification model"

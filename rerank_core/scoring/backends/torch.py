@@ -21,12 +21,14 @@ from transformers import AutoModelForSequenceClassification
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import PairEncoder, Row, unlimited
+from rerank_core.inference.label_names import relevant_label
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
     MAX_TOKENS,
     Loaded,
     choose_device,
+    fill_id,
     open_model,
     to_device,
     within_memory,
@@ -82,15 +84,19 @@ class TorchScorer(BatchedScorer):
             trust_remote_code=trust_remote_code,
         )
         encoder = PairEncoder(unlimited(loaded.tokenizer.backend_tokenizer), max_length=max_length)
-        self._pad_id = _padding_id(loaded)
-        check_max_length(max_length, loaded.config, pad_id=self._pad_id, folder=loaded.folder)
+        self._pad_id, self._relevant = (
+            fill_id(loaded, spare=encoder.spare_ids()),
+            relevant_label(loaded.config, loaded.folder),
+        )
+        check_max_length(max_length, loaded.config, folder=loaded.folder)
         if threads:
             torch.set_num_threads(threads)
         if precision != "fp32":
             _keep_head_in_float32(loaded.model)
         self._types = _inputs(loaded)
         self._place(loaded.model, compile=compile, unpadded=unpadded)
-        settings = (precision, self.device, self.attention, str(compile), str(max_length), str(self._pad_id))
+        settings = [precision, self.device, self.attention, str(compile), str(max_length), str(self._pad_id)]
+        settings += [] if self._relevant == 1 else [f"label {self._relevant}"]
         super().__init__(
             encoder,
             fingerprint=fingerprint("torch", *settings, *loaded.digests)[:32],
@@ -102,7 +108,9 @@ class TorchScorer(BatchedScorer):
         self._probe(loaded.folder, encoder)
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
-        return within_memory(lambda: one_logit(self._forward(rows).float().cpu().numpy()))
+        return within_memory(
+            lambda: one_logit(self._forward(rows).float().cpu().numpy(), relevant=self._relevant)
+        )
 
     def _place(self, model: Any, *, compile: bool, unpadded: bool) -> None:
         """Move the model to its device, and choose between padded and unpadded rows."""
@@ -110,7 +118,7 @@ class TorchScorer(BatchedScorer):
         self._unpadded = None
         if unpadded and not compile and can_unpad(model, device=self.device):
             typed = "token_type_ids" in self._types
-            self._unpadded = Unpadded(model, device=self.device, pad_id=self._pad_id, typed=typed)
+            self._unpadded = Unpadded(model, device=self.device, typed=typed)
         self._model = torch.compile(model, dynamic=True) if compile else model
         self.attention = "unpadded" if self._unpadded else "padded"
 
@@ -131,19 +139,6 @@ class TorchScorer(BatchedScorer):
                 f"the model in {folder} fails on two short inputs ({shorten(str(error))}); copy its weights, "
                 "config.json and tokenizer from one model"
             ) from error
-
-
-def _padding_id(loaded: Loaded) -> int:
-    """Id of the padding token, by the tokenizer or config.json."""
-    config = loaded.model.config
-    pad_id = next(
-        (n for n in (loaded.tokenizer.pad_token_id, config.pad_token_id) if isinstance(n, int)), None
-    )
-    if pad_id is None:
-        raise ModelError(f"{loaded.folder} names no padding token; add pad_token_id to its config.json")
-    if config.pad_token_id is None:  # a decoder finds a row's last token by it
-        config.pad_token_id = pad_id
-    return pad_id
 
 
 def _inputs(loaded: Loaded) -> dict[str, type]:

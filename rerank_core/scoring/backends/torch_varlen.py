@@ -25,7 +25,7 @@ from rerank_core.inference.encoding import Row
 from rerank_core.inference.torch_device import to_device
 
 NAME = "nightrank_unpadded"
-# Architectures whose position ids start after the padding token's id, and skip padding tokens.
+# Architectures whose position ids start after the id of config.json's padding token, and skip that token.
 _OFFSET = frozenset({"camembert", "roberta", "xlm-roberta"})
 
 
@@ -99,12 +99,11 @@ class Unpadded:
     Args:
         model: for which `can_unpad` is true, on its device; its attention is replaced.
         device: "cpu" or "cuda".
-        pad_id: the padding token's id.
         typed: whether the model reads token types.
     """
 
-    def __init__(self, model: Any, *, device: str, pad_id: int, typed: bool) -> None:
-        self._model, self._device, self._pad_id, self._typed = model, device, pad_id, typed
+    def __init__(self, model: Any, *, device: str, typed: bool) -> None:
+        self._model, self._device, self._typed = model, device, typed
         AttentionInterface.register(NAME, attend)
         model.set_attn_implementation(NAME)
         self._kernel = varlen_kernel() if device == "cuda" else None
@@ -128,8 +127,9 @@ class Unpadded:
     def _positions(self, ids: np.ndarray) -> np.ndarray:
         if self._model.config.model_type not in _OFFSET:
             return np.arange(len(ids))
-        real = ids != self._pad_id
-        return np.where(real, real.cumsum(), 0) + self._pad_id
+        pad_id: int = self._model.base_model.embeddings.padding_idx
+        real = ids != pad_id
+        return np.where(real, real.cumsum(), 0) + pad_id
 
 
 def _first(hidden: Any, layout: Layout) -> Any:

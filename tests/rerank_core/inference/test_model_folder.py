@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.model_folder import (
@@ -13,6 +15,7 @@ from rerank_core.inference.model_folder import (
     file_digests,
     find_onnx,
     local_folder,
+    padding_id,
     read_json,
 )
 
@@ -64,14 +67,44 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_max_length_is_at_most_the_models_positions(tmp_path: Path) -> None:
     bert, roberta = {"max_position_embeddings": 64}, {"max_position_embeddings": 66, "model_type": "roberta"}
-    check_max_length(64, bert, pad_id=0, folder=tmp_path)
-    check_max_length(64, roberta, pad_id=1, folder=tmp_path)
-    check_max_length(10**6, {}, pad_id=0, folder=tmp_path)
+    check_max_length(64, bert, folder=tmp_path)
+    check_max_length(64, roberta, folder=tmp_path)
+    check_max_length(10**6, {}, folder=tmp_path)
     for config in (bert, roberta):
         with pytest.raises(
             ModelError, match=r"takes at most 64 tokens .*set scoring.max_length = 64 or lower"
         ):
-            check_max_length(65, config, pad_id=1, folder=tmp_path)
+            check_max_length(65, config, folder=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "mpnet"])
+def test_positions_start_after_the_padding_token_of_the_configuration(tmp_path: Path, kind: str) -> None:
+    """Whichever token the tokenizer pads with, and 1 where config.json leaves it out."""
+    for pad, limit in (({"pad_token_id": 5}, 60), ({"pad_token_id": 1}, 64), ({}, 64)):
+        config = {"max_position_embeddings": 66, "model_type": kind, **pad}
+        check_max_length(limit, config, folder=tmp_path)
+        with pytest.raises(ModelError, match=f"takes at most {limit} tokens"):
+            check_max_length(limit + 1, config, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"pad_token_id": 3}, 3),  # not the tokenizer's [PAD]: a decoder finds the last token by it
+        ({"pad_token_id": 0, "vocab_size": 9}, 0),
+        ({}, 1),
+        ({"pad_token_id": None}, 1),
+        ({"pad_token_id": -1}, 1),
+        ({"pad_token_id": 9, "vocab_size": 9}, 1),
+    ],
+)
+def test_rows_are_filled_with_the_padding_token_of_the_configuration(
+    tmp_path: Path, config: dict[str, Any], expected: int
+) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "[PAD]": 1, "b": 2, "c": 3}, unk_token="a"))
+    assert padding_id(tokenizer, tmp_path, config) == expected
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": {"content": "b"}}')
+    assert padding_id(tokenizer, tmp_path, config) == (2 if expected == 1 else expected)
 
 
 def test_a_digest_follows_the_file(tmp_path: Path) -> None:

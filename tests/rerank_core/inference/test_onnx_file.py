@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.errors import ModelError
+from rerank_core.inference.onnx_file import (
+    DYNAMIC_QUANTISATION,
+    LOGITS,
+    choose_output,
+    external_files,
+    model_holds,
+)
 
 pytest.importorskip("onnx")
 
@@ -20,6 +27,14 @@ def test_weights_beside_the_file_are_found(tmp_path: Path) -> None:
     assert external_files(beside) == [beside.parent / "weights.bin"]
     (beside.parent / "weights.bin").unlink()
     assert external_files(beside) == []
+
+
+def test_an_output_is_chosen_by_name(tmp_path: Path) -> None:
+    assert choose_output(["last_hidden_state", "logits"], LOGITS, tmp_path) == "logits"
+    assert choose_output(["scores"], LOGITS, tmp_path) == "scores"
+    for names in (["last_hidden_state", "pooler_output"], []):
+        with pytest.raises(ModelError, match=r"has the outputs .*none of which is called logits; export it"):
+            choose_output(names, LOGITS, tmp_path)
 
 
 def test_dynamic_quantisation_is_recognised(tmp_path: Path) -> None:

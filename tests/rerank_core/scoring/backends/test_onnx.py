@@ -80,6 +80,21 @@ def _inputs(scorer: OnnxScorer, pair: tuple[str, str]) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
+def test_the_output_called_logits_is_read_wherever_it_stands(make_model: MakeModel) -> None:
+    expected = OnnxScorer(make_model()).score(PAIRS)
+    for outputs in (("hidden", "logits"), ("scores",)):
+        np.testing.assert_array_equal(OnnxScorer(make_model(outputs=outputs)).score(PAIRS), expected)
+    with pytest.raises(ModelError, match="has the outputs hidden, scores, none of which is called logits"):
+        OnnxScorer(make_model(outputs=("hidden", "scores")))
+
+
+def test_config_says_which_of_two_labels_is_relevant(make_model: MakeModel) -> None:
+    second = OnnxScorer(make_model(labels=2)).score(PAIRS)
+    names = {"0": "relevant", "1": "irrelevant"}
+    folder = make_model(labels=2, config={"model_type": "bert", "id2label": names})
+    np.testing.assert_array_equal(OnnxScorer(folder).score(PAIRS), -second)
+
+
 def test_token_types_tell_the_sides_apart(make_model: MakeModel) -> None:
     scorer = OnnxScorer(make_model(token_types=True))
     forward, backward = scorer.score([("who wrote", "dune"), ("dune", "who wrote")])
@@ -153,7 +168,8 @@ def test_overflow_skips_no_text_that_is_too_long(make_model: MakeModel) -> None:
     ("config", "limit"),
     [
         ({"model_type": "bert", "max_position_embeddings": 64}, 64),
-        ({"model_type": "xlm-roberta", "max_position_embeddings": 64}, 63),  # the fixture's padding id is 0
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 64}, 62),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 64, "pad_token_id": 0}, 63),
     ],
 )
 def test_max_length_beyond_the_models_positions(make_model: MakeModel, config: Any, limit: int) -> None:

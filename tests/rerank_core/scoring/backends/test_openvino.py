@@ -68,6 +68,22 @@ def test_a_row_alone_scores_as_it_does_in_a_batch(make_transformer: MakeModel, m
     np.testing.assert_allclose(together, np.concatenate([scorer.score([pair]) for pair in PAIRS]), atol=1e-5)
 
 
+def test_the_output_called_logits_is_read_wherever_it_stands(make_model: MakeModel) -> None:
+    expected = OnnxScorer(make_model()).score(PAIRS)
+    for outputs in (("hidden", "logits"), ("scores",)):
+        logits = OpenVinoScorer(make_model(outputs=outputs)).score(PAIRS)
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+    with pytest.raises(ModelError, match=r"has the outputs .*none of which is called logits"):
+        OpenVinoScorer(make_model(outputs=("hidden", "scores")))
+
+
+def test_config_says_which_of_two_labels_is_relevant(make_model: MakeModel) -> None:
+    second = OpenVinoScorer(make_model(labels=2)).score(PAIRS)
+    names = {"0": "relevant", "1": "irrelevant"}
+    folder = make_model(labels=2, config={"model_type": "bert", "id2label": names})
+    np.testing.assert_array_equal(OpenVinoScorer(folder).score(PAIRS), -second)
+
+
 def test_nothing_is_reported_about_its_use() -> None:
     """OpenVINO would ask a collector on the network, from a process that it forks. In a process of its own."""
     code = (
