@@ -45,6 +45,7 @@ class Query(NamedTuple):
     shown: tuple[tuple[str, tuple[ShownAtRank, ...]], ...] = ()
     # (doc_id, click probability corrected for position bias); see labels.debias
     attraction: tuple[tuple[str, float], ...] = ()
+    typed: str = ""  # as most of its users typed `text`, for an index with analysers of its own; "": just so
 
 
 class Document(NamedTuple):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.elasticsearch.client import Connection, Settings, classify_error, incomplete
+from pipelines.elasticsearch.fields import Fields, leaves
 from pipelines.elasticsearch.request import item_failed, send_all
 from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry
 from rerank_core.config.night import Config, Elasticsearch
 from rerank_core.errors import ConfigError
-from rerank_core.text import shorten, utf8
+from rerank_core.text import clean, shorten, utf8
 from schemas.records import Document, Query, Rejected
 
 MAX_HITS = 10_000  # Elasticsearch's limit: index.max_result_window
@@ -27,11 +28,7 @@ class Search(NamedTuple):
     target: str  # names of indices, comma-separated
     body: dict[str, Any]  # the template
     options: Elasticsearch
-
-    @property
-    def source_fields(self) -> list[str]:
-        options = self.options
-        return [name for name in (options.title_field, *options.text_fields, options.sentences_field) if name]
+    fields: Fields  # what is read of a document
 
 
 def search_of(config: Config) -> Search:
@@ -45,7 +42,14 @@ def search_of(config: Config) -> Search:
         raise ConfigError(
             f"candidates.top_k = {top_k}: Elasticsearch gives at most {MAX_HITS} hits per query"
         )
-    return Search(options.index, _template(config), options)
+    return Search(options.index, _template(config), options, Fields(tuple(field_settings(options))))
+
+
+def field_settings(options: Elasticsearch) -> dict[str, str]:
+    """The fields that are read of a document, each with the configuration's key."""
+    keys = {options.title_field: "title_field"} | dict.fromkeys(options.text_fields, "text_fields")
+    keys |= {options.sentences_field: "sentences_field"}
+    return {name: f"source.elasticsearch.{key}" for name, key in keys.items() if name}
 
 
 def _template(config: Config) -> dict[str, Any]:
@@ -127,11 +131,15 @@ def search_lines(search: Search, query: Query, *, top_k: int) -> list[dict[str, 
         "preference": query.query_id,
         "allow_partial_search_results": False,
     }
-    body = insert(search.body, {QUERY: utf8(query.text), TOP_K: top_k})
+    body = insert(search.body, {QUERY: utf8(query.typed or query.text), TOP_K: top_k})
     if search.options.tiebreak_field:
         body["sort"] = ["_score", {search.options.tiebreak_field: "asc"}]
-    source: Any = False if search.options.scores_only else search.source_fields
-    return [header, body | {"size": top_k, "_source": source, "track_total_hits": False}]
+    body |= {"size": top_k, "_source": False, "track_total_hits": False}
+    if not search.options.scores_only:
+        body["_source"] = search.fields.source
+        wanted = {"stored_fields": search.fields.stored, "fields": search.fields.computed}
+        body |= {key: names for key, names in wanted.items() if names}
+    return [header, body]
 
 
 def read_item(item: dict[str, Any], *, settings: Settings) -> Outcome:
@@ -144,22 +152,20 @@ def read_item(item: dict[str, Any], *, settings: Settings) -> Outcome:
 
 
 def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
-    """Documents of one query's hits, best first and equal scores by id."""
-    options = search.options
-    title, texts, sentences = options.title_field, options.text_fields, options.sentences_field
+    """Documents of one query's hits, best first and equal scores by id.
+
+    One without text has no title either, so that it becomes a dead letter: its title would be scored as its text.
+    """
+    options, fields = search.options, search.fields
     result = []
     for rank, hit in enumerate(sorted(hits, key=_best_first), start=1):
-        source = hit.get("_source") or {}
-        result.append(
-            Document(
-                utf8(hit["_id"]),
-                _text(source, title) if title else "",
-                _text(source, texts[0]) if len(texts) == 1 else _paragraphs(source, texts),
-                _sentences(source, sentences) if sentences else (),
-                float(hit["_score"]),
-                rank,
-            )
-        )
+        title = _text(fields.values(hit, options.title_field)) if options.title_field else ""
+        texts = [_text(fields.values(hit, name)) for name in options.text_fields]
+        sentences = _sentences(hit, search) if options.sentences_field else ()
+        text = "\n".join(filter(None, texts)) or " ".join(sentences).strip()
+        if options.text_fields and _blank(text):
+            title, text, sentences = "", "", ()
+        result.append(Document(utf8(hit["_id"]), title, text, sentences, float(hit["_score"]), rank))
     return result
 
 
@@ -167,40 +173,29 @@ def _best_first(hit: Mapping[str, Any]) -> tuple[float, str]:
     return -hit["_score"], hit["_id"]
 
 
-def _paragraphs(source: Mapping[str, Any], fields: Sequence[str]) -> str:
-    return "\n".join(text for name in fields if (text := _text(source, name)))
+def _sentences(hit: Mapping[str, Any], search: Search) -> tuple[str, ...]:
+    """The sentences, each at its place in the index's own list: a null there is a blank sentence."""
+    name = search.options.sentences_field
+    source = hit.get("_source")
+    value = source.get(name) if isinstance(source, dict) else None
+    if search.fields.place(hit.get("_index", ""), name).paths != (name,) or not isinstance(value, list):
+        value = search.fields.values(hit, name)
+    return tuple(_text(leaves(item, ("",))) for item in value)
 
 
-def _sentences(source: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    value = lookup(source, field)
-    return tuple(map(_joined, value)) if isinstance(value, list) else ()
+def _text(values: Sequence[Any]) -> str:
+    return " ".join(filter(None, map(_string, values)))
 
 
-def lookup(source: Mapping[str, Any], name: str) -> Any:
-    """The value of a field in a _source, where "a.b" may be one key or nested objects."""
-    if name in source:
-        return source[name]
-    head, _, rest = name.partition(".")
-    while rest:
-        inner = source.get(head)
-        if isinstance(inner, Mapping):
-            return lookup(inner, rest)
-        more, _, rest = rest.partition(".")
-        head = f"{head}.{more}"
-    return None
+def _blank(text: str) -> bool:
+    return not any(character.isalnum() for character in text[:100]) and not clean(text)
 
 
-def _text(source: Mapping[str, Any], name: str) -> str:
-    value = source.get(name)
-    return utf8(value) if isinstance(value, str) else _joined(lookup(source, name))
-
-
-def _joined(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(filter(None, map(_joined, value)))
+def _string(value: Any) -> str:
+    """A value as a text field takes it: numbers and booleans are text too, an object is none."""
     if isinstance(value, str):
         return utf8(value)
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+    return json.dumps(value) if isinstance(value, (int, float)) else ""
 
 
 class Fetcher:
@@ -240,10 +235,11 @@ class Fetcher:
     def _documents(
         self, query: Query, outcome: Answered | Refused, texts: Mapping[tuple[str, str], Answered | Refused]
     ) -> list[Document] | Rejected:
-        shown = shorten(query.text, limit=80)
         if isinstance(outcome, Refused):
+            shown = shorten(query.text, limit=80)
             return _reject(query, "search_failed", f"the search for {shown!r} failed: {outcome.detail}")
         if not outcome.value:
+            shown = shorten(query.text, limit=80)
             return _reject(query, "no_candidates", f"no document of {self._search.target} matches {shown!r}")
         if not self._search.options.scores_only:
             parsed: list[Document] = outcome.value
@@ -252,21 +248,21 @@ class Fetcher:
             text = texts[_key(hit)]
             if isinstance(text, Refused):
                 return _reject(query, "search_failed", f"reading {hit['_id']!r} failed: {text.detail}")
-            hit["_source"] = text.value
+            hit.update({key: text.value[key] for key in ("_source", "fields") if key in text.value})
         return documents(outcome.value, self._search)
 
     def _parsed(self, outcome: Outcome) -> Outcome:
         return Answered(documents(outcome.value, self._search)) if isinstance(outcome, Answered) else outcome
 
     def _texts(self, outcomes: Sequence[Answered | Refused]) -> dict[tuple[str, str], Answered | Refused]:
-        """The _source of every hit's document, each read once however many queries it is a hit of.
+        """Every hit's document, each read once however many queries it is a hit of.
 
-        A document that was deleted since the search has an empty one: it becomes a dead letter.
+        One that was deleted since the search is empty: it becomes a dead letter.
         """
         hits = {
             _key(hit): hit for outcome in outcomes if isinstance(outcome, Answered) for hit in outcome.value
         }
-        requests = [_get_request(hit, self._search.source_fields) for hit in hits.values()]
+        requests = [_get_request(hit, self._search.fields) for hit in hits.values()]
 
         def send(batch: Batch) -> list[Outcome]:
             response = self._connection.client.mget(docs=[requests[position] for position in batch.positions])
@@ -279,7 +275,7 @@ class Fetcher:
     def _source(self, item: dict[str, Any]) -> Outcome:
         if "error" in item:
             return item_failed({"status": 503} | item, settings=self._settings)
-        return Answered(item.get("_source") or {})
+        return Answered(item)
 
     def _send(self, count: int, send: Any, *, batch_size: int) -> list[Answered | Refused]:
         return send_all(
@@ -304,8 +300,9 @@ def _key(hit: Mapping[str, Any]) -> tuple[str, str]:
     return hit["_index"], hit["_id"]
 
 
-def _get_request(hit: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
-    request = {"_index": hit["_index"], "_id": hit["_id"], "_source": fields}
+def _get_request(hit: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    request = {"_index": hit["_index"], "_id": hit["_id"], "_source": fields.source}
+    request |= {"stored_fields": fields.stored} if fields.stored else {}
     return request | ({"routing": hit["_routing"]} if "_routing" in hit else {})
 
 

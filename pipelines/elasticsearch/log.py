@@ -9,12 +9,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import pvalue
 
-from pipelines.elasticsearch.candidates import lookup
-from pipelines.elasticsearch.pit import FORMAT, LogQuery, PitReader, Slice, SliceCount, SliceReader
+from pipelines.elasticsearch.pit import FORMAT, LogQuery, PitReader, Slice, SliceCount, SliceReader, untimed
 from rerank_core.config.night import LogFields
 from rerank_core.errors import SourceError
 from rerank_core.querylog.events import EventError, Window, parse_event
-from rerank_core.text import utf8
+from rerank_core.text import shorten, utf8
 from schemas.records import LogEvent, Rejected
 
 
@@ -26,26 +25,27 @@ def log_query(
     terms: Mapping[str, str],
     indices: list[str],
 ) -> dict[str, Any]:
-    """The filter of a log: the window as a range of time, the configured terms, the indices."""
+    """The filter of a log: the window as a range of time, the configured terms, the indices.
+
+    An event without a time that Elasticsearch understands is in no window, and is read to be rejected.
+    """
     filters: list[dict[str, Any]] = [{"term": {name: value}} for name, value in sorted(terms.items())]
-    if window is None and time_types:
-        filters.append({"exists": {"field": fields.timestamp}})
-    elif window is not None and time_types:
-        filters.append(_range(fields.timestamp, *window, dated=time_types[0].startswith("date")))
+    if window is not None and time_types:
+        spans = _spans(fields.timestamp, *window, dated=time_types[0].startswith("date"))
+        without = {"bool": {"must_not": {"exists": {"field": fields.timestamp}}}}
+        filters.append({"bool": {"should": [*spans, without], "minimum_should_match": 1}})
     if indices:
         filters.append({"terms": {"_index": indices}})
     return {"bool": {"filter": filters}} if filters else {"match_all": {}}
 
 
-def _range(field: str, start: Any, end: Any, *, dated: bool) -> dict[str, Any]:
+def _spans(field: str, start: Any, end: Any, *, dated: bool) -> list[dict[str, Any]]:
     if dated:
-        span = {"gte": start.isoformat(), "lt": end.isoformat(), "format": FORMAT}
-        return {"range": {field: span}}
-    spans = [
+        return [{"range": {field: {"gte": start.isoformat(), "lt": end.isoformat(), "format": FORMAT}}}]
+    return [
         {"range": {field: {"gte": start.timestamp() * unit, "lt": end.timestamp() * unit}}}
-        for unit in (1, 1000)
+        for unit in (1, 1000)  # seconds or milliseconds
     ]
-    return {"bool": {"should": spans, "minimum_should_match": 1}}  # seconds or milliseconds
 
 
 def open_slices(_: Any, log: LogQuery) -> Iterator[Slice]:
@@ -76,19 +76,48 @@ def read_slice(part: Slice, log: LogQuery) -> Iterator[LogEvent | Rejected | Sli
 def to_event(hit: dict[str, Any], log: LogQuery) -> LogEvent | Rejected:
     """A hit as an event; its record is "index/id"."""
     record = utf8(f"{hit['_index']}/{hit['_id']}")
-    source = hit.get("_source")
     try:
-        if source is None:
+        if hit.get("_source") is None and log.places.source:
             raise EventError(
                 "no_source", "the index stores no _source for this event; reindex the log with it"
             )
-        if log.nested:
-            source = {name: lookup(source, name) for name in log.source_fields}
-        if log.dated:  # as Elasticsearch parsed it, whatever the log's format
-            source[log.fields.timestamp] = hit["sort"][0]
-        return parse_event(source, log.fields, record=record)
+        return parse_event(_raw(hit, log), log.fields, record=record)
     except EventError as bad:
         return Rejected("ReadQueryLog", "event", record, bad.reason, bad.detail)
+
+
+def _raw(hit: dict[str, Any], log: LogQuery) -> dict[str, Any]:
+    """The event as a file log has it: to Elasticsearch a value and a list of it are the same, as are 7 and "7"."""
+    fields, values = log.fields, log.places.values
+    raw: dict[str, Any] = {name: _one(values(hit, name)) for name in (fields.query, fields.user) if name}
+    raw |= {name: values(hit, name) or None for name in (fields.clicks, fields.impressions) if name}
+    if isinstance(raw[fields.query], int) and not isinstance(raw[fields.query], bool):
+        raw[fields.query] = str(raw[fields.query])
+    if log.time_types:
+        raw[fields.timestamp] = _time(hit, log)
+    return raw
+
+
+def _one(values: list[Any]) -> Any:
+    """The only value; a list of several, which are not one."""
+    return values if len(values) > 1 else next(iter(values), None)
+
+
+def _time(hit: dict[str, Any], log: LogQuery) -> Any:
+    """The time as Elasticsearch parsed it, whatever the log's format.
+
+    Raises:
+        EventError: there is none, or several.
+    """
+    name, time = log.fields.timestamp, hit["sort"][0]
+    given = log.places.values(hit, name)
+    if untimed(time):
+        shown = f"is {shorten(repr(_one(given)), limit=80)}" if given else "has no value"
+        remedy = "the index has no time for the event: send one that its mapping accepts"
+        raise EventError("bad_timestamp", f"'{name}' {shown}; {remedy}")
+    if any(value != given[0] for value in given):
+        raise EventError("bad_timestamp", f"'{name}' holds {len(given)} times; an event has one")
+    return time
 
 
 def check_counts(counts: list[SliceCount]) -> None:

@@ -19,11 +19,15 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError
 
 from pipelines.elasticsearch.client import Settings, classify_error, connect, incomplete
+from pipelines.elasticsearch.fields import Fields
 from pipelines.elasticsearch.retry import backoff
 from rerank_core.config.night import LogFields
 from rerank_core.errors import SourceError
 
 FORMAT = "strict_date_optional_time_nanos"
+_MISSING = 1
+# How `_MISSING` is returned: as a number, in milliseconds, in nanoseconds. No window holds it.
+_UNTIMED = {_MISSING, "1970-01-01T00:00:00.001Z", "1970-01-01T00:00:00.000000001Z"}
 
 
 class LogQuery(NamedTuple):
@@ -34,7 +38,7 @@ class LogQuery(NamedTuple):
     uuids: tuple[tuple[str, str], ...]  # (index, UUID) of what is read
     query: dict[str, Any]
     fields: LogFields
-    source_fields: tuple[str, ...]
+    places: Fields  # of the log's fields
     time_types: tuple[str, ...]  # the timestamp's types in the mappings; () for a log without times
     page_size: int
     slices: int
@@ -46,11 +50,6 @@ class LogQuery(NamedTuple):
     def dated(self) -> bool:
         """Whether times are dates, rather than numbers."""
         return "date" in self.time_types or "date_nanos" in self.time_types
-
-    @property
-    def nested(self) -> bool:
-        """Whether a field is inside an object."""
-        return "." in "".join(self.source_fields)
 
 
 class Slice(NamedTuple):
@@ -198,10 +197,12 @@ class SliceReader(PitReader):
         body: dict[str, Any] = {
             "query": self._query,
             "size": log.page_size,
-            "source": list(log.source_fields),
+            "source": log.places.source,
             "sort": [*_by_time(log), {"_shard_doc": "asc"}],
             "track_total_hits": first_page,
         }
+        wanted = {"stored_fields": log.places.stored, "fields": log.places.computed}
+        body |= {key: names for key, names in wanted.items() if names}
         if log.slices > 1:
             body["slice"] = {"field": log.slice_field, "id": self._part.number, "max": log.slices}
         if self._after:
@@ -230,7 +231,7 @@ class SliceReader(PitReader):
         self.wait(self._losses, lost)
         self._pit, self._after = self.open_pit(), None
         self._renewed += 1
-        if self._last is not None:
+        if self._last is not None and not untimed(self._last):  # those without a time come first
             since = {"gte": self._last} | ({"format": FORMAT} if self.log.dated else {})
             self._query = {
                 "bool": {"filter": [self.log.query, {"range": {self.log.fields.timestamp: since}}]}
@@ -241,10 +242,16 @@ def _key(hit: Mapping[str, Any]) -> tuple[str, str]:
     return hit["_index"], hit["_id"]
 
 
+def untimed(time: Any) -> bool:
+    """Whether a time in a hit's `sort` stands for none: the event has no time, or one that was not understood."""
+    return time is None or time in _UNTIMED
+
+
 def _by_time(log: LogQuery) -> list[dict[str, Any]]:
     if not log.time_types:
         return []
-    order: dict[str, Any] = {"order": "asc", "unmapped_type": log.time_types[0]}
+    # By default the missing come last, with a value that is refused as a `search_after`.
+    order: dict[str, Any] = {"order": "asc", "unmapped_type": log.time_types[0], "missing": _MISSING}
     if log.dated:
         order["format"] = FORMAT
     if len(log.time_types) > 1:

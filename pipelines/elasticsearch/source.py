@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from elasticsearch import Elasticsearch as Client
 
-from pipelines.elasticsearch.candidates import Fetcher, search_of
+from pipelines.elasticsearch.candidates import Fetcher, field_settings, search_of
 from pipelines.elasticsearch.client import connect, incomplete, settings_of, with_retries
+from pipelines.elasticsearch.fields import Fields, field_types, find_fields
 from pipelines.elasticsearch.log import ReadLog, log_query
 from pipelines.elasticsearch.pit import LogQuery
 from rerank_core.config.night import Config, require
@@ -54,7 +55,7 @@ class ElasticsearchSource:
 
     Args:
         config: the night's configuration.
-        window: [start, end) in UTC of the events to read; None: all that have a time.
+        window: [start, end) in UTC of the events to read; None: all.
 
     Raises:
         ConfigError: the configuration cannot be used with any cluster.
@@ -103,7 +104,7 @@ class ElasticsearchSource:
             "cluster": self._settings.name,
             "log": pattern,
             "log_indices": dict(indices.uuids),
-            "log_fingerprint": fingerprint(*_flat(indices.uuids), content),
+            "log_fingerprint": fingerprint(*_flat(indices.uuids), content, *_unusual(events.places)),
             "log_events": total,
         }
 
@@ -111,21 +112,27 @@ class ElasticsearchSource:
         pattern = self._options.index
         indices = self._resolve(client, pattern, "index")
         index = indices.target(pattern)
-        for setting in ("title_field", "text_fields", "sentences_field", "tiebreak_field"):
-            value = getattr(self._options, setting)
-            for name in value if isinstance(value, tuple) else (value,):
-                if name:
-                    _types(client, index, name, f"source.elasticsearch.{setting}")
+        settings = field_settings(self._options)
+        tiebreak = {self._options.tiebreak_field: "source.elasticsearch.tiebreak_field"}
+        for name, setting in (settings | tiebreak).items():
+            if name:
+                field_types(client, index, name, setting=setting)
+        fields = find_fields(client, index, settings)
+        if self._options.scores_only and fields.computed:
+            what = f"the index {pattern} computes {', '.join(fields.computed)}, which only a search returns"
+            raise SourceError(f"{what}; set source.elasticsearch.scores_only = false")
         total, content = _content(client, index, {"match_all": {}})
         if not total:
             raise SourceError(f"the index {pattern} has no document")
-        self._pinned, self._search = indices.uuids, self._search._replace(target=index)
+        self._pinned, self._search = indices.uuids, self._search._replace(target=index, fields=fields)
         return {
             "index": pattern,
             "indices": dict(indices.uuids),
             "index_fingerprint": fingerprint(*_flat(indices.uuids), content),
             "documents": total,
-            "query_fingerprint": fingerprint(json.dumps(self._search.body, sort_keys=True)),
+            "query_fingerprint": fingerprint(
+                json.dumps(self._search.body, sort_keys=True), *_unusual(fields)
+            ),
         }
 
     def events(self) -> beam.PTransform:
@@ -170,8 +177,10 @@ class ElasticsearchSource:
     def _log_query(self, client: Client, indices: Indices) -> LogQuery:
         fields, options = self._log.fields, self._options
         index = indices.target(options.log_index)
-        _types(client, index, fields.query, "log.fields.query")
-        times = _types(client, index, fields.timestamp, "log.fields.timestamp") if fields.timestamp else set()
+        field_types(client, index, fields.query, setting="log.fields.query")
+        times = set()
+        if fields.timestamp:
+            times = field_types(client, index, fields.timestamp, setting="log.fields.timestamp")
         if times - _TIMES:
             kind = ", ".join(sorted(times))
             remedy = "map it as a date, or set log.fields.timestamp to a field that is one"
@@ -181,14 +190,14 @@ class ElasticsearchSource:
         terms = {_exact(client, index, name): value for name, value in self._log.filter.items()}
         pinned = indices.names if index == options.log_index else []
         kinds = tuple(sorted(times))
-        names = (fields.timestamp, fields.query, fields.user, fields.clicks, fields.impressions)
+        settings = {name: f"log.fields.{key}" for key, name in asdict(fields).items() if name}
         return LogQuery(
             settings=self._settings,
             target=index,
             uuids=indices.uuids,
             query=log_query(fields, window=self._window, time_types=kinds, terms=terms, indices=pinned),
             fields=fields,
-            source_fields=tuple(name for name in names if name),
+            places=find_fields(client, index, settings, sorted_by=fields.timestamp),
             time_types=kinds,
             page_size=options.page_size,
             slices=options.slices,
@@ -196,6 +205,11 @@ class ElasticsearchSource:
             keep_alive=options.keep_alive,
             max_retries=options.max_retries,
         )
+
+
+def _unusual(fields: Fields) -> list[str]:
+    """Text that differs if values are read at other places than they are usually."""
+    return [] if fields.usual else [repr(fields)]
 
 
 def _flat(uuids: tuple[tuple[str, str], ...]) -> list[str]:
@@ -227,30 +241,9 @@ def _content(client: Client, index: str, query: Mapping[str, Any]) -> tuple[int,
     return response["hits"]["total"]["value"], repr(sorted(content))
 
 
-def _types(client: Client, index: str, field: str, setting: str) -> set[str]:
-    """The types that the mappings give a field.
-
-    Raises:
-        SourceError: no mapping has it.
-    """
-    fields = client.field_caps(index=index, fields=[field]).body["fields"]
-    if field in fields:
-        return set(fields[field])
-    everything = client.field_caps(index=index, fields="*").body["fields"]
-    known = [
-        name
-        for name, kinds in everything.items()
-        if not any(kind["metadata_field"] for kind in kinds.values())
-    ]
-    near = difflib.get_close_matches(field, known, n=5, cutoff=0) or ["none"]
-    raise SourceError(
-        f"{index} has no field {field!r}, which {setting} names; its fields are {', '.join(near)}"
-    )
-
-
 def _exact(client: Client, index: str, field: str) -> str:
     """The field with which to compare whole values: the field itself, or its keyword sub-field."""
-    if _types(client, index, field, "log.filter") <= _EXACT:
+    if field_types(client, index, field, setting="log.filter") <= _EXACT:
         return field
     keyword = f"{field}.keyword"
     if keyword in client.field_caps(index=index, fields=[keyword]).body["fields"]:

@@ -102,6 +102,8 @@ def degraded(night: Night, verified: Verified, cascade: Cascade) -> dict[str, in
         count = int(verified.stages.get(stage, {}).get(tally, 0))
         if count or key == "truncated_pairs":
             entries[key] = count
+    if without := verified.rejected.get("FetchCandidates/no_text"):
+        entries["no_text"] = without
     for key, explain in EXPLAINED.items():
         if text := explain(night, verified, cascade):
             entries[key] = text

@@ -67,13 +67,17 @@ class Elasticsearch:
     slice_field: Annotated[str, Field(min_length=1)] = "_seq_no"
     keep_alive: Annotated[str, Field(pattern=r"^[1-9]\d*[smh]$")] = "5m"
     title_field: str = "title"
-    text_fields: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
+    text_fields: tuple[Annotated[str, Field(min_length=1)], ...] = ("text",)
     sentences_field: str = ""
     tiebreak_field: str = ""
     query_template: str = ""
     filter: str | dict[str, Any] = dataclasses.field(default_factory=dict)
     msearch_size: Positive = 50
     scores_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.title_field and not self.text_fields:
+            raise ValueError("neither title_field nor text_fields names a field: there is nothing to score")
 
 
 @dataclass(frozen=True, config=STRICT)

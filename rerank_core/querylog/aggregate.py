@@ -34,7 +34,7 @@ def cap_user(parts: Iterable[UserEvents], *, limit: int) -> UserEvents:
 class Tally(NamedTuple):
     """The events of one query, folded. `accumulate` changes it in place: never share one."""
 
-    spellings: dict[str, int]
+    spellings: dict[tuple[str, str], int]  # (text, as typed) -> events
     clicks: dict[str, tuple[int, int, int]]  # doc_id -> clicks, clicks with a known rank, sum of those ranks
     users: int
     first_seen: str  # "" if unknown
@@ -53,7 +53,8 @@ def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
     """
     events = list(events)
     for event in events:
-        tally.spellings[event.text] = tally.spellings.get(event.text, 0) + 1
+        spelling = event.text, event.typed
+        tally.spellings[spelling] = tally.spellings.get(spelling, 0) + 1
         positions = event.positions or (0,) * len(event.clicks)
         for doc_id, position in zip(event.clicks, positions, strict=True):
             clicks, ranked, total = tally.clicks.get(doc_id, (0, 0, 0))
@@ -73,7 +74,7 @@ def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
 def merge(tallies: Iterable[Tally]) -> Tally:
     """One new tally of all events; associative and commutative in what `finish` makes of it."""
     tallies = list(tallies)
-    spellings: Counter[str] = Counter()
+    spellings: Counter[tuple[str, str]] = Counter()
     clicks: dict[str, tuple[int, int, int]] = {}
     shown: dict[tuple[str, int], tuple[int, int]] = {}
     for tally in tallies:
@@ -99,8 +100,17 @@ def _earliest(*times: str) -> str:
 
 
 def finish(tally: Tally) -> Query:
-    """The query of a non-empty tally; its text is the most frequent spelling, ties broken by the smallest."""
-    text = min(tally.spellings, key=lambda spelling: (-tally.spellings[spelling], spelling))
+    """The query of a non-empty tally.
+
+    Its text is the most frequent spelling, ties broken by the smallest; `typed` is the most frequent form in which that
+    was typed, ties broken by the text itself, then by the smallest.
+    """
+    texts: Counter[str] = Counter()
+    for (spelling, _), count in tally.spellings.items():
+        texts[spelling] += count
+    text = min(texts, key=lambda spelling: (-texts[spelling], spelling))
+    forms = {form: count for (spelling, form), count in tally.spellings.items() if spelling == text}
+    typed = min(forms, key=lambda form: (-forms[form], form != text, form))
     clicks = sorted(tally.clicks.items())
     return Query(
         query_id=query_id(text),
@@ -112,6 +122,7 @@ def finish(tally: Tally) -> Query:
         first_seen=tally.first_seen,
         last_seen=tally.last_seen,
         shown=_by_document(tally.shown),
+        typed=typed if typed != text else "",
     )
 
 

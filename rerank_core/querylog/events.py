@@ -45,6 +45,7 @@ class Accepted(NamedTuple):
     masked: bool = False  # personal data was replaced in the text
     shown: tuple[str, ...] = ()  # the documents shown, in order; only if clicks are to be debiased
     clicks_all: bool = False  # a program that clicks nearly all documents shown; its `shown` is left out
+    typed: str = ""  # as the user typed it; `text` where personal data was masked or it is too long
 
 
 def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
@@ -147,8 +148,9 @@ def screen(
     time = _time(event.timestamp) if window is not None else None
     if window is not None and time is not None and not window[0] <= time < window[1]:
         return None
-    typed = _normalised(event.query, max_chars=max_query_chars, quoting=quoting)
-    text = mask(typed) if masking else typed
+    normalised = _normalised(event.query, max_chars=max_query_chars, quoting=quoting)
+    text = mask(normalised) if masking else normalised
+    as_typed = text == normalised and len(event.query) <= max_query_chars
     clicks_all = keep_shown and _clicks_all(event)
     return Accepted(
         query_id=query_id(text),
@@ -157,9 +159,10 @@ def screen(
         clicks=event.clicks,
         positions=_positions(event),
         time=time.isoformat() if time else "",
-        masked=text != typed,
+        masked=text != normalised,
         shown=event.impressions if keep_shown and not clicks_all else (),
         clicks_all=clicks_all,
+        typed=utf8(event.query) if as_typed else text,
     )
 
 

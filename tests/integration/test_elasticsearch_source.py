@@ -112,7 +112,7 @@ def test_a_log_without_times_and_records_that_cannot_be_used(
     create(es, es_name("log"), {"event": {"properties": {"q": {"type": "text"}, "n": {"type": "integer"}}}})
     bulk(es, es_name("log"), {f"e{n}": {"event": {"q": f"q{n}"}} for n in range(50)})
     es.request("PUT", f"/{es_name('log')}/_doc/x?refresh", '{"event": {"q": "half \\ud800"}}')
-    es.request("PUT", f"/{es_name('log')}/_doc/y?refresh", {"event": {"q": 7}})
+    es.request("PUT", f"/{es_name('log')}/_doc/y?refresh", {"event": {"q": [7, 8]}})
     fields = {"timestamp": "", "query": "event.q", "user": "", "clicks": "", "impressions": ""}
     reader = source(
         es.url,

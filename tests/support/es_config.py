@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.elasticsearch.client import Settings, settings_of
+from pipelines.elasticsearch.fields import Fields
 from pipelines.elasticsearch.pit import LogQuery
 from rerank_core.config.night import Config, LogFields, parse_config
 from schemas.records import Query
@@ -34,7 +35,7 @@ def log(**wanted: Any) -> LogQuery:
         "uuids": (),
         "query": {},
         "fields": LogFields(),
-        "source_fields": ("timestamp", "query"),
+        "places": Fields(("timestamp", "query", "user", "clicks", "impressions")),
         "time_types": ("date",),
         "page_size": 5,
         "slices": 2,

@@ -14,7 +14,6 @@ from pipelines.elasticsearch.candidates import (
     check_template,
     documents,
     insert,
-    lookup,
     search_lines,
     search_of,
 )
@@ -94,20 +93,42 @@ def test_more_hits_than_elasticsearch_gives_are_refused() -> None:
         search_of(wanted)
 
 
-def test_fields_are_found_nested_or_spelled_out() -> None:
-    source = {"a": {"b": {"c": 1}, "x.y": 2}, "d.e": {"f": 3}, "g.h": 4}
-    assert [lookup(source, name) for name in ("a.b.c", "a.x.y", "d.e.f", "g.h")] == [1, 2, 3, 4]
-    assert [lookup(source, name) for name in ("a.c", "z", "a.b.c.d", "")] == [None] * 4
-
-
 def test_a_document_is_made_of_several_fields() -> None:
     search = search_of(config(title_field="", text_fields=["lead", "body.parts"], sentences_field="s"))
     source = {"lead": "One.", "body": {"parts": ["Two.", None, "Three \ud800."]}, "s": ["One.", "Two."]}
     found = documents([{"_id": "d", "_score": 1, "_source": source}, {"_id": "c", "_score": 1.5}], search)
     assert found[1] == ("d", "", "One.\nTwo. Three .", ("One.", "Two."), 1.0, 2)
-    assert found[0] == ("c", "", "", (), 1.5, 1)  # a document without _source: its caller says so
+    assert found[0] == ("c", "", "", (), 1.5, 1)  # a document without _source
     assert [one.doc_id for one in documents([{"_id": i, "_score": 1} for i in "bca"], search)] == [
         "a",
         "b",
         "c",
     ]
+
+
+def test_a_query_is_searched_as_it_was_typed() -> None:
+    search = search_of(config())
+    raw = query("coop")._replace(typed="co\u00adop ?\ud800")
+    assert search_lines(search, raw, top_k=1)[1]["query"]["multi_match"]["query"] == "co\u00adop ?"
+    assert search_lines(search, query("coop"), top_k=1)[1]["query"]["multi_match"]["query"] == "coop"
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "\u200b\u00ad", [], [None, [""]], {}, {"a": "b"}])
+def test_a_title_is_never_the_text_of_a_document_without_any(text: Any) -> None:
+    hit = {"_id": "d", "_score": 1, "_source": {"title": "The title", "text": text}}
+    assert documents([hit], search_of(config())) == [("d", "", "", (), 1.0, 1)]
+    titles = search_of(config(text_fields=[]))
+    assert documents([hit], titles) == [("d", "The title", "", (), 1.0, 1)]
+
+
+@given(st.fixed_dictionaries({}, optional={"title": JSON, "text": JSON, "s": JSON}))
+def test_a_document_is_made_of_any_values(source: Any) -> None:
+    search = search_of(config(sentences_field="s"))
+    (found,) = documents([{"_id": "d", "_score": 1, "_source": source}], search)
+    (listed,) = documents(
+        [{"_id": "d", "_score": 1, "_source": {key: [value] for key, value in source.items()}}], search
+    )
+    assert (found.title, found.text) == (listed.title, listed.text) or source.get("s") is not None
+    for text in (found.title, found.text, *found.sentences):
+        text.encode()
+    assert bool(found.text.strip()) or not found.title

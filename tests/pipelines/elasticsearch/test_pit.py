@@ -20,13 +20,8 @@ from tests.support.es_config import log
     ],
 )
 def test_a_slice_is_read_in_the_order_of_time(types: tuple[str, ...], order: dict[str, Any]) -> None:
-    assert _by_time(log(time_types=types)) == [{"timestamp": {"order": "asc", **order}}]
+    assert _by_time(log(time_types=types)) == [{"timestamp": {"order": "asc", "missing": 1, **order}}]
 
 
 def test_a_log_without_times_has_no_order_of_time() -> None:
     assert _by_time(log(time_types=())) == []
-
-
-def test_a_field_inside_an_object_is_noticed() -> None:
-    assert log(source_fields=("timestamp", "event.query")).nested
-    assert not log().nested

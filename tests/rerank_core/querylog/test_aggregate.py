@@ -143,6 +143,18 @@ def test_the_text_is_the_commonest_spelling_then_the_smallest() -> None:
     assert text("b", "B") == "B"
 
 
+def test_the_form_most_often_typed_is_kept_of_the_text() -> None:
+    def typed(*forms: tuple[str, str]) -> str:
+        events = [Accepted("x", text, "", (), typed=form) for text, form in forms]
+        query = finish(fold([events]))
+        assert finish(merge(fold([[event]]) for event in events))._replace(users=0) == query._replace(users=0)
+        return query.typed
+
+    assert typed(("a", "a?"), ("a", "a"), ("a", "a?"), ("A", "A!"), ("A", "A!")) == "a?"
+    assert typed(("a", "a?"), ("a", "a")) == ""  # as its text
+    assert typed(("a", "a?"), ("a", "a ")) == "a "
+
+
 def test_unknown_users_do_not_count() -> None:
     query = finish(fold([[Accepted("x", "q", user, ())] for user in ("", "", "u1")]))
     assert (query.count, query.users) == (3, 1)

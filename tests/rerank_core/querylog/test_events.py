@@ -212,6 +212,22 @@ def test_personal_data_is_masked_before_the_id_is_made() -> None:
     assert (plain.text, plain.masked) == ("is a@b.com down", False)
 
 
+@pytest.mark.parametrize(
+    ("query", "typed"),
+    [
+        ("  co\u00adop ?\ud800", "  co\u00adop ?"),
+        ("mail jo@example.org ?", "mail (email)"),
+        ("jo@exam\u200bple.org", "(email)"),
+        ("x" + " " * 2000, "x"),
+    ],
+)
+def test_what_was_typed_is_kept_unless_it_is_personal_or_too_long(query: str, typed: str) -> None:
+    event = LogEvent("r", "2026-03-02T10:00:00Z", query, "", (), ())
+    accepted = screen(event, window=None, max_query_chars=1000)
+    assert accepted is not None
+    assert accepted.typed == typed
+
+
 def test_messages_quote_no_personal_data() -> None:
     with pytest.raises(EventError) as caught:
         screen(event("a@b.com" + " why" * 9), window=None, max_query_chars=9)
