@@ -178,6 +178,7 @@ def _print_data(line: Line, data: dict[str, Any]) -> None:
         "positives of queries that are in a dev set": counts.get("groups_held_out", 0),
         "positives that a newer run also has": counts.get("groups_known", 0),
         "positives without negatives": counts.get("groups_without_negatives", 0),
+        "negatives that are copies of a positive": counts.get("negatives_copies", 0),
         "negatives beyond the configured number": counts.get("negatives_left_out", 0),
         "examples that were never drawn": line["unseen"],
     }

@@ -241,6 +241,7 @@ class Mining:
     min_score: Share = 0.0
     absolute_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
     relative_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    near_copies: Share = 0.95
     sampling: Literal["top", "random"] = "top"
     seed: int = 7
 

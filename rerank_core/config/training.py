@@ -36,10 +36,11 @@ TEACHER_LOSSES = frozenset({"margin_mse", "distil"})
 
 @dataclass(frozen=True, config=STRICT)
 class Negatives:
-    """How many of a positive's published negatives are taken, at most."""
+    """Which of a positive's published negatives are taken, and how many at most."""
 
     hard: NonNegative = 5
     easy: NonNegative = 1
+    near_copies: Share = 0.95
 
     def __post_init__(self) -> None:
         if self.hard + self.easy == 0:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from rerank_core.config.night import Mining
 from rerank_core.features.render import passage_text, render
+from rerank_core.mining.copies import Copies
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration, score_of
 from rerank_core.text import fingerprint
-from schemas.records import HardNegative, RankedCandidate, RankedGroup
+from schemas.records import Candidate, HardNegative, RankedCandidate, RankedGroup
 
 OFF = -1.0
 """Value of a margin that is not applied."""
@@ -23,6 +24,8 @@ OFF = -1.0
 # These rules exclude candidates that are too easy, so easy negatives are exempt from them. The other rules guard
 # against false negatives and apply to easy ones too.
 _EASY_MAY_BREAK = ("rank_max", "min_score")
+# Rules by which a candidate is a positive, or says what one says.
+_POSITIVE = ("is_positive", "positive_document", "positive_copy", "near_copy")
 
 
 class Mined(NamedTuple):
@@ -73,14 +76,14 @@ def mine(
     positives = [c for c in ranked if _id(c) in positive_ids]
     if not positives:
         return Mined([], Counter(), Counter(["positive_pruned" if labelled else "no_positive"]))
-    positive_documents = frozenset(c.scored.candidate.doc_id for c in labelled)
+    labels = _label_rules(group, positive_ids, near=config.near_copies)
     score = functools.partial(_score, calibration=calibration)
     negatives: list[HardNegative] = []
     kept: Counter[str] = Counter()
     rejected: Counter[str] = Counter({"pruned": pruned * len(positives)} if pruned else {})
     for positive in positives:
         verdicts = [
-            _label_rule(candidate, positive_ids, positive_documents)
+            labels[_id(candidate)]
             or _judged(candidate, positive, judge)
             or _rule(candidate, positive, config, score=score)
             for candidate in ranked
@@ -123,7 +126,7 @@ def _choose(
     if config.sampling == "random":
         eligible.sort(key=lambda n: fingerprint("random", *key, _id(ranked[n])))
     hard = frozenset(eligible[: config.num_negatives])
-    others = [n for n, rule in enumerate(verdicts) if rule not in ("is_positive", "positive_document")]
+    others = [n for n, rule in enumerate(verdicts) if rule not in _POSITIVE]
     lowest = others[len(others) - -(-len(others) // 3) :]  # the third is rounded up
     pool = [n for n in lowest if n not in hard and (not verdicts[n] or verdicts[n] in _EASY_MAY_BREAK)]
     pool.sort(key=lambda n: fingerprint("easy", *key, _id(ranked[n])))
@@ -134,10 +137,23 @@ def _choose(
     ]
 
 
-def _label_rule(candidate: RankedCandidate, positive_ids: frozenset[str], documents: frozenset[str]) -> str:
-    if _id(candidate) in positive_ids:
-        return "is_positive"
-    return "positive_document" if candidate.scored.candidate.doc_id in documents else ""
+def _label_rules(group: RankedGroup, positive_ids: frozenset[str], *, near: float) -> dict[str, str]:
+    """The rule of _POSITIVE that holds for each candidate, by passage_id; "" where none does."""
+    candidates = [ranked.scored.candidate for ranked in group.candidates]
+    documents = frozenset(c.doc_id for c in candidates if c.passage_id in positive_ids)
+    # All units of a positive's document: a copy of the document has them all, too.
+    copies = Copies(((c.title, c.text) for c in candidates if c.doc_id in documents), near=near)
+
+    def rule(candidate: Candidate) -> str:
+        if candidate.passage_id in positive_ids:
+            return "is_positive"
+        return (
+            "positive_document"
+            if candidate.doc_id in documents
+            else copies.rule(candidate.title, candidate.text)
+        )
+
+    return {candidate.passage_id: rule(candidate) for candidate in candidates}
 
 
 def _judged(candidate: RankedCandidate, positive: RankedCandidate, judge: Judge | None) -> str:

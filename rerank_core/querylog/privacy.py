@@ -92,7 +92,7 @@ def _quoted(text: str, limit: int) -> str:
     safe = safe[:-_LONGEST_CUT] if len(read) < len(text) else safe
     if len(safe) <= limit and len(read) == len(text):
         return repr(safe)
-    return f"{safe[:limit]!r}... ({len(text):,} characters)"
+    return f"{safe[:limit]!r}..."
 
 
 def _mask_once(text: str) -> str:

@@ -18,7 +18,9 @@ import pyarrow as pa
 
 from rerank_core.config.training import Negatives
 from rerank_core.features.render import split_tags
-from rerank_core.text import fingerprint, shorten
+from rerank_core.mining.copies import Copies
+from rerank_core.querylog.privacy import shown
+from rerank_core.text import fingerprint
 from schemas.errors import ManifestError
 from schemas.tables import TABLES, schema_version
 
@@ -95,32 +97,28 @@ def check_version(schema: pa.Schema, table: str, *, name: str) -> None:
 def hard_negative_groups(
     batches: Iterable[pa.RecordBatch], *, negatives: Negatives, counts: Counter[str]
 ) -> Iterator[Group]:
-    """Groups of one file of `hard_negatives`, where the rows of a query and positive are adjacent.
+    """Groups of one file of `hard_negatives`, where the rows of a query are adjacent.
 
-    The hardest of each kind are taken, by their rank after reranking. Adds "negatives_left_out" and
-    "groups_without_negatives" to `counts`.
+    The hardest of each kind are taken, by their rank after reranking, and none that is a copy of one of the query's
+    positives. Adds "negatives_copies", "negatives_left_out" and "groups_without_negatives" to `counts`.
     """
-    for (query_id, positive_id), adjacent in itertools.groupby(
-        _rows(batches), key=lambda row: (row["query_id"], row["positive_id"])
-    ):
-        rows = sorted(adjacent, key=lambda row: (row["negative_rank"], row["negative_id"]))
-        easy = [row for row in rows if row["kept_by"] == "easy"][: negatives.easy]
-        hard = [row for row in rows if row["kept_by"] != "easy"][: negatives.hard]
-        taken = [*hard, *easy]
-        counts["negatives_left_out"] += len(rows) - len(taken)
-        if not taken:
-            counts["groups_without_negatives"] += 1
-            continue
-        first = rows[0]
-        yield Group(
-            fingerprint(query_id, positive_id)[:16],
-            first["query"],
-            (first["positive"], *(row["negative"] for row in taken)),
-            (first["positive_tags"], *(row["negative_tags"] for row in taken)),
-            (first["positive_logit"], *(row["negative_logit"] for row in taken)),
-            min(row["margin"] for row in taken),
-            min(row["negative_rank_before"] for row in taken),
-        )
+    for _, of_query in itertools.groupby(_rows(batches), key=lambda row: row["query_id"]):
+        by_positive: dict[str, list[dict[str, Any]]] = {}
+        for row in of_query:
+            by_positive.setdefault(row["positive_id"], []).append(row)
+        copies = _copies((rows[0]["positive"] for rows in by_positive.values()), negatives)
+        for published in by_positive.values():
+            rows = [row for row in published if not copies.rule("", row["negative"])]
+            rows.sort(key=lambda row: (row["negative_rank"], row["negative_id"]))
+            easy = [row for row in rows if row["kept_by"] == "easy"][: negatives.easy]
+            hard = [row for row in rows if row["kept_by"] != "easy"][: negatives.hard]
+            taken = [*hard, *easy]
+            counts["negatives_copies"] += len(published) - len(rows)
+            counts["negatives_left_out"] += len(rows) - len(taken)
+            if taken:
+                yield _hard_group(rows[0], taken)
+            else:
+                counts["groups_without_negatives"] += 1
 
 
 def training_pair_groups(
@@ -132,26 +130,40 @@ def training_pair_groups(
     `hard_negative_groups` does.
 
     Raises:
-        ManifestError: the file begins with a negative.
+        ManifestError: a query begins with a negative.
     """
-    positive: dict[str, Any] | None = None
-    taken: list[dict[str, Any]] = []
-    for row in itertools.chain(_rows(batches), [None]):
-        if row is not None and row["label"] < 0.5:
-            if positive is None:
-                raise ManifestError(
-                    f"{name} begins with a negative of {shorten(row['query'])!r}; run the night again"
-                )
-            if len(taken) < negatives.hard + negatives.easy:
-                taken.append(row)
+    for query, adjacent in itertools.groupby(_rows(batches), key=lambda row: split_tags(row["query"])[1]):
+        published = list(adjacent)
+        if published[0]["label"] < 0.5:
+            raise ManifestError(f"{name} begins with a negative of {shown(query)}; run the night again")
+        copies = _copies((row["passage"] for row in published if row["label"] >= 0.5), negatives)
+        rows = [row for row in published if row["label"] >= 0.5 or not copies.rule("", row["passage"])]
+        counts["negatives_copies"] += len(published) - len(rows)
+        starts = [n for n, row in enumerate(rows) if row["label"] >= 0.5]
+        for start, end in itertools.pairwise([*starts, len(rows)]):
+            of_positive = rows[start + 1 : end]
+            taken = of_positive[: negatives.hard + negatives.easy]
+            counts["negatives_left_out"] += len(of_positive) - len(taken)
+            if taken:
+                yield _pair_group(rows[start], taken)
             else:
-                counts["negatives_left_out"] += 1
-            continue
-        if positive is not None and taken:
-            yield _pair_group(positive, taken)
-        elif positive is not None:
-            counts["groups_without_negatives"] += 1
-        positive, taken = row, []
+                counts["groups_without_negatives"] += 1
+
+
+def _copies(positives: Iterable[str], negatives: Negatives) -> Copies:
+    return Copies((("", passage) for passage in positives), near=negatives.near_copies)
+
+
+def _hard_group(first: dict[str, Any], taken: Sequence[dict[str, Any]]) -> Group:
+    return Group(
+        fingerprint(first["query_id"], first["positive_id"])[:16],
+        first["query"],
+        (first["positive"], *(row["negative"] for row in taken)),
+        (first["positive_tags"], *(row["negative_tags"] for row in taken)),
+        (first["positive_logit"], *(row["negative_logit"] for row in taken)),
+        min(row["margin"] for row in taken),
+        min(row["negative_rank_before"] for row in taken),
+    )
 
 
 def write_groups(groups: Iterable[Group], path: Path) -> Facts:

@@ -83,6 +83,7 @@ def _data(stage: Mapping[str, Any]) -> str:
             ("groups_held_out", "positives of queries that are in a dev set"),
             ("groups_known", "positives that a newer run also has"),
             ("groups_without_negatives", "positives without negatives"),
+            ("negatives_copies", "negatives that are copies of a positive"),
             ("negatives_left_out", "negatives beyond the configured number"),
         )
         if counts.get(name)

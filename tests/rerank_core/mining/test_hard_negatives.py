@@ -53,6 +53,10 @@ def name(one: RankedCandidate) -> str:
     return one.scored.candidate.passage_id
 
 
+def text(one: RankedCandidate) -> str:
+    return one.scored.candidate.text
+
+
 def oracle(
     group: RankedGroup,
     positive_ids: frozenset[str],
@@ -62,6 +66,7 @@ def oracle(
 ) -> dict[str, str]:
     """Verdict of each candidate before sampling: "" or the first rule, as documented."""
     documents = {c.scored.candidate.doc_id for c in group.candidates if name(c) in positive_ids}
+    texts = {text(c) for c in group.candidates if c.scored.candidate.doc_id in documents}
     best = sigmoid(positive.scored.logit or 0.0)
     verdicts = {}
     for one in group.candidates:
@@ -70,6 +75,8 @@ def oracle(
             verdict = "is_positive"
         elif one.scored.candidate.doc_id in documents:
             verdict = "positive_document"
+        elif text(one) in texts:
+            verdict = "positive_copy"
         elif judge and judge.scores[name(one)] > judge.scores[name(positive)] - judge.margin:
             verdict = "false_negative"
         elif not config.rank_min <= one.rank:
@@ -142,7 +149,7 @@ def test_against_the_oracle(units: list[str], data: st.DataObject, config: Minin
         others = [
             name(c)
             for c in ranked.candidates
-            if verdicts[name(c)] not in ("is_positive", "positive_document")
+            if verdicts[name(c)] not in ("is_positive", "positive_document", "positive_copy")
         ]
         lowest = others[len(others) - math.ceil(len(others) / 3) :]
         allowed = [u for u in lowest if u not in hard and verdicts[u] in ("", "rank_max", "min_score")]

@@ -222,7 +222,7 @@ def test_where_a_long_value_is_cut_nothing_shows(before: int, addresses: int, se
 
 def test_a_bad_value_is_quoted_short_and_visibly() -> None:
     assert shown("a\u200bb\x00") == r"'a\u200bb\x00'"
-    assert shown("a" * 200) == f"'{'a' * 80}'... (200 characters)"
+    assert shown("a" * 200) == f"'{'a' * 80}'..."
     assert shown(None) == "None"
     assert shown(2.5) == "2.5"
     assert shown({"a": 1}) == "a dict"

@@ -76,13 +76,49 @@ def test_rows_of_a_positive_become_a_group() -> None:
     assert (first.margin, first.rank_before) == (pytest.approx(0.1), 11)
     assert second.passages == ("b", "negative 4")
     assert first.key != second.key
-    assert counts == {"negatives_left_out": 1}
+    assert counts == Counter({"negatives_left_out": 1})
 
 
 def test_a_positive_whose_negatives_are_all_left_out_is_counted() -> None:
     counts: Counter[str] = Counter()
     assert groups([negative("q", "a", 1)], counts, hard=0, easy=1) == []
-    assert counts == {"negatives_left_out": 1, "groups_without_negatives": 1}
+    assert counts == Counter({"negatives_left_out": 1, "groups_without_negatives": 1})
+
+
+def test_copies_of_any_positive_of_the_query_are_left_out_and_counted() -> None:
+    counts: Counter[str] = Counter()
+    long = " ".join(f"word{n}" for n in range(100))
+    rows = [
+        negative("q", "a", 1, negative=" B."),  # a run of an older version
+        negative("q", "a", 2, negative=f"{long} end"),
+        negative("q", "a", 3),
+        negative("q", "b", 4, negative="other"),
+        negative("q", long, 5, negative="A"),
+        negative("r", "c", 6, negative="a"),
+    ]
+
+    found = groups(rows, counts, hard=5)
+
+    assert [group.passages for group in found] == [("a", "negative 3"), ("b", "other"), ("c", "a")]
+    assert counts == Counter({"negatives_copies": 3, "negatives_left_out": 0, "groups_without_negatives": 1})
+    kept = groups(rows, Counter(), hard=5, near_copies=0.0)
+    assert kept[0].passages == ("a", f"{long} end", "negative 3")
+
+
+def test_copies_in_training_pairs_are_left_out_and_counted() -> None:
+    counts: Counter[str] = Counter()
+    rows = pairs(
+        ("[HOP:0] q", "a", 1.0),
+        ("[HOP:2] q", "b", 0.0),
+        ("[HOP:1] q", "c", 0.0),
+        ("q", "B.", 1.0),
+        ("q", "d", 0.0),
+    )
+
+    found = list(training_pair_groups(rows, negatives=Negatives(), counts=counts, name="part-0.parquet"))
+
+    assert [group.passages for group in found] == [("a", "c"), ("B.", "d")]
+    assert counts["negatives_copies"] == 1
 
 
 def test_the_newer_run_wins() -> None:
@@ -119,7 +155,7 @@ def test_training_pairs_are_put_together_again_with_their_tags() -> None:
     assert [(group.query, group.passages) for group in found] == [("q", ("a", "b")), ("r", ("e", "f"))]
     assert found[0].tags == ("[HOP:0] [ROLE:Question]", "[HOP:2] [ROLE:Question] [ENT:x y]")
     assert found[1].tags == ("", "")
-    assert counts == {"negatives_left_out": 1, "groups_without_negatives": 1}
+    assert counts == Counter({"negatives_left_out": 1, "groups_without_negatives": 1})
 
 
 def test_pairs_that_begin_with_a_negative_are_refused() -> None:
