@@ -23,6 +23,8 @@ _EDGE_PUNCTUATION = " ?!.,;:"
 
 def clean(text: str) -> str:
     """Drop invisible characters and fold white space; visible characters are unchanged."""
+    if text.isascii() and text.isprintable():  # usual, and ten times as fast
+        return " ".join(text.split())
     return _SPACE.sub(" ", _INVISIBLE.sub("", text)).strip()
 
 

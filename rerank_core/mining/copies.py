@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from rerank_core.features.render import escape, passage_text
-from rerank_core.text import normalise_query
+from rerank_core.text import fold, normalise_query
 
 _SHINGLE = 3  # words
 _FEWEST_SHINGLES = (
@@ -51,8 +51,8 @@ class Copies:
 
 
 def shingles(text: str) -> Shingles:
-    """All sequences of three words in `text`, in lower case and without punctuation."""
-    words = _WORD.findall(text.casefold())
+    """All sequences of three words in `text`, folded and without punctuation."""
+    words = _WORD.findall(fold(text))
     return frozenset(zip(*(words[start:] for start in range(_SHINGLE)), strict=False))
 
 
@@ -62,5 +62,5 @@ def _keys(title: str, text: str) -> tuple[str, str]:
 
 
 def text_key(text: str) -> str:
-    """What two copies of one text have in common: its normalised form, whatever the case."""
-    return normalise_query(escape(text)).casefold()
+    """What two copies of one text have in common, however it is spelt and whatever punctuation ends it."""
+    return normalise_query(fold(escape(text)))
