@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +13,10 @@ from rerank_core.text import fingerprint
 from schemas.records import PassageFacts
 
 REMEMBERED = 20_000
-"""Passages that a process remembers, some 2 kB each: a popular one is a candidate of many queries."""
+"""Passages that a process remembers: a popular one is a candidate of many queries."""
+
+REMEMBERED_MENTIONS = 400_000
+"""Mentions of all remembered passages together, some 200 bytes each; usual ones have up to 20."""
 
 
 class ReadPassages(NamedTuple):
@@ -51,6 +53,7 @@ class PassageReader:
             )
         self._recogniser, self._fingerprint, self._look_up = recogniser, facts_fingerprint, look_up
         self._known: dict[str, PassageFacts] = {}
+        self._mentions = 0  # of `_known`
         self._lock = threading.Lock()
 
     def read(self, passages: Sequence[tuple[str, str]]) -> ReadPassages:
@@ -68,6 +71,9 @@ class PassageReader:
 
     def _remember(self, facts: Mapping[str, PassageFacts]) -> None:
         with self._lock:
-            self._known.update(facts)
-            for key in list(itertools.islice(self._known, max(0, len(self._known) - REMEMBERED))):
-                del self._known[key]  # the oldest: a dict keeps the order
+            new = {key: known for key, known in facts.items() if key not in self._known}
+            self._known.update(new)
+            self._mentions += sum(len(known.mentions) for known in new.values())
+            while len(self._known) > REMEMBERED or self._mentions > REMEMBERED_MENTIONS:
+                oldest = next(iter(self._known))  # a dict keeps the order
+                self._mentions -= len(self._known.pop(oldest).mentions)

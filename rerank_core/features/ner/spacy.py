@@ -10,27 +10,21 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import MissingEngine, ModelError
-from rerank_core.features.ner import LABELS
+from rerank_core.features.ner import LABELS, pieces
 from rerank_core.features.ner.bio import TAGS, best_sequences
 from rerank_core.text import fingerprint
 from schemas.records import Mention
 
-IMPLEMENTATION = "spacy/1"
+IMPLEMENTATION = "spacy/2"
 """Raise with every change that can alter a mention."""
 
 SHIPPED = Path(__file__).parents[2] / "models" / "entities"
-
-LONGEST = 50_000
-"""Characters that spaCy gets as one text; a longer one is cut at white space (it would refuse 1,000,000)."""
-
-MOST_CHARACTERS = 200_000
-"""Characters that go through the network together: spaCy takes about 3 KB of memory for each."""
 
 MOST_STRINGS = 1_000_000
 """Strings after which a pipeline is loaded anew: spaCy stores every spelling it ever saw (100 bytes or more each)."""
@@ -88,14 +82,14 @@ class SpacyRecogniser:
             ModelError: the pipeline cannot be loaded, or has no component that finds entities.
         """
         origins: list[tuple[int, int]] = []  # passage and offset of each piece
-        pieces: list[str] = []
+        texts: list[str] = []
         for i, (_, text) in enumerate(passages):
-            for start, end in _cut(text):
+            for start, end in pieces.cut(text):
                 origins.append((i, start))
-                pieces.append(text[start:end])
+                texts.append(text[start:end])
         mentions: list[list[Mention]] = [[] for _ in passages]
         opened = _opened(str(self._folder))
-        for (i, offset), spans in zip(origins, opened.spans(pieces, self._batch_size), strict=True):
+        for (i, offset), spans in zip(origins, opened.spans(texts, self._batch_size), strict=True):
             text = passages[i][1]
             for start, end, label in spans:
                 start, end = start + offset, end + offset
@@ -117,15 +111,21 @@ class _Opened:
 
     def spans(self, texts: Sequence[str], batch_size: int) -> list[list[Span]]:
         """Entities of each text."""
+        sizes = [pieces.words(text) for text in texts]
+        spans: list[list[Span]] = []
         with self._lock:
-            if self._nlp is None or len(self._nlp.vocab.strings) > self._most_strings:
-                self._nlp = _load(self._folder)
-                self._most_strings = len(self._nlp.vocab.strings) + MOST_STRINGS
-            find = spans_of_tagger if _is_bio_tagger(self._nlp) else _spans_of_pipeline
-            spans: list[list[Span]] = []
-            for batch in _batches(texts, batch_size):
-                spans += find(self._nlp, batch)
-            return spans
+            for batch in pieces.groups(sizes, most=pieces.MOST_WORDS, rows=batch_size):
+                nlp = self._pipeline()
+                find = spans_of_tagger if _is_bio_tagger(nlp) else _spans_of_pipeline
+                spans += find(nlp, [texts[i] for i in batch])
+        return spans
+
+    def _pipeline(self) -> Any:
+        if self._nlp is None or len(self._nlp.vocab.strings) > self._most_strings:
+            self._nlp = None  # or there would be two
+            self._nlp = _load(self._folder)
+            self._most_strings = len(self._nlp.vocab.strings) + MOST_STRINGS
+        return self._nlp
 
 
 @lru_cache(maxsize=4)
@@ -150,7 +150,7 @@ def _load(folder: Path) -> Any:
         ) from error
     if not nlp.pipe_names:
         raise ModelError(f"the pipeline in {folder} has no components; take a pipeline with `ner`")
-    nlp.max_length = max(nlp.max_length, 2 * LONGEST)
+    nlp.max_length = max(nlp.max_length, 2 * pieces.LONGEST)
     if _is_bio_tagger(nlp):
         tagger: Any = nlp.get_pipe("tagger")
         _embed_once(tagger.model, nlp.vocab.vectors)
@@ -230,32 +230,6 @@ def _embed_once(model: Any, vectors: Any) -> None:
         return ragged(mixed.dataXd[inverse], np.array([len(doc) for doc in docs], np.int32)), None
 
     layers[:2] = [Model("each_once", forward, layers=[hashes, layers[1]])]
-
-
-def _batches(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
-    """The texts in order, at most `batch_size` and, unless one alone has more, MOST_CHARACTERS together."""
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        characters += len(text)
-        if batch and (len(batch) == batch_size or characters > MOST_CHARACTERS):
-            yield batch
-            batch, characters = [], len(text)
-        batch.append(text)
-    if batch:
-        yield batch
-
-
-def _cut(text: str) -> Iterator[tuple[int, int]]:
-    """(start, end) of pieces of at most LONGEST characters, cut at white space where there is any."""
-    start = 0
-    while start < len(text):
-        end = min(start + LONGEST, len(text))
-        if end < len(text):
-            space = max(text.rfind(" ", start, end), text.rfind("\n", start, end))
-            end = space + 1 if space > start else end
-        yield start, end
-        start = end
 
 
 def _folder_of(name: str | None) -> Path:

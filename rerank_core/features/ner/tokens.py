@@ -21,7 +21,7 @@ from rerank_core.errors import ModelError
 from rerank_core.text import shorten
 from schemas.records import Mention
 
-TOKENS_VERSION = "1"
+TOKENS_VERSION = "2"
 """Raise with every change that can alter a mention: it is part of the recognisers' fingerprints."""
 
 TYPES = {

@@ -1,7 +1,8 @@
 """Reads texts with a token-classification model: windows over long texts, in batches, merged into mentions.
 
 A text longer than the model's input is read in overlapping windows, cut between words, and each word's label comes from
-the window where it has the most context. So nothing is truncated, and a mention may span windows.
+the window where it has the most context. So nothing is truncated, and a mention may span windows. A text longer than
+`pieces.LONGEST` is read as several, of which some are in memory at a time.
 
 A text gives the same mentions alone and in any batch. The other rows of a batch change a row's logits in the last
 digits only, but where two labels are that close, the row is read again, alone.
@@ -13,12 +14,14 @@ import abc
 import re
 import threading
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rerank_core.errors import ModelError
+from rerank_core.features.ner import pieces
 from rerank_core.features.ner.tokens import Encoded, Tag, Word, find_mentions, group_words
 from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.model_folder import OFFSET_POSITIONS
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 CLOSE = 0.01
 """Two logits closer than this may change order with the batch: float32 sums differ by 1e-5 at most."""
+
+MOST_CHARACTERS = 100_000
+"""Characters of the texts that are tokenised and labelled together: some 150 bytes for each, and 2 kB at worst."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # which no tokenizer accepts
 
@@ -118,8 +124,14 @@ class Reader:
             ModelError: the model's logits of a passage are no numbers.
         """
         texts = [text for text in dict.fromkeys(text for _, text in passages) if text.strip()]
-        mentions = dict(zip(texts, self._read(texts), strict=True))
-        return [mentions.get(text, ()) for _, text in passages]
+        parts = [(text, start, end) for text in texts for start, end in pieces.cut(text)]
+        found: defaultdict[str, list[Mention]] = defaultdict(list)
+        for group in pieces.groups([end - start for _, start, end in parts], most=MOST_CHARACTERS):
+            read = self._read([parts[i][0][parts[i][1] : parts[i][2]] for i in group])
+            for i, mentions in zip(group, read, strict=True):
+                text, offset, _ = parts[i]
+                found[text] += [m._replace(start=m.start + offset, end=m.end + offset) for m in mentions]
+        return [tuple(found.get(text, ())) for _, text in passages]
 
     def _read(self, texts: Sequence[str]) -> list[tuple[Mention, ...]]:
         readable = [_SURROGATE.sub("\ufffd", text) for text in texts]

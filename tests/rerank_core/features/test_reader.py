@@ -73,6 +73,18 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.read(PASSAGES).read == 1
 
 
+def test_memory_does_not_follow_a_text_full_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rerank_core.features.reader.REMEMBERED_MENTIONS", 50)
+    recogniser = Counting()
+    reading = reader(recogniser)
+    names = [("", f"In Rome{i} it rained. We saw Tulsa{i}.") for i in range(10)]
+    crowded = ("", "We saw " + " and we saw ".join(f"Rome{i}" for i in range(100)))
+    assert reading.read([*names, crowded]).read == 11
+    assert reading.read([crowded]).read == 1  # more than is remembered
+    assert reading.read(names).read == 10
+    assert reading.read(names).read == 0
+
+
 def test_a_worker_with_another_recogniser_stops_the_night() -> None:
     with pytest.raises(ModelError, match="give every worker the same recogniser"):
         PassageReader(RulesRecogniser(), facts_fingerprint="0" * 16, look_up=lambda wanted: {})

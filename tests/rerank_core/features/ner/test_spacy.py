@@ -140,19 +140,10 @@ def test_a_text_longer_than_spacy_takes_is_read_to_its_end(shipped: SpacyRecogni
     assert mentions[-1].end == len(text) - 1
 
 
-def test_pieces_of_a_long_text_hold_all_of_it_and_no_cut_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST", 10)
-    text = "one two three abcdefghijklmnopq four"
-    pieces = [text[start:end] for start, end in module._cut(text)]
-    assert "".join(pieces) == text
-    assert pieces == ["one two ", "three ", "abcdefghij", "klmnopq ", "four"]
-
-
-def test_long_texts_do_not_all_go_through_the_network_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_CHARACTERS", 10)
-    texts = ["a" * 4, "b" * 6, "c", "d" * 12, "e", "f", "g", "h"]
-    assert list(module._batches(texts, 3)) == [texts[:2], texts[2:3], texts[3:4], texts[4:7], texts[7:]]
-    assert list(module._batches([], 3)) == []
+def test_a_row_of_marks_is_read_and_costs_its_neighbours_nothing(shipped: SpacyRecogniser) -> None:
+    """spaCy alone takes a quadratic time: half a minute for this row."""
+    (mentions,) = shipped.recognise([("", "Angela Merkel was born in Hamburg. " + "," * 25_000)])
+    assert [mention.text for mention in mentions] == ["Angela Merkel", "Hamburg"]
 
 
 def test_a_pickled_recogniser_is_small_and_finds_the_same(shipped: SpacyRecogniser) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from rerank_core.errors import ModelError
+from rerank_core.features.ner import pieces, windows
 from rerank_core.features.ner.tokens import read_tags
 from rerank_core.features.ner.windows import (
     CLOSE,
@@ -76,6 +77,18 @@ def test_windows_and_batches_read_as_one_window_does(
     for text, mentions in zip(texts, expected, strict=True):
         assert all(text[m.start : m.end] == m.text for m in mentions)
         assert all(one.end <= after.start for one, after in itertools.pairwise(mentions))
+
+
+def test_a_long_text_is_read_in_pieces_and_its_mentions_keep_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = ["abc def gh. " * 40, "abcd", "fgh abc " * 30]
+    whole = make_reader(ByToken()).recognise([("", text) for text in texts])
+    monkeypatch.setattr(pieces, "LONGEST", 50)
+    monkeypatch.setattr(windows, "MOST_CHARACTERS", 120)
+    model = ByToken()
+    assert make_reader(model).recognise([("", text) for text in texts]) == whole
+    assert max(sum(len(row.ids) for row in batch) for batch in model.batches) < 200
 
 
 @given(lengths=st.lists(st.integers(1, 30), max_size=60), room=st.integers(1, 40))
