@@ -1,0 +1,12 @@
+"""The memory of a shard is at most a + b x its characters, with a small b."""
+
+from __future__ import annotations
+
+from benchmarks.memory import bytes_per_char
+
+
+def test_memory_hardly_follows_the_worst_text() -> None:
+    """A row of commas: a token each, for spaCy as for the model. Untamed, spaCy takes 11,000 bytes for each."""
+    cost = bytes_per_char("marks", 50_000, 350_000)
+    assert cost["TagFeatures"] < 400
+    assert cost["night"] < 900
