@@ -30,6 +30,7 @@ from rerank_core.scoring.load import DEFAULT_MODEL, Options, load_scorer
 from rerank_core.scoring.protocol import Scorer
 from rerank_core.scoring.tuning import Choice, Tuning, default_path, model_key, read_tuning, write_tuning
 from rerank_core.scoring.tuning import as_json as tuning_json
+from schemas.parsing import parse_json
 from schemas.records import Query
 
 QUERIES = 8
@@ -192,7 +193,7 @@ def _queries(config: Config, source: Source, *, run_date: datetime.date) -> list
                 | "Lowest" >> beam.combiners.Top.Smallest(QUERIES, key=_id)
                 | "Write" >> beam.Map(_write, str(path))
             )
-        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        rows = parse_json(path.read_text(encoding="utf-8")) if path.exists() else []
     return [Query(**{**row, "clicks": (), "click_positions": ()}) for row in rows]
 
 
@@ -216,7 +217,7 @@ def read_pairs(path: Path) -> Groups:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                     pair = (row["query"], row["passage"])
                     if not all(isinstance(side, str) for side in pair):
                         raise TypeError("both are texts")

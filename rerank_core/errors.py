@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
 from schemas.errors import NightrankError
 
 USAGE, INPUT, LOCKED, FAILED = 2, 3, 4, 5
@@ -93,5 +97,75 @@ class TrainingError(NightrankError, ValueError):
     exit_code = FAILED
 
 
+class FileError(NightrankError):
+    """The system refuses to read or write a file; the message names it and the reason."""
+
+    exit_code = INPUT
+
+
+class DiskFull(FileError):
+    """There is no space left to write; nothing was published."""
+
+    exit_code = FAILED
+
+
+class LibraryFailure(NightrankError, RuntimeError):
+    """A library gave up on its input (a panic), or the machine's memory ran out; the message says which."""
+
+    exit_code = FAILED
+
+
 class OutOfMemory(RuntimeError):
     """A batch did not fit into the device's memory. Scorers retry with smaller batches; no user sees it."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> NightrankError | None:
+    """What the machine did to us as an error that a user can act on; None for a defect.
+
+    Args:
+        error: any exception. Those of the system, of memory and of a native library (a panic of pyo3, which is no
+            Exception) are none of ours.
+        path: the file that was read or written, if the error itself does not name it.
+    """
+    if isinstance(error, NightrankError):
+        return error
+    if isinstance(error, OSError):
+        return _system_error(error.errno, error.strerror or str(error), str(error.filename or path))
+    if isinstance(error, MemoryError):
+        return LibraryFailure(
+            "the memory of this machine ran out; lower output.queries_per_shard or scoring.max_tokens, or use fewer "
+            "workers"
+        )
+    if type(error).__name__ == "PanicException":
+        return LibraryFailure(
+            f"a native library panicked ({error}); if it read an index or a model, make it again"
+        )
+    return None
+
+
+def reported_error(text: str) -> NightrankError | None:
+    """`user_error` of an error of which only the text is left, such as a traceback that another process sent."""
+    for line in reversed(text.splitlines()):
+        kind, _, message = line.partition(": ")
+        if match := _ERRNO.match(message):
+            return _system_error(int(match[1]), match[2], match[3] or "")
+        if kind == "MemoryError" or line == "MemoryError":
+            return user_error(MemoryError())
+    return None
+
+
+_ERRNO = re.compile(r"\[Errno (\d+)\] ([^:\[]+)(?:: '([^']*)')?")
+
+
+def _system_error(number: int | None, reason: str, path: str) -> FileError:
+    where = path or "a file"
+    if number in _FULL:
+        return DiskFull(
+            f"cannot write {where}: {reason.strip()}; free some space or choose another folder, then start again"
+        )
+    return FileError(
+        f"cannot use {where}: {reason.strip()}; check that it is there and may be read or written"
+    )

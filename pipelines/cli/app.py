@@ -2,8 +2,9 @@
 
 Exit codes: 0 success; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
 judgements, a published run, a cluster); 4 another run is writing to the output folder; 5 the night ran but may not be
-published, or could not be published back, or a training failed; 1 anything else, which is a defect: the traceback
-is printed.
+published, or could not be published back, or a training failed, or the disk or the memory is full; 130 interrupted by
+Ctrl-C, 143 by SIGTERM; 1 anything else, which is a defect: the traceback is printed. A reader of the output that goes
+away (`| head`) changes nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +12,26 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 import pipelines
-from pipelines.cli import autotune, calibrate, cluster, console, evaluate, fuse, index, nightly, show, train
-from schemas.errors import NightrankError
+from pipelines.cli import (
+    autotune,
+    calibrate,
+    cluster,
+    console,
+    evaluate,
+    fuse,
+    index,
+    leaving,
+    nightly,
+    show,
+    train,
+)
 
 app = typer.Typer(
     name="nightrank",
@@ -64,9 +77,13 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-        except NightrankError as error:
-            console.print_error(str(error))
-            raise typer.Exit(error.exit_code) from None
+        except BaseException as error:  # a panic of a native library is no Exception
+            ended = leaving.message_of(error)
+            if ended is None:
+                raise
+            code, message = ended
+            console.print_error(message)
+            raise typer.Exit(code) from None
 
     return run
 
@@ -77,10 +94,17 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Entry point of the `nightrank` command."""
+    leaving.prepare()
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("pipelines").setLevel(logging.INFO)
     # Beam logs this at every import; only BigQuery needs that library.
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        leaving.leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except BaseException:
+        traceback.print_exc()
+        leaving.leave(1)

@@ -19,7 +19,7 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
 def print_error(message: str) -> None:
     """Print an error that the user can act on."""
-    err.print(f"[bold red]error:[/] {printable(message)}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {printable(' '.join(message.split()))}", soft_wrap=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Ret
 from rerank_core.config.night import Config, Elasticsearch
 from rerank_core.errors import ConfigError
 from rerank_core.text import clean, shorten, utf8
+from schemas.parsing import parse_json
 from schemas.records import Document, Query, Rejected
 
 MAX_HITS = 10_000  # Elasticsearch's limit: index.max_result_window
@@ -71,7 +71,7 @@ def _read_json(path: str, field: str) -> Any:
     if not path:
         return {}
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"source.elasticsearch.{field}: {path} cannot be read as JSON: {error}") from None
     if not isinstance(value, (dict, list) if field == "filter" else dict):

@@ -1,11 +1,14 @@
 """Progress of a night: workers on this machine write small files, which the driver reads to draw a bar.
 
 Files, since a worker may be another process. Workers on other machines write none, and then no progress is shown.
+Progress never ends a night: what cannot be written or read is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 EVERY_SECONDS = 0.5
+_logger = logging.getLogger("pipelines")
 
 
 class ProgressFile:
@@ -45,10 +49,15 @@ class ProgressFile:
     def _write(self) -> None:
         if self._path is None:
             return
-        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self._state))
-        temporary.replace(self._path)
         self._written = time.monotonic()
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            temporary.write_text(json.dumps(self._state))
+            temporary.replace(self._path)
+        except OSError as error:
+            _logger.debug("no progress is shown: %s", error)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 class Progress(NamedTuple):
@@ -60,7 +69,11 @@ class Progress(NamedTuple):
 
 def read(folder: Path) -> Progress:
     """The sum of a run's progress files."""
-    states = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    states = []
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):  # removed, or cut off by a full disk
+                states.append(json.loads(path.read_text()))
     if not states:
         return Progress(0.0, 0)
     done = sum(1.0 if s["finished"] else s["scored"] / max(1, s["pairs"]) for s in states)
@@ -70,12 +83,14 @@ def read(folder: Path) -> Progress:
 @contextmanager
 def watch(folder: Path, show: Callable[[Progress], None]) -> Iterator[None]:
     """While the body runs, call `show` with the progress every half second."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
 
     def loop() -> None:
         while not stop.wait(EVERY_SECONDS):
-            show(read(folder))
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                show(read(folder))
 
     thread = threading.Thread(target=loop, name="progress", daemon=True)
     thread.start()
@@ -84,4 +99,5 @@ def watch(folder: Path, show: Callable[[Progress], None]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        show(read(folder))
+        with contextlib.suppress(OSError):
+            show(read(folder))

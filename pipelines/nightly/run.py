@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -22,8 +22,9 @@ from pipelines.nightly.models import Loader
 from pipelines.nightly.prepare import Night, prepare
 from pipelines.nightly.verify import verify
 from pipelines.nightly.worker_errors import worker_errors
-from pipelines.storage import runs
+from pipelines.storage import filesystem, runs
 from rerank_core.config.night import Config
+from rerank_core.errors import NightError, user_error
 from schemas.manifest import Manifest
 
 
@@ -49,17 +50,35 @@ def run(
 
     Raises:
         ConfigError, SourceError, ModelError, JudgementError, OutputError: the night could not start.
-        NightError, ScoringFailed: it may not be published; the previous run stays in service.
+        NightError, ScoringFailed, DiskFull, FileError, LibraryFailure: it may not be published; the previous run
+            stays in service, and nothing but dead letters stays in staging.
     """
     started = time.monotonic()
     options = beam_options(beam_flags)
     night = prepare(config, run_date=run_date, options=options, load=load)
-    with runs.lock(config.output.path, night.run.run_id):
+    with runs.lock(config.output.path, night.run.run_id), _cleaned_up(night.run.staging):
         _run_graph(night, options, show)
         verified = verify(night.run, config)
         manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
         runs.publish(config.output.path, manifest)
     return manifest
+
+
+@contextlib.contextmanager
+def _cleaned_up(staging: str) -> Iterator[None]:
+    """Leave no staged files behind a night that is not published, but the dead letters of one that came to its end."""
+    try:
+        yield
+    except BaseException as error:
+        kept = isinstance(error, NightError) and "dead_letters"
+        for path in filesystem.files(staging):
+            # Workers' threads may still write; what cannot be removed now, the next night removes.
+            if not (kept and kept in path.removeprefix(staging)):
+                with contextlib.suppress(Exception):
+                    filesystem.remove(path)
+        if known := user_error(error):
+            raise known from None
+        raise
 
 
 def _run_graph(

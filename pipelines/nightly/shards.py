@@ -11,6 +11,7 @@ metrics count attempts, and a retried bundle would be counted twice.
 from __future__ import annotations
 
 import abc
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import pvalue
 
+from rerank_core.errors import user_error
 from rerank_core.ranking.cascade import CascadeRule, in_sample
 from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
 
@@ -75,17 +77,34 @@ class _Handle(beam.DoFn):
         self._stage = stage
 
     def setup(self) -> None:
-        self._stage.open()
+        with _as_user_errors():
+            self._stage.open()
 
     def process(self, shard: Any) -> Iterator[Any]:
         start = time.perf_counter()
-        handled = self._stage.handle(shard)
+        with _as_user_errors():
+            handled = self._stage.handle(shard)
         tally = {**handled.tally, "rejected": len(handled.rejected), "seconds": time.perf_counter() - start}
         yield handled.shard
         for record in handled.rejected:
             yield pvalue.TaggedOutput("rejected", record)
         for what, amount in tally.items():
             yield pvalue.TaggedOutput("tallies", ((self._stage.name, what), amount))
+
+
+@contextlib.contextmanager
+def _as_user_errors() -> Iterator[None]:
+    """Raise what the machine did to a stage under our own classes, which every runner passes on.
+
+    A native library's panic is no Exception: it would end a worker's thread in silence, and the night would hang.
+    """
+    try:
+        yield
+    except BaseException as error:
+        known = user_error(error)
+        if known is None or known is error:
+            raise
+        raise known from error
 
 
 class ShardStage(beam.PTransform, abc.ABC):

@@ -25,6 +25,7 @@ from rerank_core.training.groups import (
 )
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
+from schemas.parsing import parse_json
 
 _BATCH_ROWS = 1024
 Run = tuple[str, Manifest]
@@ -71,7 +72,7 @@ def prepare_stage(
     # Written last: a resumed training learns from the same groups, whatever was published since.
     record_path = path.with_suffix(".json")
     if record_path.exists():
-        prepared: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
+        prepared: dict[str, Any] = parse_json(record_path.read_text(encoding="utf-8"))
         return prepared
     counts: Counter[str] = Counter()
     runs = find_runs(stage)

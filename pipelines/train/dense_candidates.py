@@ -28,6 +28,7 @@ from rerank_core.errors import SourceError
 from rerank_core.features.render import passage_text
 from rerank_core.scoring.load import load_scorer
 from rerank_core.text import fingerprint
+from schemas.parsing import parse_json
 from schemas.records import Candidate
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class DenseCandidates:
             record = _write_passages(options, folder, runs)
             _embed(scorer, folder)
             filesystem.write_bytes(str(record_path), json.dumps(record).encode())
-        self.record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
+        self.record: dict[str, Any] = parse_json(record_path.read_text(encoding="utf-8"))
         self._passages = _open(folder)
         self._index = DenseIndex(np.load(folder / "vectors.npy", mmap_mode="r"), index=options.index)
 

@@ -30,6 +30,7 @@ from rerank_core.scoring.protocol import reads_tags
 from rerank_core.training.dev_set import MEASURE, DevSet
 from rerank_core.training.groups import Group, without_duplicates, write_groups
 from rerank_core.training.remine import Rater, Tally, best_round, mine_pools, of_round
+from schemas.parsing import parse_json
 
 if TYPE_CHECKING:
     from rerank_core.training.distributed import Processes
@@ -148,7 +149,7 @@ def _prepare(
             if not path.exists():  # written last: a resumed training learns from the same groups
                 mined = miner.mine(stage, groups, record)
                 filesystem.write_bytes(str(path), json.dumps(mined).encode())
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [parse_json(path.read_text(encoding="utf-8")) for path in paths]
 
 
 class _Miner:

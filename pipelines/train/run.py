@@ -28,6 +28,7 @@ from rerank_core.features.render import with_tags
 from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.groups import GroupFile
 from rerank_core.training.metrics_log import Line, MetricsLog
+from schemas.parsing import parse_json
 
 if TYPE_CHECKING:
     from rerank_core.training.board import Board
@@ -214,7 +215,7 @@ def _open(output: Path, settings: dict[str, Any], *, resume: bool) -> None:
             ) from None
     elif not resume:
         raise OutputError(f"{work} has an unfinished training; resume it with --resume, or remove {output}")
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = parse_json(path.read_text(encoding="utf-8"))
     if saved != settings:
         differing = ", ".join(_differing(saved, settings))
         raise OutputError(
@@ -246,7 +247,7 @@ def _read_devs(config: TrainingConfig, work: Path, *, quick: bool) -> tuple[dict
             for name in names
         }
         write_bytes(str(path), json.dumps(read).encode())
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = parse_json(path.read_text(encoding="utf-8"))
     sets = {name: DevSet(dev[0], tuple(map(_dev_query, dev[1])), dev[2]) for name, (dev, _) in saved.items()}
     return sets, [description for _, description in saved.values()]
 

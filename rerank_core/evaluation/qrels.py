@@ -6,7 +6,6 @@ so that judgements apply to the queries of a log.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, TextIO
 
 from rerank_core.errors import JudgementError
 from rerank_core.text import query_id, shorten
+from schemas.parsing import parse_json
 
 Qrels = dict[str, dict[str, int]]
 """Relevance by query id, then by doc_id (or passage_id)."""
@@ -50,9 +50,9 @@ def read_queries(path: str | Path, *, opener: Opener = open_local) -> dict[str, 
     queries: dict[str, BeirQuery] = {}
     for where, line in _lines(path, opener):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise JudgementError(f"{where}: {shorten(line)!r} is not JSON ({error.msg})") from None
+            row = parse_json(line)
+        except ValueError as error:
+            raise JudgementError(f"{where}: {shorten(line)!r} is not JSON ({error})") from None
         name, query = _query(row, where)
         if name in queries:
             raise JudgementError(f"{where}: _id {name!r} occurs twice; give each query its own _id")

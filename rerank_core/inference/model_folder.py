@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rerank_core.errors import ModelError
 from rerank_core.text import shorten
+from schemas.parsing import parse_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -136,7 +136,7 @@ def find_onnx(folder: Path, onnx_file: str = "") -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; {} if there is no file."""
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
+        contents = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

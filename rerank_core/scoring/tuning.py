@@ -11,6 +11,7 @@ from rerank_core.errors import ModelError
 from rerank_core.inference.model_folder import file_digest
 from rerank_core.inference.onnx_file import external_files
 from rerank_core.text import fingerprint
+from schemas.parsing import parse_json
 
 VERSION = 1
 
@@ -119,7 +120,7 @@ def _from_json(row: dict[str, Any]) -> Tuning:
 
 def _read(path: Path) -> list[Tuning]:
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
+        contents = parse_json(path.read_text(encoding="utf-8"))
         return [_from_json(row) for row in contents["tunings"]] if contents["version"] == VERSION else []
     except FileNotFoundError:
         return []

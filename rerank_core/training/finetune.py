@@ -15,7 +15,6 @@ not the state of a generator; the trainer sees a stage as one long epoch of it.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -42,6 +41,7 @@ from rerank_core.training.losses import list_labels, make_loss
 from rerank_core.training.metrics_log import Line, MetricsLog
 from rerank_core.training.schedule import schedule
 from rerank_core.training.tag_policy import shown_tags
+from schemas.parsing import parse_json
 
 
 def finetune(
@@ -207,7 +207,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     complete = []
     for path in folder.glob("checkpoint-*"):
         try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # written last
+            parse_json((path / "trainer_state.json").read_text(encoding="utf-8"))  # written last
             complete.append(path)
         except (OSError, ValueError):
             shutil.rmtree(path)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from schemas.parsing import parse_json
+
 Line = dict[str, Any]
 
 
@@ -35,7 +37,7 @@ class MetricsLog:
         if path.exists():
             # The last line of a killed training may be incomplete.
             complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
-            self.lines = [json.loads(line) for line in complete.splitlines()]
+            self.lines = [parse_json(line) for line in complete.splitlines()]
         if board:
             board.start(self.lines)
 

@@ -22,6 +22,7 @@ import tantivy
 from pipelines.sources.local.corpus_files import CorpusPassage, LineError, corpus_file, parse_passage
 from rerank_core.errors import SourceError
 from rerank_core.text import fingerprint, utf8
+from schemas.parsing import parse_json
 from schemas.records import Document
 
 INDEX_FORMAT = 1
@@ -278,7 +279,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise SourceError(f"no index at {path}; build one with: nightrank index CORPUS --to {path}")
     try:
-        metadata: Any = json.loads((path / METADATA).read_text(encoding="utf-8"))
+        metadata: Any = parse_json((path / METADATA).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SourceError(
             f"{path} is not a Nightrank index: it has no {METADATA}; {_rebuild(path)}"

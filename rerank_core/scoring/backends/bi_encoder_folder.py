@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from rerank_core.errors import ModelError
 from rerank_core.inference.encoding import Row
 from rerank_core.inference.model_folder import read_json
+from schemas.parsing import parse_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -74,7 +74,7 @@ def _pooling_module(folder: Path) -> str:
 def _modules(path: Path) -> list[dict[str, Any]]:
     """The modules that a folder lists; none if it has no list."""
     try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
+        modules = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -1,0 +1,119 @@
+"""How a command ends: by an error, a signal, or a reader that goes away; each with its exit code and one line."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+from pipelines.cli import console
+from rerank_core.errors import FAILED, user_error
+
+CLEAN_UP_SECONDS = 10.0
+"""How long an interrupted command may clean up: Beam waits for its workers' threads, which may hang."""
+
+_INTERRUPTED = (
+    "interrupted; what was published before is unchanged, and the same command can be started again"
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which unwinds as Ctrl-C does."""
+
+
+class Patient:
+    """A standard stream that goes on when its reader is gone (`| head`): the rest is written to nowhere.
+
+    Args:
+        stream: standard output or standard error.
+        optional: whether nothing at all that happens to the stream is an error; else a full disk is one.
+    """
+
+    def __init__(self, stream: IO[str], *, optional: bool) -> None:
+        self._stream, self._optional = stream, optional
+
+    def write(self, text: str) -> int:
+        with self._unread():
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unread():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _unread(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(
+                nowhere, self._stream.fileno()
+            )  # what is buffered goes there too, and what libraries print
+            os.close(nowhere)
+            if error.errno != errno.EPIPE and not self._optional:
+                raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def message_of(error: BaseException) -> tuple[int, str] | None:
+    """(exit code, message) of whatever ended a command; None for a defect."""
+    if isinstance(error, KeyboardInterrupt):
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        return 128 + number, _INTERRUPTED
+    known = user_error(error)
+    return (known.exit_code, str(known)) if known else None
+
+
+def prepare() -> None:
+    """Let SIGTERM unwind as Ctrl-C does, end a process that hangs in it, and survive readers that go away."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if sys.stdout is not None:
+        sys.stdout = Patient(sys.stdout, optional=False)  # type: ignore[assignment]
+    if sys.stderr is not None:
+        sys.stderr = Patient(sys.stderr, optional=True)  # type: ignore[assignment]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, lambda *_: os._exit(128 + number))  # the next one ends the process at once
+    _end_in_time(128 + number, _INTERRUPTED)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with everything flushed, whatever threads still run: Python would wait for Beam's."""
+    _end_in_time(code)
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            console.print_error(str(user_error(error)))
+            code = code or FAILED
+    os._exit(code)
+
+
+def _end_in_time(code: int, message: str = "") -> None:
+    """End the process after CLEAN_UP_SECONDS, if it still runs."""
+
+    def end() -> None:
+        if message:
+            console.print_error(message)
+        os._exit(code)
+
+    watch = threading.Timer(CLEAN_UP_SECONDS, end)
+    watch.daemon = True
+    watch.start()
