@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -75,6 +74,7 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
+        leaving.unwind_on_signals()
         try:
             command(*args, **options)
         except BaseException as error:  # a panic of a native library is no Exception
@@ -93,18 +93,11 @@ for _command in COMMANDS:
 
 
 def main() -> None:
-    """Entry point of the `nightrank` command."""
-    leaving.prepare()
+    """Run the command that the shell asks for."""
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("pipelines").setLevel(logging.INFO)
     # Beam logs this at every import; only BigQuery needs that library.
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
-    try:
-        app()
-    except SystemExit as ended:
-        leaving.leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
-    except BaseException:
-        traceback.print_exc()
-        leaving.leave(1)
+    app()

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO, Any, NoReturn
 
@@ -20,13 +21,11 @@ from rerank_core.errors import FAILED, user_error
 CLEAN_UP_SECONDS = 10.0
 """How long an interrupted command may clean up: Beam waits for its workers' threads, which may hang."""
 
+_received: list[int] = []  # signals that a command unwinds from
+
 _INTERRUPTED = (
     "interrupted; what was published before is unchanged, and the same command can be started again"
 )
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unwinds as Ctrl-C does."""
 
 
 class Patient:
@@ -68,27 +67,56 @@ class Patient:
 
 def message_of(error: BaseException) -> tuple[int, str] | None:
     """(exit code, message) of whatever ended a command; None for a defect."""
-    if isinstance(error, KeyboardInterrupt):
-        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        return 128 + number, _INTERRUPTED
+    if _received or isinstance(error, KeyboardInterrupt):  # Beam makes a RuntimeError of it
+        return 128 + (_received[0] if _received else signal.SIGINT), _INTERRUPTED
     known = user_error(error)
     return (known.exit_code, str(known)) if known else None
 
 
 def prepare() -> None:
-    """Let SIGTERM unwind as Ctrl-C does, end a process that hangs in it, and survive readers that go away."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Let signals end the process with a line, for now at once, and survive readers that go away."""
+    _on_signals(_end_at_once)
     if sys.stdout is not None:
-        sys.stdout = Patient(sys.stdout, optional=False)  # type: ignore[assignment]
+        sys.stdout = Patient(sys.stdout, optional=False)
     if sys.stderr is not None:
-        sys.stderr = Patient(sys.stderr, optional=True)  # type: ignore[assignment]
+        sys.stderr = Patient(sys.stderr, optional=True)
+
+
+def unwind_on_signals() -> None:
+    """From now on SIGINT and SIGTERM unwind, so that a command cleans up, unless it was not `prepare`d."""
+    if signal.getsignal(signal.SIGTERM) is _end_at_once:
+        _on_signals(_interrupt)
+
+
+@contextlib.contextmanager
+def at_the_end() -> Iterator[None]:
+    """Leave the process with the exit code of the body; a defect prints its traceback."""
+    try:
+        yield
+    except SystemExit as ended:
+        leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except BaseException:
+        traceback.print_exc()
+        leave(1)
+    leave(0)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], Any]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    console.print_error(_INTERRUPTED)
+    os._exit(128 + number)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, lambda *_: os._exit(128 + number))  # the next one ends the process at once
+    _received.append(number)
+    logging.disable(logging.CRITICAL)  # Beam would log the traceback
     _end_in_time(128 + number, _INTERRUPTED)
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+    raise KeyboardInterrupt
 
 
 def leave(code: int) -> NoReturn:

@@ -70,12 +70,12 @@ def _cleaned_up(staging: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        kept = isinstance(error, NightError) and "dead_letters"
-        for path in filesystem.files(staging):
-            # Workers' threads may still write; what cannot be removed now, the next night removes.
-            if not (kept and kept in path.removeprefix(staging)):
-                with contextlib.suppress(Exception):
-                    filesystem.remove(path)
+        useless = [staging]
+        if isinstance(error, NightError):
+            useless = [path for path in filesystem.files(staging) if "dead_letters" not in path]
+        for path in useless:
+            with contextlib.suppress(Exception):  # workers' threads may still write; the next night removes the rest
+                filesystem.remove(path)
         if known := user_error(error):
             raise known from None
         raise
