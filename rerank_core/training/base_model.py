@@ -14,6 +14,7 @@ import transformers
 from rerank_core.config.training import TrainingConfig
 from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
+from rerank_core.inference.label_names import relevant_label
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.text import shorten
 from rerank_core.training.losses import PairCrossEncoder
@@ -36,24 +37,79 @@ def write_base_model(config: TrainingConfig, folder: Path) -> Path:
 def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
     """Load a CrossEncoder of one logit; safetensors only.
 
+    A reranker of two logits gets one head of their difference, so that it scores as it did.
+
     Raises:
-        ModelError: no such model, no safetensors of an encoder, or its inputs cannot have max_length tokens.
+        ModelError: no such model, no safetensors of an encoder, a classifier of three labels or more, or its inputs
+            cannot have max_length tokens.
     """
     try:
+        labels = _labels(folder)
         model = PairCrossEncoder(
             str(folder),
             num_labels=1,
             max_length=max_length,
             activation_fn=torch.nn.Sigmoid(),
-            model_kwargs={"use_safetensors": True},
+            model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": labels == 2},
         )
+        if labels == 2:
+            _take_difference(model, folder)
+    except ModelError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"cannot load model = {str(folder)!r} ({shorten(str(error))}); name a folder or a model on the "
             "Hugging Face Hub with config.json, a tokenizer and the model.safetensors of an encoder"
         ) from error
+    if model.config.pad_token_id is None:  # a decoder finds a row's last token by it
+        model.config.pad_token_id = model.tokenizer.pad_token_id
     check_max_length(max_length, model.config.to_dict(), folder=Path(folder), field="max_length")
     return model
+
+
+def _labels(folder: Path | str) -> int:
+    """Logits of a trained classifier; 1 for a model without a head, which gets a new one.
+
+    Raises:
+        ModelError: three or more.
+    """
+    config = transformers.AutoConfig.from_pretrained(str(folder))
+    if not any(str(name).endswith("ForSequenceClassification") for name in config.architectures or ()):
+        return 1
+    if config.num_labels > 2:
+        raise ModelError(
+            f"model = {str(folder)!r} has {config.num_labels} logits (id2label of its config.json); a training starts "
+            'from a reranker of one or two, or from an encoder: a copy whose config.json has no "architectures" is one'
+        )
+    return int(config.num_labels)
+
+
+def _take_difference(model: PairCrossEncoder, folder: Path | str) -> None:
+    """Make the head of one logit the relevant label's of the folder's two minus the other's.
+
+    Raises:
+        ModelError: the logits are no linear function of a head with two rows.
+    """
+    pair = transformers.AutoModelForSequenceClassification.from_pretrained(
+        str(folder), use_safetensors=True
+    ).eval()
+    relevant = relevant_label(pair.config.to_dict(), Path(folder))
+    wide = dict(pair.named_parameters())
+    with torch.no_grad():
+        for name, one in model.model.named_parameters():
+            two = wide[name]
+            if one.shape != two.shape and two.shape[0] == 2:
+                one.copy_(two[relevant, None] - two[1 - relevant, None])
+        features = model.preprocess([("a", "b c d")])
+        features.pop("modality")
+        logits = pair(**features).logits[0].float()
+        one_logit = model.model.eval()(**features).logits[0].float()
+    expected = logits[relevant] - logits[1 - relevant]
+    if not torch.allclose(one_logit, expected, atol=1e-4 if pair.dtype == torch.float32 else 0.05, rtol=0.01):
+        raise ModelError(
+            f"model = {str(folder)!r} has two logits, which cannot be made one: its head is not linear; use a "
+            "reranker of one logit"
+        )
 
 
 def save_model(model: PairCrossEncoder, folder: Path) -> None:

@@ -19,23 +19,58 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers.cross_encoder import CrossEncoder, losses
 from sentence_transformers.util import batch_to_device
+from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
 from rerank_core.config.training import TEACHER_LOSSES, TrainingStage
+from rerank_core.inference.batching import padded
+from rerank_core.inference.encoding import PairEncoder, unlimited
+from rerank_core.inference.onnx_file import INPUTS
 
 ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class PairCrossEncoder(CrossEncoder):
-    """A CrossEncoder whose documents may have their own query side; otherwise, and on disk, a CrossEncoder."""
+    """A CrossEncoder that reads a text as a night does, and whose documents may have their own query side.
 
-    def preprocess(self, inputs: Sequence[Any], *args: Any, **options: Any) -> Any:
+    sentence-transformers takes a "[SEP]" or "</s>" in a text for the token, so that the text ends its side of the
+    input; a night does not. The rows are therefore those of `PairEncoder`. On disk it is a CrossEncoder.
+    """
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
+        """A batch of pairs as the model's inputs: int64 tensors [pairs, longest row].
+
+        Args:
+            inputs: (query side, passage side), or ("", (query side, passage side)).
+            prompt: before every query side.
+        """
+        if not inputs:
+            return {}
         whole = [pair if isinstance(pair[1], str) else tuple(pair[1]) for pair in inputs]
-        return super().preprocess(whole, *args, **options)
+        rows = self._encoder().encode([((prompt or "") + query, passage) for query, passage in whole])
+        names = [name for name in INPUTS if name in self.tokenizer.model_input_names]
+        arrays = padded(rows, pad_id=self._pad_id, dtypes=dict.fromkeys(names, np.int64))
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"modality": "text"}
+
+    def _encoder(self) -> PairEncoder:
+        """Of the tokenizer as it is now: tags may have been added."""
+        size, known = len(self.tokenizer), self.__dict__.get("_pair_encoder")
+        if known is None or known[0] != (size, self.max_length):
+            tokenizer = unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str()))
+            known = (size, self.max_length), PairEncoder(tokenizer, max_length=self.max_length)
+            self.__dict__["_pair_encoder"] = known
+        return known[1]
+
+    @property
+    def _pad_id(self) -> int:
+        """The padding token by which the model finds a row's end; its tokenizer's where it has none."""
+        own = self.config.pad_token_id
+        return own if isinstance(own, int) else self.tokenizer.pad_token_id or 0
 
 
 class TeacherLoss(nn.Module):
