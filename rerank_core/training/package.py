@@ -70,7 +70,8 @@ def write_package(
     return _check(encoder, folder, pairs, max_length=max_length)
 
 
-def _export(folder: Path, tokenizer: Any) -> None:
+def export_fp32(folder: Path, tokenizer: Any) -> Path:
+    """Write a folder's classifier as ONNX in fp32 beside its safetensors, and return the file."""
     # Of the implementations of attention, the exporter can trace eager for every architecture.
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     encoded = tokenizer(["who was it"] * 2, ["It was she."] * 2, return_tensors="pt")
@@ -79,6 +80,11 @@ def _export(folder: Path, tokenizer: Any) -> None:
         # the tracer's, about what a trace may miss: _check compares the logits
         warnings.simplefilter("ignore")
         export_onnx(_Logits(model, tuple(sample)), folder / ONNX, sample=sample)
+    return folder / ONNX
+
+
+def _export(folder: Path, tokenizer: Any) -> None:
+    export_fp32(folder, tokenizer)
     quantise_dynamic(folder / ONNX, folder / ONNX_INT8)
 
 
