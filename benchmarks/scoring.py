@@ -43,7 +43,7 @@ from pipelines.recipes.default_model.measure import EvaluationSet, ndcg_10
 from pipelines.recipes.default_model.sets import evaluation_set, read_grades
 from rerank_core.features.render import passage_text
 from rerank_core.inference.batching import plan_batches
-from rerank_core.inference.encoding import read_folder
+from rerank_core.inference.cross_encoder_folder import read_folder
 from rerank_core.inference.model_folder import read_json
 from rerank_core.scoring.backends import openvino
 from rerank_core.scoring.backends.openvino_int8 import quantise

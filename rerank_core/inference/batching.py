@@ -53,7 +53,7 @@ class Tokens(Protocol):
 
 
 def padded(
-    rows: Sequence[Tokens], *, pad_id: int, dtypes: Mapping[str, type], width: int = 0
+    rows: Sequence[Tokens], *, pad_id: int, dtypes: Mapping[str, type], width: int = 0, typed: bool = True
 ) -> dict[str, np.ndarray]:
     """The rows as arrays [rows, longest row]: those of input_ids, attention_mask, token_type_ids that `dtypes` names.
 
@@ -62,6 +62,7 @@ def padded(
         pad_id: fills input_ids after each row.
         dtypes: NumPy type of each array.
         width: least width.
+        typed: whether token_type_ids are the rows'; else they are 0.
     """
     shape = (len(rows), max(width, *(len(row.ids) for row in rows)))
     arrays: dict[str, np.ndarray] = {name: np.zeros(shape, dtype) for name, dtype in dtypes.items()}
@@ -70,7 +71,7 @@ def padded(
         n = len(row.ids)
         arrays["input_ids"][i, :n] = row.ids
         arrays["attention_mask"][i, :n] = 1
-        if "token_type_ids" in arrays:
+        if typed and "token_type_ids" in arrays:
             arrays["token_type_ids"][i, :n] = row.types
     return arrays
 

@@ -21,8 +21,6 @@ from typing import NamedTuple
 import numpy as np
 
 from rerank_core.errors import MissingEngine, ModelError
-from rerank_core.inference.label_names import relevant_label
-from rerank_core.inference.model_folder import check_max_length, padding_id, read_json
 from rerank_core.text import shorten
 
 try:
@@ -71,20 +69,33 @@ class PairEncoder:
         tokenizer: without truncation and padding, as from `load_tokenizer`.
         max_length: longest row in tokens, special tokens included.
         cache_tokens: most tokens to cache, including TEXT_COSTS for each text.
+        prompt: text before each query.
+        side: where a text that is too long is cut, "right" or "left".
+        vocabulary: number of ids that the model has; 0 if as many as the tokenizer.
 
     Raises:
         ValueError: a max_length that leaves no room for two texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, cache_tokens: int = CACHE_TOKENS) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        cache_tokens: int = CACHE_TOKENS,
+        prompt: str = "",
+        side: str = "right",
+        vocabulary: int = 0,
+    ) -> None:
         self._tokenizer, self._max_length, self._cache_tokens = tokenizer, max_length, cache_tokens
+        self._prompt, self._side = prompt, side
         self._special = tokenizer.num_special_tokens_to_add(is_pair=True)
         if max_length < self._special + 2:
             raise ValueError(
                 f"max_length is {max_length}; two texts and {self._special} special tokens need more"
             )
         self._template = template_of(tokenizer)
-        self._special_ids = special_ids(tokenizer)
+        self._special_ids = special_ids(tokenizer, vocabulary=vocabulary)
         self._cache: dict[bytes, np.ndarray] = {}
         self._cached_tokens = 0
         self._lock = threading.Lock()
@@ -96,6 +107,7 @@ class PairEncoder:
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """A row for each pair, in order, none longer than max_length."""
+        pairs = self._prompted(pairs)
         if self._template is None:
             return self._whole(pairs)
         texts = self._read(pairs)
@@ -103,17 +115,25 @@ class PairEncoder:
         for query, passage in pairs:
             first, second = texts[query], texts[passage]
             n, m = cut(len(first), len(second), room=self._max_length - self._special)
-            rows.append(self._template.join(first[:n], second[:m]))
+            rows.append(self._template.join(self._end(first, n), self._end(second, m)))
         return rows
 
     def overflow(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Tokens of each pair beyond max_length, which are cut off: int32, shape [len(pairs)]."""
+        pairs = self._prompted(pairs)
         if self._template is None:
             lengths = [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(pairs))]
         else:
             texts = self._read(pairs)
             lengths = [len(texts[q]) + len(texts[p]) + self._special for q, p in pairs]
         return np.maximum(np.array(lengths, np.int32) - self._max_length, 0, dtype=np.int32)
+
+    def _prompted(self, pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        return [(self._prompt + query, passage) for query, passage in pairs] if self._prompt else pairs
+
+    def _end(self, ids: np.ndarray, length: int) -> np.ndarray:
+        """The ids that remain of a text that is cut to a length."""
+        return ids[:length] if self._side == "right" else ids[len(ids) - length :]
 
     def _read(self, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
         """The ids of every text of the pairs, without special tokens, from the cache or computed now."""
@@ -139,7 +159,7 @@ class PairEncoder:
         """Rows of pairs that the tokenizer encodes as a whole."""
         # A copy: truncation is a state of the tokenizer, which threads share.
         cutting = Tokenizer.from_str(self._tokenizer.to_str())
-        cutting.enable_truncation(self._max_length, strategy="longest_first")
+        cutting.enable_truncation(self._max_length, strategy="longest_first", direction=self._side)
         rows = []
         for encoding in cutting.encode_batch_fast(list(pairs)):
             ids = np.array(encoding.ids, np.int32)
@@ -171,10 +191,14 @@ class SpecialIds(NamedTuple):
     replacement: int
 
 
-def special_ids(tokenizer: Tokenizer) -> SpecialIds:
+def special_ids(tokenizer: Tokenizer, *, vocabulary: int = 0) -> SpecialIds:
     """A tokenizer's special tokens without the tags, which `rerank_core.features.render` guards.
 
     Many models have the tags among their special tokens.
+
+    Args:
+        tokenizer: of the model.
+        vocabulary: number of ids that the model has, if fewer than the tokenizer: those beyond are replaced too.
     """
     tags = re.compile(r"\[(?:HOP|ROLE|ENT|CAUSAL|REASONING)\b", re.IGNORECASE)
     special = {
@@ -185,7 +209,8 @@ def special_ids(tokenizer: Tokenizer) -> SpecialIds:
     unknown = next((special.pop(name) for name in ("[UNK]", "<unk>") if name in special), None)
     if unknown is None:  # a byte-level tokenizer has none; a space means the least
         unknown = next(iter(tokenizer.encode(" .", add_special_tokens=False).ids), 0)
-    return SpecialIds(np.array(sorted(special.values()), np.int32), unknown)
+    beyond = [n for n in tokenizer.get_added_tokens_decoder() if n >= vocabulary > 0]
+    return SpecialIds(np.array(sorted({*special.values(), *beyond}), np.int32), unknown)
 
 
 def cut(first: int, second: int, *, room: int) -> tuple[int, int]:
@@ -239,39 +264,13 @@ def _template(encoding: Encoding) -> Template | None:
     return Template(before, between, after, of_part)  # type: ignore[arg-type]
 
 
-class FolderFacts(NamedTuple):
-    """A model's folder without the model."""
-
-    encoder: PairEncoder
-    pad_id: int
-    last_id: int  # of the vocabulary
-    relevant: int  # index of the relevant one of two labels
-    reads_tags: bool
-
-    @property
-    def identity(self) -> list[str]:
-        """What the settings add to a model's fingerprint: nothing where they are the usual ones."""
-        return [] if self.relevant == 1 else [f"label {self.relevant}"]
-
-
-def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
-    """Tokenizer and settings of a model's folder.
-
-    Raises:
-        ModelError: a file is missing or broken, or the model takes no input of max_length.
-    """
-    config = read_json(folder / "config.json")
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
-    pad_id = padding_id(tokenizer, folder, config)
-    encoder = PairEncoder(tokenizer, max_length=max_length)
-    check_max_length(max_length, config, folder=folder)
-    reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
-    last_id, relevant = max(tokenizer.get_vocab().values()), relevant_label(config, folder)
-    return FolderFacts(encoder, pad_id, last_id, relevant, reads_tags)
-
-
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a model's folder, without truncation and padding.
+    """The tokenizer of a tokenizer.json, without truncation and padding; see `open_tokenizer`."""
+    return unlimited(open_tokenizer(path))
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, as it is there.
 
     Raises:
         ModelError: no such file, or not one of the tokenizers library.
@@ -282,10 +281,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
             f"AutoTokenizer.from_pretrained('{path.parent}').save_pretrained('{path.parent}')"
         )
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{path} is not a tokenizer ({shorten(str(error))}); copy it again") from error
-    return unlimited(tokenizer)
 
 
 def unlimited(tokenizer: Tokenizer) -> Tokenizer:

@@ -43,10 +43,12 @@ OFFSET_POSITIONS = frozenset(
 
 
 WEIGHTS = "*.safetensors"
+ADAPTER = "adapter_config.json"
 # Every file of a transformers folder that can change a tokenizer's or a model's output; not its README, training state
 # or weights in other formats.
 TORCH_FILES = (
     "config.json",
+    ADAPTER,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -58,7 +60,7 @@ TORCH_FILES = (
     "*.safetensors.index.json",
     WEIGHTS,
 )
-ONNX_FILES = ("*.json", "*.txt", "*.onnx", "*.onnx_data", "*.xml", "openvino/*.bin")
+ONNX_FILES = ("*.json", "*.jinja", "*.txt", "*.onnx", "*.onnx_data", "*.xml", "openvino/*.bin")
 
 
 def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, revision: str = "") -> Path:
@@ -144,6 +146,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(contents, dict):
         raise ModelError(f"{path} is a {type(contents).__name__}, not an object; copy the folder again")
     return contents
+
+
+def read_modules(folder: Path) -> list[dict[str, Any]]:
+    """The modules of sentence-transformers that a folder lists; none if it has no modules.json."""
+    path = folder / "modules.json"
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelError(f"{path} is not a list of modules; copy the folder again")
+    return modules
 
 
 def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> int:

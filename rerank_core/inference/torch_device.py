@@ -8,6 +8,7 @@ trusted.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
-from rerank_core.inference.model_folder import TORCH_FILES, WEIGHTS, file_digests, local_folder, read_json
+from rerank_core.inference.model_folder import (
+    ADAPTER,
+    TORCH_FILES,
+    WEIGHTS,
+    file_digests,
+    local_folder,
+    read_json,
+)
 from rerank_core.text import shorten
 
 try:
@@ -44,7 +52,9 @@ _DESCRIBING = (
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
+    "chat_template.jinja",
     "*_Pooling/config.json",
+    "*_LogitScore/config.json",
 )
 
 
@@ -83,15 +93,17 @@ def open_model(
     if precision not in PRECISIONS:
         raise ValueError(f"unknown scoring.precision {precision!r}; known: {', '.join(PRECISIONS)}")
     folder = model_folder(model, trust_remote_code=trust_remote_code)
+    _check_adapter(folder)
     tokenizer = _load_tokenizer(folder, trust_remote_code)
     loaded = _load_model(auto, folder, precision, trust_remote_code, optional)
-    _check_vocabulary(loaded, tokenizer, folder)
+    patterns = (*TORCH_FILES, *(["*.py"] if trust_remote_code else []))
+    base = base_folder(folder, trust_remote_code=trust_remote_code)
     return Loaded(
         folder,
-        read_json(folder / "config.json"),
+        read_json((base or folder) / "config.json"),
         tokenizer,
         loaded,
-        file_digests(folder, (*TORCH_FILES, *(["*.py"] if trust_remote_code else []))),
+        [*file_digests(folder, patterns), *(file_digests(base, patterns) if base else [])],
         read_json(folder / "nightrank.json").get("reads_tags") is True,
     )
 
@@ -133,6 +145,34 @@ def model_folder(model: str | Path, *, trust_remote_code: bool = False) -> Path:
             "opened. Load the model once where you trust it, and save it with model.save_pretrained(folder)"
         )
     return folder
+
+
+def base_folder(folder: Path, *, trust_remote_code: bool = False) -> Path | None:
+    """The folder of the weights that an adapter belongs to, in the Hub's cache if it names a model there.
+
+    None for a folder without an adapter, or with the weights in it.
+
+    Raises:
+        ModelError: no such folder or name, or no safetensors there.
+    """
+    if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
+        return None
+    base = read_json(folder / ADAPTER).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"base_model_name_or_path in {folder / ADAPTER} is {base!r}; name the base model")
+    found = model_folder(base, trust_remote_code=trust_remote_code)
+    if not (found / "config.json").is_file():
+        raise ModelError(
+            f"no model at {base}, which {folder / ADAPTER} names as its base; correct base_model_name_or_path, or "
+            "merge the adapter into its base once with peft: model.merge_and_unload().save_pretrained(folder)"
+        )
+    return found
+
+
+def _check_adapter(folder: Path) -> None:
+    """Refuse an adapter without peft: transformers would run its base alone."""
+    if (folder / ADAPTER).is_file() and importlib.util.find_spec("peft") is None:
+        raise MissingEngine(f"{folder} has an adapter, which needs peft: pip install 'nightrank[train]'")
 
 
 def _remedy(folder: Path, *, trusted: bool) -> str:
@@ -186,16 +226,6 @@ def _load_model(
             "one that was trained for this task"
         )
     return model.eval()
-
-
-def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Refuse a tokenizer with ids that the model does not have, which would crash a GPU's process."""
-    last = max(tokenizer.get_vocab().values())
-    known = model.get_input_embeddings().num_embeddings
-    if last >= known:
-        raise ModelError(
-            f"the tokenizer in {folder} has ids up to {last}, its model has {known} of them; copy both from one model"
-        )
 
 
 def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:

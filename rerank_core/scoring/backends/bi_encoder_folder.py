@@ -10,8 +10,7 @@ import numpy as np
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.encoding import Row
-from rerank_core.inference.model_folder import read_json
-from schemas.parsing import parse_json
+from rerank_core.inference.model_folder import read_json, read_modules
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -59,7 +58,7 @@ def read_sentence_folder(folder: Path, *, pooling: str = "") -> SentenceFolder:
 def _pooling_module(folder: Path) -> str:
     """The pooling module's path inside the folder; "" if there is none."""
     pooling = ""
-    for module in _modules(folder / "modules.json"):
+    for module in read_modules(folder):
         kind, path = str(module.get("type")).rpartition(".")[2], str(module.get("path", ""))
         if kind == "Pooling":
             pooling = path
@@ -69,19 +68,6 @@ def _pooling_module(folder: Path) -> str:
                 "supported; use a model of a Transformer in the folder itself, a Pooling and perhaps a Normalize"
             )
     return pooling
-
-
-def _modules(path: Path) -> list[dict[str, Any]]:
-    """The modules that a folder lists; none if it has no list."""
-    try:
-        modules = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise ModelError(f"{path} is not a list of modules; copy the folder again")
-    return modules
 
 
 def _pooling(config: dict[str, Any], module: Path) -> str:

@@ -1,10 +1,11 @@
-"""Generative rerankers on PyTorch: Qwen3-Reranker, and others that answer its question with "yes" or "no".
+"""Generative rerankers on PyTorch: Qwen3-Reranker, and others that answer a question about a pair with one word.
 
-The input is the template of Qwen3-Reranker's model card, token for token. One forward pass reads it, and the logit is
-that of "yes" minus that of "no" at the last token: its sigmoid is the card's softmax over the two. The language
-model's head is applied to the last token and to these two words only, in float32; its whole output would be [rows,
-tokens, 150,000], and in bf16 it would have many ties. Rows are padded on the right and need no mask, since no token
-attends to a later one.
+The input is the folder's chat template if it shows a query and a document (`rerank_core.inference.chat_template`), else
+the template of Qwen3-Reranker's model card, token for token. One forward pass reads it, and the logit is that of "yes"
+minus that of "no" at the last token, or of the tokens that a LogitScore module of sentence-transformers names: its
+sigmoid is the card's softmax over the two. The language model's head is applied to the last token and to these two
+words only, in float32; its whole output would be [rows, tokens, 150,000], and in bf16 it would have many ties. Rows are
+padded on the right and need no mask, since no token attends to a later one.
 
 Each pair's text is tokenised as a whole, as on the card; that costs little beside the model.
 """
@@ -22,7 +23,9 @@ from transformers import AutoModelForCausalLM
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import Row, special_ids, unlimited
+from rerank_core.inference.chat_template import ChatEncoder, structural_ids
+from rerank_core.inference.cross_encoder_folder import read_questions
+from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
@@ -32,7 +35,7 @@ from rerank_core.inference.torch_device import (
     to_device,
     within_memory,
 )
-from rerank_core.scoring.batched import BatchedScorer
+from rerank_core.scoring.batched import BatchedScorer, Encoder
 from rerank_core.text import fingerprint, shorten
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
@@ -42,7 +45,6 @@ PREFIX = (
 )
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 QUERY, DOCUMENT = "\n<Query>: ", "\n<Document>: "
-ANSWERS = ("no", "yes")
 # Settings by which a language model's logits are more than its head's matrix times the last hidden state.
 _SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -65,12 +67,15 @@ class TemplateEncoder:
         tokenizer: without truncation and padding; it must not be changed afterwards.
         max_length: longest row in tokens, the template included.
         instruction: when a passage is relevant to a query.
+        vocabulary: as of `rerank_core.inference.encoding.PairEncoder`.
 
     Raises:
         ValueError: a max_length that leaves no room for two texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, instruction: str = INSTRUCTION) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_length: int, instruction: str = INSTRUCTION, vocabulary: int = 0
+    ) -> None:
         self._tokenizer, self._head = tokenizer, f"<Instruct>: {instruction}{QUERY}"
         self._before, self._after = (self._ids(text) for text in (PREFIX, SUFFIX))
         self._room = max_length - len(self._before) - len(self._after)
@@ -80,11 +85,8 @@ class TemplateEncoder:
             raise ValueError(
                 f"max_length is {max_length}; two texts and a template of {size} tokens need more"
             )
-        special = special_ids(tokenizer)
-        # "</think>" and similar ones are tokens, but not special ones.
-        added = np.array(list(tokenizer.get_added_tokens_decoder()), np.int32)
-        structure = np.intersect1d(added, np.concatenate([self._before, self._after]))
-        self._special, self._replacement = np.union1d(special.ids, structure), special.replacement
+        own = np.concatenate([self._before, self._after])
+        self._special, self._replacement = structural_ids(tokenizer, own, vocabulary=vocabulary)
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """A row for each pair, in order, none longer than max_length."""
@@ -136,7 +138,8 @@ class CausalLMScorer(BatchedScorer):
     Args:
         model: a folder, or a name on the Hugging Face Hub.
         max_length: longest input in tokens, the template's included (about 90 of them with Qwen's tokenizer).
-        instruction: when a passage is relevant to a query.
+        instruction: when a passage is relevant to a query, in the folder's chat template a system message; "" is the
+            folder's default prompt, or INSTRUCTION in the card's template.
         max_tokens: most tokens of a batch, padding included; 0 is MAX_TOKENS.
         device: "cpu" or "cuda".
         precision: "fp32", "bf16" or "fp16", of weights and activations; logits are float32 always.
@@ -144,7 +147,7 @@ class CausalLMScorer(BatchedScorer):
         trust_remote_code: run code that comes with the model.
 
     Raises:
-        ModelError: the model cannot be used or has no tokens "yes" and "no", or the device is unavailable.
+        ModelError: the model cannot be used or has no tokens to answer with, or the device is unavailable.
         ValueError: an invalid setting.
     """
 
@@ -153,7 +156,7 @@ class CausalLMScorer(BatchedScorer):
         model: str | Path,
         *,
         max_length: int = 512,
-        instruction: str = INSTRUCTION,
+        instruction: str = "",
         max_tokens: int = 0,
         device: str = "cpu",
         precision: str = "fp32",
@@ -167,12 +170,26 @@ class CausalLMScorer(BatchedScorer):
             AutoModelForCausalLM, model, precision=precision, trust_remote_code=trust_remote_code
         )
         tokenizer = unlimited(loaded.tokenizer.backend_tokenizer)
-        encoder = TemplateEncoder(tokenizer, max_length=max_length, instruction=instruction)
+        known = loaded.model.get_input_embeddings().num_embeddings
+        read = read_questions(
+            loaded.folder, loaded.config, tokenizer, vocabulary=known, instruction=instruction
+        )
+        encoder: TemplateEncoder | ChatEncoder
+        if read.template:
+            side = loaded.tokenizer.truncation_side
+            encoder = ChatEncoder(
+                tokenizer, read.template, max_length=max_length, side=side, vocabulary=known
+            )
+        else:
+            instruction = instruction or INSTRUCTION
+            encoder = TemplateEncoder(
+                tokenizer, max_length=max_length, instruction=instruction, vocabulary=known
+            )
         check_max_length(max_length, loaded.config, folder=loaded.folder)
         _check_head(loaded.model, loaded.folder)
-        self._head = _two_words(loaded.model, _answer_ids(tokenizer, loaded.folder)).to(self.device)
+        self._head = _answers(loaded.model, read.answers).to(self.device)
         self._body = loaded.model.base_model.to(self.device)
-        settings = (precision, self.device, str(max_length), instruction)
+        settings = (precision, self.device, str(max_length), instruction, *read.identity)
         super().__init__(
             encoder,
             fingerprint=fingerprint("torch causal lm", *settings, *loaded.digests)[:32],
@@ -186,7 +203,7 @@ class CausalLMScorer(BatchedScorer):
     def run(self, rows: Sequence[Row]) -> np.ndarray:
         return within_memory(lambda: self._logits(rows))
 
-    def _probe(self, folder: Path, encoder: TemplateEncoder) -> None:
+    def _probe(self, folder: Path, encoder: Encoder) -> None:
         try:
             self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
         except Exception as error:
@@ -203,23 +220,8 @@ class CausalLMScorer(BatchedScorer):
             input_ids=to_device(arrays["input_ids"], self.device), use_cache=False
         ).last_hidden_state
         ends = hidden[torch.arange(len(rows), device=hidden.device), last].float()
-        no, yes = self._head(ends).T
-        return np.asarray((yes - no).cpu().numpy(), np.float32)
-
-
-def _answer_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
-    """Ids of ANSWERS.
-
-    Raises:
-        ModelError: one of them is not a token.
-    """
-    ids = [number for word in ANSWERS if (number := tokenizer.token_to_id(word)) is not None]
-    if len(ids) < len(ANSWERS):
-        raise ModelError(
-            f'the tokenizer in {folder} has no tokens "yes" and "no", with which a generative reranker answers; '
-            "use a model like Qwen3-Reranker"
-        )
-    return ids
+        yes, *no = self._head(ends).T
+        return np.asarray((yes - no[0] if no else yes).cpu().numpy(), np.float32)
 
 
 def _check_head(model: Any, folder: Path) -> None:
@@ -236,14 +238,14 @@ def _check_head(model: Any, folder: Path) -> None:
             )
 
 
-def _two_words(model: Any, ids: list[int]) -> Any:
-    """The model's head for the words of these ids alone, in float32."""
+def _answers(model: Any, ids: Sequence[int]) -> Any:
+    """The model's head for the tokens of these ids alone, in float32."""
     whole = model.get_output_embeddings()
     head = torch.nn.Linear(
         whole.in_features, len(ids), bias=whole.bias is not None, device=whole.weight.device
     )
     with torch.no_grad():
-        head.weight.copy_(whole.weight[ids])
+        head.weight.copy_(whole.weight[list(ids)])
         if whole.bias is not None:
-            head.bias.copy_(whole.bias[ids])
+            head.bias.copy_(whole.bias[list(ids)])
     return head

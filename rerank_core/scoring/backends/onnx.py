@@ -20,7 +20,8 @@ import numpy as np
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import PairEncoder, Row, read_folder
+from rerank_core.inference.cross_encoder_folder import read_folder
+from rerank_core.inference.encoding import Row
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import file_digest, find_onnx, local_folder
 from rerank_core.inference.onnx_file import (
@@ -32,7 +33,7 @@ from rerank_core.inference.onnx_file import (
     precision_of,
 )
 from rerank_core.inference.onnx_session import GPU_STREAMS, MAX_TOKENS, open_session, token_inputs
-from rerank_core.scoring.batched import BatchedScorer, one_logit
+from rerank_core.scoring.batched import BatchedScorer, Encoder, one_logit
 from rerank_core.text import fingerprint, shorten
 
 GPU_CHUNK = 16_384
@@ -71,7 +72,7 @@ class OnnxScorer(BatchedScorer):
         folder = local_folder(folder)
         path = find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
-        self._pad_id, self._relevant = read.pad_id, read.relevant
+        self._pad_id, self._relevant, self._typed = read.pad_id, read.relevant, read.typed
         self._session = open_session(path, device=device, allow_fallback=allow_fallback)
         self.device = self._session.device
         self._types = token_inputs(self._session, path, export="a sequence classification model")
@@ -94,10 +95,10 @@ class OnnxScorer(BatchedScorer):
         self._probe(path, read.encoder, last=read.last_id)
 
     def run(self, rows: Sequence[Row]) -> np.ndarray:
-        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)
+        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, typed=self._typed)
         return one_logit(self._session.run(self._output, inputs), relevant=self._relevant)
 
-    def _probe(self, path: Path, encoder: PairEncoder, *, last: int) -> None:
+    def _probe(self, path: Path, encoder: Encoder, *, last: int) -> None:
         """Run two inputs of different lengths, then the vocabulary's last id, and check the output's shape."""
         try:
             first = self.run(encoder.encode([("a", "b"), ("a", "b c d")]))

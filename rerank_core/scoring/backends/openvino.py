@@ -26,7 +26,8 @@ import numpy as np
 
 from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import PairEncoder, Row, read_folder
+from rerank_core.inference.cross_encoder_folder import read_folder
+from rerank_core.inference.encoding import Row
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx, local_folder
 from rerank_core.inference.onnx_file import (
@@ -37,7 +38,7 @@ from rerank_core.inference.onnx_file import (
     external_files,
     model_holds,
 )
-from rerank_core.scoring.batched import BatchedScorer, one_logit
+from rerank_core.scoring.batched import BatchedScorer, Encoder, one_logit
 from rerank_core.text import fingerprint, shorten
 
 # OpenVINO and NNCF report their use over the network, from a process that they fork, unless this package is missing.
@@ -87,7 +88,7 @@ class OpenVinoScorer(BatchedScorer):
         folder, self._streams = local_folder(folder), threads or cores()
         path = quantised_file(folder) if precision == "int8" else find_onnx(folder, onnx_file)
         read = read_folder(folder, max_length=max_length)
-        self._pad_id, self._relevant = read.pad_id, read.relevant
+        self._pad_id, self._relevant, self._typed = read.pad_id, read.relevant, read.typed
         model = read_model(path)
         self._output = output_index(model, path)
         keep_first_token(model)
@@ -117,7 +118,7 @@ class OpenVinoScorer(BatchedScorer):
         width = safe_width(
             max(len(row.ids) for row in rows), self._unsafe, step=1 if self.row_by_row else ROUND
         )
-        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, width=width)
+        inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types, width=width, typed=self._typed)
         if not hasattr(self._own, "request"):
             self._own.request = self._model.create_infer_request()
         try:
@@ -127,7 +128,7 @@ class OpenVinoScorer(BatchedScorer):
         logits = self._own.request.get_output_tensor(self._output).data.copy()
         return one_logit(logits, relevant=self._relevant)
 
-    def _probe(self, path: Path, encoder: PairEncoder) -> None:
+    def _probe(self, path: Path, encoder: Encoder) -> None:
         try:
             first = self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
         except ModelError as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rerank_core.errors import MissingEngine, ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import read_folder
+from rerank_core.inference.cross_encoder_folder import read_folder
 from rerank_core.inference.model_folder import OPENVINO_INT8, find_onnx
 from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, model_holds
 from rerank_core.scoring.backends.openvino import input_types, read_model
@@ -66,7 +66,7 @@ def quantise(
     keep_first_token(model)  # first, so that the scales are those of the graph that runs
     chosen = np.linspace(0, len(pairs) - 1, min(CALIBRATION_PAIRS, len(pairs))).astype(int)
     rows = read.encoder.encode([pairs[i] for i in chosen])
-    sample = nncf.Dataset([padded([row], pad_id=read.pad_id, dtypes=types) for row in rows])
+    sample = nncf.Dataset([padded([row], pad_id=read.pad_id, dtypes=types, typed=read.typed) for row in rows])
     target = to or folder / OPENVINO_INT8
     target.parent.mkdir(parents=True, exist_ok=True)
     nncf.set_log_level(logging.ERROR)

@@ -20,9 +20,8 @@ from transformers import AutoModelForSequenceClassification
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import PairEncoder, Row, unlimited
-from rerank_core.inference.label_names import relevant_label
-from rerank_core.inference.model_folder import check_max_length
+from rerank_core.inference.cross_encoder_folder import read_pairs
+from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.torch_device import (
     CHUNK,
     MAX_TOKENS,
@@ -34,7 +33,7 @@ from rerank_core.inference.torch_device import (
     within_memory,
 )
 from rerank_core.scoring.backends.torch_varlen import Unpadded, can_unpad
-from rerank_core.scoring.batched import BatchedScorer, one_logit
+from rerank_core.scoring.batched import BatchedScorer, Encoder, one_logit
 from rerank_core.text import fingerprint, shorten
 
 
@@ -83,12 +82,16 @@ class TorchScorer(BatchedScorer):
             precision=precision,
             trust_remote_code=trust_remote_code,
         )
-        encoder = PairEncoder(unlimited(loaded.tokenizer.backend_tokenizer), max_length=max_length)
-        self._pad_id, self._relevant = (
-            fill_id(loaded, spare=encoder.spare_ids()),
-            relevant_label(loaded.config, loaded.folder),
+        pairs = read_pairs(
+            loaded.folder,
+            loaded.config,
+            unlimited(loaded.tokenizer.backend_tokenizer),
+            max_length=max_length,
+            side=loaded.tokenizer.truncation_side,
+            vocabulary=loaded.model.get_input_embeddings().num_embeddings,
         )
-        check_max_length(max_length, loaded.config, folder=loaded.folder)
+        encoder, self._relevant = pairs.encoder, pairs.relevant
+        self._pad_id = fill_id(loaded, spare=encoder.spare_ids())
         if threads:
             torch.set_num_threads(threads)
         if precision != "fp32":
@@ -96,7 +99,7 @@ class TorchScorer(BatchedScorer):
         self._types = _inputs(loaded)
         self._place(loaded.model, compile=compile, unpadded=unpadded)
         settings = [precision, self.device, self.attention, str(compile), str(max_length), str(self._pad_id)]
-        settings += [] if self._relevant == 1 else [f"label {self._relevant}"]
+        settings += pairs.identity
         super().__init__(
             encoder,
             fingerprint=fingerprint("torch", *settings, *loaded.digests)[:32],
@@ -128,7 +131,7 @@ class TorchScorer(BatchedScorer):
         arrays = padded(rows, pad_id=self._pad_id, dtypes=self._types)
         return self._model(**{name: to_device(array, self.device) for name, array in arrays.items()}).logits
 
-    def _probe(self, folder: Path, encoder: PairEncoder) -> None:
+    def _probe(self, folder: Path, encoder: Encoder) -> None:
         """Run two inputs of different lengths, and check the output's shape."""
         try:
             self.run(encoder.encode([("a", "b"), ("a", "b c d")]))
