@@ -144,7 +144,7 @@ def test_a_text_is_read_wherever_the_index_has_it(
         (
             {
                 "properties": {"title": TEXT, "body": TEXT | {"copy_to": "text"}, "text": TEXT},
-                "_source": {"excludes": "b*"},
+                "_source": {"excludes": ["b*"]},
             },
             {},
             "text_fields = 'text'",
@@ -160,7 +160,7 @@ def test_a_text_is_read_wherever_the_index_has_it(
         (
             {"properties": {"title": TEXT, "text": {"properties": {"a": TEXT}}}},
             {},
-            "text_fields = 'text'.*an object",
+            "text_fields = 'text'",
         ),
     ],
 )
@@ -177,9 +177,7 @@ def test_a_text_that_cannot_be_returned_stops_the_night(
     es.request(
         "POST", "/_aliases", {"actions": [{"add": {"index": es_name("docs-*"), "alias": es_name("all")}}]}
     )
-    with pytest.raises(
-        SourceError, match=rf"{field}.*index {es_name('docs-2')} |{field}: the index {es_name('docs-2')}"
-    ):
+    with pytest.raises(SourceError, match=f"{field}: the index {es_name('docs-2')} "):
         candidates(es, log, es_name("all"), **wanted)
 
 
