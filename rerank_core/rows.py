@@ -12,6 +12,7 @@ from rerank_core.features.render import passage_text, render_tags
 from rerank_core.mining.hard_negatives import training_pairs
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration, score_of
 from rerank_core.ranking.evidence import quote
+from rerank_core.redact import redact
 from schemas.records import HardNegative, Mention, PassageFacts, RankedCandidate, RankedGroup, Rejected
 from schemas.tables import DEAD_LETTERS, HARD_NEGATIVES, MENTION, PASSAGE_TAGS, RERANKED, TRAINING_PAIRS
 from schemas.tags import Tags
@@ -110,8 +111,9 @@ def read_passage_tags(batch: pa.RecordBatch | pa.Table) -> dict[str, PassageFact
 
 
 def dead_letters(rejected: Iterable[Rejected], *, run_id: str) -> pa.Table:
-    """The `dead_letters` table, sorted, so that equal runs give equal files."""
-    rows = [record._asdict() | {"run_id": run_id} for record in sorted(rejected)]
+    """The `dead_letters` table, sorted, so that equal runs give equal files; no detail holds a secret."""
+    safe = sorted(record._replace(detail=redact(record.detail)) for record in rejected)
+    rows = [record._asdict() | {"run_id": run_id} for record in safe]
     return pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
 
 

@@ -39,7 +39,7 @@ def make_group(
             detail = "the index returned this document twice; index each document once"
             rejected.append(_reject("FetchCandidates", "pair", record, "duplicate_doc_id", detail))
         elif not split:
-            detail = f"document {shown(document.doc_id)} has no text, and a title alone is not scored; fix it in the index"
+            detail = f"document {shown(document.doc_id)} has no text, and a title alone is not scored; index its text"
             rejected.append(_reject("FetchCandidates", "pair", record, "no_text", detail))
         else:
             candidates.extend(split)

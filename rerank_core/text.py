@@ -6,6 +6,8 @@ import hashlib
 import re
 import unicodedata
 
+from rerank_core.redact import redact
+
 # Control characters other than white space, format characters and surrogates: a reader does not see them, and they
 # could carry a forged tag or a NUL past a check. Zero-width joiners too: tokenizers drop them anyway.
 _INVISIBLE = re.compile(
@@ -69,8 +71,8 @@ def fingerprint(*parts: str) -> str:
 
 
 def shorten(text: str, *, limit: int = 200) -> str:
-    """At most `limit` characters of `text` for an error message, with the length of a longer one."""
-    visible = clean(text)
+    """At most `limit` characters of `text` for an error message, without secrets; with the length of a longer one."""
+    visible = clean(redact(text))
     return visible if len(visible) <= limit else f"{visible[:limit]}... ({len(text)} characters)"
 
 

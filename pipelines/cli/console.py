@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rerank_core.redact import redact
+
 logger = logging.getLogger("pipelines")
 LOG_EVERY_SECONDS = 10.0
 
@@ -19,7 +21,7 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
 def print_error(message: str) -> None:
     """Print an error that the user can act on."""
-    err.print(f"[bold red]error:[/] {printable(' '.join(message.split()))}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {printable(' '.join(redact(message).split()))}", soft_wrap=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import IO, Any, NoReturn
 
 from pipelines.cli import console
 from rerank_core.errors import FAILED, user_error
+from rerank_core.redact import redact
 
 CLEAN_UP_SECONDS = 10.0
 """How long an interrupted command may clean up: Beam waits for its workers' threads, which may hang."""
@@ -29,7 +30,7 @@ _INTERRUPTED = (
 
 
 class Patient:
-    """A standard stream that goes on when its reader is gone (`| head`): the rest is written to nowhere.
+    """A standard stream without secrets, which goes on when its reader is gone (`| head`), writing to nowhere.
 
     Args:
         stream: standard output or standard error.
@@ -41,7 +42,8 @@ class Patient:
 
     def write(self, text: str) -> int:
         with self._unread():
-            return self._stream.write(text)
+            # Standard output is data: what only looks like a secret there is somebody's passage or query.
+            self._stream.write(redact(text, guess=self._optional))
         return len(text)
 
     def flush(self) -> None:

@@ -6,6 +6,8 @@ pickles, in an error, in a log or in the manifest.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
 import gc
 import json
@@ -26,6 +28,7 @@ from elasticsearch import Elasticsearch as Client
 from pipelines.elasticsearch.retry import Pace, backoff
 from rerank_core.config.night import Elasticsearch
 from rerank_core.errors import ConfigError, SourceError
+from rerank_core.redact import know
 from rerank_core.text import shorten
 
 try:
@@ -106,6 +109,7 @@ def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
     if len(ways) > 1:
         shown = ", ".join(PREFIX + name for name in values)
         raise ConfigError(f"{shown} are set together; unset all but one way to authenticate")
+    know(*values.values(), *_parts(values))
     if "API_KEY" in values:
         return {"api_key": values["API_KEY"]}
     if "BEARER" in values:
@@ -114,7 +118,17 @@ def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
         return {}
     if len(values) == 1:
         raise ConfigError(f"set {PREFIX}USERNAME and {PREFIX}PASSWORD together, or neither")
-    return {"basic_auth": (values["USERNAME"], values["PASSWORD"])}
+    # Encoded here, since the client refuses what is not ASCII.
+    return {"basic_auth": base64.b64encode(f"{values['USERNAME']}:{values['PASSWORD']}".encode()).decode()}
+
+
+def _parts(values: Mapping[str, str]) -> Iterator[str]:
+    """What else of credentials is secret: the pair that is sent, and what an encoded API key holds."""
+    if "PASSWORD" in values:
+        yield f"{values.get('USERNAME', '')}:{values['PASSWORD']}"
+    with contextlib.suppress(ValueError):
+        pair = base64.b64decode(values.get("API_KEY", ""), validate=True).decode()
+        yield from (pair, pair.rpartition(":")[2])
 
 
 def _secret(environment: Mapping[str, str], name: str) -> str:

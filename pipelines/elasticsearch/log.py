@@ -13,7 +13,8 @@ from pipelines.elasticsearch.pit import FORMAT, LogQuery, PitReader, Slice, Slic
 from rerank_core.config.night import LogFields
 from rerank_core.errors import SourceError
 from rerank_core.querylog.events import EventError, Window, parse_event
-from rerank_core.text import shorten, utf8
+from rerank_core.querylog.privacy import shown
+from rerank_core.text import utf8
 from schemas.records import LogEvent, Rejected
 
 
@@ -112,9 +113,9 @@ def _time(hit: dict[str, Any], log: LogQuery) -> Any:
     name, time = log.fields.timestamp, hit["sort"][0]
     given = log.places.values(hit, name)
     if untimed(time):
-        shown = f"is {shorten(repr(_one(given)), limit=80)}" if given else "has no value"
+        what = f"is {shown(_one(given))}" if given else "has no value"
         remedy = "the index has no time for the event: send one that its mapping accepts"
-        raise EventError("bad_timestamp", f"'{name}' {shown}; {remedy}")
+        raise EventError("bad_timestamp", f"'{name}' {what}; {remedy}")
     if any(value != given[0] for value in given):
         raise EventError("bad_timestamp", f"'{name}' holds {len(given)} times; an event has one")
     return time

@@ -12,6 +12,7 @@ from pipelines.nightly.cascade import read_fitted
 from pipelines.nightly.prepare import Night
 from pipelines.nightly.verify import Stages, Verified
 from rerank_core.config.night import to_dict
+from rerank_core.redact import redact_tree
 from schemas.manifest import Manifest
 
 Cascade = dict[str, Any] | None  # the manifest's entry
@@ -29,8 +30,8 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         run_date=run.run_date,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         nightrank_version=pipelines.__version__,
-        config=to_dict(night.config),
-        source=night.source_record,
+        config=redact_tree(to_dict(night.config)),
+        source=redact_tree(night.source_record),
         window=(run.window[0].isoformat(), run.window[1].isoformat()) if run.window else None,
         previous_run_id=night.previous.run_id,
         model_fingerprint=models.scorer.fingerprint,
@@ -42,7 +43,7 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         },
         balance=verified.balance,
         mining=_mining(verified.stages),
-        degraded=degraded(night, verified, cascade),
+        degraded=redact_tree(degraded(night, verified, cascade)),
         rejected=verified.rejected,
         metrics=before_and_after(run.staging, night.judged),
         tables=verified.tables,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_credentials_come_from_the_environment_one_way(tmp_path: Path) -> None:
     assert credentials({"NIGHTRANK_ES_API_KEY_FILE": str(file)}) == {"api_key": SECRET}
     assert credentials({"NIGHTRANK_ES_BEARER": SECRET}) == {"bearer_auth": SECRET}
     both = {"NIGHTRANK_ES_USERNAME": "reader", "NIGHTRANK_ES_PASSWORD_FILE": str(file)}
-    assert credentials(both) == {"basic_auth": ("reader", SECRET)}
+    assert credentials(both) == {"basic_auth": base64.b64encode(f"reader:{SECRET}".encode()).decode()}
 
 
 @pytest.mark.parametrize(
