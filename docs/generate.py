@@ -18,7 +18,7 @@ import pyarrow as pa
 from typer.main import get_command
 
 from pipelines.cli.app import app
-from schemas.manifest import Balance, Manifest, TableInfo
+from schemas.manifest import Balance, FileInfo, Manifest, TableInfo
 from schemas.tables import TABLES, schema_version
 
 DOCS = Path(__file__).parent
@@ -80,7 +80,8 @@ def _arrow(kind: pa.DataType) -> str:
 def manifest() -> str:
     """The manifest's fields and those of its parts."""
     parts = [_fields(Manifest, MANIFEST)]
-    for heading, part, meanings in (("balance", Balance, BALANCE), ("tables", TableInfo, TABLE)):
+    described = (("balance", Balance, BALANCE), ("tables", TableInfo, TABLE), ("files", FileInfo, FILE))
+    for heading, part, meanings in described:
         parts.append(f"## `{heading}`\n\n{_fields(part, meanings)}")
     return "\n\n".join(parts)
 
@@ -126,9 +127,12 @@ BALANCE = {
 TABLE = {
     "path": "Folder of the Parquet files, relative to the output folder.",
     "schema_version": "Version of the table's schema.",
-    "files": "Number of files.",
     "rows": "Number of rows, counted in the files.",
-    "bytes": "Size of all files.",
+    "files": "The files by name; see below.",
+}
+FILE = {
+    "bytes": "Size of the file.",
+    "sha256": "SHA-256 of its bytes, in hexadecimal.",
 }
 
 

@@ -21,7 +21,6 @@ from schemas.tags import Tags
 def reranked(
     groups: Iterable[RankedGroup],
     *,
-    run_id: str,
     model_fingerprint: str,
     store_text: bool,
     calibration: Calibration = UNCALIBRATED,
@@ -33,11 +32,11 @@ def reranked(
         for document_ranks in [_document_ranks_before(group)]
         for ranked in group.candidates
     ]
-    constant = {"model_fingerprint": model_fingerprint, "run_id": run_id}
+    constant = {"model_fingerprint": model_fingerprint}
     return pa.Table.from_pylist([row | constant for row in rows], schema=RERANKED)
 
 
-def hard_negatives(negatives: Sequence[HardNegative], *, run_id: str, model_fingerprint: str) -> pa.Table:
+def hard_negatives(negatives: Sequence[HardNegative], *, model_fingerprint: str) -> pa.Table:
     """The `hard_negatives` table."""
     rows = [
         {
@@ -57,7 +56,6 @@ def hard_negatives(negatives: Sequence[HardNegative], *, run_id: str, model_fing
             "positive_tags": render_tags(n.positive.scored.tags),
             "negative_tags": render_tags(n.negative.scored.tags),
             "model_fingerprint": model_fingerprint,
-            "run_id": run_id,
         }
         for n in negatives
     ]
@@ -72,7 +70,7 @@ def training_table(negatives: Sequence[HardNegative], *, tagged: bool) -> pa.Tab
     return pa.Table.from_pylist(rows, schema=TRAINING_PAIRS)
 
 
-def passage_tags(facts: Mapping[str, PassageFacts], *, run_id: str) -> pa.Table:
+def passage_tags(facts: Mapping[str, PassageFacts]) -> pa.Table:
     """The `passage_tags` table, sorted by key."""
     ordered = sorted(facts.items())
     mentions = [mention for _, passage in ordered for mention in passage.mentions]
@@ -88,7 +86,6 @@ def passage_tags(facts: Mapping[str, PassageFacts], *, run_id: str) -> pa.Table:
         "words": [passage.words for _, passage in ordered],
         "role": [passage.role for _, passage in ordered],
         "causal": [passage.causal for _, passage in ordered],
-        "run_id": [run_id] * len(ordered),
     }
     return pa.Table.from_pydict(columns, schema=PASSAGE_TAGS)
 
@@ -110,10 +107,9 @@ def read_passage_tags(batch: pa.RecordBatch | pa.Table) -> dict[str, PassageFact
     return facts
 
 
-def dead_letters(rejected: Iterable[Rejected], *, run_id: str) -> pa.Table:
+def dead_letters(rejected: Iterable[Rejected]) -> pa.Table:
     """The `dead_letters` table, sorted, so that equal runs give equal files; no detail holds a secret."""
-    safe = sorted(record._replace(detail=redact(record.detail)) for record in rejected)
-    rows = [record._asdict() | {"run_id": run_id} for record in safe]
+    rows = [record._replace(detail=redact(record.detail))._asdict() for record in sorted(rejected)]
     return pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from typing import Any
+import types
+from typing import Any, get_args, get_origin, get_type_hints
 
 from schemas.errors import ManifestError
 
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FileInfo:
+    """One published file, as it was written."""
+
+    bytes: int
+    sha256: str  # in hexadecimal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +27,13 @@ class TableInfo:
 
     path: str  # folder of its Parquet files, relative to the output folder
     schema_version: int
-    files: int
     rows: int
-    bytes: int
+    files: dict[str, FileInfo]  # by name
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.bytes for file in self.files.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Manifest:
     run_date: str
     created_at: str  # UTC, the moment of publishing
     nightrank_version: str
-    config: dict[str, Any]
+    config: dict[str, dict[str, Any]]  # by section
     source: dict[str, Any]
     window: tuple[str, str] | None  # [start, end), UTC; None for a log without times
     previous_run_id: str | None
@@ -76,17 +90,69 @@ def from_json(text: str, *, name: str = "manifest") -> Manifest:
     """Read a manifest back.
 
     Raises:
-        ManifestError: not JSON, another format, or fields missing.
+        ManifestError: not JSON, another format, fields missing or unknown, or a value of another type.
     """
     try:
         raw = json.loads(text)
-        if raw["format"] != FORMAT:
-            raise ManifestError(f"{name} has format {raw['format']!r}; this version reads format {FORMAT}")
-        raw["balance"] = Balance(**raw["balance"])
-        raw["tables"] = {table: TableInfo(**info) for table, info in raw["tables"].items()}
-        raw["window"] = tuple(raw["window"]) if raw["window"] else None
-        return Manifest(**raw)
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ManifestError(
-            f"{name} is damaged ({error}); do not use its run, and publish it again"
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(name, str(error)) from None
+    if isinstance(raw, dict) and "format" in raw and raw["format"] != FORMAT:
+        raise ManifestError(f"{name} has format {raw['format']!r:.40}; this version reads format {FORMAT}")
+    try:
+        if isinstance(raw, dict) and "format" not in raw:
+            raise _WrongType("it has no format")
+        manifest: Manifest = _read(raw, Manifest, "it")
+    except _WrongType as error:
+        raise _damaged(name, str(error)) from None
+    return manifest
+
+
+def _damaged(name: str, problem: str) -> ManifestError:
+    return ManifestError(f"{name} is damaged ({problem}); do not use its run, and publish it again")
+
+
+class _WrongType(Exception):
+    """A value is not of the type that its field has."""
+
+
+def _read(value: Any, hint: Any, where: str) -> Any:
+    """A value of JSON as the type of its field."""
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _read_object(value, hint, where)
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is types.UnionType:
+        return _read_either(value, parts, where)
+    if kind is dict and isinstance(value, dict):
+        return {key: _read(held, parts[1], f"{where}.{key}"[:80]) for key, held in value.items()}
+    if kind is list and isinstance(value, list):
+        return [_read(held, parts[0], f"{where}[{at}]") for at, held in enumerate(value)]
+    if kind is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(
+            _read(held, part, f"{where}[{at}]")
+            for at, (held, part) in enumerate(zip(value, parts, strict=True))
+        )
+    if kind is None and (type(value) is hint or (hint is float and type(value) is int)):
+        return value
+    name = hint.__name__ if kind is None else str(hint)
+    raise _WrongType(f"{where} is {type(value).__name__}, not {name}")
+
+
+def _read_object(value: Any, hint: Any, where: str) -> Any:
+    """An object as a dataclass: each of its fields, and no other."""
+    if not isinstance(value, dict):
+        raise _WrongType(f"{where} is {type(value).__name__}, not an object")
+    hints = get_type_hints(hint)
+    needed = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
+    if problem := sorted(needed - set(value)) or sorted(set(value) - set(hints)):
+        raise _WrongType(f"{where} lacks, or has too much, {problem[0][:40]!r}")
+    return hint(**{name: _read(held, hints[name], f"{where}.{name}") for name, held in value.items()})
+
+
+def _read_either(value: Any, hints: tuple[Any, ...], where: str) -> Any:
+    """A value that may have several types, as the first that it has."""
+    for hint in hints:
+        with contextlib.suppress(_WrongType):
+            return _read(value, types.NoneType if hint is None else hint, where)
+    raise _WrongType(f"{where} is {type(value).__name__}, not {' or '.join(map(str, hints))}")

@@ -43,7 +43,7 @@ MENTION = pa.struct(
 
 RERANKED = _table(
     "reranked",
-    4,
+    5,
     [
         ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
         ("query", STR, False, "The normalised query text."),
@@ -51,10 +51,10 @@ RERANKED = _table(
         ("passage_id", STR, False, "Id of the scored unit: doc_id, or doc_id#n for its n-th unit from 0."),
         ("title", STR, True, "Title of the document; null where output.store_text is false."),
         ("text", STR, True, "Text of the unit; null where output.store_text is false: join on passage_id."),
-        ("rank", I32, False, "Place of the unit after reranking, from 1."),
-        ("rank_before", I32, False, "Place of the unit in BM25's order, from 1."),
-        ("doc_rank", I32, False, "Place of the document after reranking, by its best unit (MaxP), from 1."),
-        ("doc_rank_before", I32, False, "Place of the document in BM25's order, from 1."),
+        ("rank", I32, False, "Rank of the unit after reranking, from 1."),
+        ("rank_before", I32, False, "Rank of the unit in BM25's order, from 1."),
+        ("doc_rank", I32, False, "Rank of the document after reranking, by its best unit (MaxP), from 1."),
+        ("doc_rank_before", I32, False, "Rank of the document in BM25's order, from 1."),
         ("bm25_score", F32, False, "BM25 score of the document, as the index gave it."),
         (
             "logit",
@@ -78,7 +78,7 @@ RERANKED = _table(
             "cheap_score",
             F32,
             True,
-            "Score of the cascade's cheap model or fusion's bi-encoder; null without, or if failed.",
+            "Score of the first-stage model: the cascade's, or fusion's bi-encoder; null without, or if failed.",
         ),
         *_tag_columns(),
         (
@@ -94,13 +94,12 @@ RERANKED = _table(
         ("reused", BOOL, False, "The logit was carried over from an earlier run with the same fingerprints."),
         ("input_fingerprint", STR, False, "Hash of the exact model input and of the model: key of reuse."),
         ("model_fingerprint", STR, False, "Hash of the model's files, tokenizer, max_length and precision."),
-        ("run_id", STR, False, "The run that published this row."),
     ],
 )
 
 HARD_NEGATIVES = _table(
     "hard_negatives",
-    1,
+    2,
     [
         ("query_id", STR, False, "Id of the normalised query."),
         ("query", STR, False, "The normalised query text."),
@@ -110,8 +109,8 @@ HARD_NEGATIVES = _table(
         ("negative_id", STR, False, "passage_id of the negative."),
         ("negative", STR, False, "Title and text of the negative."),
         ("negative_logit", F32, False, "The model's logit of the negative."),
-        ("negative_rank", I32, False, "Place of the negative after reranking, from 1."),
-        ("negative_rank_before", I32, False, "Place of the negative in BM25's order, from 1."),
+        ("negative_rank", I32, False, "Rank of the negative after reranking, from 1."),
+        ("negative_rank_before", I32, False, "Rank of the negative in BM25's order, from 1."),
         ("margin", F32, False, "Score of the positive minus the negative's; below 0: ranked wrong."),
         ("label_source", STR, False, "Where the positive's label comes from: clicks, qrels or answers."),
         ("kept_by", STR, False, "The rule that chose the negative: top, random or easy."),
@@ -128,7 +127,6 @@ HARD_NEGATIVES = _table(
             "The negative's tags, rendered; empty without tags.",
         ),
         ("model_fingerprint", STR, False, "The model whose scores chose the negative."),
-        ("run_id", STR, False, "The run that published this row."),
     ],
 )
 
@@ -144,7 +142,7 @@ TRAINING_PAIRS = _table(
 
 PASSAGE_TAGS = _table(
     "passage_tags",
-    1,
+    2,
     [
         ("passage_key", STR, False, "Hash of the unit's title and text and of what read it: key of reuse."),
         (
@@ -156,20 +154,18 @@ PASSAGE_TAGS = _table(
         ("words", I32, False, "Number of words in the text."),
         ("role", STR, False, "Rhetorical role of the text, one of the tagger's."),
         ("causal", BOOL, False, "Whether the text holds causal language."),
-        ("run_id", STR, False, "The run that published this row."),
     ],
 )
 
 DEAD_LETTERS = _table(
     "dead_letters",
-    1,
+    2,
     [
         ("stage", STR, False, "Stage that could not handle the record."),
         ("unit", STR, False, "What one record of that stage is: event, query or pair."),
         ("record", STR, False, "Id of the record: file:line, query_id, or query_id/passage_id."),
         ("reason", STR, False, "Stable slug, to group by."),
         ("detail", STR, False, "The value, shortened, and the remedy."),
-        ("run_id", STR, False, "The run that published this row."),
     ],
 )
 

@@ -56,6 +56,12 @@ def nightly(
     run_date: RunDate = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    set_latest: Annotated[
+        bool,
+        typer.Option(
+            "--set-latest", help="Let latest.json name this run, even if it names one of a later date."
+        ),
+    ] = False,
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
 ) -> None:
     """Run one night: rerank the log's queries, mine hard negatives, publish both."""
@@ -64,7 +70,7 @@ def nightly(
 
     night = load_night(config)
     with night_progress(show=not (quiet or as_json)) as progress:
-        manifest = run(night, run_date=day, beam_flags=beam_flags or (), show=progress)
+        manifest = run(night, run_date=day, beam_flags=beam_flags or (), show=progress, set_latest=set_latest)
     if as_json:
         typer.echo(manifest_json(manifest))
     elif not quiet:
@@ -128,7 +134,17 @@ def print_night(manifest: Manifest, output: str) -> None:
     for name, info in manifest.tables.items():
         size = f"{info.rows:>9,} rows {file_size(info.bytes):>9}"
         console.out.print(f"  {name:<15}{size}  {printable(info.path)}/", soft_wrap=True)
-    console.out.print(f"  latest.json names run {manifest.run_id}")
+    console.out.print(f"  {_pointer(manifest, output)}")
+
+
+def _pointer(manifest: Manifest, output: str) -> str:
+    """What latest.json names after a night."""
+    from pipelines.storage.runs import latest
+
+    newest = latest(output)
+    if newest is None or newest.run_id == manifest.run_id:
+        return f"latest.json names run {manifest.run_id}"
+    return f"latest.json still names run {newest.run_id} of {newest.run_date}, a later date; --set-latest moves it"
 
 
 def _stage_table(manifest: Manifest) -> Table:

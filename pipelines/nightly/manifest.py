@@ -28,7 +28,7 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
     return Manifest(
         run_id=run.run_id,
         run_date=run.run_date,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         nightrank_version=pipelines.__version__,
         config=redact_tree(to_dict(night.config)),
         source=redact_tree(night.source_record),

@@ -14,8 +14,8 @@ from pipelines.storage import runs as stored_runs
 from rerank_core import rows
 from rerank_core.config.night import Config
 from rerank_core.scoring.reuse import PreviousScore, pack
-from rerank_core.text import shorten
 from schemas.errors import ManifestError
+from schemas.manifest import Manifest
 from schemas.records import Evidence, PassageFacts
 
 COLUMNS = ["query_id", "input_fingerprint", "logit", "overflow_tokens"]
@@ -49,28 +49,35 @@ def find_previous(
     """
     if not config.reuse.enabled:
         return Previous(None)
+    output, facts = config.output.path, tuple[str, ...]()
     try:
-        manifest = stored_runs.latest(config.output.path)
+        manifest = stored_runs.latest(output)
         if manifest is None:
             return Previous(None)
-        same_facts = facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint
-        facts = stored_runs.table_files(config.output.path, manifest, "passage_tags") if same_facts else []
+        if facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint:
+            facts = _whole_files(output, manifest, "passage_tags")
         if manifest.model_fingerprint != model_fingerprint:
             problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
-            return Previous(None, facts_files=tuple(facts), problem=problem)
-        files = stored_runs.table_files(config.output.path, manifest, "reranked")
+            return Previous(None, facts_files=facts, problem=problem)
+        files = _whole_files(output, manifest, "reranked")
     except ManifestError as error:
         return Previous(None, problem=str(error))
-    evidence: dict[str, Any] = manifest.config.get("evidence", {})
+    evidence = manifest.config.get("evidence", {})
     first_stage = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
     return Previous(
         manifest.run_id,
-        tuple(files),
-        tuple(facts),
+        files,
+        facts,
         evidence=evidence.get("keep_share") == config.evidence.keep_share
         and manifest.calibration == calibration_record,
         first_stage=bool(first_stage_fingerprint) and first_stage == first_stage_fingerprint,
     )
+
+
+def _whole_files(output: str, manifest: Manifest, table: str) -> tuple[str, ...]:
+    """Files of a table whose every byte is as published: a worker that met a damaged page would end the night."""
+    stored_runs.check_run(output, manifest, tables=[table])
+    return tuple(stored_runs.table_files(output, manifest, table))
 
 
 class ReadPreviousScores(beam.PTransform):
@@ -91,20 +98,12 @@ def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
     """One (query_id, packed scores) for each run of rows with the same query; a published file is sorted by query.
 
     Raises:
-        ManifestError: the file's pages are damaged; only its footer was checked when the night started.
+        ManifestError: the file was damaged after the night began.
     """
     file = filesystem.open_parquet(path)
-    try:
+    with filesystem.damage(path):
         for batch in file.iter_batches(columns=columns, batch_size=50_000, use_threads=False):
             yield from _by_query(batch)
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: str, error: Exception) -> ManifestError:
-    return ManifestError(
-        f"{path} of the run to reuse is damaged: {shorten(str(error))}; set reuse.enabled = false for one night"
-    )
 
 
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
@@ -130,16 +129,14 @@ def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts
     any memory.
 
     Raises:
-        ManifestError: a file's pages are damaged.
+        ManifestError: a file was damaged after the night began.
     """
     keys = pa.array(sorted(wanted), pa.string())
     facts: dict[str, PassageFacts] = {}
     for path in files:
         file = filesystem.open_parquet(path)
-        try:
+        with filesystem.damage(path):
             for batch in file.iter_batches(columns=FACTS, batch_size=50_000, use_threads=False):
                 selected = batch.filter(pc.is_in(batch.column("passage_key"), keys))
                 facts.update(rows.read_passage_tags(selected))
-        except (OSError, ValueError, KeyError) as error:
-            raise _damaged(path, error) from None
     return facts

@@ -22,7 +22,10 @@ from pipelines.nightly.models import Loader
 from pipelines.nightly.prepare import Night, prepare
 from pipelines.nightly.verify import verify
 from pipelines.nightly.worker_errors import worker_errors
-from pipelines.storage import filesystem, runs
+from pipelines.storage import filesystem
+from pipelines.storage.clean import clean
+from pipelines.storage.lock import lock
+from pipelines.storage.publish import publish
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
 from schemas.manifest import Manifest
@@ -35,6 +38,7 @@ def run(
     beam_flags: Sequence[str] = (),
     load: Loader | None = None,
     show: Callable[[progress.Progress], None] | None = None,
+    set_latest: bool = False,
 ) -> Manifest:
     """Run one night and publish it.
 
@@ -44,6 +48,7 @@ def run(
         beam_flags: flags for Beam; without --runner the job runs in this process.
         load: makes the scorer, in place of the configured model; must be picklable.
         show: called with the progress twice a second, if the workers are on this machine.
+        set_latest: move `latest.json` to this run, even if it names a run of a later date.
 
     Returns:
         The manifest of the published run.
@@ -56,12 +61,12 @@ def run(
     started = time.monotonic()
     options = beam_options(beam_flags)
     night = prepare(config, run_date=run_date, options=options, load=load)
-    with runs.lock(config.output.path, night.run.run_id), _cleaned_up(night.run.staging):
+    with lock(config.output.path, night.run.run_id), _cleaned_up(night.run.staging):
+        clean(config.output.path)
         _run_graph(night, options, show)
         verified = verify(night.run, config)
         manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
-        runs.publish(config.output.path, manifest)
-    return manifest
+        return publish(config.output.path, manifest, set_latest=set_latest)
 
 
 @contextlib.contextmanager

@@ -30,11 +30,17 @@ def file_name(number: int, total: int) -> str:
     return f"part-{number:05d}-of-{total:05d}.parquet"
 
 
-def write_table(path: str, table: pa.Table) -> None:
-    """Write one Parquet file, zstd compressed, with checksums, and the schema's version and docs in it."""
+def write_table(run: Run, name: str, part: str, table: pa.Table) -> None:
+    """Write one Parquet file, zstd compressed, with checksums, the schema's version and docs, and the run's id in it.
+
+    A table without rows has no row group: `datasets` cannot read an empty one.
+    """
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"run_id": run.run_id.encode()})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        if table.num_rows:
+            writer.write_table(table)
+    write_bytes(join(run.staging, name, part), sink.getvalue().to_pybytes())
 
 
 class WriteReranked(ShardStage):
@@ -53,12 +59,11 @@ class WriteReranked(ShardStage):
         below = sum(count for _, count in cut)
         table = rows.reranked(
             (group for group, _ in cut),
-            run_id=self._run.run_id,
             model_fingerprint=self._model,
             store_text=self._store_text,
             calibration=self._calibration,
         )
-        write_table(join(self._run.staging, "reranked", file_name(shard.number, shard.total)), table)
+        write_table(self._run, "reranked", file_name(shard.number, shard.total), table)
         tally = {"in": table.num_rows + below, "out": table.num_rows, "below_top_n": below}
         return Handled(shard.number, [], tally)
 
@@ -71,10 +76,10 @@ class WriteHardNegatives(ShardStage):
 
     def handle(self, shard: MinedShard) -> Handled:
         name = file_name(shard.number, shard.total)
-        rich = rows.hard_negatives(shard.negatives, run_id=self._run.run_id, model_fingerprint=self._model)
+        rich = rows.hard_negatives(shard.negatives, model_fingerprint=self._model)
         lean = rows.training_table(shard.negatives, tagged=self._tagged)
-        write_table(join(self._run.staging, "hard_negatives", name), rich)
-        write_table(join(self._run.staging, "training_pairs", name), lean)
+        write_table(self._run, "hard_negatives", name, rich)
+        write_table(self._run, "training_pairs", name, lean)
         tally = {"in": rich.num_rows, "out": rich.num_rows, "training_pairs": lean.num_rows}
         return Handled(shard.number, [], tally)
 
@@ -86,8 +91,8 @@ class WritePassageTags(ShardStage):
         self._run = run
 
     def handle(self, shard: Shard) -> Handled:
-        table = rows.passage_tags(dict(shard.facts), run_id=self._run.run_id)
-        write_table(join(self._run.staging, "passage_tags", file_name(shard.number, shard.total)), table)
+        table = rows.passage_tags(dict(shard.facts))
+        write_table(self._run, "passage_tags", file_name(shard.number, shard.total), table)
         return Handled(shard.number, [], {"in": len(shard.facts), "out": table.num_rows})
 
 
@@ -105,8 +110,8 @@ class WriteDeadLetters(beam.PTransform):
 
 
 def _write_dead_letters(rejected: Iterable[Rejected], run: Run) -> Tally:
-    table = rows.dead_letters(rejected, run_id=run.run_id)
-    write_table(join(run.staging, "dead_letters", file_name(0, 1)), table)
+    table = rows.dead_letters(rejected)
+    write_table(run, "dead_letters", file_name(0, 1), table)
     return ("WriteDeadLetters", "out"), float(table.num_rows)
 
 

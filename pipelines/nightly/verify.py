@@ -6,6 +6,7 @@ files themselves and compared with what was read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from typing import NamedTuple
@@ -15,12 +16,12 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.sinks import TALLIES
-from pipelines.storage.filesystem import files, join, open_parquet, read_bytes, read_table, size
+from pipelines.storage.filesystem import files, join, open_parquet, read_bytes, read_table
 from pipelines.storage.runs import table_path
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError
 from schemas.errors import ManifestError
-from schemas.manifest import Balance, TableInfo
+from schemas.manifest import Balance, FileInfo, TableInfo
 from schemas.tables import TABLES, schema_version
 
 Stages = dict[str, dict[str, float]]
@@ -71,16 +72,16 @@ def verify(run: Run, config: Config) -> Verified:
 
 
 def _table_info(run: Run, name: str) -> TableInfo:
-    paths = files(join(run.staging, name), "part-*.parquet")
-    rows = total = 0
-    for path in paths:
-        parquet = open_parquet(path)
+    rows, written = 0, dict[str, FileInfo]()
+    for path in files(join(run.staging, name), "part-*.parquet"):
+        data = read_bytes(path)
+        parquet = open_parquet(path, data)
         rows += parquet.metadata.num_rows
         if not parquet.schema_arrow.equals(TABLES[name], check_metadata=False):
             raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
-        total += size(path)
+        written[path.rpartition("/")[2]] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
     path = table_path(name, run.run_date, run.run_id)
-    return TableInfo(path, schema_version(TABLES[name]), len(paths), rows, total)
+    return TableInfo(path, schema_version(TABLES[name]), rows, written)
 
 
 def _count(staging: str) -> _Counts:

@@ -1,11 +1,19 @@
-"""Files, local or of any file system that Beam supports (gs://, s3://)."""
+"""Files, local or of any file system that Beam supports (gs://, s3://).
+
+All that must be on disk before something else happens is flushed here; object stores do so by themselves.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import hashlib
 import io
 import os
 import shutil
+import sys
 import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +23,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.errors import ManifestError
+
+Stamp = tuple[int, int]
+"""Size in bytes and, of a local file, when it was changed (ns): links and copies of a file have the same."""
 
 
 def join(*parts: str) -> str:
@@ -32,23 +43,54 @@ def exists(path: str) -> bool:
     return bool(FileSystems.exists(path))
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
     """Write a file atomically: under a temporary name first, then a rename.
 
     If the process is killed in between, Arrow and Spark skip the temporary file: its name begins with "_".
+
+    Args:
+        durable: a local file is flushed to disk before it is renamed, and its name afterwards.
+
+    Raises:
+        OSError: it cannot be written.
     """
     folder, slash, name = path.rpartition("/")
     temporary = f"{folder}{slash}_{name}.tmp-{uuid.uuid4().hex}"
-    make_folder(folder)
-    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        file.write(data)
-    FileSystems.rename([temporary], [path])
+    if not is_local(path):
+        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+            remote.write(data)
+        FileSystems.rename([temporary], [path])
+        return
+    make_folder(folder or ".")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:  # such as a full disk, which this file need not keep full
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable:
+        flush_names(folder or ".")
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a file of this path was left by a `write_bytes` that was killed."""
+    name = path.rpartition("/")[2]
+    return name.startswith("_") and ".tmp-" in name
 
 
 def read_bytes(path: str) -> bytes:
     """The bytes of a file."""
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         return bytes(file.read())
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def open_text(path: str) -> TextIO:
@@ -70,55 +112,146 @@ def files(folder: str, pattern: str = "*") -> list[str]:
     return sorted(file.path for file in matched)
 
 
-def size(path: str) -> int:
-    """Size of a file in bytes."""
-    return int(FileSystems.get_filesystem(path).size(path))
+def listing(folder: str) -> dict[str, Stamp]:
+    """Every file below a folder, by its path relative to it; a link is not followed."""
+    if not is_local(folder):
+        matched = FileSystems.match([join(folder, "**")])[0].metadata_list
+        return {file.path[len(folder) :].strip("/"): (file.size_in_bytes, 0) for file in matched}
+    found: dict[str, Stamp] = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            file = Path(path, name)
+            state = file.lstat()
+            found[file.relative_to(folder).as_posix()] = (state.st_size, state.st_mtime_ns)
+    return found
+
+
+def folders(folder: str, *, depth: int) -> list[str]:
+    """Sorted folders that many levels below a folder, as paths relative to it."""
+    if is_local(folder):
+        found = (path for path in Path(folder).glob("/".join("*" * depth)) if path.is_dir())
+        return sorted(path.relative_to(folder).as_posix() for path in found)
+    return sorted({"/".join(path.split("/")[:depth]) for path in listing(folder) if path.count("/") >= depth})
 
 
 def remove(path: str) -> None:
-    """Remove a file or a whole folder, if it exists."""
+    """Remove a file or a whole folder, if it exists; of a link, the link."""
     if is_local(path):
         local = Path(path)
-        if local.is_dir():
+        if local.is_dir() and not local.is_symlink():
             shutil.rmtree(local)
         else:
             local.unlink(missing_ok=True)
-    elif exists(path) or files(path):
+    elif below := listing(path):
+        FileSystems.delete([join(path, name) for name in below])
+    elif exists(path):
         FileSystems.delete([path])
 
 
-def move_folder(source: str, target: str) -> None:
-    """Move a folder's files; an existing target is replaced."""
-    remove(target)
-    if is_local(target):
-        make_folder(str(Path(target).parent))
+def flush(folder: str) -> None:
+    """Wait until a local folder with everything in it is on disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _fsync(os.path.join(parent, name))
+        _fsync(parent)
+
+
+def flush_names(folder: str) -> None:
+    """Wait until the names in a local folder are on disk, but not what is in the files."""
+    _fsync(folder)
+
+
+def _fsync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put_folder(source: str, target: str) -> None:
+    """Move a local folder to its place, and what was there, if anything, to `source`.
+
+    On Linux readers see the one or the other at every moment; elsewhere there is an instant in which there is neither.
+    """
+    make_folder(str(Path(target).parent))
+    if not os.path.lexists(target):
         os.rename(source, target)
-    else:
-        parts = files(source)
-        FileSystems.rename(parts, [join(target, part.rpartition("/")[2]) for part in parts])
+    elif not _exchange(source, target):
+        aside = f"{source}.replaced"
+        os.rename(target, aside)
+        os.rename(source, target)
+        os.rename(aside, source)
+    flush_names(str(Path(target).parent))
 
 
-def count_rows(path: str) -> int:
-    """Rows of a Parquet file, from its footer."""
-    return int(open_parquet(path).metadata.num_rows)
+def _exchange(one: str, other: str) -> bool:
+    """Swap two folders in one step; False where the system cannot."""
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    sys.audit("os.rename", one, other, -1, -1)  # as os.rename does
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
+
+
+def copy_files(source: str, target: str, names: Iterable[str]) -> None:
+    """Copy files to another folder; on a local file system they are links to the same bytes, where it has links."""
+    make_folder(target)
+    pairs = [(join(source, name), join(target, name)) for name in names]
+    if not is_local(target):
+        FileSystems.copy([one for one, _ in pairs], [other for _, other in pairs])
+        return
+    for one, other in pairs:
+        try:
+            os.link(one, other, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(one, other)
+
+
+def move_files(source: str, target: str, names: Iterable[str]) -> None:
+    """Move files of an object store."""
+    pairs = [(join(source, name), join(target, name)) for name in names]
+    FileSystems.rename([one for one, _ in pairs], [other for _, other in pairs])
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns."""
-    return open_parquet(path).read(columns=columns, use_threads=False)
+    """A Parquet file, or some of its columns.
+
+    Raises:
+        ManifestError: the file is damaged.
+    """
+    file = open_parquet(path)
+    with damage(path):
+        return file.read(columns=columns, use_threads=False)
 
 
-def open_parquet(path: str) -> pq.ParquetFile:
+@contextlib.contextmanager
+def damage(path: str) -> Iterator[None]:
+    """Raise what Arrow says of damaged pages as a ManifestError that names the file."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, ManifestError):
+            raise
+        raise ManifestError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from None
+
+
+def open_parquet(path: str, data: bytes | None = None) -> pq.ParquetFile:
     """Open a Parquet file.
 
     It is read into memory first: a shard's file is small, and Arrow's reading threads, with a Python file, can crash
     the interpreter when it exits.
 
+    Args:
+        data: the file's bytes, where they were read already.
+
     Raises:
         ManifestError: not a whole Parquet file.
     """
     try:
-        data = pa.BufferReader(read_bytes(path))
-        return pq.ParquetFile(data, pre_buffer=False, page_checksum_verification=True)
+        source = pa.BufferReader(read_bytes(path) if data is None else data)
+        return pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None

@@ -1,53 +1,67 @@
-"""The output folder: staging, publishing, the pointer to the newest run, and the lock.
+"""The output folder as readers see it: published runs, and the pointer to the newest.
 
-    _lock                                          locked while a run writes
-    _staging/<run_id>/<table>/part-*.parquet       a run's files before it is published
-    <table>/run_date=<D>/run_id=<R>/part-*.parquet published tables
-    manifests/run_date=<D>/run_id=<R>/manifest.json
-    latest.json                                    names the newest manifest; replaced last
+    latest.json                                              names the newest run's manifest
+    runs/run_date=<D>/run_id=<R>/manifest.json               a run is published once its manifest stands here
+    runs/run_date=<D>/run_id=<R>/<table>/part-*.parquet      its tables, which are never changed
+    <table>/run_date=<D>/run_id=<R>/part-*.parquet           the newest run of each date, for readers that list folders
+    _staging/<run_id>/<table>/part-*.parquet                 a run's files before it is published
+    _lock                                                    locked while a run writes
 
-A run that is killed at any time leaves `latest.json` at the previous run, whose files are not changed. Paths may be
-local or of any file system that Beam supports (gs://, s3://).
+Paths may be local or of any file system that Beam supports (gs://, s3://). What is read here is not trusted: a pointer
+or a manifest names nothing outside of its own run's folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from pipelines.storage.filesystem import (
-    count_rows,
     exists,
     files,
     is_local,
     join,
-    make_folder,
-    move_folder,
+    listing,
     read_bytes,
-    remove,
-    write_bytes,
+    sha256,
 )
-from rerank_core.errors import Locked, OutputError
+from rerank_core.errors import OutputError
 from schemas.errors import ManifestError
-from schemas.manifest import Manifest, from_json, to_json
-from schemas.tables import TABLES
+from schemas.manifest import Manifest, from_json
+
+POINTER, RUNS, STAGING, MANIFEST = "latest.json", "runs", "_staging", "manifest.json"
+_ID = r"[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*"
+_RUN = re.compile(rf"run_date=([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})/run_id=({_ID})")
 
 
 def staging(output: str, run_id: str) -> str:
     """Folder in which a run writes before it is published."""
-    return join(output, "_staging", run_id)
+    return join(output, STAGING, run_id)
+
+
+def run_path(run_date: str, run_id: str) -> str:
+    """Folder of a published run, relative to the output folder."""
+    return f"{RUNS}/run_date={run_date}/run_id={run_id}"
 
 
 def table_path(table: str, run_date: str, run_id: str) -> str:
     """Folder of a published table, relative to the output folder."""
-    return f"{table}/run_date={run_date}/run_id={run_id}"
+    return f"{run_path(run_date, run_id)}/{table}"
 
 
 def manifest_path(run_date: str, run_id: str) -> str:
     """Path of a run's manifest, relative to the output folder."""
-    return f"manifests/run_date={run_date}/run_id={run_id}/manifest.json"
+    return f"{run_path(run_date, run_id)}/{MANIFEST}"
+
+
+def parse_run(folder: str) -> tuple[str, str] | None:
+    """The (date, id) of the run in a folder `run_date=<D>/run_id=<R>`; None for any other."""
+    found = _RUN.fullmatch(folder)
+    return (found[1], found[2]) if found else None
 
 
 def latest(output: str) -> Manifest | None:
@@ -55,17 +69,26 @@ def latest(output: str) -> Manifest | None:
 
     Raises:
         ManifestError: the pointer or the manifest it names is damaged.
+        OutputError: the folder has the layout of an earlier version.
     """
-    pointer = join(output, "latest.json")
+    refuse_earlier_layout(output)
+    pointer = join(output, POINTER)
     if not exists(pointer):
         return None
     try:
-        path = join(output, json.loads(read_bytes(pointer))["manifest"])
-    except (ValueError, KeyError, TypeError) as error:
+        _check_inside(output, POINTER)
+        named: Any = json.loads(read_bytes(pointer))["manifest"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(
-            f"{pointer} is damaged ({error}); point it at a manifest under manifests/"
+            f"{pointer} is damaged ({error}); point it at a manifest under {RUNS}/, or remove it"
         ) from None
-    return read_manifest(path)
+    named = named if isinstance(named, str) else type(named).__name__
+    run = parse_run(named.removeprefix(f"{RUNS}/").removesuffix(f"/{MANIFEST}"))
+    if run is None or named != manifest_path(*run):
+        raise ManifestError(
+            f"{pointer} names {named!r:.100} and no manifest {RUNS}/run_date=.../run_id=.../{MANIFEST}; point it at one"
+        )
+    return read_manifest(output, *run)
 
 
 def open_run(output: str, run_id: str = "") -> Manifest:
@@ -73,11 +96,12 @@ def open_run(output: str, run_id: str = "") -> Manifest:
 
     Raises:
         ManifestError: nothing was published there, no such run, or a damaged manifest.
+        OutputError: the folder has the layout of an earlier version.
     """
     manifest = find_run(output, run_id) if run_id else latest(output)
     if manifest is None:
         raise ManifestError(
-            f"no published run in {output}: {join(output, 'latest.json')} does not exist; name the output folder of a "
+            f"no published run in {output}: {join(output, POINTER)} does not exist; name the output folder of a "
             "nightly job"
         )
     return manifest
@@ -88,123 +112,120 @@ def find_run(output: str, run_id: str) -> Manifest:
 
     Raises:
         ManifestError: no such run, or its manifest is damaged.
+        OutputError: the folder has the layout of an earlier version.
     """
-    valid = run_id.replace("-", "").isalnum()  # not a pattern
-    paths = files(output, f"manifests/run_date=*/run_id={run_id}/manifest.json") if valid else []
-    if not paths:
-        raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, 'manifests')}")
-    return read_manifest(paths[0])
+    refuse_earlier_layout(output)
+    valid = re.fullmatch(_ID, run_id)  # not a pattern
+    paths = files(join(output, RUNS), f"run_date=*/run_id={run_id}/{MANIFEST}") if valid else []
+    runs = [run for path in paths if (run := parse_run("/".join(path.split("/")[-3:-1])))]
+    if not runs:
+        raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, RUNS)}")
+    return read_manifest(output, *runs[0])
 
 
-def read_manifest(path: str) -> Manifest:
-    """Read a manifest by its path."""
+def read_manifest(output: str, run_date: str, run_id: str) -> Manifest:
+    """The manifest of a run.
+
+    Raises:
+        ManifestError: it cannot be read, is damaged, or says that it is of another run.
+    """
+    path = manifest_path(run_date, run_id)
+    name = join(output, path)
     try:
-        return from_json(read_bytes(path).decode("utf-8"), name=path)
+        _check_inside(output, path)
+        manifest = from_json(read_bytes(name).decode("utf-8"), name=name)
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"cannot read {path}: {error}") from None
+        raise ManifestError(f"cannot read {name}: {error}") from None
+    places = {table: table_path(table, run_date, run_id) for table in manifest.tables}
+    named = {table: info.path for table, info in manifest.tables.items()}
+    if (manifest.run_date, manifest.run_id) != (run_date, run_id) or places != named:
+        raise ManifestError(
+            f"{name} names other folders than its own; do not use its run, and publish it again"
+        )
+    return manifest
 
 
 def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
-    """Parquet files of a published table, checked against the manifest.
+    """Sorted Parquet files of a published table; their names and sizes are those in the manifest.
 
     Raises:
-        ManifestError: the table is not in the manifest, or has another number of files or rows.
+        ManifestError: the table is not in the manifest, or has other files.
     """
     info = manifest.tables.get(table)
     if info is None:
         raise ManifestError(f"the manifest of run {manifest.run_id} has no table {table!r}")
-    paths = files(join(output, info.path), "part-*.parquet")
-    rows = sum(count_rows(path) for path in paths)
-    if (len(paths), rows) != (info.files, info.rows):
+    folder = join(output, info.path)
+    _check_inside(output, info.path)
+    found = {name: size for name, (size, _) in listing(folder).items() if is_part(name)}
+    expected = {name: file.bytes for name, file in info.files.items()}
+    if found != expected:
+        wrong = min(name for name in found | expected if found.get(name) != expected.get(name))
+        is_, was = (f"{sizes[wrong]:,} bytes" if wrong in sizes else "no file" for sizes in (found, expected))
         raise ManifestError(
-            f"{join(output, info.path)} has {rows} rows in {len(paths)} files, but its manifest says "
-            f"{info.rows} in {info.files}: the run was damaged after it was published"
+            f"{join(folder, wrong)} is not what its manifest says ({is_} instead of {was}): the run was damaged after "
+            "it was published"
         )
-    return paths
+    return [join(folder, name) for name in sorted(found)]
 
 
-def publish(output: str, manifest: Manifest) -> None:
-    """Move a verified run out of staging, write its manifest, then replace the pointer.
-
-    A complete run of this id keeps its files, which a reader may have open: a night that reuses nothing has the same
-    id, and so the same rows, whenever it is started again.
-    """
-    base = staging(output, manifest.run_id)
-    path = manifest_path(manifest.run_date, manifest.run_id)
-    if not _is_complete(output, path):
-        for table in TABLES:  # a target may exist: a run of this id was killed before it wrote its manifest
-            move_folder(join(base, table), join(output, manifest.tables[table].path))
-    write_bytes(join(output, path), to_json(manifest).encode("utf-8"))
-    pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": path}
-    write_bytes(join(output, "latest.json"), (json.dumps(pointer, indent=2) + "\n").encode("utf-8"))
-    remove(base)
+def is_part(name: str) -> bool:
+    """Whether a file of a table's folder is one that readers read."""
+    return "/" not in name and name.startswith("part-") and name.endswith(".parquet")
 
 
-def _is_complete(output: str, path: str) -> bool:
-    """Whether there is a manifest at this path, and all the files that it names."""
-    try:
-        earlier = read_manifest(join(output, path))
-        for table in TABLES:
-            table_files(output, earlier, table)
-    except ManifestError:
-        return False
-    return True
+def check_run(output: str, manifest: Manifest, *, tables: Iterable[str] | None = None) -> None:
+    """Check that a published run is what its manifest says, byte by byte.
 
-
-@contextlib.contextmanager
-def lock(output: str, run_id: str) -> Iterator[None]:
-    """Lock the output folder for one run, and remove what killed runs left in staging.
-
-    On a local folder the lock is the operating system's, and ends with the process. An object store has none: there a
-    lock file names the run that writes, and must be removed by hand after a run was killed.
+    Args:
+        tables: those to read; by default all.
 
     Raises:
-        Locked: another run is writing to it.
-        OutputError: the folder cannot be written.
+        ManifestError: a file is missing, was added, or has another checksum; the first such is named.
     """
-    path = join(output, "_lock")
-    with _local_lock(output, path, run_id) if is_local(output) else _remote_lock(path, run_id):
-        remove(join(output, "_staging"))
-        yield
-
-
-@contextlib.contextmanager
-def _local_lock(output: str, path: str, run_id: str) -> Iterator[None]:
-    import fcntl  # not on Windows, where this job does not run
-
-    try:
-        make_folder(output)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  closed below, with the lock
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to output.path {output}: {error.strerror}; choose another folder"
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise Locked(
-                f"another run ({holder}) is writing to {output}; wait for it or use another folder"
-            ) from None
-        file.truncate(0)
-        file.write(f"{run_id}, process {os.getpid()}")
-        file.flush()
-        yield
-
-
-@contextlib.contextmanager
-def _remote_lock(path: str, run_id: str) -> Iterator[None]:
-    if exists(path):
-        holder = read_bytes(path).decode("utf-8", "replace")
-        raise Locked(
-            f"another run ({holder}) is writing here, or was killed; if none is running, remove {path}"
+    known = {
+        path: info.sha256
+        for table in (manifest.tables if tables is None else tables)
+        for path, info in zip(
+            table_files(output, manifest, table),
+            (info for _, info in sorted(manifest.tables[table].files.items())),
+            strict=True,
         )
-    write_bytes(path, run_id.encode("utf-8"))
-    if read_bytes(path).decode("utf-8") != run_id:
-        raise Locked(f"another run took {path} at the same moment; start this one again later")
+    }
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for path, found in zip(known, threads.map(_checksum, known), strict=True):
+            if found != known[path]:
+                raise ManifestError(
+                    f"{path} has another checksum than its manifest says: it was damaged after it was published"
+                )
+
+
+def _checksum(path: str) -> str:
     try:
-        yield
-    finally:
-        remove(path)
+        return sha256(path)
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error}") from None
+
+
+def _check_inside(output: str, path: str) -> None:
+    """Refuse a path that a link leads out of the output folder."""
+    if not is_local(output):
+        return
+    base = os.path.realpath(output)
+    if os.path.commonpath([base, os.path.realpath(join(output, path))]) != base:
+        raise ManifestError(
+            f"{join(output, path)} leads out of {output} by a link; put a folder in its place"
+        )
+
+
+def refuse_earlier_layout(output: str) -> None:
+    """Raise for a folder in which an earlier version published.
+
+    Raises:
+        OutputError: it is one; the message names the remedy.
+    """
+    old = join(output, "manifests")
+    if os.path.isdir(old) if is_local(output) else listing(old):
+        raise OutputError(
+            f"{output} has the layout of an earlier version ({old}); choose a new output.path, or move what "
+            "is in it away"
+        )

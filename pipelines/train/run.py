@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pipelines
 from pipelines.storage.filesystem import write_bytes
-from pipelines.storage.runs import lock
+from pipelines.storage.lock import lock
 from pipelines.train import dev_sets as dev_sets_module
 from pipelines.train.rounds import Rounds, train_rounds
 from rerank_core.config.training import TrainingConfig, to_dict

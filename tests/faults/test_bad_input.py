@@ -16,7 +16,6 @@ from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import METADATA, build_index
 from rerank_core.errors import JudgementError, SourceError
 from rerank_core.features.render import escape
-from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from tests.conftest import MakeConfig, Night
 from tests.support.fakes import FakeScorer, fake, forbidden
@@ -173,27 +172,26 @@ def test_a_truncated_file_of_the_last_run_costs_time_not_truth(
     pq.write_table(pa.Table.from_pylist(GOOD_LOG), tmp_path / "log.parquet")  # as good a log as any
     manifest = run(make_config(source={"log": str(tmp_path / "log.parquet")}), run_date=DAY, load=fake())
     assert manifest.balance.pairs == night.manifest.balance.pairs
-    assert f"{victim} is not a readable Parquet file" in str(manifest.degraded["reuse"])
+    assert f"{victim} is not what its manifest says" in str(manifest.degraded["reuse"])
     assert (manifest.balance.pairs["reused"], manifest.previous_run_id) == (0, None)
     assert manifest.model_fingerprint == FakeScorer().fingerprint
 
 
-def test_a_flipped_bit_of_the_last_run_is_no_score(
-    night: Night, make_config: MakeConfig, tmp_path: Path
+@pytest.mark.parametrize("table", ["reranked", "passage_tags"])
+def test_a_flipped_bit_of_the_last_run_costs_time_not_truth_and_one_night_alone(
+    night: Night, make_config: MakeConfig, tmp_path: Path, table: str
 ) -> None:
     shutil.copytree(night.output, tmp_path / "output")
-    for victim in (tmp_path / "output" / night.manifest.tables["reranked"].path).iterdir():
-        logits = next(
-            column
-            for column in pq.read_metadata(victim).row_group(0).to_dict()["columns"]
-            if column["path_in_schema"] == "logit"
-        )
-        damaged = bytearray(victim.read_bytes())
-        start = logits["dictionary_page_offset"] or logits["data_page_offset"]
-        damaged[start + logits["total_compressed_size"] - 1] ^= 1
-        victim.write_bytes(damaged)
-    with pytest.raises(ManifestError, match=r"part-0000\d-of-00003.parquet .* reuse.enabled = false"):
-        run(make_config(), run_date=DAY, load=fake())
+    victim = min((tmp_path / "output" / night.manifest.tables[table].path).iterdir())
+    damaged = bytearray(victim.read_bytes())
+    damaged[len(damaged) // 3] ^= 1  # in its pages
+    victim.write_bytes(damaged)
+    manifest = run(make_config(), run_date=DAY, load=fake())
+    assert f"{victim} has another checksum" in str(manifest.degraded["reuse"])
+    assert manifest.balance.pairs["reused"] == 0
+    again = run(make_config(), run_date=DAY, load=forbidden())
+    assert "reuse" not in again.degraded
+    assert again.balance.pairs["published"] == 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.nightly.run import run
@@ -17,40 +18,39 @@ from pipelines.storage import runs
 from rerank_core import errors
 from tests.conftest import Night
 from tests.support.fakes import fake
-from tests.support.tiny import DAY, Tiny, make_config, published_bytes, rows
+from tests.support.tiny import DAY, Tiny, make_config, published_bytes
 
 ROOT = Path(__file__).parents[2]
 
-# A night of its own process. `moves`: how many tables are moved before the process ends without a word; -1: all.
+# A night of its own process. `change`: the one to the folders of published runs and of tables at which the process ends
+# without a word; -1: none.
 DRIVER = """
 import os, sys
 from pathlib import Path
-from pipelines.storage import runs
 from pipelines.nightly.run import run
 from tests.support.fakes import fake
 from tests.support.tiny import DAY, Tiny, make_config
 
-folder, output, seconds, moves = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+folder, output, seconds, change = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 tiny = Tiny(folder, folder / "index", folder / "log.jsonl", folder / "good.jsonl")
-move = runs.move_folder
 
-def dying(*arguments):
-    global moves
-    if moves == 0:
-        os._exit(9)
-    moves -= 1
-    move(*arguments)
+def dying(event, arguments):
+    global change
+    if event == "os.rename" and "_staging" not in str(arguments[1]):
+        if change == 0:
+            os._exit(9)
+        change -= 1
 
-runs.move_folder = dying
+sys.addaudithook(dying)
 config = make_config(tiny, output, candidates={"top_k": 5})
 manifest = run(config, run_date=DAY, load=fake("next", seconds=seconds))
 print(manifest.run_id)
 """
 
 
-def start(tiny: Tiny, output: Path, *, seconds: float = 0.0, moves: int = -1) -> subprocess.Popen[str]:
+def start(tiny: Tiny, output: Path, *, seconds: float = 0.0, change: int = -1) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tiny.folder), str(output), str(seconds), str(moves)],
+        [sys.executable, "-c", DRIVER, str(tiny.folder), str(output), str(seconds), str(change)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -80,11 +80,12 @@ def assert_made_up_for(tiny: Tiny, output: Path, served: str, uninterrupted: dic
     before = runs.latest(str(output))
     assert before is not None
     assert before.run_id == served
-    assert len(rows(output, before)) == before.tables["reranked"].rows
+    runs.check_run(str(output), before)
     again = run(make_config(tiny, output, candidates={"top_k": 5}), run_date=DAY, load=fake("next"))
     assert published_bytes(output, again) == uninterrupted
     assert runs.latest(str(output)) == again
-    assert not (output / "_staging").exists() or not list((output / "_staging").iterdir())
+    assert pq.read_table(output / "reranked").num_rows == again.tables["reranked"].rows
+    assert not (output / "_staging").exists()
 
 
 def test_killed_while_it_scores(
@@ -108,19 +109,19 @@ def test_killed_while_it_scores(
     assert_made_up_for(tiny, output, night.manifest.run_id, uninterrupted)
 
 
-def test_killed_between_two_tables(
-    night: Night, tiny: Tiny, tmp_path: Path, uninterrupted: dict[str, bytes]
+@pytest.mark.parametrize("change", range(7))
+def test_killed_while_it_publishes(
+    night: Night, tiny: Tiny, tmp_path: Path, uninterrupted: dict[str, bytes], change: int
 ) -> None:
-    # test_runs.py ends publishing at every one of its steps; this is one of them in a real process.
+    # test_publish.py ends publishing at every change it makes; these are the renames in a real process.
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
-    dying = start(tiny, output, moves=2)
+    dying = start(tiny, output, change=change)
     _, stderr = dying.communicate(timeout=60)
     assert dying.returncode == 9, stderr
-    moved = [
-        table
-        for table in ("reranked", "hard_negatives", "training_pairs", "dead_letters")
-        if len(list((output / table / "run_date=2026-03-08").iterdir())) == 2
-    ]
-    assert len(moved) == 2
+    listed = set(pq.read_table(output / "reranked")["run_id"].to_pylist())
+    assert (listed == {night.manifest.run_id}) == (
+        change < 2
+    )  # the run, its five tables, and last the pointer
+    assert len(listed) == 1
     assert_made_up_for(tiny, output, night.manifest.run_id, uninterrupted)

@@ -56,12 +56,10 @@ def test_builders_fill_exactly_the_columns(built: dict[str, list[dict[str, Any]]
     pair = (ranked(1), ranked(2))
     negatives = [HardNegative(query, *pair, "clicks", "top", 0.25)]
     made = {
-        "reranked": rows.reranked(
-            [RankedGroup(query, pair)], run_id="r", model_fingerprint="m", store_text=True
-        ),
-        "hard_negatives": rows.hard_negatives(negatives, run_id="r", model_fingerprint="m"),
+        "reranked": rows.reranked([RankedGroup(query, pair)], model_fingerprint="m", store_text=True),
+        "hard_negatives": rows.hard_negatives(negatives, model_fingerprint="m"),
         "training_pairs": rows.training_table(negatives, tagged=True),
-        "dead_letters": rows.dead_letters([Rejected("S", "pair", "id", "reason", "detail")], run_id="r"),
+        "dead_letters": rows.dead_letters([Rejected("S", "pair", "id", "reason", "detail")]),
     }
     assert set(made) == set(TABLES) - {"passage_tags"} == set(built)
     for name in made:
@@ -85,14 +83,13 @@ def test_facts_survive_their_table() -> None:
         "a": PassageFacts((), 0, "Main_Claim", False),
         "c": PassageFacts(mentions[:1], 3, "Definition", False),
     }
-    table = rows.passage_tags(facts, run_id="r")
+    table = rows.passage_tags(facts)
     assert table.schema.equals(TABLES["passage_tags"], check_metadata=True)
     assert table["passage_key"].to_pylist() == ["a", "b", "c"]
-    assert table["run_id"].to_pylist() == ["r"] * 3
     assert rows.read_passage_tags(table) == facts
     assert rows.read_passage_tags(table.slice(1)) == {key: facts[key] for key in "bc"}
     assert rows.read_passage_tags(table.to_batches()[0].slice(2, 1)) == {"c": facts["c"]}
-    assert rows.read_passage_tags(rows.passage_tags({}, run_id="r")) == {}
+    assert rows.read_passage_tags(rows.passage_tags({})) == {}
 
 
 def test_a_row_without_a_logit_is_never_published() -> None:
@@ -100,14 +97,14 @@ def test_a_row_without_a_logit_is_never_published() -> None:
     unscored = RankedCandidate(ScoredCandidate(candidate, None, "f" * 32, None, False, 0), 1, 1, 1)
     group = RankedGroup(Query("0" * 16, "q", 1, 1, ()), (unscored,))
     with pytest.raises(ValueError, match="0000000000000000/d reached publishing without a logit"):
-        rows.reranked([group], run_id="r", model_fingerprint="m", store_text=True)
+        rows.reranked([group], model_fingerprint="m", store_text=True)
 
 
 def test_dead_letters_are_sorted() -> None:
     records = [Rejected(stage, "pair", "b", "r", "d") for stage in ("Z", "A")] + [
         Rejected("A", "pair", "a", "r", "d")
     ]
-    table = rows.dead_letters(records, run_id="r")
+    table = rows.dead_letters(records)
     assert [(row["stage"], row["record"]) for row in table.to_pylist()] == [
         ("A", "a"),
         ("A", "b"),

@@ -29,7 +29,8 @@ def test_another_format_is_refused_by_its_number(night: Night) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"format": 1}', "7", '{"format": 1, "balance": 3, "tables": {}}']
+    "text",
+    ["", "{", "[]", "null", '{"format": 2}', "7", '{"format": 2, "balance": 3, "tables": {}}', "[" * 100_000],
 )
 def test_what_is_no_manifest_is_refused(text: str) -> None:
     with pytest.raises(ManifestError, match="m.json is damaged"):

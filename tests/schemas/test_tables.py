@@ -49,7 +49,7 @@ def test_tags_are_columns() -> None:
 
 
 def test_dead_letters_are_the_rejected_records() -> None:
-    assert DEAD_LETTERS.names == [*Rejected._fields, "run_id"]
+    assert DEAD_LETTERS.names == [*Rejected._fields]
     for name, hint in get_type_hints(Rejected).items():
         assert DEAD_LETTERS.field(name).type == arrow_type(hint), name
     assert not any(field.nullable for field in DEAD_LETTERS)

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.storage import runs
+from pipelines.storage.filesystem import sha256
+from pipelines.storage.publish import publish
 from rerank_core.text import query_id
-from schemas.manifest import Balance, Manifest, TableInfo
+from schemas.manifest import FORMAT, Balance, FileInfo, Manifest, TableInfo
 from schemas.tables import TABLES
 
 RUN_DATE = "2026-03-08"
@@ -24,16 +26,15 @@ def publish_run(
     for name, schema in TABLES.items():
         folder = Path(runs.staging(str(output), run_id)) / name
         folder.mkdir(parents=True)
-        rows = 0
-        files = shards if name == "reranked" else 1
-        for shard in range(files):
+        rows, files = 0, dict[str, FileInfo]()
+        for shard in range(shards if name == "reranked" else 1):
             found = _shard(run_id, range(shard, queries, shards), results) if name == "reranked" else []
-            pq.write_table(pa.Table.from_pylist(found, schema=schema), folder / f"part-{shard}.parquet")
+            path = folder / f"part-{shard}.parquet"
+            pq.write_table(pa.Table.from_pylist(found, schema=schema), path)
+            files[path.name] = FileInfo(path.stat().st_size, sha256(str(path)))
             rows += len(found)
-        tables[name] = TableInfo(runs.table_path(name, RUN_DATE, run_id), 1, files, rows, 0)
-    manifest = _manifest(run_id, tables, queries=queries)
-    runs.publish(str(output), manifest)
-    return manifest
+        tables[name] = TableInfo(runs.table_path(name, RUN_DATE, run_id), 1, rows, files)
+    return publish(str(output), _manifest(run_id, tables, queries=queries))
 
 
 def text(number: int) -> str:
@@ -57,7 +58,6 @@ def _shard(run_id: str, numbers: range, results: int) -> list[dict[str, object]]
             "passage_id": f"d{rank}#0",
             "rank": rank,
             "score": score(run_id, number, rank),
-            "run_id": run_id,
         }
         for rank in range(results, 0, -1)
         for number in numbers
@@ -82,9 +82,11 @@ def _manifest(run_id: str, tables: dict[str, TableInfo], *, queries: int) -> Man
         "previous_run_id": None,
         "model_fingerprint": "m",
         "tagger_fingerprint": None,
+        "facts_fingerprint": None,
+        "places": None,
         "balance": balance,
         "tables": tables,
         "seconds": 1.0,
-        "format": 1,
+        "format": FORMAT,
     }
     return Manifest(**{**empty, **known})  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ import pipelines
 from pipelines.cli.app import app
 from pipelines.nightly import models
 from pipelines.nightly import run as nightly_run
-from pipelines.storage import runs
+from pipelines.storage.lock import lock
 from rerank_core.config.night import Config
 from schemas.manifest import Manifest, to_json
 from tests.conftest import Night
@@ -160,7 +160,7 @@ def test_a_model_that_cannot_be_used_is_3(
 
 
 def test_a_folder_in_use_is_4(config: Callable[..., Path], tmp_path: Path) -> None:
-    with runs.lock(str(tmp_path / "output"), "20260308-other"):
+    with lock(str(tmp_path / "output"), "20260308-other"):
         message = nightly_fails(4, config())
     assert "another run (20260308-other, process" in message
 

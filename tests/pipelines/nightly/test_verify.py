@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.nightly import run as nightly_run
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.run import run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.nightly.verify import Verified, verify
-from pipelines.storage import runs
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError
 from tests.support.fakes import fake
@@ -65,7 +65,7 @@ def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Staged:
         output={"max_rejected_share": 0.5},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "publish", lambda output, manifest: None)
+        patch.setattr(nightly_run, "publish", lambda output, manifest, *, set_latest: None)
         run(config, run_date=DAY, load=fake())
     (folder,) = (output / "_staging").iterdir()
     return Staged(folder, config)
@@ -82,7 +82,7 @@ def test_a_whole_run_passes(finished: Staged) -> None:
     assert verified.balance.queries == {"read": 6, "published": 5, "rejected": 1}
     assert verified.balance.pairs["below_top_n"] > 0
     assert verified.tables["reranked"].rows == verified.balance.pairs["published"]
-    assert verified.tables["reranked"].path == f"reranked/run_date={RUN_DATE}/run_id={RUN_ID}"
+    assert verified.tables["reranked"].path == f"runs/run_date={RUN_DATE}/run_id={RUN_ID}/reranked"
 
 
 @pytest.mark.parametrize("table", ["reranked", "hard_negatives", "training_pairs", "dead_letters"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from pipelines.storage import filesystem
 from schemas.errors import ManifestError
+from tests.conftest import Night
+from tests.support.killed import count_changes, killed
 
 
 def test_text_is_read_without_a_byte_order_mark(tmp_path: Path) -> None:
@@ -16,13 +19,40 @@ def test_text_is_read_without_a_byte_order_mark(tmp_path: Path) -> None:
         assert file.read() == "q1\td1\t1\n"
 
 
-def test_a_moved_folder_replaces_what_was_there(tmp_path: Path) -> None:
-    source, target = tmp_path / "staging" / "table", tmp_path / "published" / "table"
-    filesystem.write_bytes(str(source / "part-1.parquet"), b"new")
-    filesystem.write_bytes(str(target / "part-9.parquet"), b"old")
-    filesystem.move_folder(str(source), str(target))
-    assert [path.name for path in target.iterdir()] == ["part-1.parquet"]
-    assert not source.exists()
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "table" / "part-0.parquet"
+    filesystem.write_bytes(str(path), b"old", durable=durable)
+    for step in itertools.count():
+        with killed(tmp_path, at=step):
+            filesystem.write_bytes(str(path), b"new", durable=durable)
+        if step == count_changes():
+            break
+        assert path.read_bytes() == b"old"
+        assert all(filesystem.is_temporary(str(other)) for other in path.parent.iterdir() if other != path)
+    assert path.read_bytes() == b"new"
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a" / "folder").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        filesystem.write_bytes(str(tmp_path / "a"), b"file")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    filesystem.remove(str(tmp_path / "link"))
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
+
+
+def test_damaged_pages_are_named(night: Night, tmp_path: Path) -> None:
+    path = next((night.output / night.manifest.tables["reranked"].path).iterdir())
+    whole = path.read_bytes()
+    (tmp_path / "part.parquet").write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    with pytest.raises(ManifestError, match=r"part\.parquet is damaged: "):
+        filesystem.read_table(str(tmp_path / "part.parquet"))
 
 
 def test_missing_files_are_none_and_removing_them_is_no_error(tmp_path: Path) -> None:
@@ -35,4 +65,4 @@ def test_missing_files_are_none_and_removing_them_is_no_error(tmp_path: Path) ->
 def test_a_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-1.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(ManifestError, match=r"part-1\.parquet is not a readable Parquet file"):
-        filesystem.count_rows(str(tmp_path / "part-1.parquet"))
+        filesystem.open_parquet(str(tmp_path / "part-1.parquet"))

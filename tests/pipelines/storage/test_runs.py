@@ -1,154 +1,80 @@
-"""Publishing by steps that may each be the last one, the pointer, and the lock."""
+"""Published runs as readers find them, and what is refused."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import os
 import shutil
-from collections.abc import Callable
+import stat
 from pathlib import Path
+from typing import Any
 
-import pyarrow.dataset as ds
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipelines.storage import filesystem, runs
-from rerank_core import errors
+from rerank_core.errors import OutputError
 from schemas.errors import ManifestError
-from schemas.manifest import Manifest
-from schemas.tables import TABLES
+from schemas.manifest import to_json
 from tests.conftest import Night
-from tests.support.tiny import published_bytes
 
-STEPS = 15  # of publishing: two a table, two for the manifest, two for the pointer, one to clear staging
-
-
-class Killed(BaseException):
-    """Stands for the end of the process: nothing may catch it."""
-
-
-def stage(night: Night, output: Path, manifest: Manifest) -> None:
-    """Put a run's files into staging, as a finished pipeline leaves them."""
-    for name in TABLES:
-        source = night.output / night.manifest.tables[name].path
-        shutil.copytree(source, Path(runs.staging(str(output), manifest.run_id)) / name)
-
-
-def renamed(night: Night, run_id: str) -> Manifest:
-    """The night's manifest under another id, so that it publishes beside it."""
-    tables = {
-        name: dataclasses.replace(info, path=runs.table_path(name, night.manifest.run_date, run_id))
-        for name, info in night.manifest.tables.items()
-    }
-    return dataclasses.replace(night.manifest, run_id=run_id, tables=tables)
-
-
-@pytest.fixture
-def output(night: Night, tmp_path: Path) -> Path:
-    """An output folder in which the night is published."""
-    shutil.copytree(night.output, tmp_path / "output")
-    return tmp_path / "output"
-
-
-@pytest.fixture
-def die_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`die_at(n)`: the n-th change that publishing makes to the folder, from 0, is not made any more."""
-
-    def set_up(step: int) -> None:
-        steps = iter(range(1000))
-        for module, name in ((os, "rename"), (runs, "write_bytes"), (runs, "remove"), (filesystem, "remove")):
-            real = getattr(module, name)
-
-            def dying(*args: object, real: Callable[..., object] = real) -> object:
-                if next(steps) == step:
-                    raise Killed
-                return real(*args)
-
-            monkeypatch.setattr(module, name, dying)
-
-    return set_up
-
-
-@pytest.mark.parametrize("step", range(STEPS))
-def test_killed_at_any_step_the_last_run_is_served(
-    night: Night, output: Path, die_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    manifest = renamed(night, "20260308-second")
-    stage(night, output, manifest)
-    die_at(step)
-    with pytest.raises(Killed):
-        runs.publish(str(output), manifest)
-    monkeypatch.undo()
-    served = runs.latest(str(output))
-    assert served == (manifest if step == STEPS - 1 else night.manifest)  # the last step clears staging
-    assert served is not None
-    for name in TABLES:
-        assert len(runs.table_files(str(output), served, name)) == served.tables[name].files
-    # The night is started again: it clears staging, writes the same and publishes it.
-    with runs.lock(str(output), manifest.run_id):
-        stage(night, output, manifest)
-        runs.publish(str(output), manifest)
-    assert runs.latest(str(output)) == manifest
-    assert list(published_bytes(output, manifest).values()) == list(
-        published_bytes(output, night.manifest).values()
-    )
-
-
-def test_the_steps_are_all_there_are(night: Night, output: Path, die_at: Callable[[int], None]) -> None:
-    manifest = renamed(night, "20260308-second")
-    stage(night, output, manifest)
-    die_at(STEPS)
-    runs.publish(str(output), manifest)
-
-
-@pytest.mark.parametrize("step", range(STEPS))
-def test_a_run_published_again_under_its_own_id_is_whole_at_every_step(
-    night: Night, output: Path, die_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    # With reuse switched off, a night that is run twice has one id: it must not remove what it is to replace.
-    before = published_bytes(output, night.manifest)
-    stage(night, output, night.manifest)
-    die_at(step)
-    with contextlib.suppress(Killed):
-        runs.publish(str(output), night.manifest)
-    monkeypatch.undo()
-    assert runs.latest(str(output)) == night.manifest
-    assert published_bytes(output, night.manifest) == before
-
-
-def test_a_damaged_run_of_the_same_id_is_replaced(night: Night, output: Path) -> None:
-    victim = next((output / night.manifest.tables["reranked"].path).iterdir())
-    victim.write_bytes(victim.read_bytes()[:-10])
-    stage(night, output, night.manifest)
-    runs.publish(str(output), night.manifest)
-    assert published_bytes(output, night.manifest) == published_bytes(night.output, night.manifest)
-
-
-def test_a_half_written_file_is_no_part_of_a_table(
-    night: Night, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = output / night.manifest.tables["reranked"].path
-
-    def killed(*args: object) -> None:
-        raise Killed
-
-    monkeypatch.setattr(filesystem.FileSystems, "rename", killed)
-    with pytest.raises(Killed):
-        filesystem.write_bytes(str(table / "part-00000-of-00003.parquet"), b"half")
-    assert len(list(table.iterdir())) == 4
-    assert len(runs.table_files(str(output), night.manifest, "reranked")) == 3
-    assert ds.dataset(table).count_rows() == night.manifest.tables["reranked"].rows
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe\x00", b"[]", b"{}", b'{"manifest": 5}', b'{"manifest": "manifests/none.json"}'],
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"manifest": 5}',
+        b'{"manifest": "runs/run_date=2026-03-08/run_id=none/manifest.json"}',
+    ],
 )
 def test_a_damaged_pointer_is_an_error(output: Path, content: bytes) -> None:
     (output / "latest.json").write_bytes(content)
-    with pytest.raises(ManifestError, match=r"latest\.json|none\.json"):
+    with pytest.raises(ManifestError, match=r"latest\.json|none/manifest\.json"):
         runs.latest(str(output))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../evil",
+        "/tmp/evil",
+        "runs/../../evil",
+        "runs/run_date=2026-03-08/run_id=../evil",
+        "\x00",
+        "runs//evil",
+        "",
+    ],
+)
+def test_a_pointer_leads_nowhere_else(night: Night, output: Path, path: str) -> None:
+    evil = output.parent / "evil"
+    evil.mkdir()
+    (evil / "manifest.json").write_text(to_json(night.manifest))
+    for named in (path, f"{path}/manifest.json", str(evil / "manifest.json")):
+        (output / "latest.json").write_text(json.dumps({"manifest": named}))
+        with pytest.raises(ManifestError, match=r"latest\.json names"):
+            runs.latest(str(output))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(content=JSON, inner=st.sampled_from(["manifest", "run_id", "run_date", None]))
+def test_a_pointer_of_any_json_is_read_or_refused(
+    night: Night, output: Path, content: Any, inner: str | None
+) -> None:
+    whole = json.loads((night.output / "latest.json").read_text())
+    (output / "latest.json").write_text(json.dumps(content if inner is None else whole | {inner: content}))
+    with contextlib.suppress(ManifestError):
+        assert runs.latest(str(output)) == night.manifest
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b'{"format": 1}'])
@@ -159,6 +85,34 @@ def test_a_damaged_manifest_is_an_error(night: Night, output: Path, content: byt
         runs.latest(str(output))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("run_id", "20260308-other"), ("run_date", "2026-03-09"), ("path", "../../x"), ("path", "/tmp")],
+)
+def test_a_manifest_speaks_of_its_own_folder_alone(
+    night: Night, output: Path, field: str, value: str
+) -> None:
+    path = output / runs.manifest_path(night.manifest.run_date, night.manifest.run_id)
+    raw = json.loads(path.read_text())
+    if field == "path":
+        raw["tables"]["reranked"]["path"] = value
+    else:
+        raw[field] = value
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ManifestError, match="names other folders than its own"):
+        runs.latest(str(output))
+
+
+@pytest.mark.parametrize("name", ["latest.json", "runs", "manifest.json", "reranked"])
+def test_a_link_out_of_the_folder_is_not_followed(night: Night, output: Path, name: str) -> None:
+    folder = output / runs.run_path(night.manifest.run_date, night.manifest.run_id)
+    path = (output if name in ("latest.json", "runs") else folder) / name
+    shutil.move(path, output.parent / "outside")
+    path.symlink_to(output.parent / "outside")
+    with pytest.raises(ManifestError, match="by a link"):
+        runs.table_files(str(output), runs.open_run(str(output)), "reranked")
+
+
 def test_runs_are_found_by_their_id(night: Night, output: Path) -> None:
     assert runs.find_run(str(output), night.manifest.run_id) == night.manifest
     with pytest.raises(ManifestError, match="no run 'nosuch' in"):
@@ -166,79 +120,75 @@ def test_runs_are_found_by_their_id(night: Night, output: Path) -> None:
     assert runs.latest(str(output / "empty")) is None
 
 
-@pytest.mark.parametrize("damage", ["lost file", "cut file", "extra file"])
+@pytest.mark.parametrize("run_id", ["*", "../x", "a/b", "", "-", "a\x00", "é"])
+def test_a_run_id_is_no_pattern(output: Path, run_id: str) -> None:
+    with pytest.raises(ManifestError, match="no run"):
+        runs.find_run(str(output), run_id)
+
+
+@pytest.mark.parametrize(
+    "damage", ["lost file", "cut file", "extra file", "a file for a folder", "no folder"]
+)
 def test_a_table_that_is_not_what_its_manifest_says_is_not_read(
     night: Night, output: Path, damage: str
 ) -> None:
-    first, second, *_ = sorted((output / night.manifest.tables["reranked"].path).iterdir())
+    table = output / night.manifest.tables["reranked"].path
+    first, second, *_ = sorted(table.iterdir())
     if damage == "lost file":
         first.unlink()
     elif damage == "cut file":
         first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
-    else:
+    elif damage == "extra file":
         shutil.copy(second, second.with_name("part-00009-of-00009.parquet"))
-    with pytest.raises(ManifestError, match=first.name if damage == "cut file" else "but its manifest says"):
+    else:
+        shutil.rmtree(table)
+        if damage == "a file for a folder":
+            table.write_text("")
+    with pytest.raises(
+        ManifestError, match="is not what its manifest says .* damaged after it was published"
+    ):
         runs.table_files(str(output), night.manifest, "reranked")
 
 
-def test_a_folder_takes_one_run_at_a_time(tmp_path: Path) -> None:
-    output = str(tmp_path / "output")
-    with runs.lock(output, "first"):
-        with (
-            pytest.raises(errors.Locked, match=r"another run \(first, process \d+\) is writing to"),
-            runs.lock(output, "second"),
-        ):
-            pass
-        assert "first" in (tmp_path / "output" / "_lock").read_text()  # the loser leaves the holder's name
-    with runs.lock(output, "third"):
-        assert (tmp_path / "output" / "_lock").read_text().startswith("third,")
+def test_one_flipped_bit_anywhere_is_found(night: Night, output: Path) -> None:
+    runs.check_run(str(output), night.manifest)
+    for table in night.manifest.tables:
+        path = Path(runs.table_files(str(output), night.manifest, table)[0])
+        whole = path.read_bytes()
+        for at in range(0, len(whole), max(1, len(whole) // 5)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(ManifestError, match=f"{path.name} has another checksum than"):
+                runs.check_run(str(output), night.manifest)
+        path.write_bytes(whole)
+    runs.check_run(str(output), night.manifest)
 
 
-def test_the_lock_clears_what_killed_runs_left(tmp_path: Path) -> None:
-    left = tmp_path / "_staging" / "killed" / "reranked"
-    left.mkdir(parents=True)
-    with runs.lock(str(tmp_path), "run"):
-        assert not left.exists()
-
-
-@pytest.mark.parametrize("path", ["file/output", "file"])
-def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path, path: str) -> None:
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(errors.OutputError, match="cannot write to output.path .*; choose another folder"),
-        runs.lock(str(tmp_path / path), "run"),
-    ):
-        pass
-
-
-def test_a_remote_lock_stays_until_it_is_given_back(tmp_path: Path) -> None:
-    path = str(tmp_path / "_lock")
-    with runs._remote_lock(path, "first"):
-        with pytest.raises(errors.Locked, match=f"first.*remove {path}"), runs._remote_lock(path, "second"):
-            pass
-        assert Path(path).read_text() == "first"
-    assert not Path(path).exists()
-
-
-def test_pointer_names_run_and_manifest(night: Night) -> None:
-    pointer = json.loads((night.output / "latest.json").read_text())
-    assert pointer["run_id"] == night.manifest.run_id
-    assert (night.output / pointer["manifest"]).is_file()
+def test_a_file_that_cannot_be_read_is_named(night: Night, output: Path) -> None:
+    path = Path(runs.table_files(str(output), night.manifest, "reranked")[0])
+    size = path.stat().st_size
+    path.unlink()
+    path.mkdir()
+    assert stat.S_ISDIR(path.stat().st_mode)
+    assert size
+    with pytest.raises(ManifestError, match=path.name):
+        runs.check_run(str(output), night.manifest)
 
 
 def test_a_folder_name_is_no_pattern(night: Night, tmp_path: Path) -> None:
     output = tmp_path / "nights [1] a*b?"
     shutil.copytree(night.output, output)
     shutil.copytree(night.output, tmp_path / "nights 1 ab")  # what the name would match as a pattern
-    assert (
-        len(runs.table_files(str(output), night.manifest, "reranked"))
-        == night.manifest.tables["reranked"].files
-    )
+    files = runs.table_files(str(output), night.manifest, "reranked")
+    assert len(files) == len(night.manifest.tables["reranked"].files)
+    assert runs.find_run(str(output), night.manifest.run_id) == night.manifest
     filesystem.remove(str(output))
     assert not output.exists()
     assert (tmp_path / "nights 1 ab").exists()
 
 
-def test_a_run_id_is_no_pattern(output: Path) -> None:
-    with pytest.raises(ManifestError, match="no run"):
-        runs.find_run(str(output), "*")
+def test_an_earlier_layout_is_refused(output: Path) -> None:
+    (output / "manifests").mkdir()
+    for read in (runs.latest, runs.open_run, lambda path: runs.open_run(path, "20260308-x")):
+        with pytest.raises(OutputError, match="earlier version .*; choose a new output.path") as raised:
+            read(str(output))
+        assert raised.value.exit_code == 2

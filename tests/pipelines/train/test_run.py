@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.app import app
 from pipelines.nightly.run import run
-from pipelines.storage import runs
+from pipelines.storage.lock import lock
 from pipelines.train.run import BOARD, FIGURES, LAST, WORK, train
 from rerank_core.config.training import TrainingConfig
 from rerank_core.errors import MissingEngine
@@ -112,7 +112,7 @@ def test_a_training_that_was_killed_goes_on_and_no_other_does(make: Make, tmp_pa
     refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
     assert (refused.exit_code, "with other values of seed" in refused.output) == (2, True)
     config.write_text(as_toml(raw))
-    with runs.lock(str(tmp_path / "model" / WORK), "training"):
+    with lock(str(tmp_path / "model" / WORK), "training"):
         refused = runner.invoke(app, ["train", "--config", str(config), "--resume"])
     assert refused.exit_code == 4
     done = runner.invoke(app, ["train", "--config", str(config), "--resume", "--quiet"])

@@ -44,7 +44,6 @@ def negative(query: str, positive: str, rank: int, kept_by: str = "top", **field
         "kept_by": kept_by,
         "label_source": "clicks",
         "model_fingerprint": "m",
-        "run_id": "r",
         **fields,
     }
 

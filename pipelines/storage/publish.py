@@ -1,0 +1,135 @@
+"""Publishing a verified run, under the lock.
+
+A run appears whole: on a local file system it is completed in staging and moved by one rename, on an object store its
+manifest is written last. Then come the folders by table, which show the newest run of each date to readers that list
+folders, and last `latest.json`: started again before it moved, a killed night has the same inputs, and so the same
+bytes. What a kill leaves undone or behind, the next run makes up for (clean.py), whichever that is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from pipelines.storage.filesystem import (
+    flush,
+    flush_names,
+    is_local,
+    join,
+    listing,
+    make_folder,
+    move_files,
+    put_folder,
+    remove,
+    write_bytes,
+)
+from pipelines.storage.runs import (
+    MANIFEST,
+    POINTER,
+    RUNS,
+    STAGING,
+    check_run,
+    latest,
+    manifest_path,
+    read_manifest,
+    run_path,
+    staging,
+)
+from pipelines.storage.views import show
+from rerank_core.errors import NightError
+from schemas.errors import ManifestError
+from schemas.manifest import Manifest, to_json
+from schemas.tables import TABLES
+
+
+def publish(output: str, manifest: Manifest, *, set_latest: bool = False) -> Manifest:
+    """Publish a verified run from staging.
+
+    A run of this id that was published before keeps its files, which a reader may have open, if they are what they
+    should be byte by byte; else the run in staging takes its place. (A night that reuses nothing has the same id, and
+    so the same rows, whenever it is started again.)
+
+    Args:
+        set_latest: move `latest.json` back to this run, even if it names a run of a later date.
+
+    Returns:
+        The manifest as it was published: `degraded` says whether a damaged copy was replaced.
+
+    Raises:
+        NightError: the output folder cannot be written.
+    """
+    try:
+        manifest = _put_in_place(output, manifest)
+        for table in TABLES:
+            show(output, table, manifest.run_date, manifest.run_id)
+        if set_latest or _is_newest(output, manifest):
+            path = manifest_path(manifest.run_date, manifest.run_id)
+            pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": path}
+            write_bytes(join(output, POINTER), (json.dumps(pointer, indent=2) + "\n").encode(), durable=True)
+        remove(join(output, STAGING))
+    except OSError as error:
+        raise NightError(
+            f"run {manifest.run_id} could not be published to {output}: {error.strerror or error}; see to the disk and "
+            "start the night again"
+        ) from None
+    return manifest
+
+
+def _is_newest(output: str, manifest: Manifest) -> bool:
+    """Whether no run of a later date is the newest; what a damaged pointer names does not count."""
+    try:
+        current = latest(output)
+    except ManifestError:
+        return True
+    return current is None or current.run_date <= manifest.run_date
+
+
+def _put_in_place(output: str, manifest: Manifest) -> Manifest:
+    path = run_path(manifest.run_date, manifest.run_id)
+    target, record = join(output, path), join(output, path, MANIFEST)
+    if before := listing(target):
+        problem = _difference(output, manifest)
+        if problem is None:
+            write_bytes(record, to_json(manifest).encode(), durable=True)
+            return manifest
+        if MANIFEST in before:
+            said = f"the copy of this run that was published before was replaced: {problem}"
+            manifest = dataclasses.replace(manifest, degraded={**manifest.degraded, "replaced": said})
+    base = staging(output, manifest.run_id)
+    if is_local(output):
+        _prune(base, manifest)
+        write_bytes(join(base, MANIFEST), to_json(manifest).encode())
+        flush(base)
+        make_folder(join(output, RUNS))
+        flush_names(output)
+        put_folder(base, target)
+        flush_names(join(output, RUNS))
+    else:
+        remove(target)
+        for table, info in manifest.tables.items():
+            move_files(join(base, table), join(output, info.path), info.files)
+        write_bytes(record, to_json(manifest).encode())
+    return manifest
+
+
+def _difference(output: str, manifest: Manifest) -> str | None:
+    """What keeps the published run of this id from being this very run; None if nothing does."""
+    try:
+        earlier = read_manifest(output, manifest.run_date, manifest.run_id)
+        check_run(output, earlier)
+    except ManifestError as error:
+        return str(error)
+    return None if earlier.tables == manifest.tables else "its files were others"
+
+
+def _prune(base: str, manifest: Manifest) -> None:
+    """Remove from a run's staging folder what is no part of it: tallies, progress, and what dead workers left."""
+    for path in Path(base).iterdir():
+        if path.name not in manifest.tables:
+            remove(str(path))
+    for table, info in manifest.tables.items():
+        make_folder(join(base, table))
+        for path in Path(base, table).iterdir():
+            if path.name not in info.files:
+                remove(str(path))

@@ -1,0 +1,67 @@
+"""A process that dies at the n-th change it makes to a folder, wherever in the code that is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_CHANGES = ("os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may catch it."""
+
+
+class _Watch:
+    """Counts the changes under a folder, and ends with `Killed` before one of them; then none is made any more."""
+
+    def __init__(self) -> None:
+        self.folder, self.step, self.seen = "", -1, 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.folder or (event != "open" and event not in _CHANGES):
+            return
+        if event == "open" and not (
+            isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        ):
+            return
+        if not any(_place(path, arguments).startswith(self.folder) for path in arguments[:2]):
+            return
+        self.seen += 1
+        if self.seen > self.step >= 0:
+            raise Killed(f"at change {self.step}: {event} {arguments}")
+
+
+def _place(path: Any, arguments: tuple[Any, ...]) -> str:
+    """A path of an event; shutil.rmtree gives a name, and last the descriptor of its folder."""
+    if not isinstance(path, str | Path):
+        return ""
+    folder = arguments[-1]
+    if os.path.isabs(path) or not isinstance(folder, int) or folder < 0:
+        return str(path)
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+
+
+_WATCH = _Watch()
+sys.addaudithook(_WATCH)
+
+
+@contextmanager
+def killed(folder: Path, *, at: int) -> Iterator[None]:
+    """Within it, the change number `at` (from 0) to a local folder, and every later one, raises `Killed` instead."""
+    _WATCH.folder, _WATCH.step, _WATCH.seen = str(folder), at, 0
+    try:
+        yield
+    except Killed:
+        pass
+    finally:
+        _WATCH.folder = ""
+
+
+def count_changes() -> int:
+    """Changes that the last `killed` block made, or tried to."""
+    return _WATCH.seen
