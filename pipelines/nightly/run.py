@@ -79,7 +79,9 @@ def _cleaned_up(staging: str) -> Iterator[None]:
         if isinstance(error, NightError):
             useless = [path for path in filesystem.files(staging) if "dead_letters" not in path]
         for path in useless:
-            with contextlib.suppress(Exception):  # workers' threads may still write; the next night removes the rest
+            with contextlib.suppress(
+                Exception
+            ):  # workers' threads may still write; the next night removes the rest
                 filesystem.remove(path)
         if known := user_error(error):
             raise known from None
