@@ -152,7 +152,7 @@ def read_modules(folder: Path) -> list[dict[str, Any]]:
     """The modules of sentence-transformers that a folder lists; none if it has no modules.json."""
     path = folder / "modules.json"
     try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
+        modules = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
