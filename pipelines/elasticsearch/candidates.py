@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.elasticsearch.client import Connection, Settings, classify_error, incomplete
@@ -13,6 +12,7 @@ from pipelines.elasticsearch.request import item_failed, send_all
 from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry
 from rerank_core.config.night import Config, Elasticsearch
 from rerank_core.errors import ConfigError
+from rerank_core.files import read_text
 from rerank_core.text import clean, shorten, utf8
 from schemas.parsing import parse_json
 from schemas.records import Document, Query, Rejected
@@ -72,7 +72,7 @@ def _read_json(path: str, field: str) -> Any:
     if not path:
         return {}
     try:
-        value = parse_json(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"source.elasticsearch.{field}: {path} cannot be read as JSON: {error}") from None
     if not isinstance(value, (dict, list) if field == "filter" else dict):

@@ -6,7 +6,6 @@ has it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,11 +22,14 @@ from pipelines.elasticsearch.write import (
     remove,
     source_errors,
 )
-from pipelines.sources.local.corpus_files import LineError, parse_passage
-from pipelines.sources.local.log_files import log_files, read_events
-from rerank_core.config.night import LogFields
+from pipelines.sources.local.corpus_files import LineError, corpus_lines, parse_passage
+from pipelines.sources.local.formats.base import head
+from pipelines.sources.local.log_files import format_of, log_files, read_events
+from rerank_core.config.night import Log
 from rerank_core.errors import ConfigError, SourceError
+from rerank_core.files import plain_or_gz
 from rerank_core.text import utf8
+from rerank_core.values import RecordError, decode_json
 from schemas.records import LogEvent, Rejected
 
 Kind = Literal["corpus", "log"]
@@ -99,16 +101,14 @@ def kind_of(path: str) -> Kind:
     Raises:
         SourceError: no such files, or their first record is neither.
     """
-    if (Path(path) / "corpus.jsonl").is_file():
+    if plain_or_gz(Path(path) / "corpus.jsonl").is_file():
         return "corpus"
-    first = log_files(path)[0]
-    if first.suffix in (".parquet", ".gz"):
+    first = log_files(path, Log())[0]
+    if format_of(first, Log()) != "jsonl":
         return "log"
-    with first.open(encoding="utf-8-sig", errors="replace") as lines:
-        line = next((line for line in lines if line.strip()), "")
     try:
-        keys = set(json.loads(line))
-    except (ValueError, TypeError, RecursionError):
+        keys = set(decode_json(head(first).line))
+    except (RecordError, TypeError):
         keys = set()
     if "_id" in keys and keys & {"text", "title"}:
         return "corpus"
@@ -121,24 +121,23 @@ def kind_of(path: str) -> Kind:
 def corpus_documents(path: str, rejected: Counter[str]) -> Iterator[IndexDocument]:
     """The passages, by the rules of the embedded index; lines that these refuse are counted in `rejected`."""
     corpus, seen = Path(path), set[str]()
-    with (corpus / "corpus.jsonl" if corpus.is_dir() else corpus).open("rb") as lines:
-        for line in lines:
-            try:
-                passage = parse_passage(line, seen=seen)
-            except LineError as error:
-                rejected[error.args[0]] += 1
-                continue
-            seen.add(passage.doc_id)
-            source: dict[str, Any] = {"title": passage.title, "text": passage.text}
-            if passage.sentences:
-                source["sentences"] = list(passage.sentences)
-            yield IndexDocument(passage.doc_id, source)
+    for line in corpus_lines(corpus):
+        try:
+            passage = parse_passage(line, seen=seen)
+        except LineError as error:
+            rejected[error.reason] += 1
+            continue
+        seen.add(passage.doc_id)
+        source: dict[str, Any] = {"title": passage.title, "text": passage.text}
+        if passage.sentences:
+            source["sentences"] = list(passage.sentences)
+        yield IndexDocument(passage.doc_id, source)
 
 
 def log_documents(path: str, rejected: Counter[str]) -> Iterator[IndexDocument]:
     """The events, with ids of file and line, so that an event that is sent twice is indexed once."""
-    for number, file in enumerate(log_files(path)):
-        for event in read_events(file, LogFields()):
+    for number, file in enumerate(log_files(path, Log())):
+        for event in read_events(file, Log()):
             if isinstance(event, Rejected):
                 rejected[event.reason] += 1
             else:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.sources.local.bm25_index import REJECTED, LocalIndex, build_index
-from pipelines.sources.local.corpus_files import LineError, corpus_file, parse_passage
+from pipelines.sources.local.corpus_files import LineError, corpus_file, corpus_lines, parse_passage
 from rerank_core.config.night import Candidates
 from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.measures import Level
 from rerank_core.evaluation.qrels import BeirQuery, Qrels, read_qrels, read_queries, read_sentence_qrels
+from rerank_core.files import plain_or_gz
 from rerank_core.inference.model_folder import file_digest
 from rerank_core.querylog.privacy import shown
 from rerank_core.stages import Rejects, make_group
@@ -125,7 +126,7 @@ def read_set(
     """Read a set's questions and judgements, and index its corpus.
 
     Args:
-        folder: corpus.jsonl, queries.jsonl, and qrels/SPLIT.tsv or sentence_qrels/SPLIT.tsv.
+        folder: corpus.jsonl, queries.jsonl, and qrels/SPLIT.tsv or sentence_qrels/SPLIT.tsv; each also gzipped, .gz.
         selection: what of it.
         work: folder for the index.
         on_progress: called with the number of passages indexed since the last call.
@@ -135,7 +136,7 @@ def read_set(
         SourceError: the corpus cannot be indexed.
     """
     folder, split, lowest = folder.resolve(), selection.split, selection.min_relevance
-    queries = read_queries(folder / "queries.jsonl")
+    queries = read_queries(plain_or_gz(folder / "queries.jsonl"))
     qrels = _qrels(folder, selection)
     of_split = {name: q for name, q in queries.items() if q.split in ("", split)}
     judged = [name for name in qrels if name in of_split]
@@ -190,9 +191,11 @@ def _search(judged: JudgedSet, query: Query) -> list[Document] | Rejected:
 
 def _qrels(folder: Path, selection: Selection) -> Qrels:
     units = selection.level == "unit"
-    path = folder / ("sentence_qrels" if units else "qrels") / f"{selection.split}.tsv"
+    path = plain_or_gz(folder / ("sentence_qrels" if units else "qrels") / f"{selection.split}.tsv")
     if not path.is_file():
-        splits = ", ".join(sorted(p.stem for p in path.parent.glob("*.tsv"))) or "none"
+        splits = (
+            ", ".join(sorted({p.name.partition(".tsv")[0] for p in path.parent.glob("*.tsv*")})) or "none"
+        )
         hint = "use --level document, or " if units else ""
         raise JudgementError(
             f"no judgements at {path} (splits there: {splits}); {hint}choose one of these splits"
@@ -226,13 +229,12 @@ def _documents(folder: Path, doc_ids: Iterable[str]) -> dict[str, Document]:
     if not wanted:
         return {}
     seen: set[str] = set()
-    with corpus_file(folder).open("rb") as lines:
-        for line in lines:
-            try:
-                passage = parse_passage(line, seen=seen)
-            except LineError:  # counted when the corpus was indexed
-                continue
-            seen.add(passage.doc_id)
-            if passage.doc_id in wanted:
-                documents[passage.doc_id] = Document(*passage, bm25_score=0.0, bm25_rank=OWN_DEPTH + 1)
+    for line in corpus_lines(folder):
+        try:
+            passage = parse_passage(line, seen=seen)
+        except LineError:  # counted when the corpus was indexed
+            continue
+        seen.add(passage.doc_id)
+        if passage.doc_id in wanted:
+            documents[passage.doc_id] = Document(*passage, bm25_score=0.0, bm25_rank=OWN_DEPTH + 1)
     return documents

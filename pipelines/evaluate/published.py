@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pipelines.evaluate.systems import LoadedSystem
 from pipelines.storage import runs as stored_runs
-from pipelines.storage.filesystem import files, join, open_text, read_table
+from pipelines.storage.filesystem import files, join, open_binary, read_table
 from rerank_core.config.backends import gives_cosines
 from rerank_core.config.night import Evaluation
 from rerank_core.errors import ConfigError, JudgementError
@@ -58,7 +58,7 @@ def read_judgements(config: Evaluation) -> dict[Level, Qrels]:
         if config.qrels or config.sentence_qrels:
             raise ConfigError("judgements need evaluation.queries, the queries.jsonl that they are of")
         return {}
-    queries = read_queries(config.queries, opener=open_text)
+    queries = read_queries(config.queries, opener=open_binary)
     levels: tuple[tuple[Level, str, Callable[..., Qrels]], ...] = (
         ("document", config.qrels, read_qrels),
         ("unit", config.sentence_qrels, read_sentence_qrels),
@@ -66,7 +66,7 @@ def read_judgements(config: Evaluation) -> dict[Level, Qrels]:
     judged: dict[Level, Qrels] = {}
     for level, path, read in levels:
         if path:
-            judged[level] = by_query_id(queries, read(path, opener=open_text))
+            judged[level] = by_query_id(queries, read(path, opener=open_binary))
             if not judged[level]:
                 raise JudgementError(
                     f"{path} judges no query of {config.queries}; check that both are of the same set and split"
@@ -220,5 +220,5 @@ def _read_rows(reranked: Sequence[str], dead_letters: Sequence[str], qrels: Qrel
 
 def _own_names(run: JudgedRun) -> dict[str, str]:
     """Nightrank's query ids by the judgements' own."""
-    queries = read_queries(run.queries, opener=open_text)
+    queries = read_queries(run.queries, opener=open_binary)
     return {name: query_id(query.text) for name, query in queries.items()}

@@ -21,6 +21,7 @@ from pipelines.storage import filesystem, runs
 from rerank_core.config.night import Config, change_paths, require, window
 from rerank_core.evaluation.measures import Level
 from rerank_core.evaluation.qrels import Qrels
+from rerank_core.inference.model_folder import file_digest
 from rerank_core.mining.labels import load_judgements
 from rerank_core.querylog.events import Window
 from rerank_core.text import fingerprint
@@ -67,7 +68,7 @@ def prepare(
     span = window(run_date, config.log.window_days) if config.log.fields.timestamp else None
     source = open_source(config, window=span)
     judged = read_judgements(config.evaluation)
-    load_judgements(config.labels, opener=filesystem.open_text)  # checked here, read again by the workers
+    load_judgements(config.labels, opener=filesystem.open_binary)  # checked here, read again by the workers
     source_record = source.describe()
     if load is None:
         config = autotune.resolve(config, local=is_local_run(options))
@@ -115,4 +116,4 @@ def _without_paths(config: Config) -> Config:
 def _label_files(config: Config) -> list[str]:
     """Hashes of the label files, which decide what is mined."""
     paths = [path for path in (config.labels.queries, config.labels.qrels) if path]
-    return [fingerprint(Path(path).read_text(encoding="utf-8")) for path in paths if Path(path).is_file()]
+    return [file_digest(Path(path)) for path in paths if Path(path).is_file()]

@@ -9,7 +9,7 @@ from pipelines.nightly.progress import ProgressFile
 from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage
 from pipelines.nightly.workers import SharedReader, SharedScorer
 from pipelines.sources import Source
-from pipelines.storage.filesystem import open_text
+from pipelines.storage.filesystem import open_binary
 from rerank_core import stages
 from rerank_core.candidates.expansion import widen
 from rerank_core.config.night import Config
@@ -194,7 +194,7 @@ class MineHardNegatives(ShardStage):
         self._config, self._calibration = config, calibration
 
     def open(self) -> None:
-        self._judgements = load_judgements(self._config.labels, opener=open_text)
+        self._judgements = load_judgements(self._config.labels, opener=open_binary)
 
     def handle(self, shard: RankedShard) -> Handled:
         if not self._config.mining.enabled:

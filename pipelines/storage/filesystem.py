@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import io
 import os
 import shutil
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,9 +92,10 @@ def sha256(path: str) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def open_text(path: str) -> TextIO:
-    """Open a UTF-8 text file; a byte order mark is skipped."""
-    return io.TextIOWrapper(FileSystems.open(path), encoding="utf-8-sig")
+def open_binary(path: str) -> BinaryIO:
+    """Open a file as it is, compressed or not."""
+    file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return file
 
 
 def make_folder(path: str) -> None:

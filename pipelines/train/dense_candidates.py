@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from pipelines.sources.local.corpus_files import LineError, corpus_file, parse_passage
+from pipelines.sources.local.corpus_files import LineError, corpus_lines, parse_passage
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from pipelines.train.data import Run
@@ -100,15 +100,14 @@ def _write_passages(options: Dense, folder: Path, runs: Iterable[Run]) -> dict[s
 
 def _of_corpus(corpus: Path, counts: Counter[str]) -> Iterator[_Row]:
     seen: set[str] = set()
-    with corpus_file(corpus).open("rb") as lines:
-        for line in lines:
-            try:
-                passage = parse_passage(line, seen=seen)
-            except LineError:
-                counts["lines_rejected"] += 1
-                continue
-            seen.add(passage.doc_id)
-            yield passage.doc_id, passage.doc_id, passage.title, passage.text
+    for line in corpus_lines(corpus):
+        try:
+            passage = parse_passage(line, seen=seen)
+        except LineError:
+            counts["lines_rejected"] += 1
+            continue
+        seen.add(passage.doc_id)
+        yield passage.doc_id, passage.doc_id, passage.title, passage.text
 
 
 def _of_runs(runs: Iterable[Run], counts: Counter[str]) -> Iterator[_Row]:

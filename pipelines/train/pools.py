@@ -179,7 +179,7 @@ def _known_labels(manifest: Manifest) -> tuple[Labels, Judgements] | None:
     config = Labels(**manifest.config["labels"])
     if config.source == "clicks":
         return None
-    return config, load_judgements(config, opener=filesystem.open_text)
+    return config, load_judgements(config, opener=filesystem.open_binary)
 
 
 def _unlabelled(pool: Pool, new: list[Candidate], known: tuple[Labels, Judgements] | None) -> list[Candidate]:

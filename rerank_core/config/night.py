@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rerank_core.config.backends import BACKENDS, check_backend, first_stages
@@ -31,8 +31,11 @@ from rerank_core.config.toml import (
     validate,
 )
 from rerank_core.errors import ConfigError as ConfigError
+from rerank_core.values import comparable
 
 ScoringBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, ["auto", *BACKENDS]))]
+# As the readers of a log compare values: TOML's true and 3 are the text of JSON's.
+FilterValue = Annotated[str, BeforeValidator(lambda value: comparable(value) or value)]
 FirstStageBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, first_stages()))]
 
 
@@ -94,9 +97,11 @@ class Source:
 class Log:
     """Which events of the log become queries."""
 
+    format: str = "auto"  # the formats are known to pipelines/sources/local/formats, which refuses any other
     window_days: Positive = 7
     fields: LogFields = LogFields()
-    filter: dict[str, str] = dataclasses.field(default_factory=dict)
+    filter: dict[str, FilterValue] = dataclasses.field(default_factory=dict)
+    click_actions: tuple[str, ...] = ("click", "click_through", "add_to_cart", "purchase", "watch")
     max_query_chars: Positive = 1000
     min_count: Positive = 1
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rerank_core.errors import ConfigError
+from rerank_core.files import read_text
 from schemas.parsing import parse_toml
 
 T = TypeVar("T")
@@ -29,13 +30,13 @@ def read_toml(path: Path, *, example: str) -> dict[str, Any]:
     """A parsed TOML file; `example` is the file that the message for a missing one names.
 
     Raises:
-        ConfigError: no such file, or not TOML.
+        ConfigError: no such file, not UTF-8, or not TOML.
     """
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
+        return parse_toml(read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"no configuration at {path}; start from {example}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None

@@ -7,20 +7,19 @@ so that judgements apply to the queries of a log.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
+from rerank_core import files
 from rerank_core.errors import JudgementError
-from rerank_core.text import query_id, shorten
-from schemas.parsing import parse_json
+from rerank_core.files import Opener
+from rerank_core.querylog.privacy import shown
+from rerank_core.text import query_id
+from rerank_core.values import RecordError, decode_json, identifier, many, scalar
 
 Qrels = dict[str, dict[str, int]]
 """Relevance by query id, then by doc_id (or passage_id)."""
-
-Opener = Callable[[str], AbstractContextManager[TextIO]]
-"""Opens a path for reading text; pass one that knows gs:// to read from there."""
 
 
 class BeirQuery(NamedTuple):
@@ -33,29 +32,29 @@ class BeirQuery(NamedTuple):
     candidates: tuple[str, ...] = ()  # doc ids to rank, where the set gives some
 
 
-def open_local(path: str) -> TextIO:
-    """The default opener: local UTF-8 files."""
+def open_local(path: str) -> BinaryIO:
+    """The default opener: local files."""
     if "://" in path:
         raise JudgementError(f"{path} is not a local file; copy it to this machine")
-    return open(path, encoding="utf-8-sig")  # or a byte-order mark would become part of the first value
+    return files.open_local(path)
 
 
 def read_queries(path: str | Path, *, opener: Opener = open_local) -> dict[str, BeirQuery]:
     """Queries of a BEIR queries.jsonl by their own `_id`; further fields are ignored.
 
     Raises:
-        JudgementError: not JSON, no `_id` or `text`, `answers` or `candidates` not a list of strings, or a
-            duplicate `_id`.
+        JudgementError: not UTF-8, not JSON, no `_id` or `text`, `answers` or `candidates` not a list of strings, or
+            a duplicate `_id`.
     """
     queries: dict[str, BeirQuery] = {}
     for where, line in _lines(path, opener):
         try:
-            row = parse_json(line)
-        except ValueError as error:
-            raise JudgementError(f"{where}: {shorten(line)!r} is not JSON ({error})") from None
+            row = decode_json(line)
+        except RecordError as error:
+            raise JudgementError(f"{where}: {error.detail}") from None
         name, query = _query(row, where)
         if name in queries:
-            raise JudgementError(f"{where}: _id {name!r} occurs twice; give each query its own _id")
+            raise JudgementError(f"{where}: _id {shown(name)} occurs twice; give each query its own _id")
         queries[name] = query
     return queries
 
@@ -138,39 +137,54 @@ def _add(qrels: Qrels, query: str, item: str, relevance: int) -> None:
 
 def _query(row: Any, where: str) -> tuple[str, BeirQuery]:
     if not isinstance(row, dict):
-        raise JudgementError(f"{where}: expected an object with _id and text, got {shorten(str(row))!r}")
-    name, text = row.get("_id"), row.get("text")
-    if not isinstance(name, str) or not isinstance(text, str):
-        raise JudgementError(f"{where}: _id {name!r} and text {text!r} must both be strings")
-    answers, candidates = (_strings(row, key, where) for key in ("answers", "candidates"))
-    return name, BeirQuery(text, answers, str(row.get("split") or ""), str(row.get("type") or ""), candidates)
+        raise JudgementError(f"{where}: expected an object with _id and text, found {shown(row)}")
+    name, text = _word(row, "_id", where), _word(row, "text", where, numbers=False)
+    if not name.strip():
+        raise JudgementError(f"{where}: _id is {shown(name)}; it must not be empty")
+    answers, candidates = (_words(row, key, where) for key in ("answers", "candidates"))
+    split, kind = (_word(row, key, where) if row.get(key) else "" for key in ("split", "type"))
+    return name, BeirQuery(text, answers, split, kind, candidates)
 
 
-def _strings(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    values = row.get(key) or []
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise JudgementError(f"{where}: {key} {shorten(str(values))!r} must be a list of strings")
-    return tuple(values)
+def _word(row: Mapping[str, Any], key: str, where: str, *, numbers: bool = True) -> str:
+    try:
+        value = scalar(row.get(key))
+        if not numbers and not isinstance(value, str):
+            raise ValueError("a number is no text")
+        return identifier(value)
+    except ValueError:
+        raise JudgementError(f"{where}: {key} is {shown(row.get(key))}; it must be a string") from None
 
 
-def _lines(path: str | Path, opener: Opener) -> Iterator[tuple[str, str]]:
+def _words(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    try:
+        return tuple(map(identifier, many(row.get(key))))
+    except ValueError:
+        raise JudgementError(f"{where}: {key} must be a list of strings, not {shown(row.get(key))}") from None
+
+
+def _lines(path: str | Path, opener: Opener) -> Iterator[tuple[str, bytes]]:
     """("file:line", line) of every line that is not blank."""
     try:
-        with opener(str(path)) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", line.rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+        for number, line in enumerate(files.read_lines(path, opener=opener), start=1):
+            if line.strip():
+                yield f"{path}:{number}", line
+    except OSError as error:
         raise JudgementError(f"cannot read {path}: {error}") from None
 
 
 def _rows(
     path: str | Path, opener: Opener, *, widths: tuple[int, ...], layout: str
 ) -> Iterator[tuple[str, list[str]]]:
-    for number, (where, line) in enumerate(_lines(path, opener)):
+    for number, (where, raw) in enumerate(_lines(path, opener)):
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            byte = f"byte {raw[error.start]:#04x} at position {error.start + 1}"
+            raise JudgementError(f"{where}: {byte} is not UTF-8; save the file as UTF-8") from None
         cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
         if len(cells) not in widths:
-            raise JudgementError(f"{where}: {len(cells)} columns in {shorten(line)!r}; expected {layout}")
+            raise JudgementError(f"{where}: {len(cells)} columns in {shown(line)}; expected {layout}")
         if number == 0 and cells[0].casefold() in ("query-id", "query_id", "qid"):
             continue
         yield where, cells
@@ -178,6 +192,6 @@ def _rows(
 
 def _integer(value: str, where: str, column: str) -> int:
     try:
-        return int(value)
+        return int(value.removesuffix(".0"))  # pandas writes 1.0 where the column has a gap
     except ValueError:
-        raise JudgementError(f"{where}: {column} {value!r} is not an integer") from None
+        raise JudgementError(f"{where}: {column} {shown(value)} is not an integer") from None

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from rerank_core.config.night import Labels
 from rerank_core.errors import ConfigError
-from rerank_core.evaluation.qrels import Opener, by_query_id, open_local, read_qrels, read_queries
+from rerank_core.evaluation.qrels import by_query_id, open_local, read_qrels, read_queries
 from rerank_core.features.names import lower_words
 from rerank_core.features.render import passage_text
+from rerank_core.files import Opener
 from rerank_core.text import query_id
 from schemas.records import RankedGroup
 

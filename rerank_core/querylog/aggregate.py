@@ -61,6 +61,8 @@ def accumulate(tally: Tally, events: Iterable[Accepted]) -> Tally:
             tally.clicks[doc_id] = (clicks + 1, ranked + (position > 0), total + position)
         clicked = set(event.clicks)
         for rank, doc_id in enumerate(event.shown, start=1):
+            if not doc_id:
+                continue
             impressions, clicks = tally.shown.get((doc_id, rank), (0, 0))
             tally.shown[doc_id, rank] = (impressions + 1, clicks + (doc_id in clicked))
     times = [event.time for event in events if event.time]

@@ -5,32 +5,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rerank_core.config.night import LogFields
 from rerank_core.querylog.privacy import hash_user, mask, shown
-from rerank_core.text import normalise_query, query_id, utf8
+from rerank_core.text import clean, normalise_query, query_id, utf8
+from rerank_core.values import RecordError, has_value, identifier, is_null, many, scalar, utc_timestamp
 from schemas.records import LogEvent
 
 Window = tuple[datetime.datetime, datetime.datetime]
 """[start, end) in UTC: an event at `start` is inside, one at `end` is not."""
 
-_UTC_SUFFIXES = (".000Z", "Z", "+00:00", ".000+00:00")
-_MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138, as milliseconds 1973
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers and Braille's blank: letters without ink
 # An event that clicks this share of at least so many documents shown is a program's: no person does.
 _PROGRAM_SHOWN, _PROGRAM_SHARE = 5, 0.8
 
 
-class EventError(ValueError):
-    """An event that cannot be used: `reason` is a stable slug, `detail` explains it and names no user."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+class EventError(RecordError):
+    """An event that cannot be used."""
 
 
 class Accepted(NamedTuple):
@@ -39,41 +34,37 @@ class Accepted(NamedTuple):
     query_id: str
     text: str  # normalised and masked
     user: str  # a hash; "" if unknown
-    clicks: tuple[str, ...]
+    clicks: tuple[str, ...]  # each document once
     positions: tuple[int, ...] = ()  # rank of each click among the documents shown, from 1; 0 if unknown
     time: str = ""  # UTC; "" if the log has no times
     masked: bool = False  # personal data was replaced in the text
-    shown: tuple[str, ...] = ()  # the documents shown, in order; only if clicks are to be debiased
+    # the documents shown, in order, "" where a place holds none; only if clicks are to be debiased
+    shown: tuple[str, ...] = ()
     clicks_all: bool = False  # a program that clicks nearly all documents shown; its `shown` is left out
     typed: str = ""  # as the user typed it; `text` where personal data was masked or it is too long
 
 
 def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
-    """Check one record of the log, decoded from JSON or Parquet.
+    """Check one record of the log, decoded from JSON, Parquet or text.
 
-    Optional columns (user, clicks, impressions) may be absent or null. The query stays as it is; lone surrogates, which
-    UTF-8 cannot encode, are removed from all other values.
+    Optional columns (user, clicks, impressions) may be absent or null. A list of one value is that value, and a value
+    where a list belongs a list of one; see rerank_core.values for what else counts as the same. The query stays as it
+    is; lone surrogates, which UTF-8 cannot encode, are removed from all other values.
 
     Raises:
         EventError: not_an_object, missing_query, query_not_text, bad_timestamp, bad_user, bad_clicks,
             bad_impressions. Details show nothing of the query and the user, and of other values what `shown` shows.
     """
     if not isinstance(raw, Mapping):
-        hint = "; one event a line: jq -c '.[]' turns an array into lines" if isinstance(raw, list) else ""
-        raise EventError("not_an_object", f"expected an object, found a {type(raw).__name__}{hint}")
+        remedy = (
+            "jq -c '.[]' turns an array into lines" if isinstance(raw, list) else "write one for each event"
+        )
+        raise EventError("not_an_object", f"expected an object, found a {type(raw).__name__}; {remedy}")
 
     def value(column: str) -> Any:
         return raw.get(column) if column else None
 
-    query = raw.get(fields.query)
-    if query is None:
-        raise EventError(
-            "missing_query", f"no value in '{fields.query}', the column that log.fields.query names"
-        )
-    if not isinstance(query, str):
-        # Its value is what somebody searched, of which nothing is shown before users are counted.
-        found = type(query).__name__
-        raise EventError("query_not_text", f"'{fields.query}' is a {found}; it must be a string")
+    query = _query(raw.get(fields.query), fields.query)
     return LogEvent(
         record=record,
         timestamp=_timestamp(raw.get(fields.timestamp), fields.timestamp) if fields.timestamp else "",
@@ -85,39 +76,13 @@ def parse_event(raw: Any, fields: LogFields, *, record: str) -> LogEvent:
 
 
 def passes_filter(raw: Any, log_filter: Mapping[str, str]) -> bool:
-    """Whether every field of `log.filter` has the value given there, as a string; True for what is no object."""
+    """Whether every field of `log.filter` has the value given there, as text; True for what is no object.
+
+    As in Elasticsearch, a list has the values of its items, and JSON's true is "true".
+    """
     if not isinstance(raw, Mapping):
         return True  # for parse_event to reject
-    return all(str(raw.get(name)) == value for name, value in log_filter.items())
-
-
-def utc_timestamp(value: Any) -> str:
-    """A time as ISO-8601 in UTC, "2026-03-02T10:00:00+00:00".
-
-    Args:
-        value: an ISO-8601 string or a datetime (without an offset: UTC), or epoch seconds or milliseconds
-            (numbers from 1e11 on: what they would mean as seconds lies after the year 5000).
-
-    Raises:
-        ValueError: it is none of these, or not between the years 1 and 9999.
-    """
-    try:
-        if isinstance(value, str):
-            # The usual form, which needs no conversion.
-            if value[19:] in _UTC_SUFFIXES and value[4] == value[7] == "-" and value[10] == "T":
-                datetime.datetime.fromisoformat(value)
-                return f"{value[:19]}+00:00"
-            value = datetime.datetime.fromisoformat(value.strip())
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            seconds = value / 1000 if abs(value) >= _MILLISECONDS_FROM else value
-            value = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-        if not isinstance(value, datetime.datetime):
-            raise ValueError(f"a {type(value).__name__} is not a time")
-        time = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
-        utc: str = time.astimezone(datetime.UTC).isoformat()
-        return utc
-    except (OverflowError, OSError) as error:
-        raise ValueError(str(error)) from None
+    return all(has_value(raw, name, value) for name, value in log_filter.items())
 
 
 def screen(
@@ -151,16 +116,19 @@ def screen(
     normalised = _normalised(event.query, max_chars=max_query_chars, quoting=quoting)
     text = mask(normalised) if masking else normalised
     as_typed = text == normalised and len(event.query) <= max_query_chars
-    clicks_all = keep_shown and _clicks_all(event)
+    # A document counts once per event, however often it was clicked, and at the first place where it was shown.
+    clicks = tuple(dict.fromkeys(filter(None, event.clicks)))
+    places = _first_places(event.impressions)
+    clicks_all = keep_shown and _clicks_all(clicks, places)
     return Accepted(
         query_id=query_id(text),
         text=text,
-        user=hash_user(event.user, salt),
-        clicks=event.clicks,
-        positions=_positions(event),
+        user=hash_user(visible_user(event.user), salt),
+        clicks=clicks,
+        positions=tuple(places.get(doc_id, 0) for doc_id in clicks),
         time=time.isoformat() if time else "",
         masked=text != normalised,
-        shown=event.impressions if keep_shown and not clicks_all else (),
+        shown=_each_once(event.impressions, places) if keep_shown and not clicks_all else (),
         clicks_all=clicks_all,
         typed=utf8(event.query) if as_typed else text,
     )
@@ -178,16 +146,35 @@ def _normalised(query: str, *, max_chars: int, quoting: bool) -> str:
     return typed
 
 
-def _clicks_all(event: LogEvent) -> bool:
-    shown = set(event.impressions)
-    return len(shown) >= _PROGRAM_SHOWN and len(shown & set(event.clicks)) >= _PROGRAM_SHARE * len(shown)
+def visible_user(user: str) -> str:
+    """`user` without what nobody sees in it, so that one user is not several; "" if nothing is left: nobody."""
+    cleaned = unicodedata.normalize("NFC", clean(user))
+    return cleaned if any(map(_is_visible, cleaned)) else ""
 
 
-def _positions(event: LogEvent) -> tuple[int, ...]:
-    ranks: dict[str, int] = {}
-    for rank, doc_id in enumerate(event.impressions, start=1):
-        ranks.setdefault(doc_id, rank)
-    return tuple(ranks.get(doc_id, 0) for doc_id in event.clicks)
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character)[0] not in "CZM" and character not in _BLANK_LETTERS
+
+
+def _first_places(impressions: tuple[str, ...]) -> dict[str, int]:
+    """The rank, from 1, at which each document was shown first."""
+    places: dict[str, int] = {}
+    for rank, doc_id in enumerate(impressions, start=1):
+        if doc_id:
+            places.setdefault(doc_id, rank)
+    return places
+
+
+def _each_once(impressions: tuple[str, ...], places: Mapping[str, int]) -> tuple[str, ...]:
+    """The documents shown, each at its first place; other places keep their rank and hold none."""
+    if len(places) == len(impressions):  # nearly always
+        return impressions
+    return tuple(d if places.get(d) == rank else "" for rank, d in enumerate(impressions, start=1))
+
+
+def _clicks_all(clicks: tuple[str, ...], places: Mapping[str, int]) -> bool:
+    clicked = sum(doc_id in places for doc_id in clicks)
+    return len(places) >= _PROGRAM_SHOWN and clicked >= _PROGRAM_SHARE * len(places)
 
 
 def _time(timestamp: str) -> datetime.datetime:
@@ -198,34 +185,53 @@ def _time(timestamp: str) -> datetime.datetime:
         raise EventError("bad_timestamp", f"the event's time is {shown(timestamp)}; {remedy}") from None
 
 
+def _query(value: Any, name: str) -> str:
+    try:
+        query = scalar(value)
+    except ValueError as error:
+        raise EventError("query_not_text", f"'{name}' is {error}; it must be a string") from None
+    if query is None:
+        raise EventError(
+            "missing_query", f"no value in '{name}'; log.fields.query names the column of queries"
+        )
+    if not isinstance(query, str):
+        # Its value is what somebody searched, of which nothing is shown before users are counted.
+        found = type(query).__name__
+        raise EventError("query_not_text", f"'{name}' is a {found}; it must be a string")
+    return query
+
+
 def _timestamp(value: Any, name: str) -> str:
     try:
-        return utc_timestamp(value)
+        return utc_timestamp(scalar(value))
     except ValueError:
-        expected = "it must be ISO-8601, or epoch seconds or milliseconds"
+        expected = (
+            "it must be ISO-8601, or seconds, milli-, micro- or nanoseconds since 1970 (years 1980 to 2200)"
+        )
         remedy = f'{expected}; for a log without times set log.fields.timestamp = ""'
         raise EventError("bad_timestamp", f"'{name}' is {shown(value)}; {remedy}") from None
 
 
 def _user(value: Any, name: str) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise EventError(
-            "bad_user", f"'{name}' is a {type(value).__name__}; it must be a string or an integer"
-        )
-    return utf8(str(value))
+    try:
+        user = scalar(value)
+        return "" if user is None else identifier(user)
+    except ValueError as error:
+        raise EventError("bad_user", f"'{name}': {error}; it must be a string or an integer") from None
 
 
 def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise EventError(reason, f"'{name}' is {shown(value)}; it must be a list of doc ids")
-    with contextlib.suppress(TypeError):  # not all are strings
-        if "".join(value).isascii():  # nearly always
-            return tuple(value)
-    for item in value:
-        if isinstance(item, bool) or not isinstance(item, (str, int)):
-            raise EventError(reason, f"'{name}' holds {shown(item)}; doc ids are strings or integers")
-    return tuple(utf8(str(item)) for item in value)
+    """Doc ids; "" stands for a null in a list, so that what follows it keeps its rank."""
+    try:
+        items = many(value)
+    except ValueError as error:
+        raise EventError(reason, f"'{name}' is {error}; write the doc ids as a JSON list") from None
+    ids = []
+    for item in items:
+        try:
+            ids.append("" if is_null(item) else identifier(item))
+        except ValueError:
+            raise EventError(
+                reason, f"'{name}' holds {shown(item)}; doc ids are strings or integers"
+            ) from None
+    return tuple(ids)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rerank_core.errors import CalibrationError
+from rerank_core.files import read_text
 from rerank_core.ranking.order import sigmoid
 from schemas.parsing import parse_json
 from schemas.records import ScoredCandidate
@@ -128,7 +129,7 @@ def read(folder: Path) -> Calibration:
     if not path.is_file():
         return UNCALIBRATED
     try:
-        stored = parse_json(path.read_text(encoding="utf-8"))
+        stored = parse_json(read_text(path))
         knots = tuple((float(logit), float(probability)) for logit, probability in stored["knots"])
         calibration = Calibration(float(stored["scale"]), float(stored["shift"]), knots)
         increasing = sorted(knots) == list(knots) and [y for _, y in knots] == sorted(y for _, y in knots)
@@ -145,7 +146,7 @@ def read(folder: Path) -> Calibration:
 def describe(folder: Path) -> dict[str, Any] | None:
     """The whole calibration.json of a model's folder, figures included, for the manifest; None if there is none."""
     path = folder / FILE
-    stored: dict[str, Any] | None = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    stored: dict[str, Any] | None = parse_json(read_text(path)) if path.is_file() else None
     return stored
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from rerank_core.errors import ConfigError, FusionError
 from rerank_core.features.hop import MIN_IDF
+from rerank_core.files import read_text
 from rerank_core.ranking import links
 from rerank_core.scoring.protocol import Scorer
 from schemas.parsing import parse_json
@@ -107,7 +108,7 @@ def read(path: Path) -> Fusion:
         FusionError: the file is missing or damaged.
     """
     try:
-        stored = parse_json(path.read_text(encoding="utf-8"))
+        stored = parse_json(read_text(path))
         weights: dict[str, float] = {name: float(weight) for name, weight in stored["weights"].items()}
         if unknown := sorted(set(weights) - set(FEATURES)):
             raise ValueError(f"unknown feature {unknown[0]!r}")
@@ -125,7 +126,7 @@ def read(path: Path) -> Fusion:
 
 def describe(path: Path) -> dict[str, Any]:
     """The whole file of weights, figures included, for the manifest."""
-    stored: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+    stored: dict[str, Any] = parse_json(read_text(path))
     return stored
 
 

@@ -28,9 +28,9 @@ BAD_EVENTS: dict[str, str] = {
     f'{{"timestamp": "{TIME}", "query": "\\ud800"}}': "empty_query",
     json.dumps(event("dune " * 200_000)): "query_too_long",  # 1 MB
     json.dumps(event("rain" * 250_000)): "query_too_long",  # one word of 1 MB
-    json.dumps(event(["dune"])): "query_not_text",
+    json.dumps(event(["dune", "rain"])): "query_not_text",
     json.dumps(event(None)): "missing_query",
-    json.dumps({**event("dune"), "clicks": "dune"}): "bad_clicks",
+    json.dumps({**event("dune"), "clicks": {"dune": 1}}): "bad_clicks",
     json.dumps({**event("dune"), "user": {"name": "Jo"}}): "bad_user",
     json.dumps(event("dune", at="10 o'clock")): "bad_timestamp",
     "[" * 20_000: "bad_json",
@@ -198,14 +198,18 @@ def test_a_flipped_bit_of_the_last_run_costs_time_not_truth_and_one_night_alone(
     ("section", "files", "message"),
     [
         ("evaluation", {"queries": "{\n"}, "queries:1"),
-        ("evaluation", {"queries": '{"_id": 7, "text": "a"}\n'}, "must both be strings"),
+        ("evaluation", {"queries": '{"_id": 7, "text": 1}\n'}, "text is 1; it must be a string"),
         ("evaluation", {"queries": '{"_id": "1", "text": "a"}\n', "qrels": "1\ta\n"}, "qrels:1: 2 columns"),
         (
             "evaluation",
             {"queries": '{"_id": "1", "text": "a"}\n', "qrels": "1\ta\tyes\n"},
             "'yes' is not an integer",
         ),
-        ("labels", {"queries": "\udcff\n", "qrels": "1\ta\t1\n"}, "cannot read .*queries"),
+        (
+            "labels",
+            {"queries": "\udcff\n", "qrels": "1\ta\t1\n"},
+            "queries:1: byte 0xff at position 1 is not UTF-8",
+        ),
         ("labels", {"queries": '{"_id": "1", "text": "a"}\n', "qrels": None}, "cannot read .*qrels"),
     ],
 )

@@ -19,7 +19,13 @@ from typing import Any, NamedTuple
 
 import tantivy
 
-from pipelines.sources.local.corpus_files import CorpusPassage, LineError, corpus_file, parse_passage
+from pipelines.sources.local.corpus_files import (
+    CorpusPassage,
+    LineError,
+    corpus_file,
+    corpus_lines,
+    parse_passage,
+)
 from rerank_core.errors import SourceError
 from rerank_core.text import fingerprint, utf8
 from schemas.parsing import parse_json
@@ -119,15 +125,14 @@ def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> 
     with (
         _writing(index) as writer,
         (folder / REJECTED).open("w", encoding="utf-8") as rejects,
-        corpus.open("rb") as lines,
     ):
-        for line_number, line in enumerate(lines, start=1):
+        for line_number, line in enumerate(corpus_lines(corpus), start=1):
             if line_number % _PROGRESS_EVERY == 0:
                 on_progress(_PROGRESS_EVERY)
             try:
                 passage = parse_passage(line, seen=seen)
             except LineError as problem:
-                reason, detail = problem.args
+                reason, detail = problem.reason, problem.detail
                 rejected[reason] += 1
                 first_problem = first_problem or f"line {line_number}: {reason}: {detail}"
                 record = {"record": f"{corpus.name}:{line_number}", "reason": reason, "detail": detail}

@@ -1,13 +1,16 @@
-"""A corpus on disk: JSONL of {_id, title?, text, sentences?}, or a BEIR folder with such a file."""
+"""A corpus on disk: JSONL of {_id, title?, text, sentences?}, or a BEIR folder with such a file; also gzipped."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rerank_core.errors import SourceError
-from rerank_core.text import shorten, utf8
+from rerank_core.files import plain_or_gz, read_lines
+from rerank_core.querylog.privacy import shown
+from rerank_core.text import utf8
+from rerank_core.values import RecordError, decode_json, identifier, many, scalar
 
 
 class CorpusPassage(NamedTuple):
@@ -19,8 +22,8 @@ class CorpusPassage(NamedTuple):
     sentences: tuple[str, ...]
 
 
-class LineError(ValueError):
-    """A corpus line that cannot be indexed; `args` are the reason (a slug) and the detail."""
+class LineError(RecordError):
+    """A corpus line that cannot be indexed."""
 
 
 def corpus_file(corpus: Path) -> Path:
@@ -29,46 +32,67 @@ def corpus_file(corpus: Path) -> Path:
     Raises:
         SourceError: there is none.
     """
-    file = corpus / "corpus.jsonl" if corpus.is_dir() else corpus
+    file = plain_or_gz(corpus / "corpus.jsonl" if corpus.is_dir() else corpus)
     if not file.is_file():
         expected = "give a JSONL file of {_id, title, text}, or a folder with a corpus.jsonl"
         raise SourceError(f"no corpus at {file}; {expected}")
     return file
 
 
+def corpus_lines(corpus: Path) -> Iterator[bytes]:
+    """The lines of a corpus' file.
+
+    Raises:
+        SourceError: there is none, or it cannot be read to its end.
+    """
+    file = corpus_file(corpus)
+    try:
+        yield from read_lines(file)
+    except OSError as error:
+        raise SourceError(f"the corpus {file} cannot be read: {error}") from None
+
+
 def parse_passage(line: bytes, *, seen: set[str]) -> CorpusPassage:
     """One corpus line as a passage; `seen` are the ids of the lines before it.
 
     Raises:
-        LineError: bad_json, no_id, bad_field, empty or duplicate_id.
+        LineError: bad_utf8, bad_json, no_id, bad_field, empty or duplicate_id.
     """
-
-    def shown(value: Any) -> str:
-        return shorten(repr(value), limit=80)
-
     try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise LineError(
-            "bad_json", f"{error}: {shorten(line.decode('utf-8', 'replace'), limit=80)}"
-        ) from None
+        raw = decode_json(line)
+    except RecordError as error:
+        raise LineError(error.reason, error.detail) from None
     if not isinstance(raw, dict):
         raise LineError("bad_json", f"expected an object, found {shown(raw)}")
-    doc_id = raw.get("_id")
-    if isinstance(doc_id, int) and not isinstance(doc_id, bool):
-        doc_id = str(doc_id)
-    if not isinstance(doc_id, str) or not utf8(doc_id).strip():
-        raise LineError("no_id", f"'_id' is {shown(doc_id)}; it must be a non-empty string")
-    title, text = raw.get("title") or "", raw.get("text") or ""
-    sentences = raw.get("sentences") or []
-    for name, value in (("title", title), ("text", text)):
-        if not isinstance(value, str):
-            raise LineError("bad_field", f"'{name}' is {shown(value)}; it must be a string")
-    if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
-        raise LineError("bad_field", f"'sentences' is {shown(sentences)}; it must be a list of strings")
-    passage = CorpusPassage(utf8(doc_id), utf8(title), utf8(text), tuple(utf8(part) for part in sentences))
-    if not passage.title.strip() and not passage.text.strip():
+    doc_id = _doc_id(raw.get("_id"))
+    title, text = _text(raw, "title"), _text(raw, "text")
+    sentences = tuple(_text({"sentences": one}, "sentences") for one in _sentences(raw.get("sentences")))
+    if not title.strip() and not text.strip():
         raise LineError("empty", f"document {shown(doc_id)} has neither a text nor a title")
-    if passage.doc_id in seen:
+    if doc_id in seen:
         raise LineError("duplicate_id", f"'_id' {shown(doc_id)} is on an earlier line too; that line is used")
-    return passage
+    return CorpusPassage(doc_id, title, text, sentences)
+
+
+def _doc_id(value: Any) -> str:
+    try:
+        if (doc_id := identifier(scalar(value))).strip():
+            return doc_id
+    except ValueError:
+        pass
+    raise LineError("no_id", f"'_id' is {shown(value)}; it must be a string that is not empty, or an integer")
+
+
+def _text(raw: dict[str, Any], name: str) -> str:
+    """The text of a field; "" where it is missing, or null."""
+    try:
+        value = scalar(raw.get(name))
+    except ValueError as error:
+        raise LineError("bad_field", f"'{name}' is {error}; it must be a string") from None
+    if value is not None and not isinstance(value, str):
+        raise LineError("bad_field", f"'{name}' is {shown(value)}; it must be a string")
+    return utf8(value or "")
+
+
+def _sentences(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else many(value)

@@ -1,186 +1,194 @@
-"""Query logs in files: JSON Lines (also gzipped) and Parquet; every record is read, or rejected by file and line."""
+"""Query logs in files: which files a log has, their formats, and the events in them.
+
+Every record is read, or rejected by file and line.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import glob
-import gzip
 import hashlib
-import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rerank_core.config.night import LogFields
-from rerank_core.errors import SourceError
-from rerank_core.querylog.events import EventError, parse_event, passes_filter
+from pipelines.sources.local.formats import FORMATS
+from pipelines.sources.local.formats.base import Fields, Join, Part, head
+from rerank_core.config.night import Log, LogFields
+from rerank_core.errors import ConfigError, SourceError
+from rerank_core.files import UnreadableFile
+from rerank_core.querylog.events import parse_event, passes_filter
 from rerank_core.text import fingerprint, utf8
+from rerank_core.values import RecordError
 from schemas.records import LogEvent, Rejected
 
-_LOG_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+
+def check_format(log: Log) -> None:
+    """Refuse a format that is not known, and columns for one that fixes them.
+
+    Raises:
+        ConfigError: the message names the nearest format, or the remedy.
+    """
+    if log.format not in (known := ["auto", *FORMATS]):
+        nearest = difflib.get_close_matches(log.format, known, n=1, cutoff=0)[0]
+        choice = f"the nearest one is {nearest!r} of {', '.join(known)}"
+        raise ConfigError(f"log.format = {log.format!r} is no log format; {choice}")
+    if log.format != "auto" and FORMATS[log.format].columns and log.fields != LogFields():
+        raise ConfigError(
+            f"log.format = {log.format!r} fixes the names of the columns: remove [log.fields], or set "
+            "log.format = 'tsv' or 'jsonl'"
+        )
 
 
-def log_files(log: str) -> list[Path]:
+def log_files(path: str, log: Log) -> list[Path]:
     """Files of a log, sorted: a file, the log files of a folder (not of its subfolders), or those of a glob.
 
     Raises:
         SourceError: there are none.
     """
-    if "://" in log:
+    if "://" in path:
         raise SourceError(
-            f"source.kind = 'local' reads local files only, not {log}: copy the log to this machine"
+            f"source.kind = 'local' reads local files only, not {path}: copy the log to this machine"
         )
-    if Path(log).is_dir():
-        files = [f for f in Path(log).iterdir() if f.name.endswith(_LOG_ENDINGS) and f.name[0] not in "._"]
+    endings = _endings(log)
+    if Path(path).is_dir():
+        files = [f for f in Path(path).iterdir() if f.name.endswith(endings) and f.name[0] not in "._"]
     else:
-        files = [Path(path) for path in ([log] if Path(log).is_file() else glob.glob(log, recursive=True))]
+        files = [
+            Path(found) for found in ([path] if Path(path).is_file() else glob.glob(path, recursive=True))
+        ]
     files = sorted(file for file in files if file.is_file())
     if not files:
-        expected = f"give a file, or a folder or a glob of {', '.join(_LOG_ENDINGS)} files"
-        raise SourceError(f"no query log at {log!r} (source.log); {expected}")
+        expected = f"give a file, or a folder or a glob of {', '.join(endings)} files"
+        raise SourceError(f"no query log at {path!r} (source.log); {expected}")
     return files
 
 
-def read_events(
-    path: Path, fields: LogFields, *, log_filter: Mapping[str, str] | None = None
-) -> Iterator[LogEvent | Rejected]:
-    """Stream the events of one file: Parquet if it ends in .parquet, else JSON lines, gzipped if in .gz.
+def _endings(log: Log) -> tuple[str, ...]:
+    formats = FORMATS.values() if log.format == "auto" else [FORMATS[log.format]]
+    # Names that say nothing about a log are taken only where the format is given.
+    plain = {ending for known in formats for ending in known.endings} - (
+        {".txt"} if log.format == "auto" else set()
+    )
+    return tuple(sorted(plain | {f"{ending}.gz" for ending in plain}))
+
+
+def format_of(path: Path, log: Log) -> str:
+    """The format of a file: the configured one, or that by which it is recognised.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    if log.format != "auto":
+        return log.format
+    try:
+        start = head(path)
+    except OSError as error:
+        raise SourceError(_unreadable(path, error)) from None
+    formats = {
+        name: known for name, known in FORMATS.items() if not known.columns or log.fields == LogFields()
+    }
+    return next(name for name, known in formats.items() if known.recognises(start, log))
+
+
+def read_events(path: Path, log: Log) -> Iterator[LogEvent | Rejected]:
+    """Stream the events of one file; of a format that joins records, those of this file alone.
 
     Args:
         path: the file. Records are named "NAME:LINE" (Parquet: "NAME:ROW"), from 1. Blank lines are skipped.
-        fields: names of the columns.
-        log_filter: column -> value; other events are skipped.
+        log: the format, the names of the columns, and the filter by which other events are skipped.
 
     Yields:
-        A LogEvent or Rejected for each record: bad_utf8, bad_json, or a reason of `parse_event`.
+        A LogEvent or Rejected for each record: bad_utf8, bad_json, bad_row, or a reason of `parse_event`.
 
     Raises:
-        SourceError: the file cannot be read to its end, or lacks a configured Parquet column.
+        SourceError: the file cannot be read to its end, or lacks a configured column.
     """
-    log_filter = log_filter or {}
-    name = utf8(path.name)
-    records = _parquet_records(path, fields, log_filter) if path.suffix == ".parquet" else _json_records(path)
-    for number, raw in records:
-        record = f"{name}:{number}"
-        try:
-            if isinstance(raw, EventError):
-                raise raw
-            if passes_filter(raw, log_filter):
-                yield parse_event(raw, fields, record=record)
-        except EventError as error:
-            yield Rejected("ReadQueryLog", "event", record, error.reason, error.detail)
+    name = format_of(path, log)
+    if join := FORMATS[name].join:
+        yield from _joined(path, name, log, join)
+    else:
+        for record, raw in read_records(path, name, log):
+            yield from to_event(record, raw, name, log)
 
 
-def read_file(path: str, fields: LogFields, log_filter: dict[str, str]) -> Iterator[LogEvent | Rejected]:
-    return read_events(Path(path), fields, log_filter=log_filter)
+def read_records(path: Path, name: str, log: Log) -> Iterator[tuple[str, Fields]]:
+    """The records of a file of the format `name`: each with its own name, nothing checked.
 
-
-def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
+    Raises:
+        SourceError: as `read_events`.
+    """
+    file = utf8(path.name)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _decode(line)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(_unreadable(path, error)) from None
-
-
-def _decode(line: bytes) -> Any:
-    """A line's JSON value, or why it has none. Details quote nothing: a line may name its user."""
-    try:
-        return json.loads(line.decode("utf-8-sig").rstrip())
-    except UnicodeDecodeError as error:
-        where = f"byte {error.object[error.start]:#04x} at position {error.start + 1}"
-        return EventError("bad_utf8", f"{where} is not UTF-8 ({error.reason}); convert the log with iconv")
-    except json.JSONDecodeError as error:
-        where = f"{error.msg.removesuffix(' at')} at character {error.pos + 1} of {len(error.doc)}"
-        return EventError("bad_json", f"{where}; each line must hold one JSON object")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
-        return EventError("bad_json", f"the line's JSON cannot be decoded: {type(error).__name__}")
-
-
-def _parquet_records(
-    path: Path, fields: LogFields, log_filter: Mapping[str, str]
-) -> Iterator[tuple[int, Any]]:
-    file = _open_parquet(path, fields, log_filter)
-    columns = [name for name in file.schema_arrow.names if name in {*_columns(fields), *log_filter}]
-    number = 0
-    try:
-        for batch in file.iter_batches(batch_size=4096, columns=columns):
-            for row in _rows(_times_as_text(batch, fields.timestamp)):
-                number += 1
-                yield number, row
+        for number, raw in FORMATS[name].records(path, _with_columns(log, name)):
+            yield f"{file}:{number}", raw
     except (pa.ArrowException, OSError) as error:
         raise SourceError(_unreadable(path, error)) from None
 
 
-def _columns(fields: LogFields) -> list[str]:
-    """Names of the configured columns."""
-    names = (fields.timestamp, fields.query, fields.user, fields.clicks, fields.impressions)
-    return [name for name in names if name]
-
-
-def _times_as_text(batch: pa.RecordBatch, column: str) -> pa.RecordBatch:
-    """`batch` with its times as ISO-8601 text: one year after 9999 would make Python's reject the whole batch."""
-    index = batch.schema.get_field_index(column)
-    if index < 0 or not pa.types.is_temporal(batch.schema.field(index).type):
-        return batch
-    times = batch.column(index)
-    if pa.types.is_timestamp(times.type):
-        times = times.cast(pa.timestamp(times.type.unit, "UTC"))  # a time without a zone is UTC
-    return batch.set_column(index, column, times.cast(pa.string()))
-
-
-def _rows(batch: pa.RecordBatch) -> Iterable[Any]:
+def to_event(record: str, raw: Fields, name: str, log: Log) -> Iterator[LogEvent | Rejected]:
+    """The event that a record of the format `name` is, or why it is none; nothing where log.filter excludes it."""
     try:
-        return list(batch.to_pylist())
-    except ValueError:  # some row is not UTF-8: find it
-        return [_row(batch.slice(row, 1)) for row in range(batch.num_rows)]
+        if isinstance(raw, RecordError):
+            raise raw
+        if passes_filter(raw, log.filter):
+            yield parse_event(raw, _with_columns(log, name).fields, record=record)
+    except RecordError as error:
+        yield rejected(record, error)
 
 
-def _row(batch: pa.RecordBatch) -> Any:
+def rejected(record: str, error: RecordError) -> Rejected:
+    """A record of a log that is no event."""
+    return Rejected("ReadQueryLog", "event", record, error.reason, error.detail)
+
+
+def keyed(record: str, raw: Fields, join: Join, log: Log) -> Iterator[tuple[str, Part] | Rejected]:
+    """A record under the key by which it is joined, or why it has none; nothing where it is no part of an event."""
     try:
-        return batch.to_pylist()[0]
-    except ValueError as error:
-        return EventError(
-            "bad_utf8", f"the row is not UTF-8 ({type(error).__name__}); write its text as UTF-8"
-        )
+        key = join.key(raw, log)
+    except RecordError as error:
+        yield rejected(record, error)
+    else:
+        if key is not None:
+            yield key, Part(record, raw)
 
 
-def _open_parquet(path: Path, fields: LogFields, log_filter: Mapping[str, str]) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(_unreadable(path, error)) from None
-    names = file.schema_arrow.names
-    named = [("log.fields.query", fields.query), ("log.fields.timestamp", fields.timestamp)]
-    for setting, name in (*named, *(("log.filter", name) for name in log_filter)):
-        if name and name not in names:
-            raise SourceError(
-                f"{path} has no column {name!r}, which {setting} names; it has {', '.join(names)}"
-            )
-    return file
+def _joined(path: Path, name: str, log: Log, join: Join) -> Iterator[LogEvent | Rejected]:
+    groups: defaultdict[str, list[Part]] = defaultdict(list)
+    for record, raw in read_records(path, name, log):
+        for found in keyed(record, raw, join, log):
+            if isinstance(found, Rejected):
+                yield found
+            else:
+                groups[found[0]].append(found[1])
+    for group in groups.values():
+        yield from merged(group, name, log)
 
 
-def has_events(path: Path, fields: LogFields, log_filter: Mapping[str, str]) -> bool:
-    """Whether the file is not empty; raises SourceError for damage that shows without reading all of it."""
-    if path.stat().st_size == 0:
-        return False
-    if path.suffix == ".parquet":
-        return bool(_open_parquet(path, fields, log_filter).metadata.num_rows)
-    if path.suffix != ".gz":
-        return True
-    try:
-        with gzip.open(path) as content:
-            return bool(content.read(1))
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(_unreadable(path, error)) from None
+def merged(group: Iterable[Part], name: str, log: Log) -> Iterator[LogEvent | Rejected]:
+    """The events of the records of one key."""
+    join = FORMATS[name].join
+    for record, raw in join.merge(group) if join else group:
+        yield from to_event(record, raw, name, log)
+
+
+def _with_columns(log: Log, name: str) -> Log:
+    """`log` with the columns that the format fixes."""
+    columns = FORMATS[name].columns
+    return dataclasses.replace(log, fields=columns) if columns else log
+
+
+def has_events(path: Path, log: Log) -> bool:
+    """Whether the file has a record; raises SourceError for damage that shows without reading all of it."""
+    return next(read_records(path, format_of(path, log), log), None) is not None
 
 
 def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, UnreadableFile):
+        return f"the log {path} cannot be read: {error}"
     return f"the log {path} cannot be read: {error}; it is damaged or truncated: copy it again"
 
 

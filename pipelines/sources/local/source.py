@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from pipelines.sources.local.bm25_index import LocalIndex
-from pipelines.sources.local.log_files import has_events, log_files, log_fingerprint, read_file
-from rerank_core.config.night import Config, require
+from pipelines.sources.local.formats import FORMATS
+from pipelines.sources.local.log_files import (
+    check_format,
+    format_of,
+    has_events,
+    keyed,
+    log_files,
+    log_fingerprint,
+    merged,
+    read_events,
+    read_records,
+)
+from rerank_core.config.night import Config, Log, require
 from rerank_core.errors import SourceError
 from rerank_core.querylog.events import Window
 from rerank_core.querylog.privacy import mask, shown
-from schemas.records import Document, Query, Rejected
+from schemas.records import Document, LogEvent, Query, Rejected
 
 
 class LocalSource:
@@ -23,13 +35,14 @@ class LocalSource:
     Files are read whole, so `window` changes nothing here.
 
     Raises:
-        ConfigError: source.log or source.index is not set.
+        ConfigError: source.log or source.index is not set, or log.format is not known.
     """
 
     def __init__(self, config: Config, *, window: Window | None = None) -> None:
         require(config, "source.log", "source.index")
-        self._log, self._index = config.source.log, config.source.index
-        self._fields, self._filter = config.log.fields, config.log.filter
+        check_format(config.log)
+        self._path, self._index = config.source.log, config.source.index
+        self._log = config.log
         self._title_boost = config.candidates.title_boost
         self._pinned: str | None = None  # the index's fingerprint, once described
 
@@ -42,16 +55,15 @@ class LocalSource:
             SourceError: the log is missing, empty, truncated, or Parquet without the configured columns; or the index
                 cannot be opened.
         """
-        files = log_files(self._log)
-        # a list: checks every file
-        nonempty = [has_events(file, self._fields, self._filter) for file in files]
+        files = log_files(self._path, self._log)
+        nonempty = [has_events(file, self._log) for file in files]  # a list: checks every file
         if not any(nonempty):
-            raise SourceError(f"the log {self._log} is empty: it holds no event")
+            raise SourceError(f"the log {self._path} is empty: it holds no event")
         index = LocalIndex(self._index)
         self._pinned = index.fingerprint
         return {
             "kind": "local",
-            "log": self._log,
+            "log": self._path,
             "log_fingerprint": log_fingerprint(files),
             "index": self._index,
             "index_fingerprint": index.fingerprint,
@@ -60,13 +72,7 @@ class LocalSource:
 
     def events(self) -> beam.PTransform:
         """PBegin -> PCollection[LogEvent | Rejected]; what `log.filter` excludes is neither."""
-        files = [str(file) for file in log_files(self._log)]
-        return (
-            "ListFiles" >> beam.Create(files)
-            | "SpreadFiles" >> beam.Reshuffle()
-            # Any: a lone surrogate in a query survives pickling, but not the coder that typed rows would get.
-            | "ReadEvents" >> beam.FlatMap(read_file, self._fields, self._filter).with_output_types(Any)
-        )
+        return _ReadFiles(log_files(self._path, self._log), self._log)
 
     def candidates(self, queries: Sequence[Query], *, top_k: int) -> list[list[Document] | Rejected]:
         """For each query its best documents, or Rejected (no_candidates, search_failed).
@@ -89,6 +95,58 @@ class LocalSource:
                 return documents
             detail = f"none of the index's {index.documents} documents shares a word with {quoted}"
         return Rejected("FetchCandidates", "query", query.query_id, reason, detail)
+
+
+class _ReadFiles(beam.PTransform):
+    """PBegin -> PCollection[LogEvent | Rejected]: each file by itself, and together those of a format that joins."""
+
+    def __init__(self, files: Sequence[Path], log: Log) -> None:
+        super().__init__()
+        self._files, self._log = files, log
+
+    def expand(self, begin: beam.Pipeline) -> beam.PCollection:
+        formats = {str(file): format_of(file, self._log) for file in self._files}
+        alone = [file for file, name in formats.items() if not FORMATS[name].join]
+        parts = []
+        if alone:
+            # Any: a lone surrogate in a query survives pickling, but not the coder that typed rows would get.
+            read = beam.FlatMap(_read_alone, self._log).with_output_types(Any)
+            parts.append(_spread(begin, "Files", alone) | "ReadEvents" >> read)
+        for name in sorted(set(formats.values())):
+            if FORMATS[name].join:
+                of_format = [file for file, other in formats.items() if other == name]
+                parts += self._joined(_spread(begin, f"{name}Files", of_format), name)
+        return parts[0] if len(parts) == 1 else tuple(parts) | "AllEvents" >> beam.Flatten()
+
+    def _joined(self, files: beam.PCollection, name: str) -> list[beam.PCollection]:
+        read = beam.FlatMap(_read_keyed, name, self._log).with_output_types(Any)
+        rejected, records = (
+            files
+            | f"Read_{name}" >> read
+            | f"Keyed_{name}" >> beam.Partition(lambda one, _: int(not isinstance(one, Rejected)), 2)
+        )
+        events = (
+            records
+            | f"Join_{name}" >> beam.GroupByKey()
+            | f"Records_{name}" >> beam.Values()
+            | f"Merge_{name}" >> beam.FlatMap(merged, name, self._log).with_output_types(Any)
+        )
+        return [rejected, events]
+
+
+def _spread(begin: beam.Pipeline, label: str, files: Sequence[str]) -> beam.PCollection:
+    return begin | f"List{label}" >> beam.Create(files) | f"Spread{label}" >> beam.Reshuffle()
+
+
+def _read_alone(path: str, log: Log) -> Iterator[LogEvent | Rejected]:
+    return read_events(Path(path), log)
+
+
+def _read_keyed(path: str, name: str, log: Log) -> Iterator[Any]:
+    join = FORMATS[name].join
+    assert join is not None
+    for record, raw in read_records(Path(path), name, log):
+        yield from keyed(record, raw, join, log)
 
 
 @functools.lru_cache(maxsize=2)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from pathlib import Path
 
 import pytest
 
 from pipelines.storage import filesystem
+from rerank_core.files import read_lines
 from schemas.errors import ManifestError
 from tests.conftest import Night
 from tests.support.killed import count_changes, killed
 
 
-def test_text_is_read_without_a_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_bytes(b"\xef\xbb\xbfq1\td1\t1\n")
-    with filesystem.open_text(str(tmp_path / "a.tsv")) as file:
-        assert file.read() == "q1\td1\t1\n"
+def test_a_file_is_opened_as_it_is(tmp_path: Path) -> None:
+    packed = gzip.compress(b"q1\td1\t1\n")
+    (tmp_path / "a.tsv.gz").write_bytes(packed)
+    with filesystem.open_binary(str(tmp_path / "a.tsv.gz")) as file:
+        assert file.read() == packed
+    assert list(read_lines(str(tmp_path / "a.tsv.gz"), opener=filesystem.open_binary)) == [b"q1\td1\t1"]
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rerank_core.errors import JudgementError
 from rerank_core.evaluation.qrels import (
@@ -52,13 +56,19 @@ def test_queries_with_and_without_the_optional_fields(write: Write) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{oops", r"file:2: '\{oops' is not JSON"),
-        ("[1, 2]", r"file:2: expected an object with _id and text, got '\[1, 2\]'"),
-        ('{"_id": 7, "text": "t"}', "file:2: _id 7 and text 't' must both be strings"),
-        ('{"_id": "7"}', "file:2: _id '7' and text None"),
-        ('{"_id": "7", "text": "t", "answers": "x"}', "file:2: answers 'x' must be a list of strings"),
-        ('{"_id": "7", "text": "t", "answers": [3]}', r"file:2: answers '\[3\]' must be a list"),
-        ('{"_id": "7", "text": "t", "candidates": [3]}', r"file:2: candidates '\[3\]' must be a list"),
+        ("{oops", r"file:2: Expecting property name .* at character 2 of 5; each line must hold one JSON"),
+        ("[1, 2]", "file:2: expected an object with _id and text, found a list"),
+        ('{"_id": true, "text": "t"}', "file:2: _id is True; it must be a string"),
+        ('{"_id": " ", "text": "t"}', "file:2: _id is ' '; it must not be empty"),
+        ('{"_id": "7", "text": 7}', "file:2: text is 7; it must be a string"),
+        ('{"_id": "7"}', "file:2: text is None; it must be a string"),
+        ('{"_id": "7", "text": "t", "answers": {}}', "file:2: answers must be a list of strings, not a dict"),
+        (
+            '{"_id": "7", "text": "t", "candidates": [{}]}',
+            "file:2: candidates must be a list of strings, not a list",
+        ),
+        ("[" * 5000, "file:2: the line's JSON cannot be decoded: RecursionError"),
+        ('{"_id": ' + "9" * 5000 + "}", "file:2: the line's JSON cannot be decoded: ValueError"),
         ('{"_id": "1", "text": "t"}', "file:2: _id '1' occurs twice"),
     ],
 )
@@ -89,7 +99,7 @@ def test_a_pair_judged_twice_keeps_the_higher_relevance(write: Write) -> None:
     [
         ("q1\td1\thigh", "file:2: relevance 'high' is not an integer"),
         ("q1\td1\t0.5", "file:2: relevance '0.5' is not an integer"),
-        ("q1\td1", "file:2: 2 columns in 'q1 d1'; expected 'query-id corpus-id score' or"),
+        ("q1\td1", "file:2: 2 columns in 'q1\\\\td1'; expected 'query-id corpus-id score' or"),
         ("q1 0 d1 1 extra", "file:2: 5 columns"),
     ],
 )
@@ -123,12 +133,58 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     with pytest.raises(JudgementError, match="is not a local file"):
         read_queries("gs://bucket/queries.jsonl")
     (tmp_path / "latin").write_bytes(b"q\td\xe9\t1\n")
-    with pytest.raises(JudgementError, match=r"cannot read .*latin.*utf-8"):
+    with pytest.raises(JudgementError, match=r"latin:1: byte 0xe9 at position 4 is not UTF-8"):
         read_qrels(tmp_path / "latin")
 
 
+def test_files_as_programs_save_them(tmp_path: Path) -> None:
+    (tmp_path / "queries").write_bytes(
+        gzip.compress(
+            b'\xef\xbb\xbf{"_id": 7, "text": ["who?"], "answers": 1984, "split": null}\r\n{"_id": 8.0, "text": "b"}'
+        )
+    )
+    assert read_queries(tmp_path / "queries") == {
+        "7": BeirQuery("who?", ("1984",), ""),
+        "8": BeirQuery("b", (), ""),
+    }
+    (tmp_path / "qrels").write_bytes(b"\xef\xbb\xbfquery-id\tcorpus-id\tscore\r\n7\td 1\t1.0\r\n")
+    assert read_qrels(tmp_path / "qrels") == {"7": {"d 1": 1}}
+    (tmp_path / "wide").write_bytes("7\td1\t1\n".encode("utf-16"))
+    with pytest.raises(JudgementError, match="cannot read .*wide: it is UTF-16; save it as UTF-8"):
+        read_qrels(tmp_path / "wide")
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+fields = st.sampled_from(["_id", "text", "answers", "candidates", "split", "type"])
+
+
+@given(st.dictionaries(fields, anything) | anything)
+def test_any_query_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, row: object) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "queries"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    try:
+        queries = read_queries(path)
+    except JudgementError:
+        return
+    for name, query in queries.items():
+        " ".join([name, query.text, *query.answers, *query.candidates, query.split, query.type]).encode()
+
+
+@given(st.binary(max_size=30) | st.text(alphabet="qd01\t \x00\n.", max_size=30).map(str.encode))
+def test_any_judgements_are_read_or_named(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "qrels"
+    path.write_bytes(content)
+    for read in (read_qrels, read_sentence_qrels, read_run):
+        with contextlib.suppress(JudgementError):
+            read(path)
+
+
 def test_an_opener_reads_from_elsewhere() -> None:
-    assert read_qrels("gs://bucket/q", opener=lambda path: io.StringIO(f"q 0 {path} 1")) == {
+    assert read_qrels("gs://bucket/q", opener=lambda path: io.BytesIO(f"q 0 {path} 1".encode())) == {
         "q": {"gs://bucket/q": 1}
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core.config.night import LogFields
-from rerank_core.querylog.events import EventError, parse_event, passes_filter, screen, utc_timestamp
+from rerank_core.querylog.events import EventError, parse_event, passes_filter, screen
 from rerank_core.querylog.privacy import hash_user
 from rerank_core.text import query_id
 from schemas.records import LogEvent
@@ -77,15 +78,24 @@ def test_lone_surrogates_stay_in_the_query_alone() -> None:
         ({}, "missing_query"),
         ({"query": None}, "missing_query"),
         ({"query": 7}, "query_not_text"),
-        ({"query": ["a"]}, "query_not_text"),
+        ({"query": ["a", "b"]}, "query_not_text"),
+        ({"query": [["a"]]}, "query_not_text"),
+        ({"query": []}, "missing_query"),
+        ({"query": float("nan")}, "missing_query"),
         ({"query": "q"}, "bad_timestamp"),
         ({"query": "q", "timestamp": "soon"}, "bad_timestamp"),
         ({"query": "q", "timestamp": True}, "bad_timestamp"),
         ({"query": "q", "timestamp": 1e300}, "bad_timestamp"),
         ({"query": "q", "timestamp": float("nan")}, "bad_timestamp"),
         ({"query": "q", "timestamp": "0001-01-01T00:00:00+05:00"}, "bad_timestamp"),
-        ({"query": "q", "timestamp": TIME, "user": ["u"]}, "bad_user"),
-        ({"query": "q", "timestamp": TIME, "clicks": "d1"}, "bad_clicks"),
+        ({"query": "q", "timestamp": [TIME, TIME]}, "bad_timestamp"),
+        ({"query": "q", "timestamp": 20260302}, "bad_timestamp"),
+        ({"query": "q", "timestamp": TIME, "user": ["u", "v"]}, "bad_user"),
+        ({"query": "q", "timestamp": TIME, "user": 1.5}, "bad_user"),
+        ({"query": "q", "timestamp": TIME, "user": 1e16}, "bad_user"),
+        ({"query": "q", "timestamp": TIME, "user": True}, "bad_user"),
+        ({"query": "q", "timestamp": TIME, "clicks": "['d1']"}, "bad_clicks"),
+        ({"query": "q", "timestamp": TIME, "clicks": {"doc": "d1"}}, "bad_clicks"),
         ({"query": "q", "timestamp": TIME, "clicks": [{"doc": "d1"}]}, "bad_clicks"),
         ({"query": "q", "timestamp": TIME, "impressions": [1.5]}, "bad_impressions"),
     ],
@@ -103,7 +113,7 @@ def test_what_is_wrong_is_named(raw: Any, reason: str) -> None:
         ["alice"],
         {"query": {"user": "alice"}},
         {"query": "q", "timestamp": {"user": "alice"}},
-        {"query": "q", "timestamp": TIME, "user": ["alice"]},
+        {"query": "q", "timestamp": TIME, "user": ["alice", "bob"]},
         {"query": "q", "timestamp": TIME, "clicks": {"alice": "d1"}},
         {"query": "q", "timestamp": TIME, "clicks": [{"user": "alice"}]},
     ],
@@ -114,32 +124,46 @@ def test_details_do_not_name_the_user(raw: Any) -> None:
     assert "alice" not in caught.value.detail
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "2026-03-02T10:00:00Z",
-        "2026-03-02T10:00:00",
-        " 2026-03-02 10:00:00 ",
-        "2026-03-02T12:30:00+02:30",
-        1772445600,
-        1772445600.0,
-        1772445600000,
-        datetime.datetime(2026, 3, 2, 10),
-        datetime.datetime(2026, 3, 2, 11, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
-    ],
-)
-def test_times_become_utc(value: Any) -> None:
-    assert utc_timestamp(value) == TIME
+@pytest.mark.parametrize("gap", [None, float("nan")])
+def test_what_pandas_and_elasticsearch_write_otherwise_is_the_same(gap: float | None) -> None:
+    plain = {"query": "q", "timestamp": TIME, "user": "17", "clicks": ["3"], "impressions": ["2", "", "3"]}
+    other = {"query": ["q"], "timestamp": [TIME], "user": 17.0, "clicks": 3.0, "impressions": [2.0, gap, 3.0]}
+    as_text = plain | {"clicks": "3", "impressions": "[2, null, 3]"}
+    expected = LogEvent("r", TIME, "q", "17", ("3",), ("2", "", "3"))
+    assert [parse_event(raw, FIELDS, record="r") for raw in (plain, other, as_text)] == [expected] * 3
+    nothing = {"query": "q", "timestamp": TIME, "user": gap, "clicks": gap, "impressions": []}
+    assert parse_event(nothing, FIELDS, record="r") == LogEvent("r", TIME, "q", "", (), ())
 
 
-@given(st.datetimes(timezones=st.timezones(), min_value=datetime.datetime(1, 1, 3)))
-def test_a_utc_time_is_the_same_moment_and_its_own_utc_time(moment: datetime.datetime) -> None:
+def parsed_or_not(raw: Any) -> LogEvent | EventError:
     try:
-        once = utc_timestamp(moment)
-    except ValueError:  # within hours of the year 10000
+        return parse_event(raw, FIELDS, record="r")
+    except EventError as error:
+        return error
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes() | st.decimals(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["timestamp", "query", "user", "clicks", "impressions"]), anything)
+    | anything
+)
+def test_anything_is_an_event_or_rejected(raw: Any) -> None:
+    parsed = parsed_or_not(raw)
+    if isinstance(parsed, EventError):
+        assert parsed.reason.isidentifier()
+        assert parsed.detail
+        parsed.detail.encode()
         return
-    assert datetime.datetime.fromisoformat(once) == moment.astimezone(datetime.UTC)
-    assert utc_timestamp(once) == once
+    with contextlib.suppress(EventError):
+        screen(parsed, window=(day(2), day(3)), max_query_chars=100, keep_shown=True)
+    for name in (parsed.user, *parsed.clicks, *parsed.impressions):
+        name.encode()
 
 
 def test_filter_compares_as_text() -> None:
@@ -147,6 +171,8 @@ def test_filter_compares_as_text() -> None:
     assert not passes_filter({"split": "train"}, {"split": "dev"})
     assert not passes_filter({}, {"split": "dev"})
     assert passes_filter({}, {})
+    assert passes_filter({"bot": False, "n": 3.0, "of": ["a", "b"]}, {"bot": "false", "n": "3", "of": "b"})
+    assert not passes_filter({"bot": None}, {"bot": "None"})
     assert passes_filter(["no object: for parse_event to reject"], {"split": "dev"})
 
 
@@ -267,7 +293,56 @@ def test_what_was_shown_is_kept_on_demand_and_not_of_programs() -> None:
 
 
 def test_an_event_keeps_its_time_and_the_ranks_of_its_clicks() -> None:
-    raw = LogEvent("r", TIME, "q", "u", ("d2", "d9", "d2"), ("d1", "d2", "d1"))
+    raw = LogEvent("r", TIME, "q", "u", ("d2", "d9"), ("d1", "d2"))
     found = screen(raw, window=(day(2), day(3)), max_query_chars=9)
     assert found is not None
-    assert (found.positions, found.time) == ((2, 0, 2), TIME)
+    assert (found.positions, found.time) == ((2, 0), TIME)
+
+
+@given(*[st.lists(st.sampled_from(["", "d1", "d2", "d3", "d4", "d5", "d6"]), max_size=9).map(tuple)] * 2)
+def test_an_event_counts_a_document_once(clicks: tuple[str, ...], impressions: tuple[str, ...]) -> None:
+    event = LogEvent("r", TIME, "q", "u", clicks, impressions)
+    found = screen(event, window=None, max_query_chars=9, keep_shown=True)
+    assert found is not None
+    assert sorted(found.clicks) == sorted(set(clicks) - {""})
+    first = {doc_id: impressions.index(doc_id) + 1 for doc_id in impressions if doc_id}
+    assert found.positions == tuple(first.get(doc_id, 0) for doc_id in found.clicks)
+    if not found.clicks_all:
+        places = {doc_id: rank for rank, doc_id in enumerate(found.shown, start=1) if doc_id}
+        assert places == first
+        assert sum(map(bool, found.shown)) == len(first)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "",
+        " ",
+        "\t\n",
+        "\u200b",
+        "\ufeff",
+        "\xad",
+        "\u00a0\u3000",
+        "\u3164",
+        "\u2800",
+        "\ufe0f",
+        "\u0301",
+        "\x00",
+    ],
+)
+def test_a_user_whom_nobody_sees_is_unknown(user: str) -> None:
+    found = screen(event("q")._replace(user=user), window=None, max_query_chars=9, salt=b"salt")
+    assert found is not None
+    assert found.user == ""
+
+
+@given(
+    st.text(alphabet="\u200b\ufeff\xad \u2060", max_size=3),
+    st.text(alphabet="\u200b\ufeff\xad\x00", max_size=3),
+)
+def test_one_user_is_not_several_by_invisible_characters(edge: str, inside: str) -> None:
+    found = screen(
+        event("q")._replace(user=f"{edge}us{inside}er{edge}"), window=None, max_query_chars=9, salt=b"salt"
+    )
+    assert found is not None
+    assert found.user == hash_user("user", b"salt")

@@ -11,18 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.sources.local.log_files import log_files, read_events
-from rerank_core.config.night import LogFields
-from rerank_core.errors import SourceError
+from pipelines.sources.local.formats import FORMATS
+from pipelines.sources.local.log_files import check_format, format_of, log_files, read_events
+from rerank_core.config.night import Log, LogFields
+from rerank_core.errors import ConfigError, SourceError
 from schemas.records import LogEvent, Rejected
 from tests.support.local_data import outcomes, write_lines
 
 FIELDS = LogFields()
+LOG = Log()
 TIME = "2026-03-02T10:00:00+00:00"
 
 
 def read(path: Path, fields: LogFields = FIELDS, **log_filter: str) -> list[LogEvent | Rejected]:
-    return list(read_events(path, fields, log_filter=log_filter))
+    return list(read_events(path, Log(fields=fields, filter=log_filter)))
 
 
 def test_json_lines_are_read_one_by_one(tmp_path: Path) -> None:
@@ -36,7 +38,7 @@ def test_json_lines_are_read_one_by_one(tmp_path: Path) -> None:
         b'{"query": 3}',
         b'{"timestamp": 1772445600}',
         b'{"query": "q", "timestamp": "then"}',
-        b'{"query": "q", "timestamp": 1772445600, "clicks": "d1"}',
+        b'{"query": "q", "timestamp": 1772445600, "clicks": {}}',
         b'{"query": "lone \\ud800", "timestamp": 1772445600000}',
         b'{"query": "' + b"x" * 1_000_000 + b'", "timestamp": 1772445600}',
         b"[" * 100_000,
@@ -75,7 +77,7 @@ def test_a_broken_line_is_not_quoted(tmp_path: Path) -> None:
 
 def test_gzip_is_read_and_a_cut_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl.gz"
-    lines = "".join(json.dumps({"query": f"q{n * n}", "timestamp": n}) + "\n" for n in range(1000))
+    lines = "".join(json.dumps({"query": f"q{n * n}", "timestamp": TIME}) + "\n" for n in range(1000))
     path.write_bytes(gzip.compress(lines.encode()))
     assert len(read(path)) == 1000
     path.write_bytes(path.read_bytes()[:-2000])
@@ -130,13 +132,58 @@ def test_parquet_of_many_batches_is_numbered_through(tmp_path: Path) -> None:
 
 
 def test_a_log_is_a_file_a_folder_or_a_glob(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a.parquet", "c.json.gz", "_SUCCESS", ".a.jsonl", "readme.txt"):
+    for name in ("b.jsonl", "a.parquet", "c.json.gz", "d.tsv", "_SUCCESS", ".a.jsonl", "readme.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in log_files(str(tmp_path))] == ["a.parquet", "b.jsonl", "c.json.gz"]
-    assert [path.name for path in log_files(str(tmp_path / "*.jsonl"))] == ["b.jsonl"]
-    assert [path.name for path in log_files(str(tmp_path / "readme.txt"))] == ["readme.txt"]
+
+    def found(path: Path, log: Log = LOG) -> list[str]:
+        return [file.name for file in log_files(str(path), log)]
+
+    assert found(tmp_path) == ["a.parquet", "b.jsonl", "c.json.gz", "d.tsv"]
+    assert found(tmp_path, Log(format="jsonl")) == ["b.jsonl", "c.json.gz"]
+    assert found(tmp_path, Log(format="aol")) == ["d.tsv", "readme.txt"]
+    assert found(tmp_path / "*.jsonl") == ["b.jsonl"]
+    assert found(tmp_path / "readme.txt") == ["readme.txt"]
     for missing in ("none.jsonl", "*.csv"):
         with pytest.raises(SourceError, match="no query log at"):
-            log_files(str(tmp_path / missing))
+            found(tmp_path / missing)
     with pytest.raises(SourceError, match="copy the log to this machine"):
-        log_files("gs://bucket/log.jsonl")
+        log_files("gs://bucket/log.jsonl", LOG)
+
+
+def test_an_unknown_format_names_the_nearest() -> None:
+    for name in ("auto", *FORMATS):
+        check_format(Log(format=name))
+    with pytest.raises(
+        ConfigError, match="log.format = 'json' is no log format; the nearest one is 'jsonl' of auto, "
+    ):
+        check_format(Log(format="json"))
+    with pytest.raises(ConfigError, match="log.format = 'aol' fixes the names of the columns"):
+        check_format(Log(format="aol", fields=LogFields(user="")))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"query": "q", "timestamp": 1}', "jsonl"),
+        (b'{"query": {"match": {}}, "user_query": "q", "query_id": "1"}', "ubi"),
+        (b'\xef\xbb\xbf\r\n{"action_name": "click", "query_id": "1"}', "ubi"),
+        (b'{"_index": "ubi_events", "_source": {"action_name": "click"}}', "ubi"),
+        (b'{"query": "q", "action_name": "search"}', "jsonl"),
+        (b"AnonID\tQuery\tQueryTime\tItemRank\tClickURL", "aol"),
+        (b"timestamp\tquery\tuser", "tsv"),
+        (b"query\n", "jsonl"),
+        (b"", "jsonl"),
+        (b"\x00\xff", "jsonl"),
+    ],
+)
+def test_a_format_is_recognised_by_the_first_line(tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "log").write_bytes(content)
+    assert format_of(tmp_path / "log", LOG) == expected
+    (tmp_path / "log").write_bytes(gzip.compress(content))
+    assert format_of(tmp_path / "log", LOG) == expected
+
+
+def test_a_format_that_fixes_its_columns_is_not_taken_where_the_columns_are_named(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"AnonID\tQuery\tQueryTime\tItemRank\tClickURL")
+    assert format_of(tmp_path / "log", Log(fields=LogFields(query="Query"))) == "tsv"
+    assert format_of(tmp_path / "log", Log(format="jsonl")) == "jsonl"

@@ -60,14 +60,18 @@ def test_describe_refuses_logs_that_cannot_be_read(tmp_path: Path, index: LocalI
     pq.write_table(no_rows, tmp_path / "rows.parquet")
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "empty.jsonl.gz").write_bytes(gzip.compress(b""))
-    (tmp_path / "plain.jsonl.gz").write_bytes(b"{}\n")
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n")[:12])
+    (tmp_path / "wide.jsonl").write_bytes('{"query": "q"}'.encode("utf-16"))
+    (tmp_path / "columns.tsv").write_bytes(b"query\tuser\nq\tu\n")
     for name, message in [
         ("none.jsonl", "no query log at"),
         ("empty.jsonl", "is empty"),
         ("empty.jsonl.gz", "is empty"),
         ("rows.parquet", "is empty"),
         ("cut.parquet", "truncated"),
-        ("plain.jsonl.gz", "damaged"),
+        ("cut.jsonl.gz", "damaged or truncated"),
+        ("wide.jsonl", "it is UTF-16; save it as UTF-8"),
+        ("columns.tsv", "no column 'timestamp', which log.fields.timestamp names; it has query, user"),
         ("columns.parquet", "no column 'query', which log.fields.query names; it has text"),
     ]:
         with pytest.raises(SourceError, match=message):
@@ -149,6 +153,32 @@ def test_events_of_all_files_flow_through_a_pipeline(tmp_path: Path, index: Loca
                     (LogEvent, ascii(("a.jsonl:3", "no"))),
                     (Rejected, ascii(("a.jsonl:4", "bad_json"))),
                     (LogEvent, ascii(("b.parquet:1", "two"))),
+                ]
+            ),
+        )
+
+
+def test_a_search_of_ubi_is_joined_over_files_beside_files_of_other_formats(
+    tmp_path: Path, index: LocalIndex
+) -> None:
+    clicked = {"action_name": "click", "event_attributes": {"object": {"object_id": "d1"}}}
+    write_lines(
+        tmp_path / "events.jsonl", [clicked | {"query_id": "q1"}, clicked | {"query_id": "lost"}, "{"]
+    )
+    asked = {"query_id": "q1", "user_query": "one \ud800", "timestamp": TIME, "client_id": "c"}
+    write_lines(tmp_path / "queries.jsonl", [asked, asked | {"query_id": ["q2"]}])
+    (tmp_path / "more.tsv").write_text(f"query\ttimestamp\ntwo\t{TIME}\n", encoding="utf-8")
+    with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as pipeline:
+        read = pipeline | source(tmp_path, index.path).events() | beam.Reshuffle()
+        assert_that(
+            read | beam.Map(lambda one: ascii((*outcomes([one])[0], getattr(one, "clicks", ())))),
+            equal_to(
+                [
+                    ascii(("queries.jsonl:1", "one \ud800", ("d1",))),
+                    ascii(("queries.jsonl:2", "one \ud800", ())),
+                    ascii(("events.jsonl:2", "unknown_query", ())),
+                    ascii(("events.jsonl:3", "bad_json", ())),
+                    ascii(("more.tsv:2", "two", ())),
                 ]
             ),
         )

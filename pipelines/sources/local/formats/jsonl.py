@@ -1,0 +1,30 @@
+"""JSON Lines: one event a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.sources.local.formats.base import Fields, LogFormat
+from rerank_core.config.night import Log
+from rerank_core.files import read_lines
+from rerank_core.values import RecordError, decode_json
+
+
+def records(path: Path, log: Log) -> Iterator[tuple[int, Fields]]:
+    """The value of each line that is not blank."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            try:
+                yield number, decode_json(line)
+            except RecordError as error:
+                yield number, error
+
+
+FORMAT = LogFormat(
+    endings=(".jsonl", ".json", ".ndjson"),
+    recognises=lambda head, log: (
+        not head.parquet
+    ),  # the last that is asked: its lines are rejected one by one
+    records=records,
+)

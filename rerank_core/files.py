@@ -1,0 +1,82 @@
+"""Files that a person or another program saved: gzipped or not, with a byte order mark or without, LF or CRLF.
+
+What a file is follows from its first bytes, not from its name: a download may have lost its ".gz", or only its
+compression.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+Opener = Callable[[str], AbstractContextManager[BinaryIO]]
+"""Opens a path for reading bytes, from the start and with `seek`; pass one that knows gs:// to read from there."""
+
+_GZIP = b"\x1f\x8b"
+_WIDE = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16's, with which it begins
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+class UnreadableFile(OSError):
+    """A file that is damaged, or not UTF-8; the message says so and what to do, without the file's name."""
+
+
+def open_local(path: str) -> BinaryIO:
+    """The default opener."""
+    return open(path, "rb")
+
+
+def read_lines(path: str | Path, *, opener: Opener = open_local) -> Iterator[bytes]:
+    """The lines of a text file, each without its line end; a UTF-8 byte order mark is left out.
+
+    Raises:
+        OSError: the file cannot be opened. UnreadableFile: it is UTF-16, or compressed and damaged.
+    """
+    with opener(str(path)) as raw, _plain(raw) as file:
+        try:
+            for number, line in enumerate(file):
+                yield (line if number else _without_mark(line)).rstrip(b"\r\n")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UnreadableFile(f"{error}; it is damaged or truncated: copy it again") from None
+
+
+def read_text(path: str | Path, *, opener: Opener = open_local) -> str:
+    """A whole UTF-8 file, by the rules of `read_lines`.
+
+    Raises:
+        OSError: as in `read_lines`. UnreadableFile: it is not UTF-8.
+    """
+    lines = read_lines(path, opener=opener)
+    try:
+        return "".join(f"{line.decode()}\n" for line in lines)
+    except UnicodeDecodeError as error:
+        where = f"byte {error.object[error.start]:#04x} at position {error.start + 1} of a line"
+        raise UnreadableFile(f"{where} is not UTF-8; save the file as UTF-8") from None
+
+
+def plain_or_gz(path: Path) -> Path:
+    """`path`, or `path` with ".gz" if only that is there."""
+    compressed = path.with_name(f"{path.name}.gz")
+    return compressed if not path.exists() and compressed.exists() else path
+
+
+def _plain(raw: BinaryIO) -> AbstractContextManager[Any]:
+    head = raw.read(len(_GZIP))
+    raw.seek(0)
+    return gzip.GzipFile(fileobj=raw) if head == _GZIP else nullcontext(raw)
+
+
+def _without_mark(line: bytes) -> bytes:
+    for mark, name in _WIDE.items():
+        if line.startswith(mark):
+            raise UnreadableFile(f"it is {name}; save it as UTF-8, or convert it: iconv -f {name} -t UTF-8")
+    return line.removeprefix(codecs.BOM_UTF8)

@@ -1,0 +1,61 @@
+"""A text file is the same however it was saved."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from rerank_core.files import UnreadableFile, plain_or_gz, read_lines, read_text
+
+TEXT = "one\ntwo é\n\nfour"
+LINES = [b"one", "two é".encode(), b"", b"four"]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])  # a name proves nothing
+def test_marks_line_ends_and_compression(
+    tmp_path: Path, mark: bytes, end: bytes, packed: bool, name: str
+) -> None:
+    content = mark + TEXT.encode().replace(b"\n", end)
+    (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+    assert list(read_lines(tmp_path / name)) == LINES
+    assert read_text(tmp_path / name) == TEXT + "\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_wide_encodings_are_named(tmp_path: Path, encoding: str, packed: bool) -> None:
+    content = ("" if encoding in ("utf-16", "utf-32") else "\ufeff").encode(encoding) + TEXT.encode(encoding)
+    (tmp_path / "a").write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(UnreadableFile, match=rf"it is {encoding[:6].upper()}; save it as UTF-8"):
+        list(read_lines(tmp_path / "a"))
+
+
+def test_damage_is_said(tmp_path: Path) -> None:
+    (tmp_path / "cut").write_bytes(gzip.compress(bytes(range(256)) * 100)[:-20])
+    with pytest.raises(UnreadableFile, match="copy it again"):
+        list(read_lines(tmp_path / "cut"))
+    (tmp_path / "latin").write_bytes("é".encode("latin-1"))
+    with pytest.raises(UnreadableFile, match="byte 0xe9 at position 1 of a line is not UTF-8"):
+        read_text(tmp_path / "latin")
+    with pytest.raises(FileNotFoundError):
+        list(read_lines(tmp_path / "absent"))
+
+
+def test_empty_files_have_no_line(tmp_path: Path) -> None:
+    for content in (b"", gzip.compress(b"")):
+        (tmp_path / "a").write_bytes(content)
+        assert list(read_lines(tmp_path / "a")) == []
+
+
+def test_a_compressed_file_stands_in_for_a_missing_one(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "a.tsv", tmp_path / "a.tsv.gz"
+    assert plain_or_gz(plain) == plain
+    packed.touch()
+    assert plain_or_gz(plain) == packed
+    plain.touch()
+    assert plain_or_gz(plain) == plain
