@@ -24,6 +24,7 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.options import Json, Quiet
+from rerank_core.files import read_text
 from rerank_core.training.dev_set import MEASURE
 from rerank_core.training.remine import describe
 
@@ -65,7 +66,7 @@ def train(
         trained = run.train(
             settings,
             command=" ".join(["nightrank train --config", config.name, *flags]),
-            toml=config.read_text(encoding="utf-8"),
+            toml=read_text(config),
             resume=resume,
             quick=quick,
             on_line=on_line,

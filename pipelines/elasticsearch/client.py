@@ -18,7 +18,6 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from elastic_transport import SerializationError, TlsError, TransportError
@@ -28,6 +27,7 @@ from elasticsearch import Elasticsearch as Client
 from pipelines.elasticsearch.retry import Pace, backoff
 from rerank_core.config.night import Elasticsearch
 from rerank_core.errors import ConfigError, SourceError
+from rerank_core.files import read_text
 from rerank_core.redact import know
 from rerank_core.text import shorten
 
@@ -138,8 +138,8 @@ def _secret(environment: Mapping[str, str], name: str) -> str:
     if not file:
         return value
     try:
-        value = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        value = read_text(file).strip()
+    except OSError as error:
         raise ConfigError(f"{name}_FILE names a file that cannot be read: {type(error).__name__}") from None
     if not value:
         raise ConfigError(f"{name}_FILE names an empty file")

@@ -15,6 +15,7 @@ from rerank_core.errors import SourceError
 from rerank_core.querylog.events import EventError, Window, parse_event
 from rerank_core.querylog.privacy import shown
 from rerank_core.text import utf8
+from rerank_core.values import EPOCH_UNITS
 from schemas.records import LogEvent, Rejected
 
 
@@ -32,7 +33,7 @@ def log_query(
     """
     filters: list[dict[str, Any]] = [{"term": {name: value}} for name, value in sorted(terms.items())]
     if window is not None and time_types:
-        spans = _spans(fields.timestamp, *window, dated=time_types[0].startswith("date"))
+        spans = _spans(fields.timestamp, *window, kind=time_types[0])
         without = {"bool": {"must_not": {"exists": {"field": fields.timestamp}}}}
         filters.append({"bool": {"should": [*spans, without], "minimum_should_match": 1}})
     if indices:
@@ -40,13 +41,13 @@ def log_query(
     return {"bool": {"filter": filters}} if filters else {"match_all": {}}
 
 
-def _spans(field: str, start: Any, end: Any, *, dated: bool) -> list[dict[str, Any]]:
-    if dated:
+def _spans(field: str, start: Any, end: Any, *, kind: str) -> list[dict[str, Any]]:
+    if kind.startswith("date"):
         return [{"range": {field: {"gte": start.isoformat(), "lt": end.isoformat(), "format": FORMAT}}}]
-    return [
-        {"range": {field: {"gte": start.timestamp() * unit, "lt": end.timestamp() * unit}}}
-        for unit in (1, 1000)  # seconds or milliseconds
-    ]
+    # An integer field cannot hold more than milliseconds, and is not asked about what it cannot hold.
+    units = list(EPOCH_UNITS.values())[: 2 if kind == "integer" else None]
+    first, last = int(start.timestamp()), int(end.timestamp())
+    return [{"range": {field: {"gte": first * unit, "lt": last * unit}}} for unit in units]
 
 
 def open_slices(_: Any, log: LogQuery) -> Iterator[Slice]:

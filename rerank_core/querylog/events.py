@@ -191,9 +191,7 @@ def _query(value: Any, name: str) -> str:
     except ValueError as error:
         raise EventError("query_not_text", f"'{name}' is {error}; it must be a string") from None
     if query is None:
-        raise EventError(
-            "missing_query", f"no value in '{name}'; log.fields.query names the column of queries"
-        )
+        raise EventError("missing_query", f"no value in '{name}', the column that log.fields.query names")
     if not isinstance(query, str):
         # Its value is what somebody searched, of which nothing is shown before users are counted.
         found = type(query).__name__
