@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import unicodedata
 from collections.abc import Mapping
@@ -224,6 +225,9 @@ def _ids(value: Any, name: str, *, reason: str) -> tuple[str, ...]:
         items = many(value)
     except ValueError as error:
         raise EventError(reason, f"'{name}' is {error}; write the doc ids as a JSON list") from None
+    with contextlib.suppress(TypeError):  # not all are strings
+        if "".join(items).isascii():  # nearly always
+            return tuple(items)
     ids = []
     for item in items:
         try:
