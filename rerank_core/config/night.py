@@ -84,12 +84,20 @@ class Elasticsearch:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Local:
+    """How the embedded index is searched; what it holds is decided by `nightrank index`."""
+
+    ignore_stop_words: bool = True
+
+
+@dataclass(frozen=True, config=STRICT)
 class Source:
     """Where the query log and the candidates come from."""
 
     kind: str = "local"  # the sources are known to pipelines/sources/open.py, which refuses any other
     log: str = ""
     index: str = ""
+    local: Local = Local()
     elasticsearch: Elasticsearch = Elasticsearch()
 
 

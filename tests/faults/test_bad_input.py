@@ -139,7 +139,7 @@ def test_a_truncated_log_stops_the_night(make_config: MakeConfig, tmp_path: Path
     ("damage", "message"),
     [
         ("missing", "no index at .*; build one with: nightrank index"),
-        ("format", "has format 99, this version reads 1; rebuild with: nightrank index"),
+        ("format", "has format 99, this version reads 2; rebuild with: nightrank index"),
         ("metadata", "is damaged: nightrank_index.json"),
         ("files", "is damaged"),
     ],

@@ -30,6 +30,7 @@ def write_lines(path: Path, records: list[Any]) -> Path:
 
 
 def build(folder: Path, records: list[Any]) -> LocalIndex:
+    folder.mkdir(exist_ok=True)
     build_index(write_lines(folder / "corpus.jsonl", records), folder / "index")
     return LocalIndex(folder / "index")
 

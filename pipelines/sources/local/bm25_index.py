@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-import re
+import random
 import shutil
 import tempfile
 from collections import Counter
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import tantivy
 
+from pipelines.sources.local import analysis
 from pipelines.sources.local.corpus_files import (
     CorpusPassage,
     LineError,
@@ -27,23 +28,17 @@ from pipelines.sources.local.corpus_files import (
     parse_passage,
 )
 from rerank_core.errors import SourceError
-from rerank_core.text import fingerprint, utf8
+from rerank_core.text import fingerprint
 from schemas.parsing import parse_json
 from schemas.records import Document
 
-INDEX_FORMAT = 1
-ANALYZER = "en_stem"  # tantivy's own: words of under 40 bytes, lower case, Snowball English stems
+INDEX_FORMAT = 2
 METADATA = "nightrank_index.json"  # written last: a folder without it is not an index
 REJECTED = "rejected.jsonl"
 _TANTIVY = "tantivy"
 _WRITER_BYTES = 256_000_000
 _PROGRESS_EVERY = 1_000
-# Lucene's English stop words. A longer list would lose "who" and "what", which name bands and songs.
-_STOP_WORDS = re.findall(
-    r"\w+",
-    """a an and are as at be but by for if in into is it no not of on or such that the their then there
-    these they this to was will with""",
-)
+_SAMPLE_LINES = 1_000  # of the corpus, by which its language is recognised
 
 
 class IndexReport(NamedTuple):
@@ -51,11 +46,14 @@ class IndexReport(NamedTuple):
 
     documents: int
     rejected: dict[str, int]  # reason -> lines; each line is in rejected.jsonl
-    fingerprint: str  # of the indexed documents, their order, the format and the analyzer
+    fingerprint: str  # of the indexed documents, their order, the format, the language and the analysis
     path: Path
+    language: str  # as given, or as recognised
 
 
-def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | None = None) -> IndexReport:
+def build_index(
+    corpus: Path, to: Path, *, language: str = "auto", on_progress: Callable[[int], None] | None = None
+) -> IndexReport:
     """Index a corpus for BM25.
 
     Lines that cannot be used (bad_json, no_id, bad_field, empty, and duplicate_id after the first) do not stop the
@@ -66,11 +64,14 @@ def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | 
         corpus: JSONL of {_id, title?, text, sentences?}, or a BEIR folder, which holds a corpus.jsonl.
         to: the index's folder. An index there is replaced once the new one is complete; a build that is interrupted
             leaves it as it was (and a hidden ".NAME.*.building" folder next to it).
+        language: one of `analysis.LANGUAGES`: the stemmer and the stop words. "auto": that of a sample of the corpus.
         on_progress: called from time to time, and at the end, with how many more lines were read.
 
     Raises:
-        SourceError: no such corpus, no document in it can be used, or `to` cannot be written or is something else.
+        SourceError: no such corpus or language, no document in it can be used, or `to` cannot be written or is
+            something else.
     """
+    analysis.check_language(language)
     corpus, to = corpus_file(Path(corpus)), Path(to).absolute()
     _check_target(to)
     try:
@@ -80,7 +81,9 @@ def build_index(corpus: Path, to: Path, *, on_progress: Callable[[int], None] | 
         raise SourceError(f"cannot write the index to {to}: {error.strerror}; give another folder") from None
     try:
         building.chmod(0o755)  # mkdtemp's folders are private
-        report = _fill(corpus, building, on_progress=on_progress or (lambda lines: None))
+        if language == "auto":
+            language = analysis.detect(_sample(corpus))
+        report = _fill(corpus, building, language=language, on_progress=on_progress or (lambda lines: None))
         _move_into_place(building, to)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -105,20 +108,37 @@ def _move_into_place(building: Path, to: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _sample(corpus: Path) -> list[str]:
+    """Title and text of some passages, drawn from the whole corpus, since it may be sorted by language."""
+    draw, lines = random.Random(0), list[bytes]()  # a reservoir: every line is kept with the same probability
+    with corpus.open("rb") as file:
+        for number, line in enumerate(file):
+            if number < _SAMPLE_LINES:
+                lines.append(line)
+            elif (at := draw.randrange(number + 1)) < _SAMPLE_LINES:
+                lines[at] = line
+    texts = []
+    for line in lines:
+        with contextlib.suppress(LineError):
+            passage = parse_passage(line, seen=set())
+            texts.append(f"{passage.title}\n{passage.text}")
+    return texts
+
+
 def _schema() -> tantivy.Schema:
+    """Terms are made by `analysis`, so tantivy finds them between spaces; what is shown is stored apart from them."""
     builder = tantivy.SchemaBuilder()
-    builder.add_text_field("doc_id", stored=True, tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("title", stored=True, tokenizer_name=ANALYZER, index_option="position")
-    builder.add_text_field("text", stored=True, tokenizer_name=ANALYZER, index_option="position")
-    builder.add_bytes_field("sentences", stored=True)
+    for name in ("title", "text"):  # the title's terms are in both
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    builder.add_bytes_field("passage", stored=True)
     return builder.build()
 
 
-def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> IndexReport:
+def _fill(corpus: Path, folder: Path, *, language: str, on_progress: Callable[[int], None]) -> IndexReport:
     """Write an index into the empty `folder`, its metadata last."""
     (folder / _TANTIVY).mkdir()
-    index = tantivy.Index(_schema(), path=str(folder / _TANTIVY))
-    digest = hashlib.sha256(f"{INDEX_FORMAT} {ANALYZER}".encode())
+    index, analyzer = tantivy.Index(_schema(), path=str(folder / _TANTIVY)), analysis.Analyzer(language)
+    digest = hashlib.sha256(f"{INDEX_FORMAT} {analysis.VERSION} {language}".encode())
     seen: set[str] = set()
     rejected: Counter[str] = Counter()
     first_problem, line_number = "", 0
@@ -140,12 +160,12 @@ def _fill(corpus: Path, folder: Path, *, on_progress: Callable[[int], None]) -> 
                 continue
             seen.add(passage.doc_id)
             digest.update(fingerprint(*passage[:3], *passage.sentences).encode())
-            writer.add_document(_to_tantivy(passage))
+            writer.add_document(_to_tantivy(passage, analyzer))
     if not seen:
         cause = first_problem or "it is empty"
         raise SourceError(f"{corpus}: none of its {line_number} lines holds a document; {cause}")
     on_progress(line_number % _PROGRESS_EVERY)
-    report = IndexReport(len(seen), dict(sorted(rejected.items())), digest.hexdigest(), folder)
+    report = IndexReport(len(seen), dict(sorted(rejected.items())), digest.hexdigest(), folder, language)
     _write_metadata(folder, report)
     return report
 
@@ -171,7 +191,7 @@ def _write_metadata(folder: Path, report: IndexReport) -> None:
         "documents": report.documents,
         "fingerprint": report.fingerprint,
         "tantivy": tantivy.__version__,
-        "analyzer": ANALYZER,
+        "language": report.language,
     }
     with (folder / METADATA).open("w", encoding="utf-8") as out:
         json.dump(metadata, out, indent=2)
@@ -179,13 +199,12 @@ def _write_metadata(folder: Path, report: IndexReport) -> None:
         os.fsync(out.fileno())
 
 
-def _to_tantivy(passage: CorpusPassage) -> tantivy.Document:
+def _to_tantivy(passage: CorpusPassage, analyzer: analysis.Analyzer) -> tantivy.Document:
+    title = analyzer.of_document(passage.title)
     document = tantivy.Document()
-    document.add_text("doc_id", passage.doc_id)
-    document.add_text("title", passage.title)
-    document.add_text("text", passage.text)
-    if passage.sentences:
-        document.add_bytes("sentences", json.dumps(passage.sentences, ensure_ascii=False).encode())
+    document.add_text("title", " ".join(title))
+    document.add_text("text", " ".join([*title, *analyzer.of_document(passage.text)]))
+    document.add_bytes("passage", json.dumps(passage, ensure_ascii=False).encode())
     return document
 
 
@@ -201,6 +220,7 @@ class LocalIndex:
         metadata = _read_metadata(self.path)
         self.fingerprint: str = metadata["fingerprint"]
         self.documents: int = metadata["documents"]
+        self.language: str = metadata["language"]
         try:
             index = tantivy.Index.open(str(self.path / _TANTIVY))
             index.config_reader("manual")  # the folder is replaced whole, never changed: nothing to watch
@@ -210,19 +230,29 @@ class LocalIndex:
         if self._searcher.num_docs != self.documents:
             problem = f"it holds {self._searcher.num_docs} documents, {METADATA} says {self.documents}"
             raise SourceError(_damaged(self.path, problem))
-        self._all_words, self._content_words = _analyzer([]), _analyzer(_STOP_WORDS)
+        self._analyzer = analysis.Analyzer(self.language)
 
-    def search(self, texts: Sequence[str], *, top_k: int, title_boost: float = 1.5) -> list[list[Document]]:
+    def search(
+        self, texts: Sequence[str], *, top_k: int, title_boost: float = 1.5, ignore_stop_words: bool = True
+    ) -> list[list[Document]]:
         """The best documents of each text, best first; [] if no word of the text is in the index.
 
-        A text is only words: there is no query syntax to escape. English stop words count only in a text that has no
-        other words. The score is BM25(text) + title_boost * BM25(title), summed over the words (k1 1.2, b 0.75) and
-        rounded to 4 decimals; ties are in the order of doc_id.
-        """
-        return [self._search_one(text, top_k=top_k, title_boost=title_boost) for text in texts]
+        A text is only words: there is no query syntax to escape, and a word counts once. The score is BM25(title and
+        text) + (title_boost - 1) * BM25(title), summed over the words (k1 1.2, b 0.75) and rounded to 4 decimals;
+        ties are in the order of doc_id.
 
-    def _search_one(self, text: str, *, top_k: int, title_boost: float) -> list[Document]:
-        words = self._words(text)
+        Args:
+            texts: the queries.
+            top_k: how many documents of each.
+            title_boost: weight of a word in the title relative to one in the text, at least 1.
+            ignore_stop_words: whether the language's stop words count only in a text that has no other words.
+        """
+        if title_boost < 1:
+            raise ValueError(f"title_boost is {title_boost}; it must be at least 1")
+        words = [self._analyzer.of_query(text, ignore_stop_words=ignore_stop_words) for text in texts]
+        return [self._search_one(one, top_k=top_k, title_boost=title_boost) for one in words]
+
+    def _search_one(self, words: Sequence[str], *, top_k: int, title_boost: float) -> list[Document]:
         if not words:
             return []
         query = self._query(words, title_boost=title_boost)
@@ -240,36 +270,22 @@ class LocalIndex:
             hits = [hit for hit in hits if hit[0] >= hits[top_k - 1][0]]
         best = sorted((-score, *self._stored(at)) for score, at in hits)[:top_k]
         return [
-            Document(doc_id, title, body, sentences, bm25_score=-negated, bm25_rank=rank)
+            Document(doc_id, title, body, tuple(sentences), bm25_score=-negated, bm25_rank=rank)
             for rank, (negated, doc_id, title, body, sentences) in enumerate(best, start=1)
         ]
 
-    def _words(self, text: str) -> Counter[str]:
-        text = utf8(text)
-        return Counter(self._content_words.analyze(text)) or Counter(self._all_words.analyze(text))
-
-    def _query(self, words: Counter[str], *, title_boost: float) -> tantivy.Query:
+    def _query(self, words: Sequence[str], *, title_boost: float) -> tantivy.Query:
+        weights = {"text": 1.0} | ({"title": title_boost - 1} if title_boost > 1 else {})
         clauses = []
-        for word, times in words.items():
-            for field, boost in (("text", 1.0), ("title", title_boost)):
+        for word in words:
+            for field, weight in weights.items():
                 term = tantivy.Query.term_query(self._schema, field, word, index_option="freq")
-                clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(term, boost * times)))
+                clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(term, weight)))
         return tantivy.Query.boolean_query(clauses)
 
-    def _stored(self, at: tantivy.DocAddress) -> tuple[str, str, str, tuple[str, ...]]:
-        stored = self._searcher.doc(at)
-        sentences = stored.get_first("sentences")
-        parsed = tuple(json.loads(sentences)) if sentences else ()
-        return stored.get_first("doc_id"), stored.get_first("title"), stored.get_first("text"), parsed
-
-
-def _analyzer(stop_words: list[str]) -> tantivy.TextAnalyzer:
-    """`ANALYZER` without stop words, built anew since tantivy-py does not expose it for queries."""
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    builder = builder.filter(tantivy.Filter.remove_long(40)).filter(tantivy.Filter.lowercase())
-    if stop_words:
-        builder = builder.filter(tantivy.Filter.custom_stopword(stop_words))
-    return builder.filter(tantivy.Filter.stemmer("English")).build()
+    def _stored(self, at: tantivy.DocAddress) -> tuple[str, str, str, list[str]]:
+        doc_id, title, text, sentences = json.loads(bytes(self._searcher.doc(at).get_first("passage")))
+        return doc_id, title, text, sentences
 
 
 def _damaged(path: Path, problem: str) -> str:
@@ -299,4 +315,6 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         raise SourceError(f"{problem}; {_rebuild(path)}")
     if not isinstance(metadata.get("documents"), int) or not isinstance(metadata.get("fingerprint"), str):
         raise SourceError(_damaged(path, f"{METADATA} lacks 'documents' or 'fingerprint'"))
+    if metadata.get("language") not in analysis.LANGUAGES:
+        raise SourceError(_damaged(path, f"{METADATA} has the unknown language {metadata.get('language')!r}"))
     return metadata

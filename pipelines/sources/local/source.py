@@ -23,7 +23,7 @@ from pipelines.sources.local.log_files import (
     read_records,
 )
 from rerank_core.config.night import Config, Log, require
-from rerank_core.errors import SourceError
+from rerank_core.errors import ConfigError, SourceError
 from rerank_core.querylog.events import Window
 from rerank_core.querylog.privacy import mask, shown
 from schemas.records import Document, LogEvent, Query, Rejected
@@ -35,7 +35,7 @@ class LocalSource:
     Files are read whole, so `window` changes nothing here.
 
     Raises:
-        ConfigError: source.log or source.index is not set, or log.format is not known.
+        ConfigError: source.log or source.index is not set, log.format is not known, or the title boost is below 1.
     """
 
     def __init__(self, config: Config, *, window: Window | None = None) -> None:
@@ -43,7 +43,13 @@ class LocalSource:
         check_format(config.log)
         self._path, self._index = config.source.log, config.source.index
         self._log = config.log
-        self._title_boost = config.candidates.title_boost
+        self._ignore_stop_words = config.source.local.ignore_stop_words
+        self._title_boost = boost = config.candidates.title_boost
+        if boost < 1:
+            raise ConfigError(
+                f"candidates.title_boost = {boost:g}: in the embedded index a word of a title counts at least as "
+                "much as one of the text; set it to 1 or more"
+            )
         self._pinned: str | None = None  # the index's fingerprint, once described
 
     def describe(self) -> dict[str, Any]:
@@ -67,6 +73,7 @@ class LocalSource:
             "log_fingerprint": log_fingerprint(files),
             "index": self._index,
             "index_fingerprint": index.fingerprint,
+            "index_language": index.language,
             "documents": index.documents,
         }
 
@@ -86,7 +93,12 @@ class LocalSource:
     def _fetch(self, index: LocalIndex, query: Query, *, top_k: int) -> list[Document] | Rejected:
         reason, quoted = "no_candidates", shown(query.text)
         try:
-            (documents,) = index.search([query.text], top_k=top_k, title_boost=self._title_boost)
+            (documents,) = index.search(
+                [query.text],
+                top_k=top_k,
+                title_boost=self._title_boost,
+                ignore_stop_words=self._ignore_stop_words,
+            )
         except Exception as error:  # one query must not stop the night
             reason = "search_failed"
             detail = mask(f"the search for {quoted} failed: {type(error).__name__}: {error}")

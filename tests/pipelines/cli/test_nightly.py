@@ -140,7 +140,7 @@ def test_texts_are_shown_and_not_obeyed(screen: Screen) -> None:
     for held in (evil, evil | {"title": ""}, evil | {"title": None, "text": None, "hop": None}):
         show.print_query(QueryList(markup + escape, "run", "2026-03-08", [held]), top=1)
     cli_console.print_error(markup + escape)
-    index.print_index(IndexReport(1, {"empty": 1}, "f", Path(markup)))
+    index.print_index(IndexReport(1, {"empty": 1}, "f", Path(markup), "en"))
     shown = screen()
     assert "\x1b" not in shown
     assert "\x07" not in shown

@@ -146,9 +146,11 @@ def test_missing_and_damaged_indexes_say_what_to_do(tmp_path: Path) -> None:
     for content, message in [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        (json.dumps(whole | {"format": 99}), "has format 99, this version reads 1"),
+        (json.dumps(whole | {"format": 99}), "has format 99, this version reads 2"),
         (json.dumps(whole | {"documents": None}), "is damaged"),
         (json.dumps(whole | {"documents": 5}), "holds 4 documents.*says 5"),
+        (json.dumps(whole | {"language": "xx"}), "is damaged.*unknown language 'xx'"),
+        (json.dumps(whole | {"language": ["en"]}), "is damaged.*unknown language"),
     ]:
         metadata.write_text(content)
         with pytest.raises(SourceError, match=f"{message}.*nightrank index CORPUS --to {folder}"):
@@ -173,8 +175,8 @@ def test_documents_come_back_whole(index: LocalIndex) -> None:
 
 
 def test_the_score_is_bm25_of_text_and_boosted_title(tmp_path: Path) -> None:
-    def bm25(times: int, length: int, mean: float) -> float:
-        idf = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))  # one of three documents holds the word
+    def bm25(times: int, length: int, mean: float, *, holders: int) -> float:
+        idf = math.log(1 + (3 - holders + 0.5) / (holders + 0.5))
         return idf * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * length / mean))
 
     records = [
@@ -182,9 +184,13 @@ def test_the_score_is_bm25_of_text_and_boosted_title(tmp_path: Path) -> None:
         {"_id": "b", "title": "x y", "text": "mango and mango"},
         {"_id": "c", "title": "x y z", "text": "x y z x y z"},
     ]
-    (documents,) = build(tmp_path, records).search(["mango"], top_k=3, title_boost=2.0)
+    (documents,) = build(tmp_path, records).search(["mango MANGO"], top_k=3, title_boost=3.0)
     scores = {document.doc_id: document.bm25_score for document in documents}
-    assert scores == pytest.approx({"a": 2 * bm25(1, 1, 2.0), "b": bm25(2, 3, 4.0)}, abs=1e-4)
+    in_title = bm25(1, 1, 2.0, holders=1)
+    mean = (4 + 5 + 9) / 3  # of title and text together
+    assert scores == pytest.approx(
+        {"a": bm25(1, 4, mean, holders=2) + 2 * in_title, "b": bm25(2, 5, mean, holders=2)}, abs=1e-4
+    )
 
 
 def test_words_match_by_their_stems(index: LocalIndex) -> None:
@@ -198,16 +204,76 @@ def test_stop_words_count_only_where_there_is_nothing_else(index: LocalIndex) ->
     assert found(index, "the who") == ["who"]
 
 
-def test_a_title_boost_of_nearly_nothing_changes_the_order(tmp_path: Path) -> None:
+def test_the_title_boost_changes_the_order(tmp_path: Path) -> None:
     records = [
         {"_id": "text", "title": "x", "text": "mango mango mango"},
         {"_id": "title", "title": "mango", "text": "x x x"},
         {"_id": "none", "title": "y", "text": "y"},
     ]
     index = build(tmp_path, records)
-    for boost, first in [(9.0, "title"), (0.001, "text")]:
+    for boost, first in [(9.0, "title"), (1.0, "text")]:
         (documents,) = index.search(["mango"], top_k=3, title_boost=boost)
         assert documents[0].doc_id == first
+    with pytest.raises(ValueError, match=r"title_boost is 0\.5"):
+        index.search(["mango"], top_k=3, title_boost=0.5)
+
+
+def test_stop_words_count_on_demand(index: LocalIndex) -> None:
+    (documents,) = index.search(["the cat was"], top_k=9, ignore_stop_words=False)
+    assert {document.doc_id for document in documents} == {"cat", "run", "who"}
+
+
+# --- languages
+
+PASSAGES = {  # language: passage, and queries of words of it
+    "de": ("Die Häuser der Straße sind alt und nicht für alle offen.", ["haus", "STRASSE", "offene"]),
+    "fr": ("Les chevaux mangent de l'herbe dans les prés et ne sont pas à nous.", ["herbe", "cheval"]),
+    "ru": ("Собаки и кошки не всегда живут в одном доме.", ["собака", "домов"]),
+    "zh": ("我家的猫昨天在东京塔下面睡觉。", ["猫", "东京", "东京塔在哪里"]),
+    "ja": ("素早い茶色の狐は怠け者のイヌを飛び越える。", ["狐", "ｲﾇ", "茶色のキツネ"]),
+    "ko": ("서울역 근처에서 물을 마셨다.", ["서울", "물", "역"]),
+    "th": ("สุนัขจิ้งจอกสีน้ำตาลกระโดดข้ามสุนัขขี้เกียจ", ["สุนัข", "สีน้ำตาล", "ขี้เกียจ"]),
+    "none": ("Szybki brązowy lis przeskakuje nad leniwym psem.", ["lis", "BRĄZOWY"]),
+}
+
+
+@pytest.mark.parametrize("language", PASSAGES)
+def test_a_corpus_is_searched_in_its_language(tmp_path: Path, language: str) -> None:
+    text, queries = PASSAGES[language]
+    others = {name: {"_id": name, "text": passage} for name, (passage, _) in PASSAGES.items()}
+    alone = build(tmp_path, [{"_id": "own", "text": text}])
+    assert alone.language == language
+    assert [found(alone, query) for query in queries] == [["own"]] * len(queries)
+    build_index(
+        write_lines(tmp_path / "all.jsonl", list(others.values())), tmp_path / "all", language=language
+    )
+    mixed = LocalIndex(tmp_path / "all")
+    assert [found(mixed, query)[:1] for query in queries] == [[language]] * len(queries)
+
+
+def test_queries_may_be_in_another_language_than_the_corpus(tmp_path: Path) -> None:
+    records = [
+        {"_id": "zh", "text": "我的 iPhones 和 PyTorch 模型运行得很慢，我们正在寻找原因。"},
+        {"_id": "other", "text": "今天东京的天气很好。"},
+    ]
+    index = build(tmp_path, records)
+    assert index.language == "zh"
+    assert found(index, "why is the iPhone slow") == ["zh"]
+    english = build(
+        tmp_path / "en", [*CORPUS, {"_id": "zh", "text": "The band of the town 東京事変 and its songs"}]
+    )
+    assert english.language == "en"
+    assert found(english, "東京") == ["zh"]
+
+
+def test_the_language_is_a_choice_and_part_of_the_fingerprint(tmp_path: Path) -> None:
+    corpus = write_lines(tmp_path / "corpus.jsonl", [{"_id": "a", "text": "Cats run."}])
+    reports = [build_index(corpus, tmp_path / name, language=name) for name in ("en", "none", "cjk")]
+    assert [report.language for report in reports] == ["en", "none", "cjk"]
+    assert len({report.fingerprint for report in reports}) == 3
+    assert [found(LocalIndex(report.path), "cat") for report in reports] == [["a"], [], ["a"]]
+    with pytest.raises(SourceError, match="no language 'klingon'; choose one of auto, none, ar"):
+        build_index(corpus, tmp_path / "x", language="klingon")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pipelines.sources import Source
 from pipelines.sources.local.bm25_index import LocalIndex
 from pipelines.sources.local.source import LocalSource
 from rerank_core.config.night import Config, Log, LogFields, parse_config
-from rerank_core.errors import SourceError
+from rerank_core.errors import ConfigError, SourceError
 from rerank_core.text import query_id
 from schemas.records import LogEvent, Query, Rejected
 from tests.support.local_data import CORPUS, build, outcomes, write_lines
@@ -44,6 +44,7 @@ def test_describe_fingerprints_log_and_index(tmp_path: Path, index: LocalIndex) 
         "log_fingerprint": described["log_fingerprint"],
         "index": str(index.path),
         "index_fingerprint": index.fingerprint,
+        "index_language": "en",
         "documents": 4,
     }
     whole = source(tmp_path, index.path).describe()["log_fingerprint"]
@@ -82,6 +83,21 @@ def test_describe_refuses_a_missing_index(tmp_path: Path) -> None:
     log = write_lines(tmp_path / "log.jsonl", [{"query": "cat"}])
     with pytest.raises(SourceError, match="no index at"):
         source(log, tmp_path / "nowhere").describe()
+
+
+@pytest.mark.parametrize("boost", [0.99, 0.001])
+def test_a_title_boost_below_1_is_refused(index: LocalIndex, boost: float) -> None:
+    raw = {"source": {"log": "log.jsonl", "index": str(index.path)}, "candidates": {"title_boost": boost}}
+    with pytest.raises(ConfigError, match=f"title_boost = {boost:g}.*set it to 1 or more"):
+        LocalSource(parse_config(raw))
+
+
+@pytest.mark.parametrize(("ignored", "expected"), [(True, {"cat"}), (False, {"cat", "run", "who"})])
+def test_stop_words_count_on_demand(index: LocalIndex, ignored: bool, expected: set[str]) -> None:
+    section = {"log": "log.jsonl", "index": str(index.path), "local": {"ignore_stop_words": ignored}}
+    (documents,) = LocalSource(parse_config({"source": section})).candidates([ask("the cat was")], top_k=9)
+    assert not isinstance(documents, Rejected)
+    assert {document.doc_id for document in documents} == expected
 
 
 def test_a_parquet_log_must_hold_the_column_of_the_filter(tmp_path: Path, index: LocalIndex) -> None:
