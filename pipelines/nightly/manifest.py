@@ -10,7 +10,7 @@ import pipelines
 from pipelines.evaluate.published import before_and_after
 from pipelines.nightly.cascade import read_fitted
 from pipelines.nightly.prepare import Night
-from pipelines.nightly.verify import Stages, Verified
+from pipelines.nightly.verify import NO_CANDIDATES, Stages, Verified
 from rerank_core.config.night import to_dict
 from rerank_core.redact import redact_tree
 from schemas.manifest import Manifest
@@ -105,6 +105,8 @@ def degraded(night: Night, verified: Verified, cascade: Cascade) -> dict[str, in
             entries[key] = count
     if without := verified.rejected.get("FetchCandidates/no_text"):
         entries["no_text"] = without
+    if without := verified.rejected.get(NO_CANDIDATES, 0):
+        entries["queries_without_candidates"] = without
     for key, explain in EXPLAINED.items():
         if text := explain(night, verified, cascade):
             entries[key] = text

@@ -26,6 +26,9 @@ from schemas.tables import TABLES, schema_version
 
 Stages = dict[str, dict[str, float]]
 
+NO_CANDIDATES = "FetchCandidates/no_candidates"
+"""Stage and reason of the dead letters of queries that found no document."""
+
 
 class Verified(NamedTuple):
     """What the files of a finished run hold."""
@@ -169,8 +172,15 @@ def _check_content(balance: Balance, counts: _Counts, config: Config) -> None:
         )
     if not queries["published"]:
         raise NightError(f"none of {queries['read']} queries could be reranked: {worst}")
-    # A search without a hit is a fact about the index, not a failure of the night.
-    no_hits = counts.rejected_reasons["FetchCandidates/no_candidates"]
+    # A search without a hit is a fact about the index, not a failure of the night; too many are a wrong index.
+    no_hits = counts.rejected_reasons[NO_CANDIDATES]
+    limit = config.output.max_no_candidates_share
+    if no_hits > limit * queries["read"]:
+        raise NightError(
+            f"{no_hits} of {queries['read']} queries found no document, more than output.max_no_candidates_share = "
+            f"{limit:g} allows; check that the source's index holds these documents, in the queries' language. Their "
+            "dead letters are kept in the staging folder"
+        )
     failed = {
         "events": events["rejected"],
         "queries": queries["rejected"] - no_hits,

@@ -274,6 +274,7 @@ class Output:
     store_text: bool = True
     queries_per_shard: Positive = 200
     max_rejected_share: Share = 0.05
+    max_no_candidates_share: Share = 1.0
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from pipelines.beam_options import beam_options
 from pipelines.nightly.manifest import COUNTED, degraded
 from pipelines.nightly.prepare import Night as PreparedNight
 from pipelines.nightly.prepare import prepare
-from pipelines.nightly.verify import Stages, Verified
+from pipelines.nightly.verify import NO_CANDIDATES, Stages, Verified
 from pipelines.storage import runs
 from rerank_core.ranking.fusion import FEATURES, Fusion
 from schemas.manifest import Balance
@@ -23,7 +23,7 @@ from tests.support.tiny import DAY, read_table
 def test_the_manifest_tells_the_run(night: Night) -> None:
     assert runs.latest(str(night.output)) == night.manifest
     assert night.manifest.window == ("2026-03-02T00:00:00+00:00", "2026-03-09T00:00:00+00:00")
-    assert night.manifest.degraded == {"truncated_pairs": 0}
+    assert night.manifest.degraded == {"truncated_pairs": 0, "queries_without_candidates": 1}
     for name, info in night.manifest.tables.items():
         table = read_table(night.output, night.manifest, name)
         files = list((night.output / info.path).iterdir())
@@ -51,6 +51,12 @@ def test_a_count_is_read_from_its_tally(make_config: MakeConfig, key: str) -> No
     stage, tally = COUNTED[key]
     entries = degraded(prepared(make_config), verified({stage: {tally: 3.0}}), None)
     assert entries == {"truncated_pairs": 0} | {key: 3}
+
+
+def test_queries_that_find_nothing_are_counted(make_config: MakeConfig) -> None:
+    found_none = verified({})._replace(rejected={NO_CANDIDATES: 3, "FetchCandidates/search_failed": 1})
+    entries = degraded(prepared(make_config), found_none, None)
+    assert entries == {"truncated_pairs": 0, "queries_without_candidates": 3}
 
 
 def test_a_previous_run_that_is_not_reused_is_explained(make_config: MakeConfig) -> None:

@@ -171,7 +171,7 @@ def test_the_second_night_scores_nothing_again(night: Night, started: Path, make
     assert second.previous_run_id == night.manifest.run_id != second.run_id
     pairs = second.balance.pairs
     assert (pairs["published"], pairs["reused"]) == (0, night.manifest.balance.pairs["read"])
-    assert second.degraded == {"truncated_pairs": 0}
+    assert second.degraded == {"truncated_pairs": 0, "queries_without_candidates": 1}
     changed = {"reused"}
     before, after = (
         {(r["query_id"], r["passage_id"]): {k: v for k, v in r.items() if k not in changed} for r in found}

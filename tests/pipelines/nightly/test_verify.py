@@ -17,7 +17,7 @@ from pipelines.nightly.prepare import Run
 from pipelines.nightly.run import run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.nightly.verify import Verified, verify
-from rerank_core.config.night import Config
+from rerank_core.config.night import Config, parse_config
 from rerank_core.errors import NightError
 from tests.support.fakes import fake
 from tests.support.tiny import DAY, Tiny, make_config
@@ -159,11 +159,22 @@ def test_a_cut_file_is_not_published(staged: Staged) -> None:
         staged.verify()
 
 
+@pytest.mark.parametrize("share", [0.1, 0.17])
+def test_the_share_of_queries_without_a_hit_is_a_limit(staged: Staged, share: float) -> None:
+    raw: dict[str, Any] = {
+        "output": {"max_rejected_share": 0.5, "max_no_candidates_share": share, "path": "x"}
+    }
+    limited = staged._replace(config=parse_config(raw))
+    if share == 0.17:  # 1 of 6
+        limited.verify()
+    else:
+        with pytest.raises(NightError, match=r"1 of 6 queries found no document.* = 0\.1 allows.*language"):
+            limited.verify()
+
+
 @pytest.mark.parametrize("share", [0.3, 0.4])
 def test_the_share_of_rejects_is_a_limit(staged: Staged, share: float) -> None:
     raw: dict[str, Any] = {"output": {"max_rejected_share": share, "path": "x"}}
-    from rerank_core.config.night import parse_config
-
     strict = staged._replace(config=parse_config(raw))
     if share == 0.4:  # 5 of 14 events; the query without a hit is no failure
         strict.verify()
