@@ -95,7 +95,7 @@ def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
         files.tokenizer,
         max_length=max_length,
         side=files.truncation_side,
-        vocabulary=size if isinstance(size, int) else 0,
+        vocabulary=size if isinstance(size, int) else files.size,
     )
     reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
     identity = [*facts.identity, *files.changes, *([] if files.typed else ["no types"])]
@@ -115,7 +115,7 @@ def read_pairs(
         tokenizer: without truncation and padding; it may be changed.
         max_length: longest row in tokens.
         side: where a text that is too long is cut, "right" or "left".
-        vocabulary: number of ids that the model has; 0 if it is not known.
+        vocabulary: number of ids that the model has.
 
     Raises:
         ModelError: a file says what is not supported, or the model takes no input of max_length.
@@ -155,22 +155,19 @@ def check_vocabulary(tokenizer: Tokenizer, size: int, folder: Path) -> int:
 
     Args:
         tokenizer: of the model.
-        size: number of ids that the model has; 0 if it is not known.
+        size: number of ids that the model has.
         folder: of the model, for the message.
 
     Raises:
         ModelError: a tokenizer with ids that the model does not have, which would crash a GPU's process.
     """
-    ids = tokenizer.get_vocab().values()
-    if not size:
-        return max(ids)
     last = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0)
     own = max((*tokenizer.encode("a", "b").ids, last))
     if own >= size:
         raise ModelError(
             f"the tokenizer in {folder} has ids up to {own}, its model has {size} of them; copy both from one model"
         )
-    return max(number for number in ids if number < size)
+    return max(number for number in tokenizer.get_vocab().values() if number < size)
 
 
 def lower_case(tokenizer: Tokenizer) -> None:

@@ -18,29 +18,50 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from rerank_core.errors import ModelError
 from rerank_core.inference.encoding import open_tokenizer, unlimited
 from rerank_core.inference.model_folder import read_json
+from rerank_core.text import shorten
 
-# Model types and classes whose tokenizer is BERT's.
-_BERT_TYPES = frozenset(
-    """bert convbert distilbert electra ernie layoutlm megatron-bert mobilebert nezha nomic_bert qdqbert squeezebert
-    visual_bert""".split()
-)
+# Classes that are BERT's, or build their normaliser as BERT's do.
 _BERT_CLASSES = frozenset(
     """BertTokenizer ConvBertTokenizer DistilBertTokenizer ElectraTokenizer FunnelTokenizer LayoutLMTokenizer
-    MPNetTokenizer MobileBertTokenizer RetriBertTokenizer SqueezeBertTokenizer""".split()
+    MPNetTokenizer MobileBertTokenizer SqueezeBertTokenizer""".split()
 )
 # What other classes read from tokenizer_config.json, with their defaults.
-_BYTES = {"add_prefix_space": False}
 _READ: dict[str, dict[str, bool]] = {
-    **dict.fromkeys(
-        ("BartTokenizer", "DebertaTokenizer", "GPT2Tokenizer", "LongformerTokenizer", "RobertaTokenizer"),
-        _BYTES,
-    ),
-    "CamembertTokenizer": {"add_prefix_space": True},
-    "XLMRobertaTokenizer": {"add_prefix_space": True},
-    "DebertaV2Tokenizer": {"do_lower_case": False, "split_by_punct": False, "add_prefix_space": True},
     "AlbertTokenizer": {"do_lower_case": True, "keep_accents": False},
+    "BartTokenizer": {"add_prefix_space": False},
+    "CamembertTokenizer": {"add_prefix_space": True},
+    "DebertaTokenizer": {"add_prefix_space": False},
+    "DebertaV2Tokenizer": {"do_lower_case": False, "split_by_punct": False, "add_prefix_space": True},
+    "GPT2Tokenizer": {"add_prefix_space": False},
+    "LongformerTokenizer": {"add_prefix_space": False},
     "RemBertTokenizer": {"do_lower_case": False, "keep_accents": False},
+    "RobertaTokenizer": {"add_prefix_space": False},
+    "XLMRobertaTokenizer": {"add_prefix_space": True},
     "XLNetTokenizer": {"do_lower_case": False, "keep_accents": False},
+}
+# The class where no file names one.
+_CLASS_OF_TYPE = {
+    **dict.fromkeys(
+        """bert convbert distilbert electra ernie layoutlm megatron-bert mobilebert nezha nomic_bert qdqbert
+        squeezebert""".split(),
+        "BertTokenizer",
+    ),
+    **dict.fromkeys(
+        "bart data2vec-text ibert lilt longformer roberta roberta-prelayernorm".split(), "RobertaTokenizer"
+    ),
+    **dict.fromkeys("gte xlm-roberta xmod".split(), "XLMRobertaTokenizer"),
+    "albert": "AlbertTokenizer",
+    "camembert": "CamembertTokenizer",
+    "deberta": "DebertaTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
+    "funnel": "FunnelTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "rembert": "RemBertTokenizer",
+    "xlnet": "XLNetTokenizer",
+}
+# Classes that tell a model which side a token is of, where model_input_names does not say.
+_TYPED = _BERT_CLASSES - {"DistilBertTokenizer", "FunnelTokenizer", "MPNetTokenizer"} | {
+    *("DebertaTokenizer", "DebertaV2Tokenizer", "MarkupLMTokenizer")
 }
 # Types whose class in tokenizer_config.json transformers overrules: tokenizer.json counts as it is.
 _AS_IT_IS = frozenset({"modernbert", "modernbert-decoder"})
@@ -52,6 +73,7 @@ class TokenizerFiles(NamedTuple):
 
     tokenizer: Tokenizer  # without truncation and padding
     truncation_side: str  # "right" or "left", where a text is cut
+    size: int  # of its vocabulary, by tokenizer.json alone
     typed: bool  # whether the model's input tells the two sides apart, if the model does
     changes: list[str]  # what tokenizer_config.json changes in tokenizer.json
 
@@ -69,13 +91,13 @@ def read_tokenizer(folder: Path, config: dict[str, Any]) -> TokenizerFiles:
     tokenizer = open_tokenizer(folder / "tokenizer.json")
     settings = read_json(folder / "tokenizer_config.json")
     side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction") or "right"
-    unlimited(tokenizer)
+    size = max(unlimited(tokenizer).get_vocab().values(), default=0) + 1
     name, changes = _class_of(settings, config), []
     if name in _BERT_CLASSES:
         changes += _as_bert(tokenizer, settings)
     else:
         _check_agreement(tokenizer, settings, _READ.get(name, {}), folder=folder)
-    changes += _add_tokens(tokenizer, settings, folder)
+    changes += _add_tokens(tokenizer, _default_tokens(name) | settings, folder)
     if settings.get("split_special_tokens") is True:
         tokenizer.encode_special_tokens = True
         changes.append("split_special_tokens")
@@ -84,8 +106,8 @@ def read_tokenizer(folder: Path, config: dict[str, Any]) -> TokenizerFiles:
             f"truncation_side in {folder / 'tokenizer_config.json'} is {side!r}; it is left or right"
         )
     inputs = settings.get("model_input_names")
-    typed = not isinstance(inputs, list) or "token_type_ids" in inputs
-    return TokenizerFiles(tokenizer, str(side).lower(), typed, changes)
+    typed = "token_type_ids" in inputs if isinstance(inputs, list) else name in _TYPED
+    return TokenizerFiles(tokenizer, str(side).lower(), size, typed, changes)
 
 
 def _class_of(settings: dict[str, Any], config: dict[str, Any]) -> str:
@@ -94,9 +116,7 @@ def _class_of(settings: dict[str, Any], config: dict[str, Any]) -> str:
     name = settings.get("tokenizer_class") or config.get("tokenizer_class")
     if model_type in _AS_IT_IS:
         return ""
-    if name is None:
-        return "BertTokenizer" if model_type in _BERT_TYPES else ""
-    return str(name).removesuffix("Fast")
+    return str(name).removesuffix("Fast") if name else _CLASS_OF_TYPE.get(str(model_type), "")
 
 
 def _as_bert(tokenizer: Tokenizer, settings: dict[str, Any]) -> list[str]:
@@ -160,6 +180,15 @@ def _adds_prefix(step: dict[str, Any]) -> bool:
     return scheme == "always" if scheme is not None else step.get("add_prefix_space") is not False
 
 
+def _default_tokens(name: str) -> dict[str, Any]:
+    """Special tokens of a class, where no file names others."""
+    if name in _BERT_CLASSES - {"FunnelTokenizer", "MPNetTokenizer"} or name == "DebertaV2Tokenizer":
+        return dict(zip(NAMED[2:], ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"), strict=True))
+    if name.removesuffix("Tokenizer") in ("Bart", "Camembert", "Longformer", "Roberta", "XLMRoberta"):
+        return dict(zip(NAMED, ("<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"), strict=True))
+    return {}
+
+
 def _add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> list[str]:
     """Add the tokens that the other files have beside tokenizer.json."""
     own = tokenizer.get_added_tokens_decoder().values()
@@ -176,6 +205,13 @@ def _add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) ->
             names.add(name)
             tokens.append(AddedToken(name, special=True))
     tokenizer.add_tokens(tokens)
+    for number, fields in (settings.get("added_tokens_decoder") or {}).items():
+        name, actual = text_of(fields), tokenizer.token_to_id(text_of(fields))
+        if actual != int(number):
+            raise ModelError(
+                f"added_tokens_decoder in {folder / 'tokenizer_config.json'} gives {shorten(name)} the id {number}, by "
+                f"tokenizer.json it gets {actual}; copy both files from one model"
+            )
     return [repr(token) for token in tokens]
 
 

@@ -94,10 +94,10 @@ def open_model(
         raise ValueError(f"unknown scoring.precision {precision!r}; known: {', '.join(PRECISIONS)}")
     folder = model_folder(model, trust_remote_code=trust_remote_code)
     _check_adapter(folder)
+    base = base_folder(folder, trust_remote_code=trust_remote_code)
     tokenizer = _load_tokenizer(folder, trust_remote_code)
     loaded = _load_model(auto, folder, precision, trust_remote_code, optional)
     patterns = (*TORCH_FILES, *(["*.py"] if trust_remote_code else []))
-    base = base_folder(folder, trust_remote_code=trust_remote_code)
     return Loaded(
         folder,
         read_json((base or folder) / "config.json"),
@@ -138,13 +138,18 @@ def model_folder(model: str | Path, *, trust_remote_code: bool = False) -> Path:
     Raises:
         ModelError: no such folder or name, or no safetensors there.
     """
-    folder = local_folder(model, [*TORCH_FILES, *_DESCRIBING, *(["*.py"] if trust_remote_code else [])])
+    folder = local_folder(model, _patterns(trust_remote_code))
     if not any(folder.glob(WEIGHTS)):
         raise ModelError(
             f"no {WEIGHTS} in {folder}; weights in other formats are pickles, which can run any code, and are not "
             "opened. Load the model once where you trust it, and save it with model.save_pretrained(folder)"
         )
     return folder
+
+
+def _patterns(trust_remote_code: bool) -> list[str]:
+    """The files of a model to download."""
+    return [*TORCH_FILES, *_DESCRIBING, *(["*.py"] if trust_remote_code else [])]
 
 
 def base_folder(folder: Path, *, trust_remote_code: bool = False) -> Path | None:
@@ -160,13 +165,13 @@ def base_folder(folder: Path, *, trust_remote_code: bool = False) -> Path | None
     base = read_json(folder / ADAPTER).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError(f"base_model_name_or_path in {folder / ADAPTER} is {base!r}; name the base model")
-    found = model_folder(base, trust_remote_code=trust_remote_code)
+    found = local_folder(base, _patterns(trust_remote_code))
     if not (found / "config.json").is_file():
         raise ModelError(
             f"no model at {base}, which {folder / ADAPTER} names as its base; correct base_model_name_or_path, or "
             "merge the adapter into its base once with peft: model.merge_and_unload().save_pretrained(folder)"
         )
-    return found
+    return model_folder(found)
 
 
 def _check_adapter(folder: Path) -> None:

@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'nightrank
 sentence_transformers = pytest.importorskip("sentence_transformers")
 transformers = pytest.importorskip("transformers")
 
+from rerank_core.errors import MissingEngine, ModelError
+from rerank_core.inference.cross_encoder_folder import read_folder
 from rerank_core.scoring.backends.torch import TorchScorer
 from tests.rerank_core.inference.test_encoding import wordpiece
 from tests.support.tiny_models import SIZES, fast_tokenizer
@@ -23,7 +25,6 @@ PAIRS = [
     ("the novel", "x"),
     ("", ""),
 ]
-Folder = Path
 
 
 def write(folder: Path, name: str, *, typed: bool = False, tokenizer: Any = None, **config: Any) -> Path:
@@ -43,9 +44,9 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def of_the_library(folder: Path, pairs: list[tuple[str, str]] = PAIRS, **options: Any) -> np.ndarray:
+def of_the_library(folder: Path, pairs: list[tuple[str, str]] = PAIRS, *, max_length: int = 60) -> np.ndarray:
     """sentence-transformers' logits, each pair alone."""
-    model = sentence_transformers.CrossEncoder(str(folder), max_length=60, device="cpu", **options)
+    model = sentence_transformers.CrossEncoder(str(folder), max_length=max_length, device="cpu")
     alone = [model.predict([pair], activation_fn=torch.nn.Identity())[0] for pair in pairs]
     return np.array(alone)
 
@@ -113,3 +114,325 @@ def test_the_logit_is_the_relevant_labels(tmp_path: Path, names: tuple[str, str]
     relevant = 0 if names[0] == "entailment" else 1
     expected = logits[:, relevant] - logits[:, 1 - relevant]
     np.testing.assert_allclose(TorchScorer(folder, max_length=60).score(PAIRS), expected, atol=1e-4)
+
+
+# A folder of sentence-transformers
+
+
+def saved(folder: Path, source: Path, **options: Any) -> Path:
+    """A sequence classifier as sentence-transformers saves it, with options of CrossEncoder."""
+    sentence_transformers.CrossEncoder(str(source), **options).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("models") / "bert", "Bert", typed=True)
+
+
+PROMPTS = {"search": "novel written by ", "none": ""}
+
+
+@pytest.mark.parametrize("name", ["search", "none", None])
+def test_the_default_prompt_is_put_before_the_query(tmp_path: Path, bert: Path, name: str | None) -> None:
+    folder = saved(tmp_path / "model", bert, prompts=PROMPTS, default_prompt_name=name)
+    scorer = TorchScorer(folder, max_length=12)
+    expected = of_the_library(folder, max_length=12)
+    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-4)
+    plain = TorchScorer(bert, max_length=12)
+    assert (np.abs(plain.score(PAIRS) - expected).max() > 0.1) == (name == "search")
+    assert scorer.overflow([("who", "dune")]) == plain.overflow(
+        [(PROMPTS.get(name or "", "") + "who", "dune")]
+    )
+
+
+def test_prompts_count_where_sentence_transformers_reads_them(tmp_path: Path, bert: Path) -> None:
+    """Not without modules.json, and not in the folder of another kind of model."""
+    folder = saved(tmp_path / "model", bert, prompts=PROMPTS, default_prompt_name="search")
+    expected = TorchScorer(bert, max_length=60).score(PAIRS)
+    edit(folder / "config_sentence_transformers.json", model_type="SentenceTransformer")
+    np.testing.assert_allclose(of_the_library(folder), expected, atol=1e-4)
+    np.testing.assert_allclose(TorchScorer(folder, max_length=60).score(PAIRS), expected, atol=1e-4)
+    (folder / "modules.json").unlink()
+    edit(folder / "config_sentence_transformers.json", model_type="CrossEncoder")
+    np.testing.assert_allclose(TorchScorer(folder, max_length=60).score(PAIRS), expected, atol=1e-4)
+
+
+def test_lower_case(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    tokenizer.normalizer = None
+    bert = write(tmp_path / "bert", "Bert", tokenizer=fast_tokenizer(tokenizer, typed=True))
+    folder = saved(tmp_path / "model", bert)
+    edit(folder / "sentence_bert_config.json", do_lower_case=True)
+    pairs = [("WHO Wrote Dune", "DUNE was Written")]
+    logits = TorchScorer(folder, max_length=60).score(pairs)
+    np.testing.assert_allclose(logits, of_the_library(folder, pairs), atol=1e-4)
+    assert abs(logits[0] - TorchScorer(bert, max_length=60).score(pairs)[0]) > 0.01
+
+
+@pytest.mark.parametrize("name", ["Bert", "Qwen3"])
+def test_texts_are_cut_on_the_side_of_the_tokenizer(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path, name, typed=name == "Bert", pad_token_id=0, **DECODERS.get(name, {}))
+    edit(folder / "tokenizer_config.json", truncation_side="left")
+    logits = TorchScorer(folder, max_length=12).score(PAIRS)
+    np.testing.assert_allclose(logits, of_the_library(folder, max_length=12), atol=1e-4)
+
+
+def test_inputs_are_those_of_the_tokenizer(tmp_path: Path, bert: Path) -> None:
+    folder = saved(tmp_path / "model", bert)
+    edit(folder / "tokenizer_config.json", model_input_names=["input_ids", "attention_mask"])
+    logits = TorchScorer(folder, max_length=60).score(PAIRS)
+    np.testing.assert_allclose(logits, of_the_library(folder), atol=1e-4)
+    assert np.abs(logits - TorchScorer(bert, max_length=60).score(PAIRS)).max() > 0.01
+
+
+def test_the_fingerprint_covers_the_settings(tmp_path: Path, bert: Path) -> None:
+    prints = {TorchScorer(saved(tmp_path / "plain", bert), max_length=60).fingerprint}
+    for number, prompt in enumerate(("novel ", "the novel ")):
+        folder = saved(tmp_path / str(number), bert, prompts={"a": prompt}, default_prompt_name="a")
+        prints.add(TorchScorer(folder, max_length=60).fingerprint)
+    assert len(prints) == 3
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "prompt": (
+        "config_sentence_transformers.json",
+        {"prompts": {"a": "b"}, "default_prompt_name": "c"},
+        "default_prompt_name in .*config_sentence_transformers.json is 'c', which is not one of its prompts: a",
+    ),
+    "special": (
+        "config_sentence_transformers.json",
+        {"prompts": {"a": "[SEP] "}, "default_prompt_name": "a"},
+        "default prompt in .*config_sentence_transformers.json spells a special token",
+    ),
+    "activation": (
+        "config_sentence_transformers.json",
+        {"activation_fn": "torch.nn.modules.activation.GELU"},
+        "activation_fn in .*config_sentence_transformers.json is torch.nn.modules.activation.GELU",
+    ),
+    "old activation": (
+        "config.json",
+        {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Softmin"},
+        "activation_fn in .*config.json is torch.nn.modules.activation.Softmin",
+    ),
+    "tokenizer": (
+        "sentence_bert_config.json",
+        {"processor_kwargs": {"add_prefix_space": True}},
+        "sentence_bert_config.json sets processor_kwargs.add_prefix_space, which is not supported",
+    ),
+    "processing": (
+        "sentence_bert_config.json",
+        {"processing_kwargs": {"text": {"truncation": "only_second", "max_length": 9}}},
+        "sentence_bert_config.json sets processing_kwargs.text.truncation, which is not supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_settings_that_are_not_supported_are_refused(tmp_path: Path, bert: Path, case: str) -> None:
+    name, changes, said = REFUSED[case]
+    folder = saved(tmp_path / "model", bert)
+    edit(folder / name, **changes)
+    with pytest.raises(ModelError, match=said):
+        read_folder(folder, max_length=60)
+    with pytest.raises(ModelError, match=said):
+        TorchScorer(folder, max_length=60)
+
+
+def test_settings_that_change_no_logit_are_taken(tmp_path: Path, bert: Path) -> None:
+    folder = saved(tmp_path / "model", bert, activation_fn=torch.nn.Tanh())
+    text = {"truncation": True, "padding": True, "max_length": 9}
+    edit(
+        folder / "sentence_bert_config.json",
+        processor_kwargs={"model_max_length": 20},
+        processing_kwargs={"text": text},
+    )
+    expected = TorchScorer(bert, max_length=60).score(PAIRS)
+    np.testing.assert_allclose(TorchScorer(folder, max_length=60).score(PAIRS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (
+            ["Transformer", "Pooling"],
+            "has the modules Transformer, Pooling, .*use scoring.backend = 'bi_encoder'",
+        ),
+        (["Transformer", "LogitScore"], "use scoring.backend = 'causal_lm'"),
+        (["Transformer", "Dense"], "has the modules Transformer, Dense, .*use another model"),
+    ],
+)
+def test_other_modules_are_refused(tmp_path: Path, bert: Path, kinds: list[str], said: str) -> None:
+    folder = saved(tmp_path / "model", bert)
+    modules = [
+        {"idx": i, "name": str(i), "path": "", "type": f"sentence_transformers.{k}"}
+        for i, k in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match=said):
+        read_folder(folder, max_length=60)
+
+
+# Chat templates
+
+PLAIN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}the novel"
+TEMPLATES = {
+    "plain": PLAIN,
+    "trims": "{% for m in messages %}{{ m.role }}: {{ m['content'] | trim }}\n{% endfor %}answer",
+    "structured": "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}"
+    "{% endif %}{% endfor %}\n{% endfor %}novel",
+    "tokens": "{{ cls_token }}{{ messages[-2].content }}{{ sep_token }}{{ messages[-1].content }}{{ sep_token }}",
+    "passage first": "{{ messages[-1]['content'] }} by {{ messages[-2]['content'] }}? the novel",
+}
+
+
+def with_template(folder: Path, template: str) -> Path:
+    tokenizer = fast_tokenizer(wordpiece(), typed=False)
+    tokenizer.chat_template = template
+    return write(folder, "Qwen3", tokenizer=tokenizer, pad_token_id=0, **DECODERS["Qwen3"])
+
+
+@pytest.mark.parametrize("max_length", [60, 25])
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_a_pair_is_rendered_by_the_chat_template(tmp_path: Path, case: str, max_length: int) -> None:
+    folder = with_template(tmp_path, TEMPLATES[case])
+    pairs = [*PAIRS, (" who ", " dune\nwas "), ("who wrote dune " * 3, "frank herbert " * 9)]
+    scorer = TorchScorer(folder, max_length=max_length)
+    expected = of_the_library(folder, pairs, max_length=max_length)
+    np.testing.assert_allclose(scorer.score(pairs), expected, atol=1e-4)
+    assert (scorer.overflow(pairs) > 0).any() == (max_length == 25)
+
+
+def test_a_saved_chat_template_with_prompt_and_options(tmp_path: Path) -> None:
+    template = PLAIN.replace("the novel", "{% if add_generation_prompt %}by frank{% endif %}")
+    source = with_template(tmp_path / "source", template)
+    folder = saved(tmp_path / "model", source, prompts={"a": "who wrote"}, default_prompt_name="a")
+    edit(
+        folder / "sentence_bert_config.json",
+        processing_kwargs={"chat_template": {"add_generation_prompt": True}},
+    )
+    logits = TorchScorer(folder, max_length=60).score(PAIRS)
+    np.testing.assert_allclose(logits, of_the_library(folder), atol=1e-4)
+    assert np.abs(logits - TorchScorer(source, max_length=60).score(PAIRS)).max() > 0.01
+
+
+def test_a_template_counts_only_where_sentence_transformers_uses_it(tmp_path: Path) -> None:
+    """modules.json without the modality "message": pairs of texts, as versions before it scored them."""
+    folder = saved(tmp_path / "model", with_template(tmp_path / "source", PLAIN))
+    module = json.loads((folder / "sentence_bert_config.json").read_text())
+    del module["modality_config"]["message"]
+    (folder / "sentence_bert_config.json").write_text(json.dumps(module))
+    logits = TorchScorer(folder, max_length=60).score(PAIRS)
+    np.testing.assert_allclose(logits, of_the_library(folder), atol=1e-4)
+
+
+def test_no_text_ends_its_part_of_a_template(tmp_path: Path) -> None:
+    folder = with_template(tmp_path, TEMPLATES["tokens"])
+    encoder = read_folder(folder, max_length=60).encoder
+    (row,) = encoder.encode([("who [SEP] wrote", "[CLS] dune")])
+    assert row.ids.tolist().count(3) == 2
+    assert row.ids.tolist().count(2) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+            "does not show messages of the roles",
+        ),
+        ("{{ raise_exception('no') }}", "does not show messages of the roles query and document"),
+        ("{{ messages[0].content }}", "does not show messages of the roles query and document"),
+        (
+            "{{ messages[0].content | upper }} {{ messages[1].content }}",
+            "does more with a query and a document",
+        ),
+        (
+            "{{ messages[0].content }}{{ messages[1].content }}{{ messages[1].content }}",
+            "does more with a query",
+        ),
+        ("{{ messages[0].content[:3] }}{{ messages[1].content }}", "does more with a query"),
+    ],
+)
+def test_templates_that_are_not_for_pairs_are_refused(tmp_path: Path, template: str, said: str) -> None:
+    folder = with_template(tmp_path, template)
+    with pytest.raises(ModelError, match=said):
+        read_folder(folder, max_length=60)
+    with pytest.raises(ModelError, match=said):
+        TorchScorer(folder, max_length=60)
+
+
+# Ids beyond the vocabulary
+
+
+def test_added_tokens_beyond_the_vocabulary_are_never_used(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    size = tokenizer.get_vocab_size()
+    tokenizer.add_tokens(["unused"])
+    tokenizer.add_special_tokens(["[UNUSED]"])
+    folder = write(
+        tmp_path, "Bert", tokenizer=fast_tokenizer(tokenizer, typed=True), vocab_size=size, pad_token_id=0
+    )
+    scorer = TorchScorer(folder, max_length=60)
+    np.testing.assert_allclose(scorer.score(PAIRS), of_the_library(folder), atol=1e-4)
+    spelled = scorer.score([("unused dune", "[UNUSED] who")])  # they become [UNK], as special tokens do
+    np.testing.assert_allclose(spelled, scorer.score([("砂 dune", "砂 who")]), atol=1e-5)
+    assert read_folder(folder, max_length=60).last_id == size - 1
+
+
+def test_words_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
+    size = wordpiece().get_vocab_size()
+    folder = write(tmp_path, "Bert", typed=True, vocab_size=size - 1, pad_token_id=0)
+    for read in (read_folder, TorchScorer):
+        with pytest.raises(ModelError, match=f"has ids up to {size - 1}, its model has {size - 1} of them"):
+            read(folder, max_length=60)  # type: ignore[operator]
+
+
+# Adapters
+
+
+def adapter(folder: Path, base: Path, *, name: str = "") -> Path:
+    peft = pytest.importorskip("peft")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(base)
+    model = peft.get_peft_model(
+        model, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])
+    )
+    torch.manual_seed(3)
+    for part, parameter in model.named_parameters():
+        if "lora" in part:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    if name:
+        edit(folder / "adapter_config.json", base_model_name_or_path=name)
+    return folder
+
+
+def test_the_fingerprint_of_an_adapter_covers_its_base(tmp_path: Path) -> None:
+    config = {"typed": True, "num_labels": 2, "id2label": {0: "relevant", 1: "irrelevant"}}
+    base = write(tmp_path / "base", "Bert", **config)
+    folder = adapter(tmp_path / "adapter", base)
+    scorer = TorchScorer(folder, max_length=60)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        logits = [model(**tokenizer([pair], return_tensors="pt")).logits[0].tolist() for pair in PAIRS]
+    np.testing.assert_allclose(scorer.score(PAIRS), [one - other for one, other in logits], atol=1e-4)
+    other = transformers.AutoModelForSequenceClassification.from_pretrained(base)
+    torch.nn.init.normal_(other.bert.embeddings.word_embeddings.weight)
+    other.save_pretrained(base)
+    assert TorchScorer(folder, max_length=60).fingerprint != scorer.fingerprint
+
+
+def test_an_adapter_without_its_base_is_refused(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", "Bert", typed=True)
+    folder = adapter(tmp_path / "adapter", base, name=str(tmp_path / "no" / "such"))
+    with pytest.raises(ModelError, match="no model at .*such, which .*adapter_config.json names as its base"):
+        TorchScorer(folder, max_length=60)
+
+
+def test_an_adapter_needs_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = adapter(tmp_path / "adapter", write(tmp_path / "base", "Bert", typed=True))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingEngine, match="has an adapter, which needs peft"):
+        TorchScorer(folder, max_length=60)
