@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,119 @@ def test_senseless_settings(folder: Path) -> None:
         CausalLMScorer(folder, max_length=1025)
     with pytest.raises(ValueError, match="max_tokens"):
         CausalLMScorer(folder, max_tokens=-1)
+
+
+# What the folder says: chat template, answers, prompt
+
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+
+
+def with_modules(
+    folder: Path, *, template: str = CHAT, true: str = "1", false: str = "0", **options: Any
+) -> Path:
+    """A generative reranker as sentence-transformers saves it; without a false token if `false` is ""."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules.logit_score import LogitScore
+
+    source = write_model(folder / "source")
+    if template:
+        (source / "chat_template.jinja").write_text(template)
+    ids = [qwen().token_to_id(word) for word in (true, false)]
+    modules = [Transformer(str(source), transformer_task="text-generation")]
+    modules.append(LogitScore(true_token_id=ids[0], false_token_id=ids[1]))
+    sentence_transformers.CrossEncoder(modules=modules, **options).save_pretrained(str(folder / "model"))
+    return folder / "model"
+
+
+def of_the_library(folder: Path, max_length: int) -> np.ndarray:
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(folder), max_length=max_length, device="cpu")
+    return np.array([model.predict([pair], activation_fn=torch.nn.Identity())[0] for pair in PAIRS])
+
+
+@pytest.mark.parametrize("max_length", [LENGTH, 150])
+@pytest.mark.parametrize("false", ["0", ""])
+@pytest.mark.parametrize("prompt", ["", "Find contracts."])
+def test_chat_template_answers_and_prompt_are_the_folders(
+    tmp_path: Path, max_length: int, false: str, prompt: str
+) -> None:
+    options = {"prompts": {"a": prompt}, "default_prompt_name": "a"} if prompt else {}
+    folder = with_modules(tmp_path, false=false, **options)
+    scorer = CausalLMScorer(folder, max_length=max_length)
+    expected = of_the_library(folder, max_length)
+    assert np.ptp(expected) > 0.05
+    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-3)
+    assert (scorer.overflow(PAIRS)[5] > 0) == (max_length == 150)
+
+
+def test_a_chat_template_for_pairs_counts_without_modules_too(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    card = CausalLMScorer(folder, max_length=LENGTH)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    scorer = CausalLMScorer(folder, max_length=LENGTH)
+    expected = of_the_library(folder, LENGTH)
+    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-3)
+    assert scorer.fingerprint != card.fingerprint
+    # One for conversations, as Qwen3's own: the card's template stays.
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
+    talks = CausalLMScorer(folder, max_length=LENGTH)
+    np.testing.assert_array_equal(talks.score(PAIRS), card.score(PAIRS))
+    assert talks.fingerprint == card.fingerprint
+
+
+def test_an_instruction_is_the_system_message(tmp_path: Path) -> None:
+    folder = with_modules(tmp_path, prompts={"a": "Find cats."}, default_prompt_name="a")
+    other = CausalLMScorer(folder, max_length=LENGTH, instruction="Find contracts.")
+    edited = json.loads((folder / "config_sentence_transformers.json").read_text())
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps(edited | {"prompts": {"a": "Find contracts."}})
+    )
+    np.testing.assert_allclose(other.score(PAIRS), of_the_library(folder, LENGTH), atol=1e-3)
+
+
+def test_answers_without_a_chat_template_are_those_of_the_cards_template(tmp_path: Path) -> None:
+    folder = with_modules(tmp_path, template="", true="yes", false="no")
+    plain = CausalLMScorer(tmp_path / "source", max_length=LENGTH)
+    np.testing.assert_array_equal(CausalLMScorer(folder, max_length=LENGTH).score(PAIRS), plain.score(PAIRS))
+    turned = with_modules(tmp_path / "turned", template="", true="no", false="yes")
+    np.testing.assert_allclose(
+        CausalLMScorer(turned, max_length=LENGTH).score(PAIRS), -plain.score(PAIRS), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        (
+            "1_LogitScore/config.json",
+            {"true_token_id": 99_999},
+            "true_token_id and false_token_id in .* are 99999",
+        ),
+        ("1_LogitScore/config.json", {"true_token_id": None}, "needed are ids of the model's vocabulary"),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "b"},
+            "'b', which is not one of its prompts",
+        ),
+        (
+            "sentence_bert_config.json",
+            {"modality_config": {"text": {}}},
+            "has a default prompt, but the folder has no chat template .*set scoring.instruction",
+        ),
+    ],
+)
+def test_what_the_folder_says_wrongly_is_refused(
+    tmp_path: Path, file: str, changes: dict[str, Any], said: str
+) -> None:
+    folder = with_modules(tmp_path, prompts={"a": "Find cats."}, default_prompt_name="a")
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelError, match=said):
+        CausalLMScorer(folder, max_length=LENGTH)
