@@ -16,7 +16,7 @@ from elasticsearch import Elasticsearch as Client
 
 from rerank_core.errors import SourceError
 
-_SOURCE_MODE = "index.mapping.source.mode"
+_MODE, _KEEP = "index.mapping.source.mode", "index.mapping.synthetic_source_keep"
 _OBJECTS = {"object", "nested", "flattened", "passthrough"}
 
 
@@ -98,28 +98,33 @@ def _below(key: str, paths: tuple[str, ...], dotted: bool) -> tuple[str, ...]:
     return tuple(path[len(key) + 1 :] for path in paths if dotted and path.startswith(f"{key}."))
 
 
-def find_fields(client: Client, index: str, settings: Mapping[str, str], *, sorted_by: str = "") -> Fields:
+def find_fields(
+    client: Client, index: str, settings: Mapping[str, str], *, sorted_by: str = "", ordered: str = ""
+) -> Fields:
     """The places of some fields in every index that `index` names.
 
     Args:
         client, index: where.
         settings: the configuration's key of each field, by the field's name.
         sorted_by: a field that hits are sorted by, whose values so come with them anyway.
+        ordered: a field of which the order of values counts.
 
     Raises:
         SourceError: an index searches a field that it cannot return, or no index has it; names index and field.
     """
     mappings = client.indices.get_mapping(index=index).body
-    modes = client.indices.get_settings(index=index, name=_SOURCE_MODE, flat_settings=True).body
+    modes = client.indices.get_settings(index=index, name=f"{_MODE},{_KEEP}", flat_settings=True).body
     places: dict[str, dict[str, Place]] = {}
     sourceless = False
     for name, body in sorted(mappings.items()):
-        mode = modes.get(name, {}).get("settings", {}).get(_SOURCE_MODE, "stored")
-        mapping = Mapped(body.get("mappings") or {}, mode=mode)
+        of_index = modes.get(name, {}).get("settings", {})
+        mapping = Mapped(
+            body.get("mappings") or {}, mode=of_index.get(_MODE, ""), keep=of_index.get(_KEEP, "")
+        )
         sourceless = sourceless or not mapping.sourced
         for field, setting in settings.items():
             try:
-                place = mapping.place(field)
+                place = mapping.place(field, ordered=field == ordered)
             except Unreadable as why:
                 if field == sorted_by:
                     places.setdefault(name, {})[field] = Place()
@@ -149,11 +154,13 @@ class _Field(NamedTuple):
 class Mapped:
     """The mapping of one index: which field is where."""
 
-    def __init__(self, mapping: Mapping[str, Any], *, mode: str = "stored") -> None:
+    def __init__(self, mapping: Mapping[str, Any], *, mode: str = "", keep: str = "") -> None:
         source = mapping.get("_source") or {}
         self._runtime: Mapping[str, Any] = mapping.get("runtime") or {}
         self._fields = dict(_flat(mapping.get("properties") or {}, prefix="", nested=False))
-        self.sourced = source.get("enabled", True) and source.get("mode", mode) != "disabled"
+        mode = source.get("mode", mode)
+        self.sourced = source.get("enabled", True) and mode != "disabled"
+        self._sorts = mode == "synthetic" and keep != "arrays"
         self._includes, self._excludes = source.get("includes") or [], source.get("excludes") or []
         self._copied: dict[str, list[str]] = {}
         for name, field in self._fields.items():
@@ -161,7 +168,7 @@ class Mapped:
             for target in [targets] if isinstance(targets, str) else targets:
                 self._copied.setdefault(target, []).append(name)
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str, *, ordered: bool = False) -> Place:
         """Where a field is; a field that is not mapped may yet be in `_source` by its own name.
 
         Raises:
@@ -174,12 +181,19 @@ class Mapped:
         if field is None:
             return Place((name,) if self.sourced and self._kept(name) else ())
         if field.kind == "alias":
-            return self.place(field.mapping["path"])
+            return self.place(field.mapping["path"], ordered=ordered)
         if field.kind == "constant_keyword":
             return Place(computed=name)
         if field.kind in _OBJECTS:
             raise Unreadable(f"has it as an object ({field.kind}), not as a value; name a field in it")
+        if ordered and self._sorted(self._fields[field.base]):
+            remedy = 'map it with "synthetic_source_keep": "arrays", or leave it out of log.fields'
+            raise Unreadable(f"sorts its values, since its _source is synthetic; {remedy}")
         return self._in_source(name, (field.base, *self._copied.get(field.base, ())))
+
+    def _sorted(self, field: _Field) -> bool:
+        kept = field.mapping.get("synthetic_source_keep") in ("arrays", "all")
+        return self._sorts and not kept and field.mapping.get("doc_values", field.kind != "text")
 
     def _in_source(self, name: str, paths: tuple[str, ...]) -> Place:
         if self.sourced and all(map(self._kept, paths)):

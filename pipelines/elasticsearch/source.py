@@ -197,7 +197,9 @@ class ElasticsearchSource:
             uuids=indices.uuids,
             query=log_query(fields, window=self._window, time_types=kinds, terms=terms, indices=pinned),
             fields=fields,
-            places=find_fields(client, index, settings, sorted_by=fields.timestamp),
+            places=find_fields(
+                client, index, settings, sorted_by=fields.timestamp, ordered=fields.impressions
+            ),
             time_types=kinds,
             page_size=options.page_size,
             slices=options.slices,

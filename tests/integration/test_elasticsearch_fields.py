@@ -251,6 +251,20 @@ def test_a_field_of_the_log_that_cannot_be_returned_is_named(es: Node, es_name: 
         source(es.url, log_index=es_name("log"), index=es_name("log")).describe()
 
 
+def test_impressions_that_lost_their_order_stop_the_night(es: Node, es_name: Name) -> None:
+    event = {"timestamp": "2026-03-02T10:00:00Z", "query": "river", "impressions": ["z", "a"]}
+    synthetic = {"index.mapping.source.mode": "synthetic"}
+    for name, more in (("kept", {"synthetic_source_keep": "arrays"}), ("lost", {})):
+        mappings = {"properties": LOG_MAPPING | {"impressions": KEYWORD | more}}
+        put(es, es_name(name), mappings, event, settings=synthetic)
+    docs = {"index": es_name("kept"), "title_field": "", "text_fields": ["query"]}
+    ((found,), _) = read(source(es.url, log_index=es_name("kept"), **docs))
+    assert isinstance(found, LogEvent)
+    assert found.impressions == ("z", "a")
+    with pytest.raises(SourceError, match="log.fields.impressions = 'impressions': .* sorts its values"):
+        source(es.url, log_index=es_name("lost"), **docs).describe()
+
+
 @pytest.mark.parametrize("kind", ["date", "date_nanos", "long", "double"])
 def test_events_without_a_time_are_read_and_rejected(
     es: Node, es_name: Name, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -86,6 +86,28 @@ def test_what_source_leaves_out_is_read_if_it_is_stored_else_refused(source: Any
             assert mapping.place(name) == (Place(stored=wanted) if isinstance(wanted, str) else Place(wanted))
 
 
+@pytest.mark.parametrize(
+    ("more", "keep", "kept"),
+    [
+        ({}, "", False),
+        ({}, "arrays", True),
+        ({"synthetic_source_keep": "arrays"}, "", True),
+        ({"doc_values": False}, "", True),
+        ({"type": "text"}, "", True),
+    ],
+)
+def test_a_synthetic_source_may_lose_the_order_of_values(more: dict[str, Any], keep: str, kept: bool) -> None:
+    properties = {"shown": {"type": "keyword"} | more, "alias": {"type": "alias", "path": "shown"}}
+    mapping = Mapped({"properties": properties}, mode="synthetic", keep=keep)
+    assert mapping.place("shown") == Place(("shown",))  # where the order does not count
+    for name in properties:
+        if kept:
+            assert mapping.place(name, ordered=True) == Place(("shown",))
+        else:
+            with pytest.raises(Unreadable, match="synthetic"):
+                mapping.place(name, ordered=True)
+
+
 @pytest.mark.parametrize("name", ["parts", "person", "tags"])
 def test_an_object_is_no_text(name: str) -> None:
     with pytest.raises(Unreadable, match="as an object"):
