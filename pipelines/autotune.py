@@ -22,6 +22,7 @@ from rerank_core import stages
 from rerank_core.config.backends import BACKENDS
 from rerank_core.config.night import Config, Scoring, window
 from rerank_core.errors import ConfigError, ModelError, SourceError
+from rerank_core.files import read_lines
 from rerank_core.inference.batching import Pair
 from rerank_core.inference.machine import gpu_name, machine_name
 from rerank_core.inference.model_folder import OPENVINO_INT8, local_folder
@@ -30,6 +31,7 @@ from rerank_core.scoring.load import DEFAULT_MODEL, Options, load_scorer
 from rerank_core.scoring.protocol import Scorer
 from rerank_core.scoring.tuning import Choice, Tuning, default_path, model_key, read_tuning, write_tuning
 from rerank_core.scoring.tuning import as_json as tuning_json
+from rerank_core.values import RecordError, decode_json
 from schemas.parsing import parse_json
 from schemas.records import Query
 
@@ -214,19 +216,19 @@ def read_pairs(path: Path) -> Groups:
     """
     groups: dict[str, list[Pair]] = {}
     try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = parse_json(line)
-                    pair = (row["query"], row["passage"])
-                    if not all(isinstance(side, str) for side in pair):
-                        raise TypeError("both are texts")
-                    groups.setdefault(pair[0], []).append(pair)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise SourceError(
-                        f'{path}, line {number}: not a {{"query": ..., "passage": ...}} ({error})'
-                    ) from None
-    except (OSError, UnicodeDecodeError) as error:
+        for number, line in enumerate(read_lines(path), start=1):
+            try:
+                row = decode_json(line)
+                pair = (row["query"], row["passage"])
+                if not all(isinstance(side, str) for side in pair):
+                    raise TypeError("both are texts")
+                groups.setdefault(pair[0], []).append(pair)
+            except (ValueError, KeyError, TypeError) as error:
+                problem = error.detail if isinstance(error, RecordError) else error
+                raise SourceError(
+                    f'{path}, line {number}: not a {{"query": ..., "passage": ...}} ({problem})'
+                ) from None
+    except OSError as error:
         raise SourceError(f"cannot read {path}: {error}") from None
     if not groups:
         raise SourceError(f"{path} holds no pair")
