@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rerank_core.errors import ModelError
-from rerank_core.inference.encoding import Row
+from rerank_core.inference.encoding import Row, special_ids
 from rerank_core.inference.model_folder import read_json, read_modules
 
 if TYPE_CHECKING:
@@ -51,7 +51,13 @@ def read_sentence_folder(folder: Path, *, pooling: str = "") -> SentenceFolder:
         raise ModelError(
             f"{folder / module} leaves prompts out of the pooling, which is not supported; use another model"
         )
-    lower = read_json(folder / "sentence_bert_config.json").get("do_lower_case") is True
+    transformer = read_json(folder / "sentence_bert_config.json")
+    lower = transformer.get("do_lower_case") is True
+    if "message" in (transformer.get("modality_config") or {}):
+        raise ModelError(
+            f"modality_config in {folder / 'sentence_bert_config.json'} has messages of a chat template, which a "
+            "bi-encoder is not given here; use another model"
+        )
     return SentenceFolder(pooling or _pooling(config, folder / module), query, passage, lower)
 
 
@@ -92,18 +98,30 @@ class SingleEncoder:
         tokenizer: without truncation and padding.
         max_length: longest row in tokens, special tokens included; the text's end is cut off.
         lower: put texts in lower case first.
+        side: where a text that is too long is cut, "right" or "left".
+        vocabulary: number of ids that the model has; an added token beyond becomes one without meaning.
 
     Raises:
         ValueError: a max_length that leaves no room for a text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, lower: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        vocabulary: int,
+        lower: bool = False,
+        side: str = "right",
+    ) -> None:
         self._tokenizer, self._max_length, self._lower = tokenizer, max_length, lower
+        self._vocabulary, self._unknown = vocabulary, special_ids(tokenizer).replacement
         special = tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_length < special + 1:
             raise ValueError(f"max_length is {max_length}; a text and {special} special tokens need more")
         mask = tokenizer.encode("a").special_tokens_mask
-        # Special tokens after the text stay there when the text is cut.
+        # Special tokens around the text stay there when the text is cut.
+        self._before = next((n for n, own in enumerate(mask) if not own), 0) if side == "left" else None
         self._after = next((n for n, own in enumerate(reversed(mask)) if not own), 0)
 
     def encode(self, texts: Sequence[str]) -> list[tuple[Row, int]]:
@@ -112,9 +130,11 @@ class SingleEncoder:
         rows = []
         for encoding in self._tokenizer.encode_batch_fast(given):
             ids = np.array(encoding.ids, np.int32)
+            ids[ids >= self._vocabulary] = self._unknown
             overflow = max(0, len(ids) - self._max_length)
             if overflow:
-                ids = np.delete(ids, slice(len(ids) - self._after - overflow, len(ids) - self._after))
+                start = len(ids) - self._after - overflow if self._before is None else self._before
+                ids = np.delete(ids, slice(start, start + overflow))
             rows.append((Row(ids, np.zeros(len(ids), np.int8)), overflow))
         return rows
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import Row, load_tokenizer
+from rerank_core.inference.cross_encoder_folder import check_vocabulary
+from rerank_core.inference.encoding import Row
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import check_max_length, file_digest, find_onnx, padding_id, read_json
 from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds, precision_of
 from rerank_core.inference.onnx_session import GPU_STREAMS, MAX_TOKENS, open_session, token_inputs
+from rerank_core.inference.tokenizer_files import read_tokenizer
 from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
 
 # An output that is pooled already, then those that are not.
@@ -36,10 +38,18 @@ class OnnxEmbedder:
         path = find_onnx(folder, onnx_file)
         config = read_json(folder / "config.json")
         self.folder, self.settings = folder, read_sentence_folder(folder, pooling=pooling)
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
-        self._pad_id = padding_id(tokenizer, folder, config)
+        read = read_tokenizer(folder, config)
+        known = config["vocab_size"] if isinstance(config.get("vocab_size"), int) else read.size
+        check_vocabulary(read.tokenizer, known, folder)
+        self._pad_id = padding_id(read.tokenizer, folder, config)
         check_max_length(max_length, config, folder=folder)
-        self.encoder = SingleEncoder(tokenizer, max_length=max_length, lower=self.settings.lower)
+        self.encoder = SingleEncoder(
+            read.tokenizer,
+            max_length=max_length,
+            vocabulary=known,
+            lower=self.settings.lower,
+            side=read.truncation_side,
+        )
         self._session = open_session(path, device=device, allow_fallback=allow_fallback)
         self.device = self._session.device
         self._types = token_inputs(self._session, path, export="an embedding model")
@@ -53,7 +63,8 @@ class OnnxEmbedder:
         self.precision = precision_of(path)
         self.streams = cores() if self.device == "cpu" else GPU_STREAMS
         files = [path, *external_files(path), folder / "tokenizer.json"]
-        self.identity = ["onnxruntime", self.device, self._output, *map(file_digest, files)]
+        settings = [*read.changes, *(["cut left"] if read.truncation_side == "left" else [])]
+        self.identity = ["onnxruntime", self.device, self._output, *settings, *map(file_digest, files)]
 
     def embed(self, rows: Sequence[Row]) -> np.ndarray:
         inputs = padded(rows, pad_id=self._pad_id, dtypes=self._types)

@@ -10,8 +10,10 @@ import numpy as np
 from transformers import AutoModel
 
 from rerank_core.inference.batching import padded
+from rerank_core.inference.cross_encoder_folder import check_vocabulary
 from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
+from rerank_core.inference.onnx_file import INPUTS
 from rerank_core.inference.torch_device import (
     MAX_TOKENS,
     choose_device,
@@ -45,14 +47,25 @@ class TorchEmbedder:
         self.settings = read_sentence_folder(self.folder, pooling=pooling)
         self._pad_id = fill_id(loaded, spare=[tokenizer.pad_token_id or 0])
         check_max_length(max_length, loaded.config, folder=self.folder)
+        fast, known = (
+            unlimited(tokenizer.backend_tokenizer),
+            loaded.model.get_input_embeddings().num_embeddings,
+        )
+        check_vocabulary(fast, known, self.folder)
         self.encoder = SingleEncoder(
-            unlimited(tokenizer.backend_tokenizer), max_length=max_length, lower=self.settings.lower
+            fast,
+            max_length=max_length,
+            vocabulary=known,
+            lower=self.settings.lower,
+            side=tokenizer.truncation_side,
         )
         self._model = loaded.model.to(self.device)
         taken = inspect.signature(loaded.model.forward).parameters
-        self._types = {name: np.int64 for name in tokenizer.model_input_names if name in taken}
+        names = {"input_ids", "attention_mask", *tokenizer.model_input_names}
+        self._types = {name: np.int64 for name in INPUTS if name in names and name in taken}
         self.max_tokens, self.precision = MAX_TOKENS[self.device], precision
-        self.identity = ["torch", self.device, precision, *loaded.digests]
+        side = [] if tokenizer.truncation_side == "right" else ["cut left"]
+        self.identity = ["torch", self.device, precision, *side, *loaded.digests]
 
     def embed(self, rows: Sequence[Row]) -> np.ndarray:
         return within_memory(lambda: self._embed(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ transformers = pytest.importorskip("transformers")
 
 from rerank_core.errors import MissingEngine, ModelError
 from rerank_core.inference.cross_encoder_folder import read_folder
+from rerank_core.scoring.backends.onnx import OnnxScorer
 from rerank_core.scoring.backends.torch import TorchScorer
 from tests.rerank_core.inference.test_encoding import wordpiece
 from tests.support.tiny_models import SIZES, fast_tokenizer
+from tests.support.tiny_onnx import write_transformer
 
 PAIRS = [
     ("who wrote dune", "dune was written by frank herbert"),
@@ -25,6 +28,7 @@ PAIRS = [
     ("the novel", "x"),
     ("", ""),
 ]
+CASED = [*PAIRS, ("Who wrote Dune", "DUNE was written by Frank Herbert and it moves")]
 
 
 def write(folder: Path, name: str, *, typed: bool = False, tokenizer: Any = None, **config: Any) -> Path:
@@ -436,3 +440,40 @@ def test_an_adapter_needs_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingEngine, match="has an adapter, which needs peft"):
         TorchScorer(folder, max_length=60)
+
+
+# Every engine reads the same
+
+
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "prompt": (
+        "config_sentence_transformers.json",
+        {"prompts": {"a": "novel by "}, "default_prompt_name": "a"},
+    ),
+    "left": ("tokenizer_config.json", {"truncation_side": "left"}),
+    "no types": ("tokenizer_config.json", {"model_input_names": ["input_ids", "attention_mask"]}),
+    "cased": ("tokenizer_config.json", {"do_lower_case": False}),
+    "labels": ("config.json", {"id2label": {"0": "yes", "1": "no"}, "label2id": {"yes": 0, "no": 1}}),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_every_engine_reads_the_same(tmp_path: Path, case: str) -> None:
+    pytest.importorskip("openvino")
+    from rerank_core.scoring.backends.openvino import OpenVinoScorer
+
+    source = write_transformer(tmp_path / "source", labels=2)
+    edit(source / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    folder = saved(tmp_path / "model", source)
+    shutil.copytree(source / "onnx", folder / "onnx")
+    plain = OnnxScorer(folder, max_length=12)
+    file, changes = SETTINGS[case]
+    edit(folder / file, **changes)
+    logits = of_the_library(folder, CASED, max_length=12)
+    relevant = 0 if case == "labels" else 1
+    expected = logits[:, relevant] - logits[:, 1 - relevant]
+    assert np.abs(plain.score(CASED) - expected).max() > 0.01
+    for make in (OnnxScorer, OpenVinoScorer, TorchScorer):
+        scorer = make(folder, max_length=12)  # type: ignore[operator]
+        np.testing.assert_allclose(scorer.score(CASED), expected, atol=1e-3)
+    assert OnnxScorer(folder, max_length=12).fingerprint != plain.fingerprint

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'nightrank[train]'")
 pytest.importorskip("transformers")
@@ -318,6 +319,39 @@ def test_a_folder_that_cannot_be_followed(
     folder = shutil.copytree(bert, tmp_path / "odd")
     (folder / file).write_text(content)
     with pytest.raises(ModelError, match=said):
+        BiEncoderScorer(folder, max_length=LENGTH)
+
+
+def test_texts_are_cut_on_the_side_of_the_tokenizer(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", prompts=PROMPTS)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    right = BiEncoderScorer(folder, max_length=LENGTH)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    expected = of_sentence_transformers(folder, PAIRS)
+    assert np.abs(right.score(PAIRS) - expected).max() > 1e-3
+    scorer = BiEncoderScorer(folder, max_length=LENGTH)
+    np.testing.assert_allclose(scorer.score(PAIRS), expected, atol=1e-5)
+    assert scorer.fingerprint != right.fingerprint
+    write_onnx(folder, pooled=False)
+    np.testing.assert_allclose(BiEncoderScorer(folder, max_length=LENGTH).score(PAIRS), expected, atol=1e-4)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    fast.model = models.WordPiece({**fast.get_vocab(), "more": 500}, unk_token="[UNK]")
+    fast.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ModelError, match="has ids up to 500, its model has"):
+        BiEncoderScorer(folder, max_length=LENGTH)
+
+
+def test_messages_of_a_chat_template_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    settings = {
+        "modality_config": {"message": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    }
+    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"modality_config in .*sentence_bert_config.json has messages"):
         BiEncoderScorer(folder, max_length=LENGTH)
 
 
