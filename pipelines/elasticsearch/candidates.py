@@ -161,9 +161,10 @@ def documents(hits: Sequence[dict[str, Any]], search: Search) -> list[Document]:
     result = []
     for rank, hit in enumerate(sorted(hits, key=_best_first), start=1):
         title = _text(fields.values(hit, options.title_field)) if options.title_field else ""
-        texts = [_text(fields.values(hit, name)) for name in options.text_fields]
         sentences = _sentences(hit, search) if options.sentences_field else ()
-        text = "\n".join(filter(None, texts)) or " ".join(sentences).strip()
+        texts = [_text(fields.values(hit, name)) for name in options.text_fields]
+        text = texts[0] if len(texts) == 1 else "\n".join(filter(None, texts))
+        text = text or " ".join(sentences)
         if options.text_fields and _blank(text):
             title, text, sentences = "", "", ()
         result.append(Document(utf8(hit["_id"]), title, text, sentences, float(hit["_score"]), rank))
@@ -185,11 +186,13 @@ def _sentences(hit: Mapping[str, Any], search: Search) -> tuple[str, ...]:
 
 
 def _text(values: Sequence[Any]) -> str:
+    if len(values) == 1:
+        return _string(values[0])
     return " ".join(filter(None, map(_string, values)))
 
 
 def _blank(text: str) -> bool:
-    return not any(character.isalnum() for character in text[:100]) and not clean(text)
+    return not text[:1].isalnum() and not clean(text)
 
 
 def _string(value: Any) -> str:

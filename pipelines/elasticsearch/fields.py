@@ -17,6 +17,7 @@ from elasticsearch import Elasticsearch as Client
 from rerank_core.errors import SourceError
 
 _MODE, _KEEP = "index.mapping.source.mode", "index.mapping.synthetic_source_keep"
+_SCALARS = frozenset((str, int, float, bool))
 _OBJECTS = {"object", "nested", "flattened", "passthrough"}
 
 
@@ -64,27 +65,30 @@ class Fields(NamedTuple):
         for index in self.places or ("",):
             yield from ((name, self.place(index, name)) for name in self.names)
 
-    def values(self, hit: Mapping[str, Any], name: str) -> list[Any]:
-        """The values of a field in a hit, as Elasticsearch takes them: lists flattened, nulls left out."""
-        paths, stored, computed = self.place(hit.get("_index", ""), name)
-        if not (paths or stored or computed):
-            return []
-        if not paths:
-            return leaves(hit.get("fields"), (stored or computed,), dotted=False)
+    def values(self, hit: Mapping[str, Any], name: str, *, nulls: bool = False) -> list[Any]:
+        """The values of a field in a hit, as Elasticsearch takes them: lists flattened, and nulls left out or kept."""
+        place = self.places[hit["_index"]].get(name) if self.places and hit["_index"] in self.places else None
         source = hit.get("_source")
-        value = source.get(paths[0]) if len(paths) == 1 and isinstance(source, dict) else None
-        return [value] if isinstance(value, str) and "." not in name else leaves(source, paths)
+        if place is None and "." not in name and isinstance(source, dict):  # nearly always
+            value = source.get(name)
+            return [value] if isinstance(value, str) else leaves(value, ("",), nulls=nulls)
+        paths, stored, computed = place or Place((name,))
+        if paths:
+            return leaves(source, paths, nulls=nulls)
+        return leaves(hit.get("fields"), (stored or computed,), dotted=False) if stored or computed else []
 
 
-def leaves(tree: Any, paths: tuple[str, ...], *, dotted: bool = True) -> list[Any]:
+def leaves(tree: Any, paths: tuple[str, ...], *, dotted: bool = True, nulls: bool = False) -> list[Any]:
     """All values at some paths of a `_source`, in the document's order; "a.b" is one key or nested objects."""
     found, stack = [], [(tree, paths)]
     while stack:  # a list may be nested deeper than Python recurses
         value, rests = stack.pop()
-        if isinstance(value, list):
+        if isinstance(value, list) and rests == ("",) and _SCALARS.issuperset(map(type, value)):
+            found += value
+        elif isinstance(value, list):
             stack.extend((item, rests) for item in reversed(value))
         elif rests == ("",):
-            found += [] if value is None else [value]
+            found += [value] if nulls or value is not None else []
         elif isinstance(value, dict):
             below = ((inner, _below(key, rests, dotted)) for key, inner in value.items())
             stack.extend([(inner, rest) for inner, rest in below if rest][::-1])

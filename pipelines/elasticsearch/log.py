@@ -92,7 +92,11 @@ def _raw(hit: dict[str, Any], log: LogQuery) -> dict[str, Any]:
     """The event as a file log has it: to Elasticsearch a value and a list of it are the same, as are 7 and "7"."""
     fields, values = log.fields, log.places.values
     raw: dict[str, Any] = {name: _one(values(hit, name)) for name in (fields.query, fields.user) if name}
-    raw |= {name: values(hit, name) or None for name in (fields.clicks, fields.impressions) if name}
+    if fields.clicks:
+        raw[fields.clicks] = values(hit, fields.clicks) or None
+    if fields.impressions:  # a null has a rank too
+        impressions = values(hit, fields.impressions, nulls=True)
+        raw[fields.impressions] = None if all(doc_id is None for doc_id in impressions) else impressions
     if isinstance(raw[fields.query], int) and not isinstance(raw[fields.query], bool):
         raw[fields.query] = str(raw[fields.query])
     if log.time_types:
@@ -102,7 +106,7 @@ def _raw(hit: dict[str, Any], log: LogQuery) -> dict[str, Any]:
 
 def _one(values: list[Any]) -> Any:
     """The only value; a list of several, which are not one."""
-    return values if len(values) > 1 else next(iter(values), None)
+    return values if len(values) > 1 else values[0] if values else None
 
 
 def _time(hit: dict[str, Any], log: LogQuery) -> Any:
@@ -117,7 +121,7 @@ def _time(hit: dict[str, Any], log: LogQuery) -> Any:
         what = f"is {shown(_one(given))}" if given else "has no value"
         remedy = "the index has no time for the event: send one that its mapping accepts"
         raise EventError("bad_timestamp", f"'{name}' {what}; {remedy}")
-    if any(value != given[0] for value in given):
+    if len(given) > 1 and any(value != given[0] for value in given):
         raise EventError("bad_timestamp", f"'{name}' holds {len(given)} times; an event has one")
     return time
 
