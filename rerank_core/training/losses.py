@@ -29,8 +29,11 @@ from torch.nn import functional
 
 from rerank_core.config.training import TEACHER_LOSSES, TrainingStage
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import PairEncoder, unlimited
+from rerank_core.inference.cross_encoder_folder import read_pairs
+from rerank_core.inference.encoding import unlimited
 from rerank_core.inference.onnx_file import INPUTS
+from rerank_core.inference.torch_device import model_folder
+from rerank_core.scoring.batched import Encoder
 
 ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -39,32 +42,45 @@ class PairCrossEncoder(CrossEncoder):
     """A CrossEncoder that reads a text as a night does, and whose documents may have their own query side.
 
     sentence-transformers takes a "[SEP]" or "</s>" in a text for the token, so that the text ends its side of the
-    input; a night does not. The rows are therefore those of `PairEncoder`. On disk it is a CrossEncoder.
+    input; a night does not. The rows are therefore a night's: of its encoder, with the prompt, the chat template and
+    the tokenizer's settings of the folder. On disk it is a CrossEncoder.
     """
+
+    def __init__(self, model: str, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.folder = model_folder(model)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
         """A batch of pairs as the model's inputs: int64 tensors [pairs, longest row].
 
         Args:
             inputs: (query side, passage side), or ("", (query side, passage side)).
-            prompt: before every query side.
+            prompt: ignored: the folder's default prompt is part of every row.
         """
         if not inputs:
             return {}
-        whole = [pair if isinstance(pair[1], str) else tuple(pair[1]) for pair in inputs]
-        rows = self._encoder().encode([((prompt or "") + query, passage) for query, passage in whole])
+        rows = self._encoder().encode(
+            [pair if isinstance(pair[1], str) else tuple(pair[1]) for pair in inputs]
+        )
         names = [name for name in INPUTS if name in self.tokenizer.model_input_names]
         arrays = padded(rows, pad_id=self._pad_id, dtypes=dict.fromkeys(names, np.int64))
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"modality": "text"}
 
-    def _encoder(self) -> PairEncoder:
+    def _encoder(self) -> Encoder:
         """Of the tokenizer as it is now: tags may have been added."""
-        size, known = len(self.tokenizer), self.__dict__.get("_pair_encoder")
-        if known is None or known[0] != (size, self.max_length):
-            tokenizer = unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str()))
-            known = (size, self.max_length), PairEncoder(tokenizer, max_length=self.max_length)
-            self.__dict__["_pair_encoder"] = known
-        return known[1]
+        state, known = (len(self.tokenizer), self.max_length), self.__dict__.get("_known_encoder")
+        if known is None or known[0] != state:
+            facts = read_pairs(
+                self.folder,
+                self.config.to_dict(),
+                unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())),
+                max_length=self.max_length,
+                side=self.tokenizer.truncation_side,
+                vocabulary=self.model.get_input_embeddings().num_embeddings,
+            )
+            known = self.__dict__["_known_encoder"] = (state, facts.encoder)
+        encoder: Encoder = known[1]
+        return encoder
 
     @property
     def _pad_id(self) -> int:

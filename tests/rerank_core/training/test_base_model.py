@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from benchmarks.conformance import SETTINGS
 from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
 from rerank_core.scoring.backends.torch import TorchScorer
@@ -109,3 +110,19 @@ def opened(kind: str) -> tuple[PairCrossEncoder, TorchScorer]:
         save_model(base, Path(work) / "start")
         night = TorchScorer(Path(work) / "start", max_length=40)
         return load_cross_encoder(Path(work) / "start", max_length=40).eval(), night
+
+
+@pytest.mark.parametrize(
+    "setting", ["prompt", "chat template", "truncation on the left", "casing", "fewer inputs"]
+)
+def test_a_training_reads_what_the_bases_folder_says(tmp_path: Path, setting: str) -> None:
+    folder = write_cross_encoder(tmp_path / "base")
+    SETTINGS[setting](folder)
+    pairs = [*PAIRS, ("Who WROTE", "the sand moves " * 30)]
+    expected = load_scorer(folder, backend="torch", max_length=40).score(pairs)
+    save_model(load_cross_encoder(folder, max_length=40), tmp_path / "start")
+    model = load_cross_encoder(tmp_path / "start", max_length=40)
+    logits = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    again = load_scorer(tmp_path / "start", backend="torch", max_length=40)
+    np.testing.assert_allclose(again.score(pairs), expected, atol=1e-5)
