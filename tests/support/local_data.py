@@ -24,13 +24,13 @@ CORPUS: list[dict[str, Any]] = [
 
 def write_lines(path: Path, records: list[Any]) -> Path:
     """Strings are written as they are, anything else as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
 def build(folder: Path, records: list[Any]) -> LocalIndex:
-    folder.mkdir(exist_ok=True)
     build_index(write_lines(folder / "corpus.jsonl", records), folder / "index")
     return LocalIndex(folder / "index")
 

@@ -111,12 +111,11 @@ def _move_into_place(building: Path, to: Path) -> None:
 def _sample(corpus: Path) -> list[str]:
     """Title and text of some passages, drawn from the whole corpus, since it may be sorted by language."""
     draw, lines = random.Random(0), list[bytes]()  # a reservoir: every line is kept with the same probability
-    with corpus.open("rb") as file:
-        for number, line in enumerate(file):
-            if number < _SAMPLE_LINES:
-                lines.append(line)
-            elif (at := draw.randrange(number + 1)) < _SAMPLE_LINES:
-                lines[at] = line
+    for number, line in enumerate(corpus_lines(corpus)):
+        if number < _SAMPLE_LINES:
+            lines.append(line)
+        elif (at := draw.randrange(number + 1)) < _SAMPLE_LINES:
+            lines[at] = line
     texts = []
     for line in lines:
         with contextlib.suppress(LineError):

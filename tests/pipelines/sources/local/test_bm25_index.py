@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import math
 import time
@@ -264,6 +265,16 @@ def test_queries_may_be_in_another_language_than_the_corpus(tmp_path: Path) -> N
     )
     assert english.language == "en"
     assert found(english, "東京") == ["zh"]
+
+
+def test_the_language_is_that_of_the_whole_corpus_compressed_or_not(tmp_path: Path) -> None:
+    """The first passages of a corpus that is sorted may be in another one than most."""
+    french, german = PASSAGES["fr"][0], PASSAGES["de"][0]
+    records = [{"_id": n, "text": french if n < 1000 else german} for n in range(4000)]
+    write_lines(tmp_path / "corpus.jsonl", records)
+    (tmp_path / "corpus.jsonl.gz").write_bytes(gzip.compress((tmp_path / "corpus.jsonl").read_bytes()))
+    for name in ("corpus.jsonl", "corpus.jsonl.gz"):
+        assert build_index(tmp_path / name, tmp_path / "index").language == "de"
 
 
 def test_the_language_is_a_choice_and_part_of_the_fingerprint(tmp_path: Path) -> None:
