@@ -134,6 +134,8 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
         return error
     if isinstance(error, OSError):
         return _system_error(error.errno, error.strerror or str(error), str(error.filename or path))
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # of Path.resolve
+        return _system_error(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2].rstrip("'"))
     if isinstance(error, MemoryError):
         return LibraryFailure(
             "the memory of this machine ran out; lower output.queries_per_shard or scoring.max_tokens, or use fewer "
