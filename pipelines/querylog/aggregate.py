@@ -80,8 +80,7 @@ class AggregateQueries(beam.PTransform):
             _Screen(
                 self._window,
                 max_query_chars=self._log.max_query_chars,
-                masking=self._privacy.mask,
-                quoting=self._privacy.min_users == 1,
+                privacy=self._privacy,
                 keep_shown=self._keep_shown,
             )
         ).with_outputs("rejected", "tallies", "anonymous", main="known")
@@ -115,8 +114,7 @@ class _Screen(beam.DoFn):
         window: Window | None,
         *,
         max_query_chars: int,
-        masking: bool,
-        quoting: bool,
+        privacy: Privacy,
         keep_shown: bool,
     ) -> None:
         super().__init__()
@@ -124,8 +122,7 @@ class _Screen(beam.DoFn):
             screen,
             window=window,
             max_query_chars=max_query_chars,
-            masking=masking,
-            quoting=quoting,
+            privacy=privacy,
             keep_shown=keep_shown,
             salt=secrets.token_bytes(16),  # drawn once, on the driver: all workers get the same
         )

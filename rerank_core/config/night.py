@@ -119,6 +119,7 @@ class Privacy:
     """Masking of queries and thresholds on users; users are always hashed."""
 
     mask: bool = True
+    mask_also: tuple[Literal["ip", "product"], ...] = ()
     min_users: Positive = 1
     max_events_per_user: Positive = 20
 

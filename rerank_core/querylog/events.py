@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rerank_core.config.night import LogFields
+from rerank_core.config.night import LogFields, Privacy
 from rerank_core.querylog.privacy import hash_user, mask, shown
 from rerank_core.text import clean, normalise_query, query_id, utf8
 from rerank_core.values import RecordError, has_value, identifier, is_null, many, scalar, utc_timestamp
@@ -23,6 +23,8 @@ Window = tuple[datetime.datetime, datetime.datetime]
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers and Braille's blank: letters without ink
 # An event that clicks this share of at least so many documents shown is a program's: no person does.
 _PROGRAM_SHOWN, _PROGRAM_SHARE = 5, 0.8
+
+_PRIVACY = Privacy()
 
 
 class EventError(RecordError):
@@ -92,8 +94,7 @@ def screen(
     window: Window | None,
     max_query_chars: int,
     salt: bytes = b"",
-    masking: bool = True,
-    quoting: bool = True,
+    privacy: Privacy = _PRIVACY,
     keep_shown: bool = False,
 ) -> Accepted | None:
     """What aggregation needs of `event`; None if it lies outside the window.
@@ -103,9 +104,8 @@ def screen(
         window: [start, end) in UTC; None for a log without times.
         max_query_chars: longer queries are rejected.
         salt: key of the users' hash.
-        masking: whether personal data is masked, before the query's id is made. Messages always mask it.
-        quoting: whether the message of a query that is too long quotes its beginning; not where a query of a single
-            person must not be published.
+        privacy: whether and what is masked before the query's id is made; messages are masked always. With `min_users`
+            above 1 they show nothing of a query, which a single person may have asked.
         keep_shown: whether the result keeps the documents shown, to debias clicks by their ranks.
 
     Raises:
@@ -114,8 +114,8 @@ def screen(
     time = _time(event.timestamp) if window is not None else None
     if window is not None and time is not None and not window[0] <= time < window[1]:
         return None
-    normalised = _normalised(event.query, max_chars=max_query_chars, quoting=quoting)
-    text = mask(normalised) if masking else normalised
+    normalised = _normalised(event.query, max_chars=max_query_chars, quoting=privacy.min_users == 1)
+    text = mask(normalised, also=privacy.mask_also) if privacy.mask else normalised
     as_typed = text == normalised and len(event.query) <= max_query_chars
     # A document counts once per event, however often it was clicked, and at the first place where it was shown.
     clicks = tuple(dict.fromkeys(filter(None, event.clicks)))

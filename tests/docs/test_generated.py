@@ -55,7 +55,7 @@ def test_every_key_of_an_annotated_toml_is_on_its_page(name: str) -> None:
 def _keys(node: dict[str, Any], header: str = "") -> Iterator[tuple[str, str]]:
     """(table, key) of every key; empty tables have none."""
     for name, value in node.items():
-        inner = value[0] if isinstance(value, list) and isinstance(value[0], dict) else value
+        inner = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
         if isinstance(inner, dict):
             yield from _keys(inner, f"{header}.{name}".strip("."))
         else:

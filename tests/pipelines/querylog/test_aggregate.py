@@ -246,7 +246,7 @@ def test_users_leave_the_first_step_as_hashes_of_a_key_of_this_run() -> None:
     from pipelines.querylog.aggregate import _Screen
 
     def names() -> list[str]:
-        screen = _Screen(None, max_query_chars=99, masking=True, quoting=True, keep_shown=False)
+        screen = _Screen(None, max_query_chars=99, privacy=Privacy(), keep_shown=False)
         return [key[1] for key, _ in screen.process(event(1, "q", user="alice"))]
 
     (first,), (second,) = names(), names()

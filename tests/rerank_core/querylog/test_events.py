@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.config.night import LogFields
+from rerank_core.config.night import LogFields, Privacy
 from rerank_core.querylog.events import EventError, parse_event, passes_filter, screen
 from rerank_core.querylog.privacy import hash_user
 from rerank_core.text import query_id
@@ -233,7 +233,7 @@ def test_personal_data_is_masked_before_the_id_is_made() -> None:
     assert one.text == other.text == "is (email) down"
     assert one.query_id == other.query_id == query_id("is (email) down")
     assert one.masked
-    plain = screen(event("is a@b.com down"), window=None, max_query_chars=99, masking=False)
+    plain = screen(event("is a@b.com down"), window=None, max_query_chars=99, privacy=Privacy(mask=False))
     assert plain is not None
     assert (plain.text, plain.masked) == ("is a@b.com down", False)
 
@@ -265,7 +265,7 @@ def test_messages_quote_no_personal_data() -> None:
 
 def test_a_query_that_a_single_person_may_have_typed_is_not_quoted() -> None:
     with pytest.raises(EventError) as caught:
-        screen(event("abcdef"), window=None, max_query_chars=5, quoting=False)
+        screen(event("abcdef"), window=None, max_query_chars=5, privacy=Privacy(min_users=2))
     assert "abc" not in caught.value.detail
     assert "6" in caught.value.detail
 
