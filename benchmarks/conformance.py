@@ -211,7 +211,11 @@ def _export(folder: Path) -> str:
         apart = float(np.abs(logits - _reference(folder, relevant=1)).max())
     except Exception:  # what fails is seen in the cells
         return ""
-    return "" if apart < 1e-3 else f"torch cannot export this architecture correctly (logits differ by {apart:.3g})"
+    return (
+        ""
+        if apart < 1e-3
+        else f"torch cannot export this architecture correctly (logits differ by {apart:.3g})"
+    )
 
 
 def _reference(folder: Path, *, relevant: int | None) -> np.ndarray:
