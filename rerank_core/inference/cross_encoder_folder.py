@@ -87,15 +87,16 @@ def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
     """
     config = read_json(folder / "config.json")
     files = read_tokenizer(folder, config)
-    pad_id = padding_id(files.tokenizer, folder, config)
-    size = config.get("vocab_size")
+    given = config.get("vocab_size")
+    size = given if isinstance(given, int) else files.size
+    pad_id = padding_id(files.tokenizer, folder, config, size=size)
     facts = read_pairs(
         folder,
         config,
         files.tokenizer,
         max_length=max_length,
         side=files.truncation_side,
-        vocabulary=size if isinstance(size, int) else files.size,
+        vocabulary=size,
     )
     reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
     identity = [*facts.identity, *files.changes, *([] if files.typed else ["no types"])]

@@ -162,21 +162,31 @@ def read_modules(folder: Path) -> list[dict[str, Any]]:
     return modules
 
 
-def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> int:
+def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any], *, size: int = 0) -> int:
     """Id that fills a batch's rows: the padding token of config.json, else the tokenizer's.
 
     Most models read the attention mask alone, and any id would do. But a decoder finds a row's last token by the
     padding token of config.json, so only that one gives a row in a batch the logit that it has alone.
+
+    Args:
+        tokenizer: of the model.
+        folder: of the model.
+        config: of its config.json.
+        size: number of ids that the model has; 0 is that of config.json, or the tokenizer's.
+
+    Raises:
+        ModelError: no file names a padding token that the model has.
     """
-    own, size = config.get("pad_token_id"), config.get("vocab_size")
-    if isinstance(own, int) and 0 <= own < (size if isinstance(size, int) else tokenizer.get_vocab_size()):
+    own, given = config.get("pad_token_id"), config.get("vocab_size")
+    size = size or (given if isinstance(given, int) else tokenizer.get_vocab_size())
+    if isinstance(own, int) and 0 <= own < size:
         return own
     token = read_json(folder / "tokenizer_config.json").get("pad_token")
     if isinstance(token, dict):  # an AddedToken as older transformers wrote it
         token = token.get("content")
     for candidate in (token, "[PAD]", "<pad>"):
         pad_id = tokenizer.token_to_id(candidate) if isinstance(candidate, str) else None
-        if pad_id is not None:
+        if pad_id is not None and pad_id < size:
             return int(pad_id)
     raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
 

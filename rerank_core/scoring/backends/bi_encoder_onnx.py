@@ -41,7 +41,7 @@ class OnnxEmbedder:
         read = read_tokenizer(folder, config)
         known = config["vocab_size"] if isinstance(config.get("vocab_size"), int) else read.size
         check_vocabulary(read.tokenizer, known, folder)
-        self._pad_id = padding_id(read.tokenizer, folder, config)
+        self._pad_id = padding_id(read.tokenizer, folder, config, size=known)
         check_max_length(max_length, config, folder=folder)
         self.encoder = SingleEncoder(
             read.tokenizer,
