@@ -109,7 +109,12 @@ def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
     if len(ways) > 1:
         shown = ", ".join(PREFIX + name for name in values)
         raise ConfigError(f"{shown} are set together; unset all but one way to authenticate")
-    know(*values.values(), *_parts(values))
+    know(*_secrets(values))
+    for name, value in values.items():
+        if not value.isprintable() or not (value.isascii() or name in ("USERNAME", "PASSWORD")):
+            raise ConfigError(
+                f"{PREFIX}{name} holds characters that cannot be sent; was it copied as a whole?"
+            )
     if "API_KEY" in values:
         return {"api_key": values["API_KEY"]}
     if "BEARER" in values:
@@ -122,8 +127,9 @@ def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
     return {"basic_auth": base64.b64encode(f"{values['USERNAME']}:{values['PASSWORD']}".encode()).decode()}
 
 
-def _parts(values: Mapping[str, str]) -> Iterator[str]:
-    """What else of credentials is secret: the pair that is sent, and what an encoded API key holds."""
+def _secrets(values: Mapping[str, str]) -> Iterator[str]:
+    """What of credentials is secret: not a user's name, but the pair that is sent, and what an API key encodes."""
+    yield from (value for name, value in values.items() if name != "USERNAME")
     if "PASSWORD" in values:
         yield f"{values.get('USERNAME', '')}:{values['PASSWORD']}"
     with contextlib.suppress(ValueError):

@@ -13,6 +13,7 @@ from pipelines.elasticsearch.candidates import read_item
 from pipelines.elasticsearch.client import classify_error, classify_status, credentials, incomplete
 from pipelines.elasticsearch.retry import Answered, Refused, Retry
 from rerank_core.errors import ConfigError, SourceError
+from rerank_core.redact import redact
 from tests.support.es_config import settings
 
 SECRET = "s3cret-Value"
@@ -133,6 +134,7 @@ def test_credentials_come_from_the_environment_one_way(tmp_path: Path) -> None:
     assert credentials({"NIGHTRANK_ES_BEARER": SECRET}) == {"bearer_auth": SECRET}
     both = {"NIGHTRANK_ES_USERNAME": "reader", "NIGHTRANK_ES_PASSWORD_FILE": str(file)}
     assert credentials(both) == {"basic_auth": base64.b64encode(f"reader:{SECRET}".encode()).decode()}
+    assert redact(f"the reader {SECRET}") == "the reader ***"  # a user's name is no secret
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,9 @@ def test_credentials_come_from_the_environment_one_way(tmp_path: Path) -> None:
         ({"API_KEY": SECRET, "API_KEY_FILE": "/x"}, "both set"),
         ({"API_KEY_FILE": f"/nowhere/{SECRET}"}, "cannot be read: FileNotFoundError"),
         ({"API_KEY_FILE": "/dev/null"}, "an empty file"),
+        ({"API_KEY": f"{SECRET}\n{SECRET}"}, "NIGHTRANK_ES_API_KEY holds characters that cannot be sent"),
+        ({"BEARER": f"{SECRET}€"}, "NIGHTRANK_ES_BEARER holds characters"),
+        ({"USERNAME": "jo", "PASSWORD": f"{SECRET}\udc80"}, "NIGHTRANK_ES_PASSWORD holds characters"),
     ],
 )
 def test_credentials_that_are_unclear_are_refused_and_never_quoted(

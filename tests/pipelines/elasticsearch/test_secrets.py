@@ -24,10 +24,10 @@ from tests.support.es_config import config
 
 PASSWORD = 'p"ss \\ wörd/1+2'
 KEY = base64.b64encode(b"VuaCfGcBCdbkQm-e5aOx:ui2lp2axTNmsyakw9tvNnw").decode()
-PAIR = base64.b64encode(f"jo:{PASSWORD}".encode()).decode()
+PAIR = base64.b64encode(f"elastic:{PASSWORD}".encode()).decode()
 WAYS = {
     "key": {"API_KEY": KEY},
-    "password": {"USERNAME": "jo", "PASSWORD": PASSWORD},
+    "password": {"USERNAME": "elastic", "PASSWORD": PASSWORD},
     "bearer": {"BEARER": "dG9rZW4tdmFsdWU.t_0~k-e/n"},
 }
 
