@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.sources.local.bm25_index import REJECTED, LocalIndex, build_index
+from pipelines.sources.local.bm25_index import INDEX_FORMAT, REJECTED, LocalIndex, build_index
 from pipelines.sources.local.corpus_files import LineError, corpus_file, corpus_lines, parse_passage
 from rerank_core.config.night import Candidates
 from rerank_core.errors import ConfigError, JudgementError
@@ -114,7 +114,7 @@ def open_index(folder: Path, work: Path, *, on_progress: Callable[[int], None] |
         SourceError: no corpus, or one that cannot be indexed.
     """
     corpus = corpus_file(folder)
-    target = work / f"{folder.name}-{file_digest(corpus)[:12]}"
+    target = work / f"{folder.name}-{file_digest(corpus)[:12]}-{INDEX_FORMAT}"
     if not target.exists():
         build_index(corpus, target, on_progress=on_progress)
     return LocalIndex(target)

@@ -1,5 +1,7 @@
 """From a text to the terms that the embedded index holds and searches, and the language of a corpus.
 
+A change of the terms is a change of the index's format (`bm25_index.INDEX_FORMAT`): terms of two versions do not meet.
+
 Every text is taken through `rerank_core.text.fold`. Scripts that write no spaces between words, and Hangul, whose words
 carry their particles, are cut into n-grams whatever the language, so a corpus may mix languages and queries may be in
 another one. All other words lose their endings by the stemmer of the corpus's language.
@@ -17,9 +19,6 @@ import tantivy
 
 from rerank_core.errors import SourceError
 from rerank_core.text import fold
-
-VERSION = 1
-"""Raise with every change that can alter a term: it is part of an index's fingerprint."""
 
 STEMMERS = {  # languages for which tantivy has a stemmer
     "ar": "Arabic",
@@ -59,6 +58,7 @@ _LONGEST_WORD = 255  # characters, as in Lucene; the rest of a longer word is an
 
 _SAMPLE_CHARS = 2_000  # of each passage that the language is guessed from
 _LETTERS = re.compile(r"[^\W\d_]")
+_AFTER_APOSTROPHE = re.compile(r"['’]\w{1,2}\b")
 # Script, the language that it means, and the share of letters from which on it does. The first that applies counts.
 _SCRIPTS = [
     (re.compile(f"[{_KANA}]"), "ja", 0.1),
@@ -127,7 +127,8 @@ def detect(texts: Sequence[str]) -> str:
     for script, language, share in _SCRIPTS:
         if len(script.findall(sample)) >= share * letters:
             return language
-    words = Counter(_words_of("none").analyze(sample))
+    # English has "'s" and "'t" everywhere, and French lists both letters.
+    words = Counter(_words_of("none").analyze(_AFTER_APOSTROPHE.sub("", sample)))
     listed = {
         language: words.keys() - set(_stop_filter(name).analyze(" ".join(words)))
         for language, name in STEMMERS.items()

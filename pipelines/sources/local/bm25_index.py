@@ -32,7 +32,7 @@ from rerank_core.text import fingerprint
 from schemas.parsing import parse_json
 from schemas.records import Document
 
-INDEX_FORMAT = 2
+INDEX_FORMAT = 2  # raise it with every change of what is stored, or of `analysis`
 METADATA = "nightrank_index.json"  # written last: a folder without it is not an index
 REJECTED = "rejected.jsonl"
 _TANTIVY = "tantivy"
@@ -46,7 +46,7 @@ class IndexReport(NamedTuple):
 
     documents: int
     rejected: dict[str, int]  # reason -> lines; each line is in rejected.jsonl
-    fingerprint: str  # of the indexed documents, their order, the format, the language and the analysis
+    fingerprint: str  # of the indexed documents, their order, the format and the language
     path: Path
     language: str  # as given, or as recognised
 
@@ -137,7 +137,7 @@ def _fill(corpus: Path, folder: Path, *, language: str, on_progress: Callable[[i
     """Write an index into the empty `folder`, its metadata last."""
     (folder / _TANTIVY).mkdir()
     index, analyzer = tantivy.Index(_schema(), path=str(folder / _TANTIVY)), analysis.Analyzer(language)
-    digest = hashlib.sha256(f"{INDEX_FORMAT} {analysis.VERSION} {language}".encode())
+    digest = hashlib.sha256(f"{INDEX_FORMAT} {language}".encode())
     seen: set[str] = set()
     rejected: Counter[str] = Counter()
     first_problem, line_number = "", 0

@@ -33,7 +33,7 @@ def version(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("version")
 def test_the_run_id_of_a_given_scorer_is_pinned(make_config: MakeConfig) -> None:
     night = prepare(make_config(), run_date=DAY, options=beam_options([]), load=fake())
-    assert night.run.run_id == "20260308-c917625f610d"
+    assert night.run.run_id == "20260308-dd49f7f3eda2"
 
 
 @pytest.mark.usefixtures("version")
@@ -53,7 +53,7 @@ def test_the_run_id_of_a_configured_model_is_pinned(
     cascade = {"enabled": True, "model": "first-stage", "max_loss": 0.5, "sample_queries": 2}
     config = make_config(scoring={"model": str(tmp_path / "model")}, labels=labels, cascade=cascade)
     night = prepare(config, run_date=DAY, options=beam_options([]))
-    assert night.run.run_id == "20260308-508bfa6b7dfb"
+    assert night.run.run_id == "20260308-9596d271c768"
 
 
 def test_the_run_id_is_of_what_decides_the_rows(
