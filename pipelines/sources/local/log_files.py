@@ -148,12 +148,13 @@ def rejected(record: str, error: RecordError) -> Rejected:
 def keyed(record: str, raw: Fields, join: Join, log: Log) -> Iterator[tuple[str, Part] | Rejected]:
     """A record under the key by which it is joined, or why it has none; nothing where it is no part of an event."""
     try:
-        key = join.key(raw, log)
+        found = join.part(raw, log)
     except RecordError as error:
         yield rejected(record, error)
     else:
-        if key is not None:
-            yield key, Part(record, raw)
+        if found is not None:
+            key, fields = found
+            yield key, Part(record, fields)
 
 
 def _joined(path: Path, name: str, log: Log, join: Join) -> Iterator[LogEvent | Rejected]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,16 @@ def test_grades_and_names_of_sets(folder: Path, tmp_path: Path) -> None:
     assert set_names([folder, tmp_path / "other"]) == ["tiny", "other"]
     with pytest.raises(ConfigError, match="two sets are called 'tiny'; give each once"):
         set_names([folder, tmp_path / "elsewhere" / "tiny"])
+
+
+def test_a_compressed_set_is_the_same_set(folder: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed" / "tiny"
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        target = packed / path.relative_to(folder).with_name(f"{path.name}.gz")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes()))
+    plain, other = read(folder, own=True), read(packed, own=True)
+    assert other[:5] == plain[:5]
+    assert other.counts == plain.counts
+    with pytest.raises(JudgementError, match=r"splits there: dev"):
+        read(packed, split="none")

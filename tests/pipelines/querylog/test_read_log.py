@@ -23,6 +23,7 @@ from rerank_core.values import identifier, scalar
 VALUES: list[Any] = [
     None, True, 0, 17, 17.0, 1.5, float("nan"), float("inf"), 10**30, "", "x", "\ud800", "\x00", "\u200b", "[", "[]",
     "1793110411145", 1772445600, "2026-03-02T10:00:00Z", [], ["x"], ["x", "x", "y"], [None], [[]], {}, {"x": "Jo"},
+    json.loads("[" * 400 + "]" * 400),
 ]  # fmt: skip
 FIELDS = ("timestamp", "query", "user", "clicks", "impressions")
 GOOD = {

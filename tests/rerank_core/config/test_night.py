@@ -68,6 +68,15 @@ def test_a_mistake_is_named(raw: dict[str, object], message: str) -> None:
         parse_config(raw, name="night.toml")
 
 
+def test_a_filter_may_be_a_boolean_or_a_number() -> None:
+    config = parse_config(
+        {"log": {"filter": {"split": "dev", "bot": False, "n": 3, "share": 0.5, "whole": 3.0}}}
+    )
+    assert config.log.filter == {"split": "dev", "bot": "false", "n": "3", "share": "0.5", "whole": "3"}
+    with pytest.raises(ConfigError, match=r"log\.filter\.split"):
+        parse_config({"log": {"filter": {"split": ["dev"]}}})
+
+
 def test_every_mistake_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"mining": {"seed": "x", "num_negative": 3}}, name="night.toml")

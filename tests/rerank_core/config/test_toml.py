@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = ")
     with pytest.raises(ConfigError, match=r"bad\.toml is not valid TOML"):
         read_toml(tmp_path / "bad.toml", example="")
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfa = 1\r\nb = 'x'\r\n", gzip.compress(b"a = 1\nb = 'x'")])
+def test_a_file_is_the_same_however_it_was_saved(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    assert read_toml(tmp_path / "a.toml", example="e") == {"a": 1, "b": "x"}
+
+
+def test_a_file_of_another_encoding_is_named(tmp_path: Path) -> None:
+    for content, message in [
+        ("a = 1".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (b"a = '\xe9'", "is not UTF-8"),
+    ]:
+        (tmp_path / "a.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"cannot read the configuration .*a\.toml: .*{message}"):
+            read_toml(tmp_path / "a.toml", example="e")
 
 
 def test_paths_start_from_the_base_and_urls_stay(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ class Part(NamedTuple):
 class Join(NamedTuple):
     """How events are made of several records each, which may be in several files."""
 
-    key: Callable[
-        [Fields, Log], str | None
-    ]  # the event of a record; None: it is no part of one; or RecordError
+    # The key of a record's event, and what of the record is used, which must not be nested deeply, as Beam pickles it;
+    # None where the record is no part of an event. May raise RecordError.
+    part: Callable[[Fields, Log], tuple[str, Fields] | None]
     merge: Callable[
         [Iterable[Part]], Iterator[Part]
     ]  # all parts of one event -> the event, and why others are none

@@ -64,8 +64,8 @@ def _cells(line: str, width: int) -> list[str]:
 
 
 def recognises(head: Head, log: Log) -> bool:
-    """The first line names the column of queries among others."""
-    return b"\t" in head.line and log.fields.query in header(head.line)
+    """The first line has cells, and is no JSON."""
+    return b"\t" in head.line and not head.line.lstrip().startswith((b"{", b"["))
 
 
 FORMAT = LogFormat(endings=(".tsv",), recognises=recognises, records=records)

@@ -23,10 +23,11 @@ COLUMNS = LogFields(
     impressions="query_response_hit_ids",
 )
 _EVENT, _QUERY, _ID, _HITS = "action_name", "user_query", "query_id", "query_response_hit_ids"
+_USED = ("timestamp", _QUERY, "client_id", "user_id", _HITS)
 
 
-def key(record: Fields, log: Log) -> str | None:
-    """The query_id of a query or a click; None for another event, and for one outside of any search.
+def part(record: Fields, log: Log) -> tuple[str, Fields] | None:
+    """The query_id of a query or a click and the fields that are used; None for other events, and outside of a search.
 
     Raises:
         RecordError: not_an_object, or no_query_id: a query without one, or an id that is none.
@@ -41,14 +42,17 @@ def key(record: Fields, log: Log) -> str | None:
         raise RecordError("no_query_id", f"'{_ID}': {error}; it must be a string") from None
     if not name and _EVENT not in fields:
         raise RecordError("no_query_id", f"a query without '{_ID}'; no event can be joined to it without")
-    return name or None
+    used = {name: _flat(fields[name]) for name in (*_USED, *log.filter) if name in fields}
+    if _EVENT in fields:
+        used |= {_EVENT: "", **_object(fields.get("event_attributes"))}
+    return (name, used) if name else None
 
 
 def merge(records: Iterable[Part]) -> Iterator[Part]:
     """The search of one query_id, with all pages of results that were asked for, and the documents clicked."""
-    parts = sorted(((name, _unwrapped(record)) for name, record in records), key=_by_time)
-    clicks = [part for part in parts if _EVENT in part[1]]
-    queries = [part for part in parts if _EVENT not in part[1]]
+    parts = sorted(records, key=_by_time)
+    clicks = [found for found in parts if _EVENT in found.fields]
+    queries = [found for found in parts if _EVENT not in found.fields]
     if not queries:
         for name, _ in clicks:
             problem = "the query that its query_id names is in no file of the log"
@@ -68,8 +72,8 @@ def merge(records: Iterable[Part]) -> Iterator[Part]:
         except ValueError as error:
             problem = f"event_attributes.object.object_id: {error}"
             yield Part(record, RecordError("bad_clicks", f"{problem}; it must name a document"))
-    users = (part.get(field) for _, part in (*queries, *clicks) for field in ("client_id", "user_id"))
-    user = next((user for user in users if user), None)
+    users = (found.fields.get(name) for found in (*queries, *clicks) for name in ("client_id", "user_id"))
+    user = next((user for user in users if user and not is_null(user)), None)
     yield Part(name, {**first, COLUMNS.user: user, COLUMNS.clicks: clicked, _HITS: _hits(pages)})
 
 
@@ -83,20 +87,30 @@ def _unwrapped(record: Fields) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else record
 
 
-def _by_time(part: tuple[str, Mapping[str, Any]]) -> tuple[str, str]:
+def _by_time(found: Part) -> tuple[str, str]:
     try:
-        return utc_timestamp(scalar(part[1].get(COLUMNS.timestamp))), part[0]
+        return utc_timestamp(scalar(found.fields.get(COLUMNS.timestamp))), found.record
     except ValueError:
-        return "", part[0]
+        return "", found.record
+
+
+def _flat(value: Any) -> Any:
+    """`value`, with an empty object for whatever is nested in it: no field that is used nests more than a list."""
+    if isinstance(value, list):
+        return [{} if isinstance(item, list | dict) else item for item in value]
+    return {} if isinstance(value, dict) else value
+
+
+def _object(attributes: Any) -> dict[str, Any]:
+    found = attributes.get("object") if isinstance(attributes, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: _flat(found[name]) for name in ("object_id", "internal_id") if name in found}
 
 
 def _document(event: Mapping[str, Any]) -> str:
-    attributes = event.get("event_attributes")
-    found = attributes.get("object") if isinstance(attributes, Mapping) else None
-    if not isinstance(found, Mapping):
-        raise ValueError("there is no such object")
-    name = scalar(found.get("object_id"))
-    return identifier(scalar(found.get("internal_id")) if name is None else name)
+    name = scalar(event.get("object_id"))
+    return identifier(scalar(event.get("internal_id")) if name is None else name)
 
 
 def _hits(pages: list[Mapping[str, Any]]) -> Any:
@@ -125,5 +139,5 @@ FORMAT = LogFormat(
     recognises=recognises,
     records=jsonl.records,
     columns=COLUMNS,
-    join=Join(key, merge),
+    join=Join(part, merge),
 )

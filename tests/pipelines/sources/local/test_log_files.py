@@ -171,6 +171,8 @@ def test_an_unknown_format_names_the_nearest() -> None:
         (b'{"query": "q", "action_name": "search"}', "jsonl"),
         (b"AnonID\tQuery\tQueryTime\tItemRank\tClickURL", "aol"),
         (b"timestamp\tquery\tuser", "tsv"),
+        (b"q\tuser", "tsv"),
+        (b'{\t"query": 1', "jsonl"),
         (b"query\n", "jsonl"),
         (b"", "jsonl"),
         (b"\x00\xff", "jsonl"),
