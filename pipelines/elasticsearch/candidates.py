@@ -13,6 +13,7 @@ from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Ret
 from rerank_core.config.night import Config, Elasticsearch
 from rerank_core.errors import ConfigError
 from rerank_core.files import read_text
+from rerank_core.querylog.privacy import mask, shown
 from rerank_core.text import clean, shorten, utf8
 from schemas.parsing import parse_json
 from schemas.records import Document, Query, Rejected
@@ -240,11 +241,11 @@ class Fetcher:
         self, query: Query, outcome: Answered | Refused, texts: Mapping[tuple[str, str], Answered | Refused]
     ) -> list[Document] | Rejected:
         if isinstance(outcome, Refused):
-            shown = shorten(query.text, limit=80)
-            return _reject(query, "search_failed", f"the search for {shown!r} failed: {outcome.detail}")
+            failed = f"the search for {shown(query.text)} failed: {mask(outcome.detail)}"  # which may quote the query
+            return _reject(query, "search_failed", failed)
         if not outcome.value:
-            shown = shorten(query.text, limit=80)
-            return _reject(query, "no_candidates", f"no document of {self._search.target} matches {shown!r}")
+            nothing = f"no document of {self._search.target} matches {shown(query.text)}"
+            return _reject(query, "no_candidates", nothing)
         if not self._search.options.scores_only:
             parsed: list[Document] = outcome.value
             return parsed

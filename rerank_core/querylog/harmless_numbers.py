@@ -30,6 +30,7 @@ _BEFORE = re.compile(
     rf"(?:(?<![^\W_])(?:{_SUBJECTS})(?![^\W\d_])(?:[\s:#=-]+\w{{1,12}}){{0,2}}[\s:#=-]*|[$€£¥₹₽₩]\s?|[\d)]\s*[*^=×÷]\s*|\d\s/\s)$",
     re.IGNORECASE,
 )
+_LONGEST = 100  # digits of a number that is looked at; Python converts no thousands of them
 _LOOK_BACK = 64  # characters
 _BOOK = re.compile(r"(?:97[89][- ]?)?\d{1,5}[- ]\d{1,7}[- ]\d{1,7}[- ][\dXx]")
 _START_OF_WORD, _END_OF_WORD = re.compile(r"[\w-]+$"), re.compile(r"[\w-]+")
@@ -61,9 +62,18 @@ def is_harmless_alone(number: str, *, products: bool = True) -> bool:
     digits = re.sub(r"\D", "", number)
     if products and _is_product(number, digits):
         return True
-    if number.isdigit() and (_is_power_of_two(int(digits)) or _is_pattern(digits) or _is_time(digits)):
+    if number.isdecimal() and (_is_power_of_two(digits) or _is_pattern(digits) or _is_time(digits)):
         return True
     return bool(_DECIMAL.fullmatch(number)) or _is_ip(number)
+
+
+def groups_of(number: str) -> list[str]:
+    """The digits of a number, as they are grouped."""
+    return re.findall(r"\d+", number)
+
+
+def is_year(group: str) -> bool:
+    return len(group) == 4 and 1000 <= int(group) <= 2100
 
 
 def _is_product(number: str, digits: str) -> bool:
@@ -75,9 +85,12 @@ def _is_product(number: str, digits: str) -> bool:
     return number.isdigit() and (len(digits) == 13 or upc) and not swiss and bool(ean.is_valid(digits))
 
 
-def _is_power_of_two(number: int) -> bool:
+def _is_power_of_two(digits: str) -> bool:
     """Whether it is a power of two, or one beside it."""
-    return any(n > 0 and n & (n - 1) == 0 for n in (number - 1, number, number + 1))
+    number = int(digits[:_LONGEST])
+    return len(digits) <= _LONGEST and any(
+        n > 0 and n & (n - 1) == 0 for n in (number - 1, number, number + 1)
+    )
 
 
 def _is_pattern(digits: str) -> bool:

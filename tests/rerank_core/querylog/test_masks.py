@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import string
 
@@ -14,7 +13,6 @@ from phonenumbers import PhoneNumberFormat, PhoneNumberType
 from stdnum import luhn
 
 from benchmarks.masks import measure
-from rerank_core.querylog import masks
 from rerank_core.querylog.harmless_numbers import is_harmless_alone
 from rerank_core.querylog.masks import mask
 from rerank_core.text import normalise_query
@@ -169,6 +167,7 @@ def test_addresses_never_stay(name: str, host: str, ending: str) -> None:
 
 def test_a_long_text_is_masked_in_time() -> None:
     for hostile in (
+        "7" * 20_000,
         "1-" * 9_000,
         "12345-" * 3_000,
         "a" * 20_000 + "@",
@@ -222,19 +221,6 @@ def test_cards_are_masked_in_every_grouping(
         done += size
     assume(not all(re.fullmatch("1[0-9]{3}|20[0-9]{2}|2100", part) for part in parts))
     assert mask(f"card {between.join(parts)} lost") == "card (card) lost"
-
-
-@pytest.mark.parametrize("name", [name for name, *_ in masks._IDS])
-def test_ids_are_masked_as_they_are_written(name: str) -> None:
-    module = importlib.import_module(f"stdnum.{name}")
-    quoted = re.findall(r"(?:validate|format|compact)\('([^']+)'", module.__doc__)
-    examples = [example for example in quoted if module.is_valid(example)]
-    assert examples, "stdnum's own documentation has an example"
-    for example in examples:
-        country = re.match("[A-Z]{2}(?= )", example)
-        assert re.fullmatch(r"my (?:[A-Z]{2} )?\((id|number|phone)\) lost", mask(f"my {example} lost")), (
-            country
-        )
 
 
 @pytest.mark.parametrize(
