@@ -4,9 +4,9 @@
 
 A first night is published. Then a second night, of the next date or of the same date by turns, is started in a process
 of its own and killed at a random moment; where it had not been published yet, it is started again and left to finish.
-Its files must equal, byte for byte, those of a night that nobody disturbed. All the while a reader polls the pointer
-and reads every file of the run that it names: a read that is neither the first night's nor the second's is torn. A
-full run kills 50 nights, `--quick` 4.
+Its files must equal, byte for byte, those of a night that nobody disturbed. All the while two readers poll: one reads
+every file of the run that the pointer names, the other lists the folder `reranked` and reads what is there. A read that
+shows neither the state before nor the one after is torn. A full run kills 50 nights, `--quick` 4.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,19 +38,20 @@ Content = dict[str, str]  # "table/file" -> SHA-256
 
 
 class Night(NamedTuple):
-    """One night to start: its configuration file, its date, and what it must publish."""
+    """One night to start: its configuration file, its date, and what it must publish and list."""
 
     config: Path
     run_date: str
     content: Content
+    listed: Content
 
 
 class Reader(threading.Thread):
     """Polls an output folder until it is stopped; every read must be one of the `allowed` contents."""
 
-    def __init__(self, output: Path, allowed: list[Content]):
+    def __init__(self, output: Path, *, read: Callable[[Path], Content], allowed: list[Content]):
         super().__init__(daemon=True)
-        self._output, self._allowed = output, allowed
+        self._output, self._read, self._allowed = output, read, allowed
         self._stopped = threading.Event()
         self.polls = 0
         self.torn: list[str] = []
@@ -57,7 +59,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                if served_content(self._output) not in self._allowed:
+                if self._read(self._output) not in self._allowed:
                     self.torn.append("another content")
             except Exception as error:  # whatever a reader would have seen
                 self.torn.append(f"{type(error).__name__}: {error}")
@@ -78,6 +80,19 @@ def served_content(output: Path) -> Content:
         for table in TABLES
         for path in sorted((output / manifest.tables[table].path).glob("part-*.parquet"))
     }
+
+
+def listed_content(output: Path, *, tries: int = 5) -> Content:
+    """Checksums of all files that the folder `reranked` lists, by date; listed again if one has gone meanwhile."""
+    paths = sorted((output / "reranked").glob("*/*/part-*.parquet"))
+    try:
+        return {
+            f"{path.parts[-3]}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
+        }
+    except FileNotFoundError:
+        if not tries:
+            raise
+        return listed_content(output, tries=tries - 1)
 
 
 def write_config(folder: Path, which: str) -> Path:
@@ -123,7 +138,7 @@ def prepare(folder: Path) -> tuple[Path, list[Night], float]:
         started = time.monotonic()
         subprocess.run(night_command(second, run_date), check=True)
         seconds = time.monotonic() - started
-        nights.append(Night(second, run_date, served_content(output)))
+        nights.append(Night(second, run_date, served_content(output), listed_content(output)))
         shutil.rmtree(output)
     return published, nights, seconds
 
@@ -132,9 +147,13 @@ def kill_one(published: Path, night: Night, *, after: float) -> dict[str, Any]:
     """Start a night on a copy of what is published, kill it after so many seconds, and make up for it."""
     output = published.parent / "output"
     shutil.copytree(published, output)
-    served = served_content(output)
-    reader = Reader(output, [served, night.content])
-    reader.start()
+    served, listed = served_content(output), listed_content(output)
+    readers = [
+        Reader(output, read=served_content, allowed=[served, night.content]),
+        Reader(output, read=listed_content, allowed=[listed, night.listed]),
+    ]
+    for reader in readers:
+        reader.start()
     process = subprocess.Popen(night_command(night.config, night.run_date), stderr=subprocess.PIPE)
     try:
         process.wait(timeout=after)
@@ -146,22 +165,23 @@ def kill_one(published: Path, night: Night, *, after: float) -> dict[str, Any]:
     interrupted = served_content(output) == served
     if interrupted:
         subprocess.run(night_command(night.config, night.run_date), check=True)
-    reader.stop()
-    equal = served_content(output) == night.content
+    for reader in readers:
+        reader.stop()
+    equal = served_content(output) == night.content and listed_content(output) == night.listed
     shutil.rmtree(output)
     return {
         "killed": killed,
         "interrupted": interrupted,
         "equal": equal,
-        "polls": reader.polls,
-        "torn": reader.torn,
+        "polls": sum(reader.polls for reader in readers),
+        "torn": [torn for reader in readers for torn in reader.torn],
     }
 
 
 def measure(kills: int, *, seed: int = 7) -> dict[str, float]:
     """Kill so many nights at random moments between their start and their end."""
     draw = random.Random(seed)
-    results = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         published, nights, seconds = prepare(Path(folder))
         while sum(result["killed"] for result in results) < kills:

@@ -1,0 +1,75 @@
+"""What a night's owner has to be able to trust: models, readers, masks, memory and kills, in one run.
+
+    python -m benchmarks.trust [--quick] [--without NAME...] [--json FILE]
+
+Each part is a benchmark of its own with the same figures; this one runs them in turn and adds the time of `make test`
+(not with `--quick`). A figure that is not as it must be ends the run with exit code 1, after all parts have run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import conformance, kills, masks, memory, readers
+from benchmarks.common import parser, report
+
+ROOT = Path(__file__).resolve().parent.parent
+Figures = dict[str, float]
+
+
+def killed_nights(quick: bool) -> Figures:
+    return kills.measure(4 if quick else 50)
+
+
+def make_test(quick: bool) -> Figures:
+    """Seconds of `make test` in this checkout, whose environment is installed already."""
+    if quick:
+        return {}
+    started = time.monotonic()
+    subprocess.run(["make", "test"], cwd=ROOT, check=True)
+    return {"make_test_seconds": time.monotonic() - started}
+
+
+PARTS: dict[str, Callable[[bool], Figures]] = {
+    "masks": masks.measure,
+    "readers": readers.measure,
+    "memory": memory.measure,
+    "conformance": conformance.measure,
+    "kills": killed_nights,
+    "make-test": make_test,
+}
+
+
+def failures(figures: Figures) -> list[str]:
+    """The names of the figures that are not as they must be."""
+    wanted = {
+        "conformance_failures": figures.get("conformance_failures", 0) == 0,
+        "reader_failures": figures.get("reader_failures", 0) == 0,
+        "reader_torn": figures.get("reader_torn", 0) == 0,
+        "kills_byte_equal": figures.get("kills_byte_equal", 0) == figures.get("kills", 0),
+        "mask_precision": figures.get("mask_precision", 1) > 0.95,
+        "mask_recall": figures.get("mask_recall", 1) > 0.95,
+    }
+    return [name for name, right in wanted.items() if not right]
+
+
+def main() -> None:
+    flags = parser(__doc__ or "")
+    flags.add_argument("--without", nargs="+", choices=PARTS, default=[], help="parts to leave out")
+    args: argparse.Namespace = flags.parse_args()
+    figures: Figures = {}
+    for name, measure in PARTS.items():
+        if name not in args.without:
+            print(f"\n== {name}", flush=True)
+            figures |= measure(args.quick)
+    report(figures, args.json)
+    if wrong := failures(figures):
+        raise SystemExit(f"not as it must be: {', '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()
