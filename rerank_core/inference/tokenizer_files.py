@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.encoding import open_tokenizer, unlimited
@@ -38,6 +38,15 @@ _READ: dict[str, dict[str, bool]] = {
     "RobertaTokenizer": {"add_prefix_space": False},
     "XLMRobertaTokenizer": {"add_prefix_space": True},
     "XLNetTokenizer": {"do_lower_case": False, "keep_accents": False},
+}
+# What a class splits words with.
+_MODELS = {
+    **dict.fromkeys((name for name in _READ if "add_prefix_space" in _READ[name]), "BPE"),
+    **dict.fromkeys(
+        """AlbertTokenizer CamembertTokenizer DebertaV2Tokenizer RemBertTokenizer XLMRobertaTokenizer
+        XLNetTokenizer""".split(),
+        "Unigram",
+    ),
 }
 # The class where no file names one.
 _CLASS_OF_TYPE = {
@@ -92,12 +101,14 @@ def read_tokenizer(folder: Path, config: dict[str, Any]) -> TokenizerFiles:
     settings = read_json(folder / "tokenizer_config.json")
     side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction") or "right"
     size = max(unlimited(tokenizer).get_vocab().values(), default=0) + 1
-    name, changes = _class_of(settings, config), []
+    name, changes = _class_of(tokenizer, settings, config, folder), []
     if name in _BERT_CLASSES:
         changes += _as_bert(tokenizer, settings)
     else:
         _check_agreement(tokenizer, settings, _READ.get(name, {}), folder=folder)
     changes += _add_tokens(tokenizer, _default_tokens(name) | settings, folder)
+    if name in _BERT_CLASSES - {"FunnelTokenizer", "MPNetTokenizer"}:
+        changes += _berts_pairs(tokenizer, _default_tokens(name) | settings)
     if settings.get("split_special_tokens") is True:
         tokenizer.encode_special_tokens = True
         changes.append("split_special_tokens")
@@ -110,13 +121,26 @@ def read_tokenizer(folder: Path, config: dict[str, Any]) -> TokenizerFiles:
     return TokenizerFiles(tokenizer, str(side).lower(), size, typed, changes)
 
 
-def _class_of(settings: dict[str, Any], config: dict[str, Any]) -> str:
-    """The tokenizer's class in transformers, without "Fast"; "" if tokenizer.json counts as it is."""
-    model_type = config.get("model_type")
-    name = settings.get("tokenizer_class") or config.get("tokenizer_class")
+def _class_of(tokenizer: Tokenizer, settings: dict[str, Any], config: dict[str, Any], folder: Path) -> str:
+    """The tokenizer's class in transformers, without "Fast"; "" if tokenizer.json counts as it is.
+
+    Raises:
+        ModelError: tokenizer.json is of another kind than the class that a file names.
+    """
+    model_type, kind = str(config.get("model_type")), type(tokenizer.model).__name__
     if model_type in _AS_IT_IS:
         return ""
-    return str(name).removesuffix("Fast") if name else _CLASS_OF_TYPE.get(str(model_type), "")
+    named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    name = str(named).removesuffix("Fast") if named else _CLASS_OF_TYPE.get(model_type, "")
+    wanted = "WordPiece" if name in _BERT_CLASSES else _MODELS.get(name, kind)
+    if kind == wanted:
+        return name
+    if not named:
+        return ""
+    raise ModelError(
+        f"tokenizer_class in {folder / 'tokenizer_config.json'} is {named}, which is a {wanted}, but tokenizer.json is "
+        f"a {kind}; copy both files from one model"
+    )
 
 
 def _as_bert(tokenizer: Tokenizer, settings: dict[str, Any]) -> list[str]:
@@ -135,6 +159,19 @@ def _as_bert(tokenizer: Tokenizer, settings: dict[str, Any]) -> list[str]:
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         changes.append("BertPreTokenizer")
     return changes
+
+
+def _berts_pairs(tokenizer: Tokenizer, settings: dict[str, Any]) -> list[str]:
+    """Give the tokenizer the special tokens that BERT's classes put around a pair."""
+    first = tokenizer.encode("a", "b")
+    cls, sep = (text_of(settings.get(name)) for name in ("cls_token", "sep_token"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in dict.fromkeys((cls, sep))],
+    )
+    then = tokenizer.encode("a", "b")
+    return [] if (first.ids, first.type_ids) == (then.ids, then.type_ids) else [f"pairs {cls} {sep}"]
 
 
 def _same(one: Any, other: Any) -> bool:

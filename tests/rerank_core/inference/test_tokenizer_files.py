@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.encoding import PairEncoder
@@ -122,6 +122,34 @@ def test_a_normaliser_of_another_kind_becomes_berts(tmp_path: Path) -> None:
         tmp_path, tokenizer, NAMES | {"tokenizer_class": "BertTokenizer"}, model_type="modernbert"
     )
     assert check_against_transformers(as_it_is).changes == []
+
+
+def test_a_pair_gets_berts_special_tokens(tmp_path: Path) -> None:
+    tokenizer = masked()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[SEP] $A", pair="[SEP] $A $B", special_tokens=[("[SEP]", 3)]
+    )
+    settings = NAMES | {"sep_token": "[MASK]", "tokenizer_class": "BertTokenizer"}
+    assert check_against_transformers(write(tmp_path, tokenizer, settings)).changes
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said"),
+    [
+        (bytelevel, "BertTokenizer", "is BertTokenizer, which is a WordPiece, but tokenizer.json is a BPE"),
+        (
+            wordpiece,
+            "RobertaTokenizer",
+            "is RobertaTokenizer, which is a BPE, but tokenizer.json is a WordPiece",
+        ),
+        (bytelevel, "XLMRobertaTokenizerFast", "which is a Unigram, but tokenizer.json is a BPE"),
+    ],
+)
+def test_a_class_of_another_kind_is_refused(
+    tmp_path: Path, make: Callable[[], Tokenizer], kind: str, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        read(write(tmp_path, make(), {"tokenizer_class": kind}))
 
 
 def test_files_of_older_versions_add_tokens(tmp_path: Path) -> None:
