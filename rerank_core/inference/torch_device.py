@@ -233,6 +233,20 @@ def _load_model(
     return model.eval()
 
 
+def vocabulary_size(model: Any) -> int:
+    """Ids that a model has: rows of its table of embeddings, or as its configuration says where it has none.
+
+    CANINE hashes ids and takes all of them.
+    """
+    try:
+        table = getattr(model.get_input_embeddings(), "weight", None)
+    except NotImplementedError:
+        table = None
+    if table is not None:
+        return int(table.shape[0])
+    return getattr(model.config.get_text_config(), "vocab_size", None) or np.iinfo(np.int32).max
+
+
 def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:
     """Id that fills a batch's rows; the model finds a row's last token by the same one.
 
@@ -244,7 +258,7 @@ def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:
         ModelError: config.json has no padding token, and no id is spare.
     """
     config = loaded.model.config.get_text_config()
-    own, known = config.pad_token_id, loaded.model.get_input_embeddings().num_embeddings
+    own, known = config.pad_token_id, vocabulary_size(loaded.model)
     if isinstance(own, int) and 0 <= own < known:
         return own
     pad_id: int | None = loaded.tokenizer.pad_token_id

@@ -32,7 +32,7 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.cross_encoder_folder import read_pairs
 from rerank_core.inference.encoding import unlimited
 from rerank_core.inference.onnx_file import INPUTS
-from rerank_core.inference.torch_device import model_folder
+from rerank_core.inference.torch_device import model_folder, vocabulary_size
 from rerank_core.scoring.batched import Encoder
 
 ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -76,7 +76,7 @@ class PairCrossEncoder(CrossEncoder):
                 unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())),
                 max_length=self.max_length,
                 side=self.tokenizer.truncation_side,
-                vocabulary=self.model.get_input_embeddings().num_embeddings,
+                vocabulary=vocabulary_size(self.model),
             )
             known = self.__dict__["_known_encoder"] = (state, facts.encoder)
         encoder: Encoder = known[1]

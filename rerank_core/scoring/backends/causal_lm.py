@@ -33,6 +33,7 @@ from rerank_core.inference.torch_device import (
     choose_device,
     open_model,
     to_device,
+    vocabulary_size,
     within_memory,
 )
 from rerank_core.scoring.batched import BatchedScorer, Encoder
@@ -170,7 +171,7 @@ class CausalLMScorer(BatchedScorer):
             AutoModelForCausalLM, model, precision=precision, trust_remote_code=trust_remote_code
         )
         tokenizer = unlimited(loaded.tokenizer.backend_tokenizer)
-        known = loaded.model.get_input_embeddings().num_embeddings
+        known = vocabulary_size(loaded.model)
         read = read_questions(
             loaded.folder, loaded.config, tokenizer, vocabulary=known, instruction=instruction
         )

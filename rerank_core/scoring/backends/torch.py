@@ -30,6 +30,7 @@ from rerank_core.inference.torch_device import (
     fill_id,
     open_model,
     to_device,
+    vocabulary_size,
     within_memory,
 )
 from rerank_core.scoring.backends.torch_varlen import Unpadded, can_unpad
@@ -88,7 +89,7 @@ class TorchScorer(BatchedScorer):
             unlimited(loaded.tokenizer.backend_tokenizer),
             max_length=max_length,
             side=loaded.tokenizer.truncation_side,
-            vocabulary=loaded.model.get_input_embeddings().num_embeddings,
+            vocabulary=vocabulary_size(loaded.model),
         )
         encoder, self._relevant = pairs.encoder, pairs.relevant
         self._pad_id = fill_id(loaded, spare=encoder.spare_ids())
