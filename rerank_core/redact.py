@@ -23,6 +23,9 @@ _SECRET_NAME = re.compile(r"(?i)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|ACCESS_?K
 _SHORTEST_CORE = 8  # of the base64 of a secret inside of that of a longer text
 _MOST_FILE_BYTES = 65_536
 
+# How some JSON writers escape what HTML gives a meaning, and "=" in base64.
+_SAFE_JSON = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&'="})
+
 _QUOTE = r"\\{0,7}[\"']"
 _NAME = (
     r"(?:proxy-)?authorization|(?:x-)?api[-_ ]?key|access[-_]?key(?:[-_]?id)?|secret[-_]?(?:access[-_]?)?key"
@@ -154,7 +157,9 @@ def encodings(secret: str) -> set[str]:
     standard = set(_base64(raw))
     encoded = standard | {form.translate(str.maketrans("+/", "-_")) for form in standard}
     encoded |= {urllib.parse.quote(form, safe="") for form in encoded}
-    return {form for form in plain | quoted | encoded if len(form) >= SHORTEST}
+    forms = plain | quoted | encoded
+    forms |= {form.replace("/", "\\/") for form in forms} | {form.translate(_SAFE_JSON) for form in forms}
+    return {form for form in forms if len(form) >= SHORTEST}
 
 
 def _base64(raw: bytes) -> Iterator[str]:

@@ -34,6 +34,8 @@ ECHOES: dict[str, Callable[[str], str]] = {
     "plain": str,
     "JSON": lambda secret: json.dumps(secret)[1:-1],
     "JSON in UTF-8": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
+    "JSON with slashes": lambda secret: json.dumps(secret)[1:-1].replace("/", "\\/"),
+    "base64 in JSON for HTML": lambda secret: b64(secret).replace("=", "\\u003d"),
     "JSON in JSON": lambda secret: json.dumps(json.dumps(secret))[3:-3],
     "Python": lambda secret: repr(secret)[1:-1],
     "bytes": lambda secret: repr(secret.encode("utf-8", "surrogatepass"))[2:-1],
