@@ -58,7 +58,8 @@ _LONGEST_WORD = 255  # characters, as in Lucene; the rest of a longer word is an
 
 _SAMPLE_CHARS = 2_000  # of each passage that the language is guessed from
 _LETTERS = re.compile(r"[^\W\d_]")
-_AFTER_APOSTROPHE = re.compile(r"['’]\w{1,2}\b")
+# Of "it's" and "don't", whose letters French lists, and of "example.com": Portuguese lists "com".
+_NO_WORDS = re.compile(r"['’.]\w{1,3}\b")
 # Script, the language that it means, and the share of letters from which on it does. The first that applies counts.
 _SCRIPTS = [
     (re.compile(f"[{_KANA}]"), "ja", 0.1),
@@ -127,8 +128,7 @@ def detect(texts: Sequence[str]) -> str:
     for script, language, share in _SCRIPTS:
         if len(script.findall(sample)) >= share * letters:
             return language
-    # English has "'s" and "'t" everywhere, and French lists both letters.
-    words = Counter(_words_of("none").analyze(_AFTER_APOSTROPHE.sub("", sample)))
+    words = Counter(_words_of("none").analyze(_NO_WORDS.sub("", sample)))
     listed = {
         language: words.keys() - set(_stop_filter(name).analyze(" ".join(words)))
         for language, name in STEMMERS.items()

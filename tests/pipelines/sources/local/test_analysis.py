@@ -107,6 +107,7 @@ def test_a_long_word_is_cut_and_found() -> None:
         ("none", "Швидка лисиця стрибає через ледачого пса, поки йде дощ і всі вдома."),
         ("none", "तेज भूरी लोमड़ी आलसी कुत्ते पर कूदती है"),
         ("en", "Obama's visit: what's next? Ann's cat doesn't care; it's Bob's turn to feed the beast"),
+        ("en", "www.nytimes.com\namazon.com\nwww.bbc.com"),
         ("none", "1 2 3"),
     ],
 )
