@@ -31,7 +31,7 @@ TEST = [
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
     "duckdb>=1.2,<3",
-    "pyspark>=3.5.3,<4",
+    "pyspark>=3.5.3,<3.6",
 ]
 DOCS = ["sphinx>=8.2,<10", "myst-parser>=5,<6", "sphinx-book-theme>=1.1.4,<2"]
 DEV = [*TEST, "ruff==0.17.5", "mypy>=2,<3", "import-linter>=2.3,<3"]

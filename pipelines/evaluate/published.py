@@ -11,7 +11,7 @@ from pipelines.evaluate.systems import LoadedSystem
 from pipelines.storage import runs as stored_runs
 from pipelines.storage.filesystem import files, join, open_binary, read_table
 from rerank_core.config.backends import gives_cosines
-from rerank_core.config.night import Evaluation
+from rerank_core.config.night import Evaluation, Scoring
 from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.comparison import Order, SetResult, judged_orders, measure_system
 from rerank_core.evaluation.measures import Level, measure
@@ -125,7 +125,7 @@ def evaluate_run(run: JudgedRun, others: Sequence[LoadedSystem] = ()) -> SetResu
         by_id = {own_names.get(query, query): scores for query, scores in (other.run or {}).items()}
         file_names = f"{other.system.path} and run {manifest.run_id}"
         orders[other.system.name] = judged_orders(by_id, qrels, files=file_names)
-    has_logits = not gives_cosines(manifest.config["scoring"]["backend"])
+    has_logits = not gives_cosines(stored_runs.section(manifest, Scoring, "scoring").backend)
     systems = {
         name: measure_system(
             order, qrels=qrels, min_relevance=run.min_relevance, logits=has_logits and name == "reranked"

@@ -101,9 +101,8 @@ def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
         ManifestError: the file was damaged after the night began.
     """
     file = filesystem.open_parquet(path)
-    with filesystem.damage(path):
-        for batch in file.iter_batches(columns=columns, batch_size=50_000, use_threads=False):
-            yield from _by_query(batch)
+    for batch in filesystem.read_batches(file, path, columns=columns):
+        yield from _by_query(batch)
 
 
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
@@ -135,8 +134,7 @@ def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts
     facts: dict[str, PassageFacts] = {}
     for path in files:
         file = filesystem.open_parquet(path)
-        with filesystem.damage(path):
-            for batch in file.iter_batches(columns=FACTS, batch_size=50_000, use_threads=False):
-                selected = batch.filter(pc.is_in(batch.column("passage_key"), keys))
-                facts.update(rows.read_passage_tags(selected))
+        for batch in filesystem.read_batches(file, path, columns=FACTS):
+            selected = batch.filter(pc.is_in(batch.column("passage_key"), keys))
+            facts.update(rows.read_passage_tags(selected))
     return facts

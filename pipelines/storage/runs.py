@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.storage.filesystem import (
     exists,
@@ -29,11 +29,13 @@ from pipelines.storage.filesystem import (
     read_bytes,
     sha256,
 )
-from rerank_core.errors import OutputError
+from rerank_core.config.toml import validate
+from rerank_core.errors import ConfigError, OutputError
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest, from_json
 
 POINTER, RUNS, STAGING, MANIFEST = "latest.json", "runs", "_staging", "manifest.json"
+T = TypeVar("T")
 _ID = r"[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*"
 _RUN = re.compile(rf"run_date=([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})/run_id=({_ID})")
 
@@ -145,6 +147,20 @@ def read_manifest(output: str, run_date: str, run_id: str) -> Manifest:
     return manifest
 
 
+def section(manifest: Manifest, kind: type[T], name: str) -> T:
+    """A section of the configuration by which a run was made.
+
+    Raises:
+        ManifestError: the manifest holds something else.
+    """
+    try:
+        return validate(
+            kind, manifest.config.get(name, {}), name=f"the manifest of run {manifest.run_id}, [{name}]"
+        )
+    except ConfigError as error:
+        raise ManifestError(str(error)) from None
+
+
 def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
     """Sorted Parquet files of a published table; their names and sizes are those in the manifest.
 
@@ -211,10 +227,15 @@ def _check_inside(output: str, path: str) -> None:
     if not is_local(output):
         return
     base = os.path.realpath(output)
-    if os.path.commonpath([base, os.path.realpath(join(output, path))]) != base:
+    real = os.path.realpath(join(output, path))
+    if os.path.commonpath([base, real]) != base:
         raise ManifestError(
             f"{join(output, path)} leads out of {output} by a link; put a folder in its place"
         )
+    if os.path.exists(real) and not os.path.isfile(real) and not os.path.isdir(real):
+        raise ManifestError(
+            f"{join(output, path)} is neither a file nor a folder; remove it"
+        )  # reading may not end
 
 
 def refuse_earlier_layout(output: str) -> None:

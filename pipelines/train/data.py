@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
+from rerank_core.config.night import Labels
 from rerank_core.config.training import TrainingStage, split_run
 from rerank_core.text import query_id
 from rerank_core.training.groups import (
@@ -98,7 +97,7 @@ def _run_record(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
         "created_at": manifest.created_at,
         "rows": manifest.tables[table].rows,
         "model_fingerprint": manifest.model_fingerprint,
-        "labels": manifest.config.get("labels", {}).get("source", "unknown"),
+        "labels": stored_runs.section(manifest, Labels, "labels").source,
     }
 
 
@@ -126,8 +125,8 @@ def _groups(stage: TrainingStage, output: str, manifest: Manifest, counts: Count
     for path in stored_runs.table_files(output, manifest, stage.source):
         file = filesystem.open_parquet(path)
         check_version(file.schema_arrow, stage.source, name=path)
-        batches: Iterator[pa.RecordBatch] = file.iter_batches(
-            batch_size=_BATCH_ROWS, columns=list(COLUMNS[stage.source]), use_threads=False
+        batches = filesystem.read_batches(
+            file, path, columns=list(COLUMNS[stage.source]), batch_size=_BATCH_ROWS
         )
         if stage.source == "hard_negatives":
             yield from hard_negative_groups(batches, negatives=stage.negatives, counts=counts)

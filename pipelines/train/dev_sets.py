@@ -51,7 +51,7 @@ def query_ids(dev: DevSet) -> frozenset[str]:
 def _night(path: str, *, queries: int, top_k: int, tagged: bool) -> tuple[DevSet, str]:
     output, run_id = split_run(path)
     manifest = stored_runs.open_run(output, run_id)
-    judged = read_judgements(Evaluation(**manifest.config["evaluation"])).get("document")
+    judged = read_judgements(stored_runs.section(manifest, Evaluation, "evaluation")).get("document")
     if not judged:
         raise JudgementError(
             f"run {manifest.run_id} in {output} has no judgements of documents; set evaluation.queries and "

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pipelines.storage import filesystem, runs
 from pipelines.train.data import Run
 from pipelines.train.dense_candidates import DenseCandidates
-from rerank_core.config.night import Labels, Tagging
+from rerank_core.config.night import Candidates, Labels, Tagging
 from rerank_core.features.render import render_tags
 from rerank_core.features.tagger import tag
 from rerank_core.features.tags import input_tags
@@ -82,7 +82,7 @@ def read_pools(
                 known[query_id] = query
         pools = _published(reranked[Path(path).name], known, run, candidates)
         if dense:
-            config = Tagging(**manifest.config["tags"]) if tagged else None
+            config = runs.section(manifest, Tagging, "tags") if tagged else None
             pools = _with_dense(pools, dense, known_labels, config=config, candidates=candidates)
         if tagged and not all(all(pool.tags) for pool in pools):
             raise ManifestError(
@@ -94,14 +94,14 @@ def read_pools(
 
 def _whole(manifest: Manifest) -> bool:
     """Whether the run's units are whole documents, so that passage_id is doc_id."""
-    return bool(manifest.config["candidates"]["unit"] == "passage")
+    return bool(runs.section(manifest, Candidates, "candidates").unit == "passage")
 
 
 def _read_known(path: str, *, whole: bool) -> dict[str, _Known]:
     file = filesystem.open_parquet(path)
     check_version(file.schema_arrow, "hard_negatives", name=path)
     queries: dict[str, _Known] = {}
-    for row in file.read(columns=list(COLUMNS["hard_negatives"]), use_threads=False).to_pylist():
+    for row in filesystem.read_table(path, list(COLUMNS["hard_negatives"])).to_pylist():
         known = queries.setdefault(row["query_id"], _Known(row["query"], frozenset(), {}))
         for side in ("positive", "negative"):
             name = row[f"{side}_id"]
@@ -120,7 +120,7 @@ def _published(path: str, known: dict[str, _Known], run: Run, candidates: Counte
     file = filesystem.open_parquet(path)
     check_version(file.schema_arrow, "reranked", name=path)
     published: dict[str, _Members] = {query_id: {} for query_id in known}
-    for batch in file.iter_batches(columns=_RERANKED, use_threads=False):
+    for batch in filesystem.read_batches(file, path, columns=list(_RERANKED)):
         for row in batch.to_pylist():
             if row["query_id"] not in known:
                 continue
@@ -176,7 +176,7 @@ def _with_dense(
 
 def _known_labels(manifest: Manifest) -> tuple[Labels, Judgements] | None:
     """The run's labels, by which new candidates are checked; None for clicks, which new candidates cannot have."""
-    config = Labels(**manifest.config["labels"])
+    config = runs.section(manifest, Labels, "labels")
     if config.source == "clicks":
         return None
     return config, load_judgements(config, opener=filesystem.open_binary)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_type_hints
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from schemas.errors import ManifestError
-from schemas.manifest import FORMAT, from_json, to_json
+from schemas.manifest import FORMAT, Manifest, from_json, to_json
 from tests.conftest import SECRET, Night
 
 
@@ -52,6 +57,51 @@ def test_what_is_no_manifest_is_refused(text: str) -> None:
 def test_a_damaged_manifest_is_refused(night: Night, changes: dict[str, Any]) -> None:
     with pytest.raises(ManifestError, match="is damaged"):
         from_json(damaged(night, **changes))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value in a JSON document."""
+    if path:
+        yield path
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in inner:
+        yield from places(value, (*path, key))
+
+
+@settings(max_examples=1000)
+@given(data=st.data())
+def test_any_json_in_any_place_is_read_with_its_type_or_refused(night: Night, data: st.DataObject) -> None:
+    raw = json.loads(to_json(night.manifest))
+    *path, last = data.draw(st.sampled_from(list(places(raw))))
+    node = raw
+    for key in path:
+        node = node[key]
+    before, node[last] = node[last], data.draw(JSON)
+    try:
+        read = from_json(json.dumps(raw))
+    except ManifestError:
+        assert node[last] != before
+        return
+    for field in dataclasses.fields(
+        Manifest
+    ):  # what was read is of the fields' types, so no reader stumbles later
+        TypeAdapter(get_type_hints(Manifest)[field.name]).validate_python(
+            getattr(read, field.name), strict=True
+        )
+    assert json.dumps(json.loads(to_json(read)), sort_keys=True) == json.dumps(raw, sort_keys=True)
+
+
+@pytest.mark.parametrize("damage", ["[" * 100_000, '{"format": ' + "1" * 5000 + "}", '{"a": ' * 50_000])
+def test_json_that_is_too_deep_or_too_long_is_refused(damage: str) -> None:
+    with pytest.raises(ManifestError, match="is damaged"):
+        from_json(damage)
 
 
 def test_nothing_that_a_run_writes_holds_a_secret(night: Night) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from pipelines.storage import runs
 from pipelines.storage.filesystem import sha256
 from pipelines.storage.publish import publish
 from rerank_core.text import query_id
-from schemas.manifest import FORMAT, Balance, FileInfo, Manifest, TableInfo
+from schemas.manifest import FORMAT, Balance, FileInfo, Manifest, TableInfo, to_json
 from schemas.tables import TABLES
 
 RUN_DATE = "2026-03-08"
@@ -35,6 +36,18 @@ def publish_run(
             rows += len(found)
         tables[name] = TableInfo(runs.table_path(name, RUN_DATE, run_id), 1, rows, files)
     return publish(str(output), _manifest(run_id, tables, queries=queries))
+
+
+def rewrite(output: Path, manifest: Manifest, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Publish a table with other rows: each file is changed, and its size and checksum in the manifest with it."""
+    info, files = manifest.tables[table], dict[str, FileInfo]()
+    for path in sorted((output / info.path).glob("*.parquet")):
+        pq.write_table(change(pq.ParquetFile(path).read()), path)
+        files[path.name] = FileInfo(path.stat().st_size, sha256(str(path)))
+    whole = dataclasses.replace(
+        manifest, tables=manifest.tables | {table: dataclasses.replace(info, files=files)}
+    )
+    (output / runs.manifest_path(manifest.run_date, manifest.run_id)).write_text(to_json(whole))
 
 
 def text(number: int) -> str:

@@ -86,6 +86,9 @@ def test_a_night_is_told_as_asked(
     assert asked[1]["run_date"] == yesterday
     assert json.loads(call(*command, "--json").stdout) == json.loads(to_json(night.manifest))
     assert call(*command, "--run-date", "8 March").exit_code == 2
+    assert [options["set_latest"] for options in asked] == [False] * 3
+    assert call(*command, "--set-latest", "--quiet").exit_code == 0
+    assert asked[-1]["set_latest"]
 
 
 def test_a_list_is_shown(night: Night) -> None:

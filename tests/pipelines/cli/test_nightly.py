@@ -83,6 +83,13 @@ def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
         assert text in " ".join(shown.split()), text
 
 
+def test_a_night_of_an_older_date_says_what_is_in_service(night: Night, screen: Screen) -> None:
+    older = dataclasses.replace(night.manifest, run_id="20260301-older", run_date="2026-03-01")
+    nightly.print_night(older, str(night.output))
+    told = f"latest.json still names run {night.manifest.run_id} of 2026-03-08, a later date; --set-latest moves it"
+    assert told in " ".join(screen().split())
+
+
 def test_what_was_not_reused_is_told(night: Night, screen: Screen) -> None:
     problem = "run [bold]x[/] was scored by another model"
     nightly.print_night(dataclasses.replace(night.manifest, degraded={"reuse": problem}), "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.nightly.run import run
@@ -323,6 +325,24 @@ def test_a_model_that_reads_no_tags_gets_plain_input_and_the_tables_keep_them(
     pairs = rows(tmp_path / "output", manifest, "training_pairs")
     assert pairs
     assert not any("[HOP" in row["query"] for row in pairs)
+
+
+def test_an_older_date_is_published_and_leaves_the_newest_in_service(
+    night: Night, started: Path, make_config: MakeConfig
+) -> None:
+    config = make_config(source={"log": night.config.source.log}, output={"max_rejected_share": 0.5})
+    older = run(config, run_date=DAY - datetime.timedelta(days=1), load=fake())
+    assert runs.latest(str(started)) == night.manifest
+    assert older.previous_run_id == night.manifest.run_id  # its texts are mostly the same
+    assert older.balance.pairs["reused"] > 0
+    listed = pq.read_table(started / "reranked")
+    assert set(zip(*(listed[name].to_pylist() for name in ("run_date", "run_id")), strict=True)) == {
+        (night.manifest.run_date, night.manifest.run_id),
+        (older.run_date, older.run_id),
+    }
+    again = run(config, run_date=DAY - datetime.timedelta(days=1), load=fake(), set_latest=True)
+    assert again.run_id == older.run_id
+    assert runs.latest(str(started)) == again
 
 
 # --- one night is one set of bytes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.storage import filesystem, runs
+from rerank_core.config.night import Tagging
 from rerank_core.errors import OutputError
 from schemas.errors import ManifestError
 from schemas.manifest import to_json
@@ -192,3 +195,21 @@ def test_an_earlier_layout_is_refused(output: Path) -> None:
         with pytest.raises(OutputError, match="earlier version .*; choose a new output.path") as raised:
             read(str(output))
         assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["latest.json", "manifest.json"])
+def test_a_pipe_is_not_waited_for(night: Night, output: Path, name: str) -> None:
+    folder = output / runs.run_path(night.manifest.run_date, night.manifest.run_id)
+    path = (output if name == "latest.json" else folder) / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ManifestError, match=f"{name} is neither a file nor a folder"):
+        runs.latest(str(output))
+
+
+def test_a_section_of_the_configuration_is_read_or_refused(night: Night) -> None:
+    assert runs.section(night.manifest, Tagging, "tags") == night.config.tags
+    for wrong in ({"enabled": 5}, {"nosuch": 1}, {"recogniser": []}):
+        damaged = dataclasses.replace(night.manifest, config=night.manifest.config | {"tags": wrong})
+        with pytest.raises(ManifestError, match=r"the manifest of run .*, \[tags\]"):
+            runs.section(damaged, Tagging, "tags")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from pipelines.nightly.sinks import write_table
 from pipelines.train import data
 from rerank_core.config.training import TagPolicy, TrainingStage
 from rerank_core.features.render import split_tags
@@ -20,6 +19,7 @@ from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from schemas.tables import HARD_NEGATIVES
 from tests.conftest import Night
+from tests.support.published_run import rewrite
 from tests.support.tiny import rows
 
 
@@ -106,12 +106,14 @@ def test_tags_that_were_not_published_cannot_be_kept(night: Night, tmp_path: Pat
             "was published without tags; turn tags.enabled on",
         ),
     ):
-        for path in (output / night.manifest.tables[table].path).glob("*.parquet"):
-            held = pq.read_table(path, partitioning=None)
-            bare = [
+
+        def bare(held: pa.Table, columns: Sequence[str] = columns) -> pa.Table:
+            rows = [
                 {**row, **{name: split_tags(row[name])[1] for name in columns}} for row in held.to_pylist()
             ]
-            write_table(str(path), pa.Table.from_pylist(bare, schema=held.schema))
+            return pa.Table.from_pylist(rows, schema=held.schema)
+
+        rewrite(output, night.manifest, table, bare)
         kept = stage(output, source=table, tags=TagPolicy(policy="keep"))
         with pytest.raises(ManifestError, match=message):
             data.prepare_stage(kept, tmp_path / f"{table}.arrow")
@@ -120,10 +122,10 @@ def test_tags_that_were_not_published_cannot_be_kept(night: Night, tmp_path: Pat
 def test_a_file_of_another_version_is_named(night: Night, tmp_path: Path) -> None:
     output = tmp_path / "output"
     shutil.copytree(night.output, output)
-    path = sorted((output / night.manifest.tables["hard_negatives"].path).glob("*.parquet"))[0]
     newer = HARD_NEGATIVES.with_metadata({**HARD_NEGATIVES.metadata, b"schema_version": b"9"})
-    write_table(str(path), pq.read_table(path, partitioning=None).cast(newer))
+    rewrite(output, night.manifest, "hard_negatives", lambda table: table.cast(newer))
     with pytest.raises(
-        ManifestError, match=f"{path.name} has version 9 of hard_negatives.*install a newer Nightrank"
+        ManifestError,
+        match=r"part-00000-of-00003\.parquet has version 9 of hard_negatives.*install a newer Nightrank",
     ):
         data.prepare_stage(stage(output), tmp_path / "a.arrow")
