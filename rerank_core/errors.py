@@ -136,6 +136,12 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
         return _system_error(error.errno, error.strerror or str(error), str(error.filename or path))
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # of Path.resolve
         return _system_error(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2].rstrip("'"))
+    if native := _OS_ERROR.search(
+        str(error)
+    ):  # of a Rust library: any class, and the system's number in the text
+        return _system_error(int(native[1]), os.strerror(int(native[1])), native[2] or str(path))
+    if isinstance(error, RuntimeError) and "[while running '" in str(error):  # of Beam
+        return reported_error(str(error))
     if isinstance(error, MemoryError):
         return LibraryFailure(
             "the memory of this machine ran out; lower output.queries_per_shard or scoring.max_tokens, or use fewer "
@@ -159,6 +165,7 @@ def reported_error(text: str) -> NightrankError | None:
     return None
 
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)(?: at path \"([^\"]*)\")?")
 _ERRNO = re.compile(r"\[Errno (\d+)\] ([^:\[]+)(?:: '([^']*)')?")
 
 

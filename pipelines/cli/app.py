@@ -74,7 +74,7 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        leaving.unwind_on_signals()
+        leaving.begin(quiet=bool(options.get("quiet")))
         try:
             command(*args, **options)
         except BaseException as error:  # a panic of a native library is no Exception
@@ -92,12 +92,21 @@ for _command in COMMANDS:
     app.command()(_with_exit_codes(_command))
 
 
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether a record is for users: Beam logs a missing library of BigQuery's, and the traceback of what it raises."""
+    of_beam = record.name.startswith("apache_beam") and record.levelno >= logging.ERROR
+    message = record.getMessage()
+    return not (
+        of_beam or message.startswith("apitools not found") or "No semi_persistent_directory found" in message
+    )
+
+
 def main() -> None:
     """Run the command that the shell asks for."""
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("pipelines").setLevel(logging.INFO)
-    # Beam logs this at every import; only BigQuery needs that library.
-    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_told)
     app()

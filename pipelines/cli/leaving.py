@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO, Any, NoReturn
@@ -81,13 +82,22 @@ def prepare() -> None:
     if sys.stdout is not None:
         sys.stdout = Patient(sys.stdout, optional=False)
     if sys.stderr is not None:
-        sys.stderr = Patient(sys.stderr, optional=True)
+        # Of its own, so that descriptor 2 can be closed to worker processes and libraries without closing it to us.
+        own = open(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)  # noqa: SIM115
+        sys.stderr = Patient(own, optional=True)
 
 
-def unwind_on_signals() -> None:
-    """From now on SIGINT and SIGTERM unwind, so that a command cleans up, unless it was not `prepare`d."""
+def begin(*, quiet: bool) -> None:
+    """A command begins: SIGINT and SIGTERM now unwind, so that it cleans up. Without effect unless `prepare`d.
+
+    Args:
+        quiet: nothing but errors is printed, of libraries' warnings too.
+    """
     if signal.getsignal(signal.SIGTERM) is _end_at_once:
         _on_signals(_interrupt)
+        if quiet:
+            logging.disable(logging.WARNING)
+            warnings.simplefilter("ignore")
 
 
 @contextlib.contextmanager
