@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pipelines.cli import console
-from pipelines.cli.options import Json, Quiet
+from pipelines.cli.options import Json, Quiet, RunId, chosen_run
 from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def publish(
         str, typer.Argument(help="Output folder of the nightly job; not needed with --rollback.")
     ] = "",
     alias: Annotated[str, typer.Option("--alias", help="The alias that readers use.")] = "nightrank",
-    run_id: Annotated[str, typer.Option("--run-id", help="A published run; default: the newest.")] = "",
+    run_id: RunId = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Point the alias at the index that was served before.")
     ] = False,
@@ -52,7 +52,7 @@ def publish(
         back = publish.rollback(cluster, alias)
         _print(back, print_rolled_back, quiet=quiet, as_json=as_json)
         return
-    manifest = runs.open_run(run, run_id)
+    manifest = runs.open_run(run, chosen_run(run_id))
     with console.counter("Publishing", unit="queries", show=not (quiet or as_json)) as count:
         done = publish.publish(cluster, run, manifest, alias=alias, keep=keep, on_progress=count)
     _print(done, print_published, quiet=quiet, as_json=as_json)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,6 +53,15 @@ def counter(action: str, *, unit: str, show: bool) -> Iterator[Callable[[int], N
 def printable(text: str) -> str:
     """Untrusted text, safe to print: not read as markup, and without the terminal's control characters."""
     return escape("".join(c for c in text if c.isprintable() or c == "\n"))
+
+
+def cut(text: str, width: int) -> str:
+    """Untrusted text on one line, safe to print, of at most `width` columns of a terminal: a wide letter takes two."""
+    # Cut first: a text may have millions of characters, of which each that is seen takes a column or two.
+    line = "".join(c for c in " ".join(text[: 20 * width].split()) if c.isprintable())
+    if len(text) > 20 * width or cell_len(line) > width:
+        line = f"{set_cell_size(line, width - 1).rstrip()}…"
+    return escape(line)
 
 
 def file_size(size: int) -> str:

@@ -20,9 +20,11 @@ from pipelines.cli.options import (
     MinRelevance,
     Own,
     Quiet,
+    RunId,
     Split,
     TopK,
     Work,
+    chosen_run,
     set_progress,
 )
 from pipelines.cli.options import min_relevance as grades
@@ -70,7 +72,7 @@ def evaluate(
     max_length: MaxLength = 256,
     max_queries: MaxQueries = 0,
     night: Annotated[str, typer.Option("--night", help="A night's output folder: before and after.")] = "",
-    run_id: Annotated[str, typer.Option("--run-id", help="Of the night; default: the newest.")] = "",
+    run_id: RunId = None,
     queries: Annotated[str, typer.Option("--queries", help="Of the night: a BEIR queries.jsonl.")] = "",
     qrels: Annotated[
         str, typer.Option("--qrels", help="Of the night: documents, or at --level unit sentences.")
@@ -108,7 +110,7 @@ def evaluate(
             max_length=max_length,
             max_queries=max_queries,
             night=night,
-            run_id=run_id,
+            run_id=chosen_run(run_id),
             queries=queries,
             qrels=qrels,
             work=work,

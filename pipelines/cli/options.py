@@ -50,6 +50,22 @@ Work = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Store nothing.")]
 
 
+RunId = Annotated[
+    str | None, typer.Option("--run-id", help="A published run; default: the newest.", show_default=False)
+]
+
+
+def chosen_run(run_id: str | None) -> str:
+    """The run that was asked for; "" is the newest.
+
+    Raises:
+        ConfigError: an empty one, as of a script's variable that is not set: the newest may not be meant.
+    """
+    if run_id is not None and not run_id.strip():
+        raise ConfigError("--run-id is empty; name a run, or leave the option out for the newest")
+    return run_id or ""
+
+
 def min_relevance(specs: Sequence[str]) -> dict[str, int]:
     """Lowest relevant grades by set from "2" or "SET=2"; "" is every other set.
 

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 
 from pipelines.cli import console
-from pipelines.cli.console import printable
-from pipelines.cli.options import Json
+from pipelines.cli.console import cut
+from pipelines.cli.options import Json, RunId, chosen_run
 
 if TYPE_CHECKING:
     from pipelines.storage.lookup import QueryList
@@ -23,7 +23,7 @@ def show(
         str, typer.Argument(help="The query, as typed; case and closing punctuation do not matter.")
     ],
     run: Annotated[Path, typer.Option("--run", help="Output folder of the nightly job.")],
-    run_id: Annotated[str, typer.Option("--run-id", help="A published run; default: the newest.")] = "",
+    run_id: RunId = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many rows to show.")] = 10,
     explain: Annotated[
         bool,
@@ -36,7 +36,7 @@ def show(
     """Print a query's list before and after, with scores and tags."""
     from pipelines.storage.lookup import read_query
 
-    result = read_query(str(run), query, run_id=run_id)
+    result = read_query(str(run), query, run_id=chosen_run(run_id))
     if as_json:
         record = {"query": result.query, "run_id": result.run_id, "rows": result.rows[:top]}
         typer.echo(json.dumps(record, ensure_ascii=False))
@@ -46,7 +46,7 @@ def show(
 
 def print_query(result: QueryList, *, top: int, explain: bool = False) -> None:
     """Print a query's list before and after; with `explain` also the chain behind each HOP, and the evidence."""
-    console.out.print(f"[bold]{printable(result.query)}[/]  run {result.run_id}, night of {result.run_date}")
+    console.out.print(f"[bold]{cut(result.query, 200)}[/]  run {result.run_id}, night of {result.run_date}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("rank", "before", "score", "BM25", "passage", "tags"):
         table.add_column(name, justify="left" if name in ("passage", "tags") else "right")
@@ -64,25 +64,25 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     moved = row["rank_before"] - row["rank"]
     arrow = f"[green]▲{moved}[/]" if moved > 0 else f"[red]▼{-moved}[/]" if moved < 0 else "="
     score = "pruned" if row["score"] is None else f"{row['score']:.3f}"
-    passage, text = printable(row["passage_id"]), row["title"] or (row["text"] or "")[:60]
+    passage, text = cut(row["passage_id"], 60), row["title"] or row["text"]
     if text:
-        passage = f"{printable(text)} [dim]{passage}[/]"
+        passage = f"{cut(text, 60)} [dim]{passage}[/]"
     before, bm25 = f"{row['rank_before']} {arrow}", f"{row['bm25_score']:.1f}"
-    return str(row["rank"]), before, score, bm25, passage, printable(_tags(row))
+    return str(row["rank"]), before, score, bm25, passage, cut(_tags(row), 200)
 
 
 def _print_explanation(row: dict[str, Any]) -> None:
     """Print the chain from the query to the passage, and its evidence sentences."""
-    console.out.print(f"\n[bold]{row['rank']}[/] {printable(row['title'] or row['passage_id'])}")
+    console.out.print(f"\n[bold]{row['rank']}[/] {cut(row['title'] or row['passage_id'], 100)}")
     if row["hop"] is None:
         console.out.print("  no tags in this run")
     elif not row["hop_chain"]:
         console.out.print("  HOP -1: no chain of shared entities leads here")
     else:
         steps = ["query", *row["hop_chain"], row["passage_id"]]
-        console.out.print(f"  HOP {row['hop']}: {printable(' -> '.join(steps))}")
+        console.out.print(f"  HOP {row['hop']}: {cut(' -> '.join(steps), 500)}")
     if row["evidence"]:
-        console.out.print(f"  [italic]{printable(row['evidence'])}[/] [dim]{row['evidence_score']:.3f}[/]")
+        console.out.print(f"  [italic]{cut(row['evidence'], 500)}[/] [dim]{row['evidence_score']:.3f}[/]")
 
 
 def _tags(row: dict[str, object]) -> str:

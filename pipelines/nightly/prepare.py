@@ -80,7 +80,8 @@ def prepare(
         first_stage_fingerprint=models.first_stage_fingerprint,
         calibration_record=models.calibration_record,
     )
-    run_id = f"{run_date:%Y%m%d}-{_identity(config, source_record, models, previous)[:12]}"
+    day = run_date.isoformat().replace("-", "")  # not strftime, whose year 1 has one digit
+    run_id = f"{day}-{_identity(config, source_record, models, previous)[:12]}"
     staging = runs.staging(config.output.path, run_id)
     local = is_local_run(options) and filesystem.is_local(config.output.path)
     progress = filesystem.join(staging, "_progress") if local else None

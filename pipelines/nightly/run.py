@@ -106,7 +106,7 @@ def _run_graph(
 def _silence_workers() -> None:
     """Where this process prints its errors elsewhere (the command line does), close descriptor 2 to worker processes.
 
-    They inherit it, and Beam logs thirty lines there for each, whatever its log level. What fails in one is raised here.
+    They inherit it, and Beam logs thirty lines there for each, whatever its level. What fails in one is raised here.
     """
     with contextlib.suppress(OSError, AttributeError):  # a stream without a descriptor, as in tests
         if sys.stderr.fileno() != 2:

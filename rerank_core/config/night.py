@@ -394,6 +394,10 @@ def _resolve(config: Config, base: Path) -> Config:
 
 
 def window(run_date: datetime.date, days: int) -> tuple[datetime.datetime, datetime.datetime]:
-    """[start, end) in UTC: `days` days, of which `run_date` is the last."""
-    end = datetime.datetime.combine(run_date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
-    return end - datetime.timedelta(days=days), end
+    """[start, end) in UTC: `days` days, of which `run_date` is the last; cut at the ends of the calendar."""
+    first, last = run_date.toordinal() - days + 1, run_date.toordinal()
+    start = datetime.date.fromordinal(max(1, first))
+    end = datetime.datetime.max
+    if run_date < datetime.date.max:
+        end = datetime.datetime.combine(datetime.date.fromordinal(last + 1), datetime.time())
+    return datetime.datetime.combine(start, datetime.time(), datetime.UTC), end.replace(tzinfo=datetime.UTC)
