@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import faulthandler
 import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -23,6 +25,7 @@ from rerank_core.redact import redact
 CLEAN_UP_SECONDS = 10.0
 """How long an interrupted command may clean up: Beam waits for its workers' threads, which may hang."""
 
+_native: list[IO[bytes]] = []  # what was printed to descriptor 2, in one file
 _received: list[int] = []  # signals that a command unwinds from
 
 _INTERRUPTED = (
@@ -82,9 +85,22 @@ def prepare() -> None:
     if sys.stdout is not None:
         sys.stdout = Patient(sys.stdout, optional=False)
     if sys.stderr is not None:
-        # Of its own, so that descriptor 2 can be closed to worker processes and libraries without closing it to us.
-        own = open(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)  # noqa: SIM115
-        sys.stderr = Patient(own, optional=True)
+        _take_descriptor_2()
+
+
+def _take_descriptor_2() -> None:
+    """Keep what native libraries and worker processes print for a defect: an error that is understood is one line.
+
+    A panic of the index library prints its stack there, and Beam thirty lines for each worker, whatever its log level.
+    """
+    encoding = sys.stderr.encoding
+    sys.stderr = Patient(
+        open(os.dup(2), "w", encoding=encoding, errors="backslashreplace", buffering=1), optional=True
+    )
+    faulthandler.enable(sys.stderr.fileno())
+    with contextlib.suppress(OSError):  # no space for a temporary file: it is printed
+        _native.append(tempfile.TemporaryFile())
+        os.dup2(_native[0].fileno(), 2)
 
 
 def begin(*, quiet: bool) -> None:
@@ -108,6 +124,9 @@ def at_the_end() -> Iterator[None]:
     except SystemExit as ended:
         leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except BaseException:
+        for kept in _native:
+            kept.seek(0)
+            sys.stderr.write(kept.read().decode("utf-8", "replace")[-20_000:])
         traceback.print_exc()
         leave(1)
     leave(0)
