@@ -87,7 +87,7 @@ def test_any_json_in_any_place_is_read_with_its_type_or_refused(night: Night, da
     try:
         read = from_json(json.dumps(raw))
     except ManifestError:
-        assert node[last] != before
+        assert json.dumps(node[last]) != json.dumps(before)  # False is no 0
         return
     for field in dataclasses.fields(
         Manifest
