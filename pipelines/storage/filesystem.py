@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
@@ -169,6 +171,10 @@ def _fsync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems do not flush folders, and need not: they write names at once.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 
@@ -209,7 +215,7 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
         return
     for one, other in pairs:
         try:
-            os.link(one, other, follow_symlinks=False)
+            os.link(one, other)
         except OSError:
             shutil.copy2(one, other)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,27 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, durable: bool) ->
         assert path.read_bytes() == b"old"
         assert all(filesystem.is_temporary(str(other)) for other in path.parent.iterdir() if other != path)
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_only_folders_need_not_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    # Stands for network file systems that cannot flush folders, and for a disk that fails.
+    real, refused = os.fsync, tmp_path / "folder"
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), refused.stat()):
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    filesystem.write_bytes(str(tmp_path / "folder" / "file"), b"")
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.EINVAL:
+        filesystem.flush(str(tmp_path))
+        refused = tmp_path / "folder" / "file"
+    with pytest.raises(OSError, match=os.strerror(number)):
+        filesystem.flush(str(tmp_path))
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
