@@ -147,11 +147,16 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
             "the memory of this machine ran out; lower output.queries_per_shard or scoring.max_tokens, or use fewer "
             "workers"
         )
-    if type(error).__name__ == "PanicException":
+    if is_panic(error):
         return LibraryFailure(
             f"a native library panicked ({error}); if it read an index or a model, make it again"
         )
     return None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a native library in Rust panicked; pyo3's class for it is no Exception, and cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def reported_error(text: str) -> NightrankError | None:

@@ -89,17 +89,12 @@ def prepare() -> None:
 
 
 def _take_descriptor_2() -> None:
-    """Keep what native libraries and worker processes print for a defect: an error that is understood is one line.
-
-    A panic of the index library prints its stack there, and Beam thirty lines for each worker, whatever its log level.
-    """
-    encoding = sys.stderr.encoding
-    sys.stderr = Patient(
-        open(os.dup(2), "w", encoding=encoding, errors="backslashreplace", buffering=1), optional=True
-    )
-    faulthandler.enable(sys.stderr.fileno())
+    """Keep what native libraries print (a panic: its stack) for a defect: an error that is understood is one line."""
+    own = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
+    faulthandler.enable(own)
+    sys.stderr = Patient(own, optional=True)
     with contextlib.suppress(OSError):  # no space for a temporary file: it is printed
-        _native.append(tempfile.TemporaryFile())
+        _native.append(tempfile.TemporaryFile())  # noqa: SIM115  closed with the process
         os.dup2(_native[0].fileno(), 2)
 
 
@@ -123,7 +118,10 @@ def at_the_end() -> Iterator[None]:
         yield
     except SystemExit as ended:
         leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
-    except BaseException:
+    except BaseException as error:
+        if ended := message_of(error):  # before or after a command, such as in --help
+            console.print_error(ended[1])
+            leave(ended[0])
         for kept in _native:
             kept.seek(0)
             sys.stderr.write(kept.read().decode("utf-8", "replace")[-20_000:])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipelines.beam_options import beam_options
 from pipelines.nightly import progress
@@ -91,9 +93,23 @@ def _cleaned_up(staging: str) -> Iterator[None]:
 def _run_graph(
     night: Night, options: PipelineOptions, show: Callable[[progress.Progress], None] | None
 ) -> None:
+    if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
+        _silence_workers()
     pipeline = beam.Pipeline(options=options)
     build(pipeline, night)
     folder, show = night.run.progress, show or (lambda _: None)
     watching = progress.watch(Path(folder), show) if folder else contextlib.nullcontext()
     with watching, worker_errors():
         pipeline.run().wait_until_finish()
+
+
+def _silence_workers() -> None:
+    """Where this process prints its errors elsewhere (the command line does), close descriptor 2 to worker processes.
+
+    They inherit it, and Beam logs thirty lines there for each, whatever its level. What fails in one is raised here.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # a stream without a descriptor, as in tests
+        if sys.stderr.fileno() != 2:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)

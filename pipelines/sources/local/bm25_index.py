@@ -27,8 +27,8 @@ from pipelines.sources.local.corpus_files import (
     corpus_lines,
     parse_passage,
 )
-from rerank_core.errors import SourceError
-from rerank_core.text import fingerprint
+from rerank_core.errors import SourceError, is_panic
+from rerank_core.text import fingerprint, shorten
 from schemas.parsing import parse_json
 from schemas.records import Document
 
@@ -220,12 +220,10 @@ class LocalIndex:
         self.fingerprint: str = metadata["fingerprint"]
         self.documents: int = metadata["documents"]
         self.language: str = metadata["language"]
-        try:
+        with _damage_told(self.path):
             index = tantivy.Index.open(str(self.path / _TANTIVY))
             index.config_reader("manual")  # the folder is replaced whole, never changed: nothing to watch
             self._schema, self._searcher = index.schema, index.searcher()
-        except (ValueError, OSError) as error:
-            raise SourceError(_damaged(self.path, str(error))) from None
         if self._searcher.num_docs != self.documents:
             problem = f"it holds {self._searcher.num_docs} documents, {METADATA} says {self.documents}"
             raise SourceError(_damaged(self.path, problem))
@@ -249,7 +247,8 @@ class LocalIndex:
         if title_boost < 1:
             raise ValueError(f"title_boost is {title_boost}; it must be at least 1")
         words = [self._analyzer.of_query(text, ignore_stop_words=ignore_stop_words) for text in texts]
-        return [self._search_one(one, top_k=top_k, title_boost=title_boost) for one in words]
+        with _damage_told(self.path):
+            return [self._search_one(one, top_k=top_k, title_boost=title_boost) for one in words]
 
     def _search_one(self, words: Sequence[str], *, top_k: int, title_boost: float) -> list[Document]:
         if not words:
@@ -285,6 +284,19 @@ class LocalIndex:
     def _stored(self, at: tantivy.DocAddress) -> tuple[str, str, str, list[str]]:
         doc_id, title, text, sentences = json.loads(bytes(self._searcher.doc(at).get_first("passage")))
         return doc_id, title, text, sentences
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Raise a SourceError for what tantivy raises over a damaged index: errors, and panics, which are no Exception."""
+    try:
+        yield
+    except (ValueError, OSError, LookupError) as error:
+        raise SourceError(_damaged(path, shorten(str(error)))) from None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise SourceError(_damaged(path, shorten(str(error)))) from None
 
 
 def _damaged(path: Path, problem: str) -> str:
