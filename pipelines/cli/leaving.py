@@ -45,6 +45,8 @@ class Patient:
         self._stream, self._optional = stream, optional
 
     def write(self, text: str) -> int:
+        if text == "":  # by which click finds out what a stream takes, and would swallow the error
+            return 0
         with self._unread():
             # Standard output is data: what only looks like a secret there is somebody's passage or query.
             self._stream.write(redact(text, guess=self._optional))
@@ -63,9 +65,7 @@ class Patient:
             yield
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(
-                nowhere, self._stream.fileno()
-            )  # what is buffered goes there too, and what libraries print
+            os.dup2(nowhere, self._stream.fileno())  # so does what is buffered, and what libraries print
             os.close(nowhere)
             if error.errno != errno.EPIPE and not self._optional:
                 raise OSError(error.errno, error.strerror, "standard output") from None
