@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from rerank_core.config.night import Labels
@@ -18,6 +20,7 @@ from rerank_core.training.groups import (
     Group,
     check_version,
     hard_negative_groups,
+    positive_keys,
     training_pair_groups,
     without_duplicates,
     write_groups,
@@ -105,6 +108,7 @@ def _all_groups(
     stage: TrainingStage, runs: list[Run], held_out: frozenset[str], counts: Counter[str]
 ) -> Iterator[Group]:
     seen: set[bytes] = set()
+    positives = labelled(stage, runs)
 
     def not_held_out(groups: Iterator[Group]) -> Iterator[Group]:
         for group in groups:
@@ -114,24 +118,49 @@ def _all_groups(
                 yield group
 
     for output, manifest in runs:
-        groups = not_held_out(_groups(stage, output, manifest, counts))
+        groups = not_held_out(_groups(stage, output, manifest, counts, positives))
         for group in without_duplicates(groups, seen, counts):
             if stage.tags.policy == "keep" and not all(group.tags):
                 raise ManifestError(_untagged(stage, output, manifest))
             yield group
 
 
-def _groups(stage: TrainingStage, output: str, manifest: Manifest, counts: Counter[str]) -> Iterator[Group]:
+def labelled(stage: TrainingStage, runs: list[Run]) -> frozenset[bytes]:
+    """Keys of the positives of all runs, as `positive_key` makes them: clicked in one night, mined in another.
+
+    A single run needs none: its own positives are no negatives already.
+    """
+    columns = {"hard_negatives": ["query", "positive"]}.get(stage.source)
+    return frozenset(
+        key
+        for output, manifest in (runs if len(runs) > 1 else ())
+        for path in stored_runs.table_files(output, manifest, stage.source)
+        for key in positive_keys(_batches(path, stage.source, columns))
+    )
+
+
+def _groups(
+    stage: TrainingStage,
+    output: str,
+    manifest: Manifest,
+    counts: Counter[str],
+    positives: frozenset[bytes],
+) -> Iterator[Group]:
+    options: dict[str, Any] = {"negatives": stage.negatives, "counts": counts, "positives": positives}
     for path in stored_runs.table_files(output, manifest, stage.source):
-        file = filesystem.open_parquet(path)
-        check_version(file.schema_arrow, stage.source, name=path)
-        batches = filesystem.read_batches(
-            file, path, columns=list(COLUMNS[stage.source]), batch_size=_BATCH_ROWS
-        )
+        batches = _batches(path, stage.source)
         if stage.source == "hard_negatives":
-            yield from hard_negative_groups(batches, negatives=stage.negatives, counts=counts)
+            yield from hard_negative_groups(batches, **options)
         else:
-            yield from training_pair_groups(batches, negatives=stage.negatives, counts=counts, name=path)
+            yield from training_pair_groups(batches, name=path, **options)
+
+
+def _batches(path: str, table: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    file = filesystem.open_parquet(path)
+    check_version(file.schema_arrow, table, name=path)
+    yield from filesystem.read_batches(
+        file, path, columns=columns or list(COLUMNS[table]), batch_size=_BATCH_ROWS
+    )
 
 
 def _counted(groups: Iterator[Group], on_progress: Callable[[int], None]) -> Iterator[Group]:

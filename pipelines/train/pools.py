@@ -6,7 +6,7 @@ A shard's files of `reranked` and `hard_negatives` hold the same queries, so one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +14,13 @@ from pipelines.storage import filesystem, runs
 from pipelines.train.data import Run
 from pipelines.train.dense_candidates import DenseCandidates
 from rerank_core.config.night import Candidates, Labels, Tagging
-from rerank_core.features.render import render_tags
+from rerank_core.features.render import passage_text, render_tags
 from rerank_core.features.tagger import tag
 from rerank_core.features.tags import input_tags
 from rerank_core.mining import labels
 from rerank_core.mining.labels import Judgements, load_judgements
 from rerank_core.text import fingerprint
-from rerank_core.training.groups import COLUMNS, check_version
+from rerank_core.training.groups import COLUMNS, check_version, positive_key
 from rerank_core.training.remine import Pool
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -49,6 +49,7 @@ def read_pools(
     tagged: bool,
     counts: Counter[str],
     candidates: Counter[str],
+    positives: Container[bytes] = frozenset(),
 ) -> Iterator[list[Pool]]:
     """The pools of a run, one shard at a time.
 
@@ -59,7 +60,9 @@ def read_pools(
         dense: adds candidates for each query; None: the run's candidates only.
         tagged: candidates need tags.
         counts: "groups_held_out" and "groups_known" are added.
-        candidates: counts by origin are added: published, dense, dense_published, dense_labelled.
+        candidates: counts by origin are added: published, dense, dense_published, dense_labelled, other_labelled.
+        positives: keys of what is a positive of a query in any run; a candidate that is one in another run only is
+            left out.
 
     Raises:
         ManifestError: the run has no texts or no tags, or lacks files.
@@ -84,6 +87,7 @@ def read_pools(
         if dense:
             config = runs.section(manifest, Tagging, "tags") if tagged else None
             pools = _with_dense(pools, dense, known_labels, config=config, candidates=candidates)
+        pools = [_without_labelled(pool, positives, candidates) for pool in pools]
         if tagged and not all(all(pool.tags) for pool in pools):
             raise ManifestError(
                 f"run {manifest.run_id} in {output} was published without tags, which the model or the teacher needs; "
@@ -172,6 +176,17 @@ def _with_dense(
             rendered = [render_tags(tags) for tags in tagged]
         extended.append(pool._replace(candidates=both, tags=tuple(rendered)))
     return extended
+
+
+def _without_labelled(pool: Pool, positives: Container[bytes], candidates: Counter[str]) -> Pool:
+    """The pool without what is a positive of its query in another run, and not in its own."""
+    keys = [positive_key(pool.query, passage_text(c.title, c.text)) for c in pool.candidates]
+    own = {key for key, c in zip(keys, pool.candidates, strict=True) if c.passage_id in pool.positives}
+    kept = [n for n, key in enumerate(keys) if key in own or key not in positives]
+    candidates["other_labelled"] += len(keys) - len(kept)
+    return pool._replace(
+        candidates=tuple(pool.candidates[n] for n in kept), tags=tuple(pool.tags[n] for n in kept)
+    )
 
 
 def _known_labels(manifest: Manifest) -> tuple[Labels, Judgements] | None:

@@ -193,7 +193,9 @@ class _Miner:
     ) -> Iterator[Group]:
         seen: set[bytes] = set()
         tagged = self._task.config.keeps_tags or bool(self._teacher and self._teacher.tagged)
-        for run in _runs(first):
+        runs = _runs(first)
+        positives = train_data.labelled(stage, runs)
+        for run in runs:
             for pools in read_pools(
                 run,
                 held_out=self._task.held_out,
@@ -202,6 +204,7 @@ class _Miner:
                 tagged=tagged,
                 counts=counts,
                 candidates=tally.candidates,
+                positives=positives,
             ):
                 mined = mine_pools(
                     pools,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from rerank_core.config.training import Negatives
 from rerank_core.features.render import split_tags
-from rerank_core.mining.copies import Copies
+from rerank_core.mining.copies import Copies, text_key
 from rerank_core.querylog.privacy import shown
-from rerank_core.text import fingerprint
+from rerank_core.text import fingerprint, query_id
 from schemas.errors import ManifestError
 from schemas.tables import TABLES, schema_version
 
@@ -94,13 +94,32 @@ def check_version(schema: pa.Schema, table: str, *, name: str) -> None:
         )
 
 
+def positive_key(query: str, passage: str) -> bytes:
+    """What a query and a text have in common in every run, whatever the ids: 16 bytes."""
+    return bytes.fromhex(fingerprint(query_id(query), text_key(passage))[:32])
+
+
+def positive_keys(batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """Keys of the positives in one file of either table."""
+    for row in _rows(batches):
+        if "positive" in row:
+            yield positive_key(row["query"], row["positive"])
+        elif row["label"] >= 0.5:
+            yield positive_key(split_tags(row["query"])[1], row["passage"])
+
+
 def hard_negative_groups(
-    batches: Iterable[pa.RecordBatch], *, negatives: Negatives, counts: Counter[str]
+    batches: Iterable[pa.RecordBatch],
+    *,
+    negatives: Negatives,
+    counts: Counter[str],
+    positives: Container[bytes] = frozenset(),
 ) -> Iterator[Group]:
     """Groups of one file of `hard_negatives`, where the rows of a query are adjacent.
 
     The hardest of each kind are taken, by their rank after reranking, and none that is a copy of one of the query's
-    positives. Adds "negatives_copies", "negatives_left_out" and "groups_without_negatives" to `counts`.
+    positives, in this run or, by `positives`, in another. Adds "negatives_copies", "negatives_left_out" and
+    "groups_without_negatives" to `counts`.
     """
     for _, of_query in itertools.groupby(_rows(batches), key=lambda row: row["query_id"]):
         by_positive: dict[str, list[dict[str, Any]]] = {}
@@ -108,7 +127,12 @@ def hard_negative_groups(
             by_positive.setdefault(row["positive_id"], []).append(row)
         copies = _copies((rows[0]["positive"] for rows in by_positive.values()), negatives)
         for published in by_positive.values():
-            rows = [row for row in published if not copies.rule("", row["negative"])]
+            rows = [
+                row
+                for row in published
+                if not copies.rule("", row["negative"])
+                and positive_key(row["query"], row["negative"]) not in positives
+            ]
             rows.sort(key=lambda row: (row["negative_rank"], row["negative_id"]))
             easy = [row for row in rows if row["kept_by"] == "easy"][: negatives.easy]
             hard = [row for row in rows if row["kept_by"] != "easy"][: negatives.hard]
@@ -122,7 +146,12 @@ def hard_negative_groups(
 
 
 def training_pair_groups(
-    batches: Iterable[pa.RecordBatch], *, negatives: Negatives, counts: Counter[str], name: str
+    batches: Iterable[pa.RecordBatch],
+    *,
+    negatives: Negatives,
+    counts: Counter[str],
+    name: str,
+    positives: Container[bytes] = frozenset(),
 ) -> Iterator[Group]:
     """Groups of one file of `training_pairs`, where a positive is followed by its negatives, hardest first.
 
@@ -137,7 +166,12 @@ def training_pair_groups(
         if published[0]["label"] < 0.5:
             raise ManifestError(f"{name} begins with a negative of {shown(query)}; run the night again")
         copies = _copies((row["passage"] for row in published if row["label"] >= 0.5), negatives)
-        rows = [row for row in published if row["label"] >= 0.5 or not copies.rule("", row["passage"])]
+        rows = [
+            row
+            for row in published
+            if row["label"] >= 0.5
+            or not (copies.rule("", row["passage"]) or positive_key(query, row["passage"]) in positives)
+        ]
         counts["negatives_copies"] += len(published) - len(rows)
         starts = [n for n, row in enumerate(rows) if row["label"] >= 0.5]
         for start, end in itertools.pairwise([*starts, len(rows)]):

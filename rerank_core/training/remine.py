@@ -48,7 +48,8 @@ class Rater(NamedTuple):
 class Tally(NamedTuple):
     """What happened to every pair (positive, candidate): kept and dropped add up to candidates["pairs"]."""
 
-    # queries, pairs, published; and of the dense ones: dense, dense_published, dense_labelled
+    # queries, pairs, published, other_labelled (positives of another run); of the dense ones: dense, dense_published,
+    # dense_labelled
     candidates: Counter[str]
     # by kept_by: top, random, easy
     kept: Counter[str]
@@ -94,6 +95,8 @@ def describe(mined: Mapping[str, Any]) -> str:
         )
         if candidates.get("dense_labelled"):
             parts.append(f"{candidates['dense_labelled']:,} of its results left out as labelled positives")
+    if candidates.get("other_labelled"):
+        parts.append(f"{candidates['other_labelled']:,} left out as positives of another run")
     kept, dropped = (
         ", ".join(f"{count:,} {name}" for name, count in mined[part].items()) or "none"
         for part in ("kept", "dropped")

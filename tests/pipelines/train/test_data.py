@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.nightly.run import run as run_night
 from pipelines.train import data
 from rerank_core.config.training import TagPolicy, TrainingStage
 from rerank_core.features.render import split_tags
@@ -19,8 +20,9 @@ from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from schemas.tables import HARD_NEGATIVES
 from tests.conftest import Night
+from tests.support.fakes import fake
 from tests.support.published_run import rewrite
-from tests.support.tiny import rows
+from tests.support.tiny import DAY, Tiny, event, make_config, rows, write_lines
 
 
 def stage(output: Path | str, **fields: Any) -> TrainingStage:
@@ -52,6 +54,28 @@ def test_both_tables_give_the_same_groups(night: Night, tmp_path: Path) -> None:
         data.prepare_stage(stage(night.output, source=source), tmp_path / f"{source}.arrow")
         held.append(sorted((one.query, one.passages) for one in groups(tmp_path / f"{source}.arrow")))
     assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("source", ["hard_negatives", "training_pairs"])
+def test_what_is_a_positive_in_one_run_is_a_negative_of_none(tiny: Tiny, tmp_path: Path, source: str) -> None:
+    """People click one thing in one night and another in the next: neither is a negative of the other."""
+    outputs = []
+    for clicked in ("dune", "messiah"):
+        log = write_lines(tmp_path / f"{clicked}.jsonl", [event("who wrote dune", clicked)])
+        config = make_config(tiny, tmp_path / clicked, source={"log": str(log)})
+        run_night(config, run_date=DAY, load=fake())
+        outputs.append(str(tmp_path / clicked))
+    both = TrainingStage(name="s", runs=tuple(outputs), source=source)
+
+    record = data.prepare_stage(both, tmp_path / "both.arrow")
+
+    found = groups(tmp_path / "both.arrow")
+    positives = {one.passages[0] for one in found}
+    assert len(positives) == 2
+    assert not any(positives.intersection(one.passages[1:]) for one in found)
+    assert record["counts"]["negatives_copies"] == 2
+    one_run = data.prepare_stage(stage(outputs[0], source=source), tmp_path / "one.arrow")
+    assert not one_run["counts"]["negatives_copies"]
 
 
 def test_prepared_data_stay_as_they_were(night: Night, tmp_path: Path) -> None:

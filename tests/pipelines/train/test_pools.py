@@ -16,7 +16,7 @@ from rerank_core.config.remining import Dense
 from rerank_core.config.training import TrainingStage
 from rerank_core.features.render import passage_text
 from rerank_core.text import query_id
-from rerank_core.training.groups import Group
+from rerank_core.training.groups import Group, positive_key
 from rerank_core.training.remine import Pool
 from schemas.errors import ManifestError
 from tests.conftest import Night
@@ -54,6 +54,20 @@ def test_a_pool_holds_what_was_published(night: Night) -> None:
             assert passage_text(one.title, one.text) == TEXTS[one.doc_id]
             assert head.startswith("[HOP:")
     assert (counts, candidates) == (Counter(), Counter(published=sum(len(wanted[query]) for query in pools)))
+
+
+def test_a_positive_of_another_run_is_no_candidate(night: Night) -> None:
+    mined = rows(night.output, night.manifest, "hard_negatives")
+    query, text = mined[0]["query"], mined[0]["negative"]
+    positives = {positive_key(row["query"], row["positive"]) for row in mined}
+
+    same, _, before = pools_of(night, positives=positives)
+    less, _, after = pools_of(night, positives=positives | {positive_key(query.upper(), f" {text}")})
+
+    assert before["other_labelled"] == 0
+    assert after["other_labelled"] == 1
+    assert [one.text for one in same[query].candidates if one not in less[query].candidates] != []
+    assert len(less[query].tags) == len(less[query].candidates) == len(same[query].candidates) - 1
 
 
 def test_what_was_cut_from_the_lists_is_there_all_the_same(tiny: Tiny, tmp_path: Path) -> None:
