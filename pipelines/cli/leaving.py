@@ -124,7 +124,7 @@ def at_the_end() -> Iterator[None]:
             leave(ended[0])
         for kept in _native:
             kept.seek(0)
-            sys.stderr.write(kept.read().decode("utf-8", "replace")[-20_000:])
+            sys.stderr.write(redact(kept.read().decode("utf-8", "replace"))[-20_000:])
         traceback.print_exc()
         leave(1)
     leave(0)
