@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.chat_template import ChatEncoder, structural_ids
-from rerank_core.inference.cross_encoder_folder import read_questions
 from rerank_core.inference.encoding import Row, unlimited
+from rerank_core.inference.generative_folder import read_questions
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
     CHUNK,
