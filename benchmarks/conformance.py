@@ -29,6 +29,8 @@ import torch
 import transformers
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from benchmarks.common import parser, report
 from benchmarks.toy_models import CANNOT_BE_MADE, kinds, write_toy
@@ -48,7 +50,9 @@ LENGTH = 60
 TOLERANCE = 2e-3  # of logits of about 1; OpenVINO's fp32 alone needs more than 1e-4
 EXPORTED = "exported.txt"  # why there is no ONNX file
 # Of a refusal: it names a file of the folder, or a setting.
-NAMED = re.compile(r"[\w-]\.(?:json|jinja|onnx|safetensors|xml)\b|scoring\.\w")
+NAMED = re.compile(
+    r"[\w-]\.(?:json|jinja|onnx|safetensors|xml)\b|scoring\.\w|the (?:tokenizer|model|weights) in "
+)
 PAIRS = (
     ("who wrote dune", "dune was written by frank herbert"),
     ("Who WROTE the novel", "Sand moves the sand moves the SAND by herbert frank, who wrote of it " * 4),
@@ -181,6 +185,8 @@ def _cells(kind: str, setting: str, work: Path) -> Iterator[Cell]:
         (base / EXPORTED).write_text(_export(base))
     if setting == "casing" and '"WordPiece"' not in (base / "tokenizer.json").read_text():
         return  # BERT's classes alone read it
+    if setting in ("prompt", "chat template") and _reads_images(base):
+        return  # sentence-transformers alone reads them
     folder = shutil.copytree(base, work / setting)
     try:
         SETTINGS[setting](folder)
@@ -209,6 +215,8 @@ def _export(folder: Path) -> str:
     try:
         logits = load_scorer(folder, max_length=LENGTH).score(PAIRS)
         apart = float(np.abs(logits - _reference(folder, relevant=1)).max())
+    except ModelError as error:
+        return f"the exported model cannot be used ({shorten(str(error), limit=300)})"
     except Exception:  # what fails is seen in the cells
         return ""
     return (
@@ -220,11 +228,10 @@ def _export(folder: Path) -> str:
 
 def _reference(folder: Path, *, relevant: int | None) -> np.ndarray:
     """The own library's logits, each pair alone."""
-    try:
-        peer = CrossEncoder(str(folder), max_length=LENGTH, device="cpu")
-    except OSError:  # sentence-transformers wants the image processor of a model that reads images, too
+    if _reads_images(folder):
         logits = _by_transformers(folder)
     else:
+        peer = CrossEncoder(str(folder), max_length=LENGTH, device="cpu")
         logits = peer.predict(
             list(PAIRS), batch_size=1, activation_fn=torch.nn.Identity(), show_progress_bar=False
         )
@@ -232,6 +239,12 @@ def _reference(folder: Path, *, relevant: int | None) -> np.ndarray:
     if logits.shape[1] == 1:
         return logits[:, 0]
     return (logits[:, 1] - logits[:, 0]) * (1 if relevant == 1 else -1)
+
+
+def _reads_images(folder: Path) -> bool:
+    """Whether sentence-transformers wants an image processor, of a model that reads images, too."""
+    kind = read_json(folder / "config.json").get("model_type")
+    return kind in PROCESSOR_MAPPING_NAMES or kind in IMAGE_PROCESSOR_MAPPING_NAMES
 
 
 def _by_transformers(folder: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ names them, and a new one is in the sweep as soon as the installed transformers 
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,10 @@ def write_toy(folder: Path, kind: str, **settings: Any) -> Path:
     folder.mkdir(parents=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if model.config.num_labels == 2:  # not written where it is the default of all, but not of some
+        path = folder / "config.json"
+        names = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | names))
     return folder
 
 

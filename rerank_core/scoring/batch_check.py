@@ -25,7 +25,7 @@ from rerank_core.text import shorten
 
 logger = logging.getLogger(__name__)
 
-QUERY, PASSAGE = "who wrote it?", "A novel."
+QUERY, PASSAGE = "who wrote it?", "A novel, by nobody."
 FILLER = " It tells of sand, of 7 moons and a desert; nobody in the town had read all of it before, but they knew why."
 WIDTHS = (16, 32, 64, 128)
 """Tokens of the batches that are tried, beside the widest one that the scorer makes."""
@@ -96,10 +96,19 @@ def _pairs(scorer: RunsBatches) -> Iterator[tuple[Row, Row]]:
     words = 2 + most // 16  # repetitions that fill the widest batch, as a filler has about 25 tokens
     short, long = scorer.sample([(QUERY, PASSAGE), (QUERY, PASSAGE + FILLER * words)])
     widest = min(most, len(long.ids))
-    rows = [short, *(_of_length(long, n) for n in WIDTHS if len(short.ids) < n < widest)]
-    if widest > len(short.ids):
-        yield short, _of_length(long, widest)
+    length = min(len(short.ids), widest * 3 // 4)  # a template may fill the whole row
+    if length < 4:
+        return
+    wide = _of_length(long, widest)
+    # Engines, and some architectures, work on 4 tokens at once: a row of 8 tokens has no padding when it runs alone,
+    # one of 7 has.
+    odd, even = (_of_length(short, n) for n in (length if length % 4 else length - 1, length // 4 * 4))
+    yield odd, wide
+    yield even, wide
+    rows = [even, *(_of_length(long, n) for n in WIDTHS if length < n < widest)]
     yield from pairwise(rows)
+    if len(rows) > 1:
+        yield rows[-1], wide
 
 
 def _of_length(row: Row, tokens: int) -> Row:
