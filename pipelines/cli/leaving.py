@@ -119,9 +119,9 @@ def at_the_end() -> Iterator[None]:
     except SystemExit as ended:
         leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except BaseException as error:
-        if ended := message_of(error):  # before or after a command, such as in --help
-            console.print_error(ended[1])
-            leave(ended[0])
+        if known := message_of(error):  # before or after a command, such as in --help
+            console.print_error(known[1])
+            leave(known[0])
         for kept in _native:
             kept.seek(0)
             sys.stderr.write(redact(kept.read().decode("utf-8", "replace"))[-20_000:])

@@ -1,45 +1,80 @@
-"""Every error has an exit code of the documented list."""
+"""What the machine does to us is named, whichever way it reaches us; a defect stays one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from pathlib import Path
 
 import pytest
 
-from rerank_core import errors
-from schemas.errors import ManifestError, NightrankError
+from rerank_core.errors import (
+    DiskFull,
+    FileError,
+    LibraryFailure,
+    SourceError,
+    is_panic,
+    reported_error,
+    user_error,
+)
 
 
-def subclasses(error: type[NightrankError]) -> Iterator[type[NightrankError]]:
-    for child in error.__subclasses__():
-        yield child
-        yield from subclasses(child)
-
-
-PRODUCT = [
-    error for error in subclasses(NightrankError) if error.__module__ in ("schemas.errors", errors.__name__)
-]
-
-
-@pytest.mark.parametrize("error", PRODUCT)
-def test_an_error_has_an_exit_code_and_says_when_it_is_raised(error: type[NightrankError]) -> None:
-    assert error.exit_code in (errors.USAGE, errors.INPUT, errors.LOCKED, errors.FAILED)
-    assert error.__doc__
+class PanicException(BaseException):  # as pyo3 names it
+    """A native library's."""
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "kind", "message"),
     [
-        (errors.ConfigError, 2),
-        (errors.OutputError, 2),
-        (errors.SourceError, 3),
-        (errors.ModelError, 3),
-        (ManifestError, 3),
-        (errors.Locked, 4),
-        (errors.NightError, 5),
-        (errors.WriteError, 5),
-        (errors.TrainingError, 5),
+        (
+            OSError(errno.ENOSPC, "No space left", "a.parquet"),
+            DiskFull,
+            "cannot write a.parquet: No space left; free",
+        ),
+        (OSError(errno.EDQUOT, "Quota exceeded"), DiskFull, "cannot write a file: Quota"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "log"),
+            FileError,
+            "cannot use log: Permission denied",
+        ),
+        (
+            ValueError("An IO error: 'x (os error 28) at path \"i/a.store\"'"),
+            DiskFull,
+            "cannot write i/a.store",
+        ),
+        (
+            RuntimeError("OSError: [Errno 28] No space left on device: 'f' [while running 'Write']"),
+            DiskFull,
+            "write f",
+        ),
+        (RuntimeError("Symlink loop from '/a/set'"), FileError, "cannot use /a/set: Too many levels"),
+        (MemoryError(), LibraryFailure, "memory of this machine ran out"),
+        (PanicException("index out of bounds"), LibraryFailure, "panicked .index out of bounds"),
+        (SourceError("the log"), SourceError, "the log"),
     ],
 )
-def test_exit_codes_stay(error: type[NightrankError], code: int) -> None:
-    assert error.exit_code == code
+def test_it_is_named(error: BaseException, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        raise user_error(error) or AssertionError("taken for a defect")
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a"), RuntimeError("no"), RecursionError(), ValueError("28"), TypeError()]
+)
+def test_a_defect_is_none_of_them(error: Exception) -> None:
+    assert user_error(error) is None
+    assert reported_error(f"Traceback ...\n{type(error).__name__}: {error}") is None
+    assert not is_panic(error)
+
+
+def test_a_file_that_is_really_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere") as caught:
+        (tmp_path / "nowhere").read_text()
+    assert str(tmp_path / "nowhere") in str(user_error(caught.value))
+
+
+def test_the_last_error_of_a_traceback_counts() -> None:
+    text = (
+        "OSError: [Errno 13] Permission denied: 'a'\n\nDuring ...\nOSError: [Errno 28] No space left: 'b'\n"
+    )
+    assert "cannot write b" in str(reported_error(text))
+    assert isinstance(reported_error("Traceback\nMemoryError"), LibraryFailure)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from pipelines.cli import console
 
@@ -37,3 +41,18 @@ def test_elsewhere_than_on_a_terminal_progress_is_log_lines(
         "Indexing: 1,000 passages",
         "Indexing: 1,500 passages",
     ]
+
+
+@given(st.text(), st.integers(2, 40))
+def test_a_title_of_anything_fits_into_its_columns(text: str, width: int) -> None:
+    shown = Text.from_markup(console.cut(text, width)).plain
+    assert cell_len(shown) <= width
+    assert "\n" not in shown
+    assert shown.isprintable()
+
+
+def test_wide_letters_take_two_columns() -> None:
+    assert console.cut("short", 10) == "short"
+    assert console.cut("日本語のとても長い題名", 10) == "日本語の…"
+    assert console.cut("x" * 5_000_000, 10) == "x" * 9 + "…"
+    assert console.cut("a\x1b[2J\u202eb [bold]c", 60) == "a[2Jb \\[bold]c"

@@ -13,7 +13,7 @@ from pipelines.cli import calibrate as cli_calibrate
 from pipelines.cli import console
 from pipelines.cli import evaluate as cli_evaluate
 from pipelines.cli import fuse as cli_fuse
-from pipelines.cli.options import min_relevance, set_progress
+from pipelines.cli.options import chosen_run, min_relevance, set_progress
 from pipelines.evaluate.calibrate import calibrate
 from pipelines.evaluate.fuse import fuse
 from pipelines.evaluate.run import evaluate
@@ -80,3 +80,11 @@ def test_each_bar_closes_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None
         "Scoring 32",
         "close Scoring",
     ]
+
+
+def test_a_blank_run_id_is_not_the_newest_run() -> None:
+    assert chosen_run(None) == ""
+    assert chosen_run("20260308-a") == "20260308-a"
+    for blank in ("", " "):
+        with pytest.raises(ConfigError, match="--run-id is empty"):
+            chosen_run(blank)

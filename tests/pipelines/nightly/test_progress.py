@@ -76,3 +76,19 @@ def test_the_watcher_shows_the_end_also_of_a_failure(tmp_path: Path) -> None:
     count = len(shown)
     time.sleep(0.05)
     assert len(shown) == count  # the thread is gone
+
+
+def test_progress_that_cannot_be_written_or_read_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    lost = progress.ProgressFile(str(tmp_path / "file"), 0, 1, pairs=10)
+    lost.add(5)
+    lost.finish()
+    shown: list[progress.Progress] = []
+    with progress.watch(tmp_path / "file", shown.append):
+        pass
+    assert shown[-1] == progress.Progress(0.0, 0)
+    folder = tmp_path / "progress"
+    folder.mkdir()
+    (folder / "0.json").write_text('{"total": 2, "sco')  # cut off by a full disk
+    progress.ProgressFile(str(folder), 1, 2, pairs=10).finish()
+    assert progress.read(folder).share == 0.5

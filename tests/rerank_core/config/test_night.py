@@ -145,3 +145,12 @@ def test_the_window_ends_with_the_run_date() -> None:
 
     assert start == datetime.datetime(2026, 2, 23, tzinfo=datetime.UTC)
     assert end == datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize("day", [datetime.date.min, datetime.date(2026, 3, 8), datetime.date.max])
+@pytest.mark.parametrize("days", [1, 7, 10**30])
+def test_a_window_stays_within_the_calendar(day: datetime.date, days: int) -> None:
+    start, end = window(day, days)
+    noon = datetime.datetime.combine(day, datetime.time(12), datetime.UTC)
+    assert start <= noon < end
+    assert days > 7 or (end - start).days <= days
