@@ -165,7 +165,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 NIGHTLY = "nightly --config night-{log}.toml --run-date 2026-03-08"
-OUTPUT = ("output", "output/latest.json", "output/manifests/*/*/*", "output/reranked/*/*/*0-of*")
+OUTPUT = ("output", "output/latest.json", "output/runs/*/*/manifest.json", "output/runs/*/*/reranked/*0-of*")
 MODEL = (
     "model",
     "model/config.json",
@@ -196,7 +196,7 @@ SWEEPS: dict[str, tuple[str, ...]] = {
         "queries.jsonl",
         "qrels.tsv",
         *OUTPUT,
-        "output/passage_tags/*/*/*0-of*",
+        "output/runs/*/*/passage_tags/*0-of*",
         "output/_lock",
         "output/_staging",
     ),
@@ -220,6 +220,7 @@ def test_a_damaged_file_is_one_line(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     problems = []
     whole = next(iter(sorted(world.glob(target))), world / target)
+    assert "*" not in str(whole), f"nothing matches {target}"
     kinds = {".json": OF_JSON, ".toml": OF_TOML}.get(whole.suffix, OF_OTHERS)
     for number, damage in enumerate(kinds if whole.is_file() else OF_FOLDERS):
         folder = tmp_path / str(number)
