@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -200,7 +201,7 @@ SWEEPS: dict[str, tuple[str, ...]] = {
         "output/_lock",
         "output/_staging",
     ),
-    "show dune --run output": OUTPUT,
+    "show 'Who wrote Dune' --run output": OUTPUT,
     "autotune model --pairs pairs.jsonl": ("pairs.jsonl", "model"),
     f"autotune --config night-{LOGS[0]}.toml --run-date 2026-03-08": (LOGS[0], "index"),
     "evaluate set --system bm25 --system m=model": (*SET, "model"),
@@ -244,7 +245,7 @@ def test_whole_files_are_no_error(world: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def _call(command: str) -> Result:
-    arguments = command.split() if command.startswith("show") else [*command.split(), "--quiet"]
+    arguments = [*shlex.split(command), *([] if command.startswith("show") else ["--quiet"])]
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, arguments)
 
 
