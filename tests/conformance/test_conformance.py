@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from rerank_core.errors import ModelError
 def test_an_architecture_with_every_setting(kind: str) -> None:
     cells = list(sweep([kind]))
     assert {cell.setting for cell in cells} >= set(SETTINGS) - {"casing"}
-    assert [cell for cell in cells if cell.outcome not in ("equal", "refused")] == []
+    # Without a padding id RoBERTa's own code fails.
+    held = ("equal", "refused")
+    assert [c for c in cells if c.outcome not in held and c.setting != "no padding id"] == []
+    assert [c for c in cells if c.outcome == "failed"] == []
     written = [cell.outcome for cell in cells if cell.setting == "as written"]
     assert written == ["equal"] * len(written)
     found = figures(cells)
@@ -61,7 +65,7 @@ def test_every_architecture_can_be_made_but_the_listed_ones() -> None:
         ("bert", {"more inputs", "another padding id", "no padding id", "padding on the left", "activation"}),
         (
             "qwen3",
-            {"casing", "fewer inputs", "more inputs", "no padding id", "padding on the left", "activation"},
+            {"fewer inputs", "more inputs", "no padding id", "padding on the left", "activation"},
         ),
     ],
 )
@@ -70,7 +74,7 @@ def test_a_setting_changes_the_own_librarys_logits(tmp_path: Path, kind: str, un
     base = conformance.write_toy(tmp_path / "base", kind)
     expected = conformance._reference(base, relevant=None)
     for setting in set(SETTINGS) - set(conformance.TWO_LABELS) - {"as written", "another padding id"}:
-        folder = conformance.shutil.copytree(base, tmp_path / setting)
+        folder = shutil.copytree(base, tmp_path / setting)
         SETTINGS[setting](folder)
         apart = np.abs(conformance._reference(folder, relevant=None) - expected).max()
         assert (setting, apart < 1e-5) == (setting, setting in unchanged)
