@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from rerank_core.redact import redact
 
@@ -79,3 +80,18 @@ def shorten(text: str, *, limit: int = 200) -> str:
 def utf8(text: str) -> str:
     """`text` without lone surrogates, which JSON can express ("\\ud800") but UTF-8 cannot."""
     return text if text.isascii() else text.encode("utf-8", "ignore").decode()
+
+
+def slices(text: str, size: int) -> Iterator[str]:
+    """Parts that join up to the text, of at most `size` characters each.
+
+    A part ends before white space where it has any: what tokenizers make of a word depends on the white space before
+    it, and on nothing before that.
+    """
+    start = 0
+    while (end := start + size) < len(text):
+        gaps = (i for i in range(end, start, -1) if text[i].isspace() and not text[i - 1].isspace())
+        end = next(gaps, end)
+        yield text[start:end]
+        start = end
+    yield text[start:]

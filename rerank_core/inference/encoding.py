@@ -14,14 +14,14 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from rerank_core.errors import MissingEngine, ModelError
-from rerank_core.text import shorten
+from rerank_core.text import shorten, slices
 
 try:
     from tokenizers import Encoding, Tokenizer
@@ -33,6 +33,9 @@ CACHE_TOKENS = 8_000_000
 
 TEXT_COSTS = 64
 """Memory of a cached text beside its tokens, in tokens: its key and objects, about 250 bytes."""
+
+SLICE, BATCH = 50_000, 500_000
+"""Characters of a long text, and of all texts, that are tokenised at a time."""
 
 _PROBES = (("a", "b"), ("a b c", "b"), ("", "c b a"))
 
@@ -141,10 +144,8 @@ class PairEncoder:
         with self._lock:
             cached = {text: self._cache.get(key) for text, key in keys.items()}
         missing = [text for text, ids in cached.items() if ids is None]
-        read = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
         fresh = {
-            text: self._without_special(np.array(encoding.ids, np.int32))
-            for text, encoding in zip(missing, read, strict=True)
+            text: self._without_special(ids) for text, ids in zip(missing, self._ids(missing), strict=True)
         }
         with self._lock:
             for text, ids in fresh.items():
@@ -154,6 +155,16 @@ class PairEncoder:
             while self._cached_tokens > self._cache_tokens and self._cache:
                 self._cached_tokens -= len(self._cache.pop(next(iter(self._cache)))) + TEXT_COSTS
         return {text: fresh[text] if ids is None else ids for text, ids in cached.items()}
+
+    def _ids(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """The ids of each text, in order; few characters at a time, since an encoding takes 100 times their memory."""
+        parts = ((number, part) for number, text in enumerate(texts) for part in slices(text, SLICE))
+        ids: list[list[np.ndarray]] = [[] for _ in texts]
+        for batch in _batches(parts):
+            read = self._tokenizer.encode_batch_fast([part for _, part in batch], add_special_tokens=False)
+            for (number, _), encoding in zip(batch, read, strict=True):
+                ids[number].append(np.array(encoding.ids, np.int32))
+        return (np.concatenate(of_text) for of_text in ids)
 
     def _whole(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """Rows of pairs that the tokenizer encodes as a whole."""
@@ -178,6 +189,20 @@ class PairEncoder:
         return (
             np.where(special, self._special_ids.replacement, ids).astype(np.int32) if special.any() else ids
         )
+
+
+def _batches(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Parts of texts, some together, of about BATCH characters."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for part in parts:
+        batch.append(part)
+        size += len(part[1])
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _key(text: str) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.text import clean, fingerprint, fold, normalise_query, query_id, shorten
+from rerank_core.text import clean, fingerprint, fold, normalise_query, query_id, shorten, slices
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,13 @@ def test_a_fingerprint_takes_any_string() -> None:
 def test_shorten_says_how_much_there_was() -> None:
     assert shorten("a\nb") == "a b"
     assert shorten("x" * 30, limit=5) == "xxxxx... (30 characters)"
+
+
+@given(st.text(st.sampled_from("ab \n\u3000é")), st.integers(1, 9))
+def test_slices_join_up_and_begin_with_white_space_where_there_is_any(text: str, size: int) -> None:
+    parts = list(slices(text, size))
+    assert "".join(parts) == text
+    assert all(0 < len(part) <= size for part in parts[:-1])
+    for part, following in pairwise(parts):
+        inner = zip(part, part[1:] + following[:1], strict=True)
+        assert following[0].isspace() or not any(a.strip() and not b.strip() for a, b in inner)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from rerank_core.errors import ModelError
+from rerank_core.inference import encoding
 from rerank_core.inference.encoding import (
     TEXT_COSTS,
     PairEncoder,
@@ -163,6 +164,20 @@ def test_each_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder.encode([("who", "sand"), ("herbert", "dune")])
     encoder.overflow([("who", "sand")])
     assert sorted(read) == ["dune", "herbert", "sand", "who", "wrote"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    words=st.lists(st.sampled_from([*WORDS, ",", "é"])),
+    gaps=st.lists(st.sampled_from([" ", "\n", "  ", " \t"])),
+)
+def test_a_long_text_is_read_in_slices(kind: str, words: list[str], gaps: list[str]) -> None:
+    text = "".join(f"{gap}{word}" for gap, word in zip(gaps, words, strict=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "SLICE", 16)
+        patch.setattr(encoding, "BATCH", 20)
+        (row,) = PairEncoder(unlimited(KINDS[kind]()), max_length=10_000).encode([("who", text)])
+    assert [(row.ids.tolist(), row.types.tolist())] == expected(KINDS[kind], [("who", text)], 10_000)
 
 
 def test_the_oldest_texts_make_room() -> None:
