@@ -32,9 +32,9 @@ def clean(output: str) -> None:
         OutputError: the folder has an earlier layout, holds what no run put there, or cannot be written.
     """
     refuse_earlier_layout(output)
-    if is_local(output):
-        _check_folders(Path(output))
     try:
+        if is_local(output):
+            _check_folders(Path(output))
         _clean(output)
     except OSError as error:
         raise OutputError(

@@ -116,17 +116,26 @@ def files(folder: str, pattern: str = "*") -> list[str]:
 
 
 def listing(folder: str) -> dict[str, Stamp]:
-    """Every file below a folder, by its path relative to it; a link is not followed."""
+    """Every file below a folder, by its path relative to it; none if there is no such folder. No link is followed.
+
+    Raises:
+        OSError: a folder cannot be listed: it is not the same as an empty one.
+    """
     if not is_local(folder):
         matched = FileSystems.match([join(folder, "**")])[0].metadata_list
         return {file.path[len(folder) :].strip("/"): (file.size_in_bytes, 0) for file in matched}
     found: dict[str, Stamp] = {}
-    for path, _, names in os.walk(folder):
+    for path, _, names in os.walk(folder, onerror=_unless_missing):
         for name in names:
             file = Path(path, name)
             state = file.lstat()
             found[file.relative_to(folder).as_posix()] = (state.st_size, state.st_mtime_ns)
     return found
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def folders(folder: str, *, depth: int) -> list[str]:
@@ -156,7 +165,8 @@ def flush(folder: str) -> None:
 
     In many threads: the system then writes the files together, and 1,500 take 0.3 s instead of 8.
     """
-    paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in (*names, "")]
+    walked = os.walk(folder, onerror=_unless_missing)
+    paths = [os.path.join(parent, name) for parent, _, names in walked for name in (*names, "")]
     with ThreadPoolExecutor(32) as threads:
         for _ in threads.map(_fsync, paths):
             pass

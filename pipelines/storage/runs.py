@@ -172,7 +172,10 @@ def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
         raise ManifestError(f"the manifest of run {manifest.run_id} has no table {table!r}")
     folder = join(output, info.path)
     _check_inside(output, info.path)
-    found = {name: size for name, (size, _) in listing(folder).items() if is_part(name)}
+    try:
+        found = {name: size for name, (size, _) in listing(folder).items() if is_part(name)}
+    except OSError as error:
+        raise ManifestError(f"cannot read {folder}: {error}") from None
     expected = {name: file.bytes for name, file in info.files.items()}
     if found != expected:
         wrong = min(name for name in found | expected if found.get(name) != expected.get(name))

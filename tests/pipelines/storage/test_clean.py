@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +72,26 @@ def test_a_run_that_lost_a_file_does_not_take_the_link_to_it(night: Night, outpu
     before = contents(output / "reranked")
     clean(str(output))
     assert contents(output / "reranked") == before
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/run_date=2026-03-08/run_id={}", "reranked"])
+def test_a_folder_that_cannot_be_listed_once_is_not_taken_for_an_empty_one(
+    night: Night, output: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before, failing = contents(output), [str(output / name.format(night.manifest.run_id))]
+    scandir = os.scandir
+
+    def busy(path: Any = ".") -> Any:
+        if str(path) in failing:
+            failing.remove(str(path))
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", busy)
+    with pytest.raises(OutputError, match="cannot clean up .*Too many open files"):
+        clean(str(output))
+    monkeypatch.undo()
+    assert contents(output) == before
 
 
 def outside(output: Path, name: str) -> Path:
