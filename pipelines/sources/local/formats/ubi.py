@@ -33,17 +33,19 @@ def part(record: Fields, log: Log) -> tuple[str, Fields] | None:
         RecordError: not_an_object, or no_query_id: a query without one, or an id that is none.
     """
     fields = _unwrapped(record)
-    if _EVENT in fields and fields[_EVENT] not in log.click_actions:
+    action = _action(fields)
+    is_event = action is not None
+    if is_event and action not in log.click_actions:
         return None
     try:
         found = scalar(fields.get(_ID))
         name = "" if found is None else identifier(found).strip()
     except ValueError as error:
         raise RecordError("no_query_id", f"'{_ID}': {error}; it must be a string") from None
-    if not name and _EVENT not in fields:
+    if not name and not is_event:
         raise RecordError("no_query_id", f"a query without '{_ID}'; no event can be joined to it without")
-    used = {name: _flat(fields[name]) for name in (*_USED, *log.filter) if name in fields}
-    if _EVENT in fields:
+    used = {name: _flat(fields[name]) for name in (*_USED, *log.filter) if name in fields and name != _EVENT}
+    if is_event:
         used |= {_EVENT: "", **_object(fields.get("event_attributes"))}
     return (name, used) if name else None
 
@@ -85,6 +87,14 @@ def _unwrapped(record: Fields) -> Mapping[str, Any]:
         raise RecordError("not_an_object", f"{problem}; write one for each query and each event")
     source = record.get("_source")  # as the dump of an index wraps it
     return source if isinstance(source, Mapping) else record
+
+
+def _action(fields: Mapping[str, Any]) -> Any:
+    """What an event is; None for a query, which has a null there if it comes from a table of both."""
+    try:
+        return scalar(fields.get(_EVENT))
+    except ValueError:
+        return fields[_EVENT]
 
 
 def _by_time(found: Part) -> tuple[str, str]:
@@ -131,7 +141,7 @@ def recognises(head: Head, log: Log) -> bool:
     except RecordError:
         return False
     asked = _QUERY in fields and _ID in fields
-    return asked or (_EVENT in fields and is_null(fields.get(log.fields.query)))
+    return asked or (_action(fields) is not None and is_null(fields.get(log.fields.query)))
 
 
 FORMAT = LogFormat(

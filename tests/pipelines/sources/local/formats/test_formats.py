@@ -270,6 +270,15 @@ def test_queries_and_events_of_ubi_become_events_of_the_log(tmp_path: Path) -> N
     ]
 
 
+def test_queries_and_events_of_ubi_may_be_rows_of_one_table(tmp_path: Path) -> None:
+    records = [ubi_query("q1"), ubi_event("q1", "click", "d1"), ubi_event("q1", "hover", "d2")]
+    records.append(ubi_event("q1", "click", "d2") | {"action_name": ["click"]})
+    names = dict.fromkeys(name for record in records for name in record)
+    path = write_lines(tmp_path / "ubi.jsonl", [names | record for record in records])
+    events = [LogEvent("ubi.jsonl:1", TIME, "laptop", "c1", ("d1", "d2"), ("d1", "d2"))]
+    assert list(read_events(path, Log())) == events
+
+
 def test_what_is_a_click_of_ubi_can_be_configured(tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "ubi.jsonl", [ubi_query("q1"), ubi_event("q1", "click"), ubi_event("q1", "open", "d1")]
