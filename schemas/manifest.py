@@ -9,6 +9,7 @@ import types
 from typing import Any, get_args, get_origin, get_type_hints
 
 from schemas.errors import ManifestError
+from schemas.parsing import parse_json
 
 FORMAT = 2
 
@@ -93,8 +94,8 @@ def from_json(text: str, *, name: str = "manifest") -> Manifest:
         ManifestError: not JSON, another format, fields missing or unknown, or a value of another type.
     """
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(text)
+    except ValueError as error:
         raise _damaged(name, str(error)) from None
     if isinstance(raw, dict) and "format" in raw and raw["format"] != FORMAT:
         raise ManifestError(f"{name} has format {raw['format']!r:.40}; this version reads format {FORMAT}")

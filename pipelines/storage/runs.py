@@ -13,7 +13,6 @@ or a manifest names nothing outside of its own run's folder.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -33,6 +32,7 @@ from rerank_core.config.toml import validate
 from rerank_core.errors import ConfigError, OutputError
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest, from_json
+from schemas.parsing import parse_json
 
 POINTER, RUNS, STAGING, MANIFEST = "latest.json", "runs", "_staging", "manifest.json"
 T = TypeVar("T")
@@ -79,8 +79,8 @@ def latest(output: str) -> Manifest | None:
         return None
     try:
         _check_inside(output, POINTER)
-        named: Any = json.loads(read_bytes(pointer))["manifest"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        named: Any = parse_json(read_bytes(pointer))["manifest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{pointer} is damaged ({error}); point it at a manifest under {RUNS}/, or remove it"
         ) from None

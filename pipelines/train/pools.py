@@ -6,7 +6,7 @@ A shard's files of `reranked` and `hard_negatives` hold the same queries, so one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ def read_pools(
     tagged: bool,
     counts: Counter[str],
     candidates: Counter[str],
-    positives: Container[bytes] = frozenset(),
+    positives: frozenset[bytes] = frozenset(),
 ) -> Iterator[list[Pool]]:
     """The pools of a run, one shard at a time.
 
@@ -87,7 +87,8 @@ def read_pools(
         if dense:
             config = runs.section(manifest, Tagging, "tags") if tagged else None
             pools = _with_dense(pools, dense, known_labels, config=config, candidates=candidates)
-        pools = [_without_labelled(pool, positives, candidates) for pool in pools]
+        if positives:  # only with several runs: the keys of all candidates take a while
+            pools = [_without_labelled(pool, positives, candidates) for pool in pools]
         if tagged and not all(all(pool.tags) for pool in pools):
             raise ManifestError(
                 f"run {manifest.run_id} in {output} was published without tags, which the model or the teacher needs; "
@@ -178,7 +179,7 @@ def _with_dense(
     return extended
 
 
-def _without_labelled(pool: Pool, positives: Container[bytes], candidates: Counter[str]) -> Pool:
+def _without_labelled(pool: Pool, positives: frozenset[bytes], candidates: Counter[str]) -> Pool:
     """The pool without what is a positive of its query in another run, and not in its own."""
     keys = [positive_key(pool.query, passage_text(c.title, c.text)) for c in pool.candidates]
     own = {key for key, c in zip(keys, pool.candidates, strict=True) if c.passage_id in pool.positives}
