@@ -63,12 +63,13 @@ def run(
     started = time.monotonic()
     options = beam_options(beam_flags)
     night = prepare(config, run_date=run_date, options=options, load=load)
-    with lock(config.output.path, night.run.run_id), _cleaned_up(night.run.staging):
+    with lock(config.output.path, night.run.run_id):
         clean(config.output.path)
-        _run_graph(night, options, show)
-        verified = verify(night.run, config)
-        manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
-        return publish(config.output.path, manifest, set_latest=set_latest)
+        with _cleaned_up(night.run.staging):
+            _run_graph(night, options, show)
+            verified = verify(night.run, config)
+            manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
+            return publish(config.output.path, manifest, set_latest=set_latest)
 
 
 @contextlib.contextmanager
@@ -77,17 +78,23 @@ def _cleaned_up(staging: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        useless = [staging]
-        if isinstance(error, NightError):
-            useless = [path for path in filesystem.files(staging) if "dead_letters" not in path]
-        for path in useless:
-            with contextlib.suppress(
-                Exception
-            ):  # workers' threads may still write; the next night removes the rest
-                filesystem.remove(path)
+        keep = "dead_letters" if isinstance(error, NightError) else ""
+        # Workers' threads may still write; the next night removes the rest.
+        with contextlib.suppress(Exception):
+            _remove(staging, keep=keep)
         if known := user_error(error):
             raise known from None
         raise
+
+
+def _remove(staging: str, *, keep: str) -> None:
+    """Remove a run's staging folder, but for one table; "": all of it."""
+    if not keep:
+        filesystem.remove(staging)
+        return
+    for name in {path.partition("/")[0] for path in filesystem.listing(staging)} - {keep}:
+        with contextlib.suppress(OSError):
+            filesystem.remove(filesystem.join(staging, name))
 
 
 def _run_graph(
