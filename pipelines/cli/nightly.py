@@ -212,7 +212,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     """What a reader of the results should know of this run."""
     log, degraded = manifest.stages["ReadQueryLog"], manifest.degraded
     if masked := int(log.get("events_masked", 0)):
-        yield f"[yellow]masked[/] an e-mail address, phone, card or account number in {masked:,} events"
+        yield f"[yellow]masked[/] personal numbers, addresses or secrets in {masked:,} events"
     if truncated := degraded.get("truncated_pairs", 0):
         limit = manifest.config["scoring"]["max_length"]
         yield f"[yellow]truncated[/] {truncated:,} pairs hold more than {limit} tokens; see overflow_tokens"

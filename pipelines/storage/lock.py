@@ -47,6 +47,10 @@ def _local_lock(output: str, path: str, run_id: str) -> Iterator[None]:
             raise Locked(
                 f"another run ({holder}) is writing to {output}; wait for it or use another folder"
             ) from None
+        except OSError as error:  # such as of a network file system without locks
+            raise OutputError(
+                f"cannot lock {path}: {error.strerror}; choose an output.path on a file system that has locks"
+            ) from None
         file.truncate(0)
         file.write(f"{run_id}, process {os.getpid()}")
         file.flush()

@@ -77,7 +77,7 @@ def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
         "14 read = 7 kept + 2 outside window + 5 rejected",
         "FetchCandidates/no_candidates",
         "123,456,789 pairs hold more than 256 tokens",
-        "account number in 1,234,567 events",
+        "secrets in 1,234,567 events",
         f"latest.json names run {night.manifest.run_id}",
     ):
         assert text in " ".join(shown.split()), text

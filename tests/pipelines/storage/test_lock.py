@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -52,6 +54,18 @@ def test_nothing_is_overwritten_through_the_lock(tmp_path: Path, kind: str) -> N
         pass
     assert precious.read_text() == "precious"
     assert not (tmp_path / "nosuch").exists()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(errors.OutputError, match="cannot lock .*_lock: No locks available; choose"),
+        lock(str(tmp_path), "run"),
+    ):
+        pass
 
 
 def test_a_remote_lock_stays_until_it_is_given_back(tmp_path: Path) -> None:
