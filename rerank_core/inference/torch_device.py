@@ -252,7 +252,7 @@ def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:
 
     Args:
         loaded: whose config gets a padding token if it has none: without one, a row's last token is its last.
-        spare: ids that no row contains.
+        spare: ids that no row contains; those that the model lacks are passed over.
 
     Raises:
         ModelError: config.json has no padding token, and no id is spare.
@@ -261,6 +261,7 @@ def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:
     own, known = config.pad_token_id, vocabulary_size(loaded.model)
     if isinstance(own, int) and 0 <= own < known:
         return own
+    spare = [number for number in spare if number < known]
     pad_id: int | None = loaded.tokenizer.pad_token_id
     if pad_id not in spare:
         pad_id = next(iter(spare), None)

@@ -94,9 +94,12 @@ def test_a_decoders_last_token_follows_the_padding_token_of_the_configuration(
     np.testing.assert_allclose([scorer.score([pair])[0] for pair in PAIRS], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("pad", ["[SEP]", None])
+@pytest.mark.parametrize("pad", ["[SEP]", "[BEYOND]", None])
 def test_a_decoder_with_no_padding_token_to_spare(tmp_path: Path, pad: str | None) -> None:
-    """The tokenizer's padding ends every row, or there is none: rows are filled with a token that is in none."""
+    """The tokenizer's padding ends every row, or the model lacks it, or there is none.
+
+    Rows are filled with a token of the model's that is in no row.
+    """
     folder = write(tmp_path, "Qwen3", **DECODERS["Qwen3"], pad_token_id=None)
     edit(folder / "tokenizer_config.json", pad_token=pad)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
