@@ -50,11 +50,14 @@ def read_chat_template(folder: Path) -> str:
     """The text of a folder's chat template; "" if there is none.
 
     Raises:
-        ModelError: several templates, none of which is the default.
+        ModelError: several templates, none of which is the default, or a file that cannot be read.
     """
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{file} cannot be read ({error}); copy the folder again") from None
     given = read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(given, list):
         given = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
@@ -83,7 +86,7 @@ def parse_template(
 
     Raises:
         ModelError: the template does more with a pair than putting its texts between fixed parts.
-        MissingEngine: transformers is not installed.
+        MissingEngine: transformers or jinja2 is not installed.
     """
     if not form:
         structured = model_type not in _FLAT_TYPES and any(part in text for part in _STRUCTURED)
@@ -93,6 +96,11 @@ def parse_template(
         marked = render(*_MARKS)
         if marked in (render("alpha", _MARKS[1]), render(_MARKS[0], "alpha")):
             return None
+    except ImportError as error:  # of jinja2, too, which transformers does not bring
+        raise MissingEngine(
+            f"the model in {folder} has a chat template, which needs transformers and jinja2 ({error}): pip install "
+            "'nightrank[torch]'"
+        ) from error
     except Exception:  # whatever a template raises
         return None
     places = [marked.find(mark) for mark in _MARKS]
@@ -120,17 +128,12 @@ def _same(render: Callable[[str, str], str], template: ChatTemplate, pair: tuple
 def _renderer(
     text: str, folder: Path, *, prompt: str, structured: bool, options: dict[str, Any]
 ) -> Callable[[str, str], str]:
-    try:
-        from transformers.utils.chat_template_utils import render_jinja_template
-    except ImportError as error:
-        raise MissingEngine(
-            f"the model in {folder} has a chat template, which needs transformers ({error}): pip install "
-            "'nightrank[torch]'"
-        ) from error
     tokens = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     variables = {name: content for name in NAMED if (content := text_of(tokens.get(name)))} | options
 
     def render(query: str, passage: str) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         parts = [("system", prompt)] if prompt else []
         parts += [("query", query), ("document", passage)]
         chat = [

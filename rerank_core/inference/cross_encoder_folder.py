@@ -247,12 +247,12 @@ def default_prompt(folder: Path) -> str:
     name, prompts = settings.get("default_prompt_name"), settings.get("prompts") or {}
     if name is None:
         return ""
-    if not isinstance(prompts, dict) or name not in prompts:
+    if not isinstance(prompts, dict) or str(name) not in prompts:
         raise ModelError(
             f"default_prompt_name in {folder / SETTINGS} is {name!r}, which is not one of its prompts: "
             f"{', '.join(map(str, prompts)) or '(none)'}; correct it, or set it to null"
         )
-    return str(prompts[name] or "")
+    return str(prompts[str(name)] or "")
 
 
 def read_module(folder: Path) -> dict[str, Any]:
@@ -262,6 +262,9 @@ def read_module(folder: Path) -> dict[str, Any]:
         ModelError: some that change a logit in a way that is not supported.
     """
     module = read_json(folder / MODULE)
+    for name in (*_HARMLESS, "processing_kwargs", "modality_config"):
+        if not isinstance(module.get(name) or {}, dict):
+            raise ModelError(f"{name} in {folder / MODULE} is no object; copy the folder again")
     foreign = [
         f"{group}.{name}"
         for group, harmless in _HARMLESS.items()

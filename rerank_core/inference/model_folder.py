@@ -137,12 +137,7 @@ def find_onnx(folder: Path, onnx_file: str = "") -> Path:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; {} if there is no file."""
-    try:
-        contents = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
+    contents = _parsed(path, absent={})
     if not isinstance(contents, dict):
         raise ModelError(f"{path} is a {type(contents).__name__}, not an object; copy the folder again")
     return contents
@@ -151,15 +146,19 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_modules(folder: Path) -> list[dict[str, Any]]:
     """The modules of sentence-transformers that a folder lists; none if it has no modules.json."""
     path = folder / "modules.json"
-    try:
-        modules = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
+    modules = _parsed(path, absent=[])
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise ModelError(f"{path} is not a list of modules; copy the folder again")
     return modules
+
+
+def _parsed(path: Path, *, absent: Any) -> Any:
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return absent
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error}); copy the folder again") from None
 
 
 def padding_id(tokenizer: Tokenizer, folder: Path, config: dict[str, Any], *, size: int = 0) -> int:
@@ -205,8 +204,9 @@ def check_max_length(
     if not isinstance(positions, int) or positions < 1:
         return
     first = 0
-    if config.get("model_type") in OFFSET_POSITIONS:
-        first = (config.get("pad_token_id", 1) or 0) + 1
+    if str(config.get("model_type")) in OFFSET_POSITIONS:
+        pad_id = config.get("pad_token_id", 1)
+        first = (pad_id if isinstance(pad_id, int) else 0) + 1
     limit = positions - first
     if max_length > limit:
         raise ModelError(

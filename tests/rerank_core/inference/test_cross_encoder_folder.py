@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -341,6 +342,28 @@ def test_no_text_ends_its_part_of_a_template(tmp_path: Path) -> None:
     assert row.ids.tolist().count(2) == 1
 
 
+def test_a_template_without_jinja_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers installs without it; a folder whose template is optional would be read with another one."""
+    folder = with_template(tmp_path, PLAIN)
+    from transformers.utils import chat_template_utils
+
+    def no_jinja(_: str) -> None:
+        raise ImportError("apply_chat_template requires jinja2 to be installed")
+
+    monkeypatch.setattr(chat_template_utils, "_compile_jinja_template", no_jinja)
+    with pytest.raises(MissingEngine, match="transformers and jinja2"):
+        read_folder(folder, max_length=60)
+
+
+def test_a_template_that_is_no_text(tmp_path: Path) -> None:
+    folder = with_template(tmp_path, PLAIN)
+    (folder / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
+    with pytest.raises(ModelError, match="chat_template.jinja cannot be read"):
+        read_folder(folder, max_length=60)
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
@@ -367,6 +390,34 @@ def test_templates_that_are_not_for_pairs_are_refused(tmp_path: Path, template: 
         read_folder(folder, max_length=60)
     with pytest.raises(ModelError, match=said):
         TorchScorer(folder, max_length=60)
+
+
+# Files of any JSON
+
+FIELDS = {
+    "config.json": "vocab_size pad_token_id max_position_embeddings model_type id2label label2id tokenizer_class "
+    "sentence_transformers",
+    "config_sentence_transformers.json": "prompts default_prompt_name activation_fn",
+    "sentence_bert_config.json": "do_lower_case modality_config processing_kwargs processor_kwargs config_args",
+    "tokenizer_config.json": "tokenizer_class do_lower_case strip_accents model_input_names truncation_side "
+    "added_tokens_decoder extra_special_tokens cls_token pad_token chat_template",
+}
+VALUES: list[Any] = [None, True, -1, 1.5, "x", "", [], ["x"], [{"a": 1}], {}, {"x": 1}, {"content": "x"}]
+
+
+def test_a_field_of_another_type_is_read_or_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", write(tmp_path / "source", "Roberta", pad_token_id=0))
+    refused = 0
+    for name, fields in FIELDS.items():
+        written = (folder / name).read_text()
+        for field, value in itertools.product(fields.split(), VALUES):
+            edit(folder / name, **{field: value})
+            try:
+                read_folder(folder, max_length=60)
+            except ModelError as error:
+                refused += str(folder) in str(error)
+            (folder / name).write_text(written)
+    assert refused > 50
 
 
 # Ids beyond the vocabulary
