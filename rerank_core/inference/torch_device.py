@@ -9,6 +9,7 @@ trusted.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from rerank_core.inference.model_folder import (
     local_folder,
     read_json,
 )
+from rerank_core.inference.onnx_file import INPUTS
 from rerank_core.text import shorten
 
 try:
@@ -247,26 +249,35 @@ def vocabulary_size(model: Any) -> int:
     return getattr(model.config.get_text_config(), "vocab_size", None) or np.iinfo(np.int32).max
 
 
-def fill_id(loaded: Loaded, *, spare: Sequence[int]) -> int:
+def input_types(model: Any, tokenizer: Any) -> dict[str, type]:
+    """NumPy type of each of the model's inputs, as its tokenizer names them."""
+    taken = inspect.signature(model.forward).parameters
+    typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in taken
+    return dict.fromkeys(INPUTS if typed else INPUTS[:2], np.int64)
+
+
+def fill_id(model: Any, tokenizer: Any, *, spare: Sequence[int], folder: Path) -> int:
     """Id that fills a batch's rows; the model finds a row's last token by the same one.
 
     Args:
-        loaded: whose config gets a padding token if it has none: without one, a row's last token is its last.
+        model: whose config gets a padding token if it has none: without one, a row's last token is its last.
+        tokenizer: its padding token is taken if it is spare.
         spare: ids that no row contains; those that the model lacks are passed over.
+        folder: of the model, for the message.
 
     Raises:
         ModelError: config.json has no padding token, and no id is spare.
     """
-    config = loaded.model.config.get_text_config()
-    own, known = config.pad_token_id, vocabulary_size(loaded.model)
+    config = model.config.get_text_config()
+    own, known = config.pad_token_id, vocabulary_size(model)
     if isinstance(own, int) and 0 <= own < known:
         return own
     spare = [number for number in spare if number < known]
-    pad_id: int | None = loaded.tokenizer.pad_token_id
+    pad_id: int | None = tokenizer.pad_token_id
     if pad_id not in spare:
         pad_id = next(iter(spare), None)
     if pad_id is None:
-        raise ModelError(f"{loaded.folder} names no padding token; add pad_token_id to its config.json")
+        raise ModelError(f"{folder} names no padding token; add pad_token_id to its config.json")
     config.pad_token_id = pad_id
     return pad_id
 

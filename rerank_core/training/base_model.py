@@ -16,6 +16,7 @@ from rerank_core.errors import ModelError
 from rerank_core.features.render import special_tokens
 from rerank_core.inference.label_names import relevant_label
 from rerank_core.inference.model_folder import check_max_length
+from rerank_core.inference.torch_device import fill_id
 from rerank_core.text import shorten
 from rerank_core.training.losses import PairCrossEncoder
 from rerank_core.training.vocabulary import extend_vocabulary
@@ -52,6 +53,8 @@ def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncod
             activation_fn=torch.nn.Sigmoid(),
             model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": labels == 2},
         )
+        check_max_length(max_length, model.config.to_dict(), folder=Path(folder), field="max_length")
+        fill_id(model.model, model.tokenizer, spare=model.encoder().spare_ids(), folder=Path(folder))
         if labels == 2:
             _take_difference(model, folder)
     except ModelError:
@@ -61,9 +64,6 @@ def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncod
             f"cannot load model = {str(folder)!r} ({shorten(str(error))}); name a folder or a model on the "
             "Hugging Face Hub with config.json, a tokenizer and the model.safetensors of an encoder"
         ) from error
-    if model.config.pad_token_id is None:  # a decoder finds a row's last token by it
-        model.config.pad_token_id = model.tokenizer.pad_token_id
-    check_max_length(max_length, model.config.to_dict(), folder=Path(folder), field="max_length")
     return model
 
 

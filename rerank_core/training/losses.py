@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers.cross_encoder import CrossEncoder, losses
 from sentence_transformers.util import batch_to_device
@@ -29,11 +28,10 @@ from torch.nn import functional
 
 from rerank_core.config.training import TEACHER_LOSSES, TrainingStage
 from rerank_core.inference.batching import padded
+from rerank_core.inference.chat_template import ChatEncoder
 from rerank_core.inference.cross_encoder_folder import read_pairs
-from rerank_core.inference.encoding import unlimited
-from rerank_core.inference.onnx_file import INPUTS
-from rerank_core.inference.torch_device import model_folder, vocabulary_size
-from rerank_core.scoring.batched import Encoder
+from rerank_core.inference.encoding import PairEncoder, unlimited
+from rerank_core.inference.torch_device import input_types, model_folder, vocabulary_size
 
 ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -59,15 +57,15 @@ class PairCrossEncoder(CrossEncoder):
         """
         if not inputs:
             return {}
-        rows = self._encoder().encode(
+        rows = self.encoder().encode(
             [pair if isinstance(pair[1], str) else tuple(pair[1]) for pair in inputs]
         )
-        names = [name for name in INPUTS if name in self.tokenizer.model_input_names]
-        arrays = padded(rows, pad_id=self._pad_id, dtypes=dict.fromkeys(names, np.int64))
+        pad_id = self.config.get_text_config().pad_token_id
+        arrays = padded(rows, pad_id=pad_id, dtypes=input_types(self.model, self.tokenizer))
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"modality": "text"}
 
-    def _encoder(self) -> Encoder:
-        """Of the tokenizer as it is now: tags may have been added."""
+    def encoder(self) -> PairEncoder | ChatEncoder:
+        """Makes rows of pairs, by the tokenizer as it is now: tags may have been added."""
         state, known = (len(self.tokenizer), self.max_length), self.__dict__.get("_known_encoder")
         if known is None or known[0] != state:
             facts = read_pairs(
@@ -79,14 +77,8 @@ class PairCrossEncoder(CrossEncoder):
                 vocabulary=vocabulary_size(self.model),
             )
             known = self.__dict__["_known_encoder"] = (state, facts.encoder)
-        encoder: Encoder = known[1]
+        encoder: PairEncoder | ChatEncoder = known[1]
         return encoder
-
-    @property
-    def _pad_id(self) -> int:
-        """The padding token by which the model finds a row's end; its tokenizer's where it has none."""
-        own = self.config.pad_token_id
-        return own if isinstance(own, int) else self.tokenizer.pad_token_id or 0
 
 
 class TeacherLoss(nn.Module):

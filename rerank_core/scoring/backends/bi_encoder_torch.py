@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.cross_encoder_folder import check_vocabulary
 from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.model_folder import check_max_length
-from rerank_core.inference.onnx_file import INPUTS
 from rerank_core.inference.torch_device import (
     MAX_TOKENS,
     choose_device,
     fill_id,
+    input_types,
     open_model,
     to_device,
+    vocabulary_size,
     within_memory,
 )
 from rerank_core.scoring.backends.bi_encoder_folder import SingleEncoder, pool, read_sentence_folder
@@ -45,12 +45,10 @@ class TorchEmbedder:
         loaded = open_model(AutoModel, model, precision=precision, optional=("pooler.",))
         self.folder, tokenizer = loaded.folder, loaded.tokenizer
         self.settings = read_sentence_folder(self.folder, pooling=pooling)
-        self._pad_id = fill_id(loaded, spare=[tokenizer.pad_token_id or 0])
+        spare = [tokenizer.pad_token_id or 0, 0]  # 0: the mask alone counts, so any id will do
+        self._pad_id = fill_id(loaded.model, tokenizer, spare=spare, folder=self.folder)
         check_max_length(max_length, loaded.config, folder=self.folder)
-        fast, known = (
-            unlimited(tokenizer.backend_tokenizer),
-            loaded.model.get_input_embeddings().num_embeddings,
-        )
+        fast, known = unlimited(tokenizer.backend_tokenizer), vocabulary_size(loaded.model)
         check_vocabulary(fast, known, self.folder)
         self.encoder = SingleEncoder(
             fast,
@@ -60,9 +58,7 @@ class TorchEmbedder:
             side=tokenizer.truncation_side,
         )
         self._model = loaded.model.to(self.device)
-        taken = inspect.signature(loaded.model.forward).parameters
-        names = {"input_ids", "attention_mask", *tokenizer.model_input_names}
-        self._types = {name: np.int64 for name in INPUTS if name in names and name in taken}
+        self._types = input_types(loaded.model, tokenizer)
         self.max_tokens, self.precision = MAX_TOKENS[self.device], precision
         side = [] if tokenizer.truncation_side == "right" else ["cut left"]
         self.identity = ["torch", self.device, precision, *side, *loaded.digests]
@@ -71,7 +67,7 @@ class TorchEmbedder:
         return within_memory(lambda: self._embed(rows))
 
     def _embed(self, rows: Sequence[Row]) -> np.ndarray:
-        arrays = padded(rows, pad_id=self._pad_id, dtypes=dict(self._types))
+        arrays = padded(rows, pad_id=self._pad_id, dtypes=self._types)
         tensors = {name: to_device(array, self.device) for name, array in arrays.items()}
         hidden = self._model(**tensors).last_hidden_state.float()
         pooled = pool(hidden, tensors["attention_mask"].float(), self.settings.pooling)

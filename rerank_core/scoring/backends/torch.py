@@ -9,7 +9,6 @@ one pool of them; the onnx backend is faster there.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from rerank_core.inference.encoding import Row, unlimited
 from rerank_core.inference.torch_device import (
     CHUNK,
     MAX_TOKENS,
-    Loaded,
     choose_device,
     fill_id,
+    input_types,
     open_model,
     to_device,
     vocabulary_size,
@@ -92,12 +91,14 @@ class TorchScorer(BatchedScorer):
             vocabulary=vocabulary_size(loaded.model),
         )
         encoder, self._relevant = pairs.encoder, pairs.relevant
-        self._pad_id = fill_id(loaded, spare=encoder.spare_ids())
+        self._pad_id = fill_id(
+            loaded.model, loaded.tokenizer, spare=encoder.spare_ids(), folder=loaded.folder
+        )
         if threads:
             torch.set_num_threads(threads)
         if precision != "fp32":
             _keep_head_in_float32(loaded.model)
-        self._types = _inputs(loaded)
+        self._types = input_types(loaded.model, loaded.tokenizer)
         self._place(loaded.model, compile=compile, unpadded=unpadded)
         settings = [precision, self.device, self.attention, str(compile), str(max_length), str(self._pad_id)]
         settings += pairs.identity
@@ -143,14 +144,6 @@ class TorchScorer(BatchedScorer):
                 f"the model in {folder} fails on two short inputs ({shorten(str(error))}); copy its weights, "
                 "config.json and tokenizer from one model"
             ) from error
-
-
-def _inputs(loaded: Loaded) -> dict[str, type]:
-    """NumPy type of each of the model's inputs, as its tokenizer names them."""
-    taken = inspect.signature(loaded.model.forward).parameters
-    typed = "token_type_ids" in loaded.tokenizer.model_input_names and "token_type_ids" in taken
-    names = ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
-    return dict.fromkeys(names, np.int64)
 
 
 def _keep_head_in_float32(model: Any) -> None:

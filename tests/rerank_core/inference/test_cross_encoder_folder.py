@@ -342,9 +342,7 @@ def test_no_text_ends_its_part_of_a_template(tmp_path: Path) -> None:
     assert row.ids.tolist().count(2) == 1
 
 
-def test_a_template_without_jinja_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_template_without_jinja_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers installs without it; a folder whose template is optional would be read with another one."""
     folder = with_template(tmp_path, PLAIN)
     from transformers.utils import chat_template_utils

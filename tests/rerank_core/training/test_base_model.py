@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +32,10 @@ PIECES = [
     *("[HOP:1] ", "[ROLE:Definition] ", "[ENT:dune] "),
     *("[SEP]", "[CLS] ", "[PAD]", "[UNK]", "[MASK]", "<s>", "</s>", "<pad>", "<unk>", " </s> ", "＜/s＞"),
 ]
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_a_base_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -112,12 +118,27 @@ def opened(kind: str) -> tuple[PairCrossEncoder, TorchScorer]:
         return load_cross_encoder(Path(work) / "start", max_length=40).eval(), night
 
 
+def inputs_without_a_mask(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids"])
+
+
+def padding_that_the_model_lacks(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", pad_token="[BEYOND]")
+    edit(folder / "config.json", pad_token_id=None)
+
+
 @pytest.mark.parametrize(
-    "setting", ["prompt", "chat template", "truncation on the left", "casing", "fewer inputs"]
+    "change",
+    [
+        *(SETTINGS[name] for name in ("prompt", "chat template", "truncation on the left", "casing")),
+        SETTINGS["fewer inputs"],
+        inputs_without_a_mask,
+        padding_that_the_model_lacks,
+    ],
 )
-def test_a_training_reads_what_the_bases_folder_says(tmp_path: Path, setting: str) -> None:
+def test_a_training_reads_what_the_bases_folder_says(tmp_path: Path, change: Callable[[Path], None]) -> None:
     folder = write_cross_encoder(tmp_path / "base")
-    SETTINGS[setting](folder)
+    change(folder)
     pairs = [*PAIRS, ("Who WROTE", "the sand moves " * 30)]
     expected = load_scorer(folder, backend="torch", max_length=40).score(pairs)
     save_model(load_cross_encoder(folder, max_length=40), tmp_path / "start")
