@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 Opener = Callable[[str], AbstractContextManager[BinaryIO]]
-"""Opens a path for reading bytes, from the start and with `seek`; pass one that knows gs:// to read from there."""
+"""Opens a path for reading bytes, from the start; pass one that knows gs:// to read from there. What it opens must have
+`seek`, unless it is a BufferedReader, as of a pipe."""
 
 _GZIP = b"\x1f\x8b"
 _WIDE = {
@@ -70,8 +72,11 @@ def plain_or_gz(path: Path) -> Path:
 
 
 def _plain(raw: BinaryIO) -> AbstractContextManager[Any]:
-    head = raw.read(len(_GZIP))
-    raw.seek(0)
+    if isinstance(raw, io.BufferedReader):  # may be a pipe, such as of `--config <(envsubst < night.toml)`
+        head = raw.peek(len(_GZIP))[: len(_GZIP)]
+    else:
+        head = raw.read(len(_GZIP))
+        raw.seek(0)
     return gzip.GzipFile(fileobj=raw) if head == _GZIP else nullcontext(raw)
 
 

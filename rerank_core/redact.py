@@ -187,6 +187,8 @@ def _of_environment(environment: Mapping[str, str]) -> Iterator[str]:
 
 def _content(path: str) -> str:
     try:
+        if not Path(path).is_file():  # a pipe could be read once, or never end
+            return ""
         with Path(path).open(encoding="utf-8") as file:
             return file.read(_MOST_FILE_BYTES).strip()
     except (OSError, ValueError):

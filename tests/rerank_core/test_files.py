@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,15 @@ def test_damage_is_said(tmp_path: Path) -> None:
         read_text(tmp_path / "latin")
     with pytest.raises(FileNotFoundError):
         list(read_lines(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("content", [TEXT.encode(), gzip.compress(TEXT.encode()), b""])
+def test_a_pipe_is_read(tmp_path: Path, content: bytes) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    assert list(read_lines(tmp_path / "pipe")) == (LINES if content else [])
+    writer.join()
 
 
 def test_empty_files_have_no_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,15 @@ def test_secrets_of_the_environment_are_known(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(module, "_known", None)
     pair = b64(f"jo:{SECRET}-of-a-file")
     assert redact(f"x {SECRET}-of-a-file {pair} {SECRET}-of-a-hub false-alarm") == "x *** *** *** false-alarm"
+
+
+def test_a_pipe_that_the_environment_names_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for a writer
+    monkeypatch.setenv("HF_TOKEN_FILE", str(tmp_path / "pipe"))
+    monkeypatch.setattr(module, "_known", None)
+    assert redact("text") == "text"
 
 
 def test_trees_keep_their_form() -> None:
