@@ -144,7 +144,7 @@ def utc_timestamp(value: Any) -> str:
     try:
         if isinstance(value, str):
             # The usual form, which needs no conversion.
-            if value[19:] in _UTC_SUFFIXES and value[4] == value[7] == "-" and value[10] == "T":
+            if value[19:] in _UTC_SUFFIXES and value[4:17:3] == "--T::":
                 datetime.datetime.fromisoformat(value)
                 return f"{value[:19]}+00:00"
             value = value.strip()

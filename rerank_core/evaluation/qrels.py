@@ -16,7 +16,7 @@ from rerank_core.errors import JudgementError
 from rerank_core.files import Opener
 from rerank_core.querylog.privacy import shown
 from rerank_core.text import query_id
-from rerank_core.values import RecordError, decode_json, identifier, many, scalar
+from rerank_core.values import RecordError, decode_json, identifier, is_null, many, scalar
 
 Qrels = dict[str, dict[str, int]]
 """Relevance by query id, then by doc_id (or passage_id)."""
@@ -142,7 +142,9 @@ def _query(row: Any, where: str) -> tuple[str, BeirQuery]:
     if not name.strip():
         raise JudgementError(f"{where}: _id is {shown(name)}; it must not be empty")
     answers, candidates = (_words(row, key, where) for key in ("answers", "candidates"))
-    split, kind = (_word(row, key, where) if row.get(key) else "" for key in ("split", "type"))
+    split, kind = (
+        "" if is_null(row.get(key)) or not row[key] else _word(row, key, where) for key in ("split", "type")
+    )
     return name, BeirQuery(text, answers, split, kind, candidates)
 
 
