@@ -98,7 +98,7 @@ class TrainingError(NightrankError, ValueError):
 
 
 class FileError(NightrankError):
-    """The system refuses to read or write a file; the message names it and the reason."""
+    """The system refuses a file, or else a connection; the message names the file, if there is one, and the reason."""
 
     exit_code = INPUT
 
@@ -120,6 +120,8 @@ class OutOfMemory(RuntimeError):
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OS_ERROR = re.compile(r"\(os error (\d+)\)(?: at path \"([^\"]*)\")?")
+_ERRNO = re.compile(r"\[Errno (\d+)\] ([^:\[]+)(?:: '([^']*)')?")
 
 
 def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> NightrankError | None:
@@ -132,14 +134,14 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
     """
     if isinstance(error, NightrankError):
         return error
+    # A Rust library has the system's number in the text of whatever class it raises, an OSError without number too.
+    native = _OS_ERROR.search(str(error))
+    if native and getattr(error, "errno", None) is None:
+        return _system_error(int(native[1]), os.strerror(int(native[1])), native[2] or str(path))
     if isinstance(error, OSError):
         return _system_error(error.errno, error.strerror or str(error), str(error.filename or path))
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # of Path.resolve
         return _system_error(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2].rstrip("'"))
-    if native := _OS_ERROR.search(
-        str(error)
-    ):  # of a Rust library: any class, and the system's number in the text
-        return _system_error(int(native[1]), os.strerror(int(native[1])), native[2] or str(path))
     if isinstance(error, RuntimeError) and "[while running '" in str(error):  # of Beam
         return reported_error(str(error))
     if isinstance(error, MemoryError):
@@ -170,16 +172,13 @@ def reported_error(text: str) -> NightrankError | None:
     return None
 
 
-_OS_ERROR = re.compile(r"\(os error (\d+)\)(?: at path \"([^\"]*)\")?")
-_ERRNO = re.compile(r"\[Errno (\d+)\] ([^:\[]+)(?:: '([^']*)')?")
-
-
 def _system_error(number: int | None, reason: str, path: str) -> FileError:
-    where = path or "a file"
+    reason = reason.strip()
     if number in _FULL:
-        return DiskFull(
-            f"cannot write {where}: {reason.strip()}; free some space or choose another folder, then start again"
+        remedy = "free some space or choose another folder, then start again"
+        return DiskFull(f"cannot write {path or 'a file'}: {reason}; {remedy}")
+    if not path:  # such as a refused connection, or too many open files
+        return FileError(
+            f"the system reports: {reason}; check the network, and this machine's disks and limits"
         )
-    return FileError(
-        f"cannot use {where}: {reason.strip()}; check that it is there and may be read or written"
-    )
+    return FileError(f"cannot use {path}: {reason}; check that it is there and may be read or written")

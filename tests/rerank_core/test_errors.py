@@ -1,12 +1,14 @@
-"""What the machine does to us is named, whichever way it reaches us; a defect stays one."""
+"""Every error has a documented exit code; what the machine does to us is named, and a defect stays one."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rerank_core import errors
 from rerank_core.errors import (
     DiskFull,
     FileError,
@@ -16,6 +18,7 @@ from rerank_core.errors import (
     reported_error,
     user_error,
 )
+from schemas.errors import ManifestError, NightrankError
 
 
 class PanicException(BaseException):  # as pyo3 names it
@@ -47,6 +50,13 @@ class PanicException(BaseException):  # as pyo3 names it
             "write f",
         ),
         (RuntimeError("Symlink loop from '/a/set'"), FileError, "cannot use /a/set: Too many levels"),
+        (
+            OSError("No space left on device (os error 28)"),
+            DiskFull,
+            "cannot write a file: No space",
+        ),  # of pyo3
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), FileError, "check the network"),
+        (OSError(errno.EMFILE, "Too many open files"), FileError, "reports: Too many .*limits"),
         (MemoryError(), LibraryFailure, "memory of this machine ran out"),
         (PanicException("index out of bounds"), LibraryFailure, "panicked .index out of bounds"),
         (SourceError("the log"), SourceError, "the log"),
@@ -78,3 +88,41 @@ def test_the_last_error_of_a_traceback_counts() -> None:
     )
     assert "cannot write b" in str(reported_error(text))
     assert isinstance(reported_error("Traceback\nMemoryError"), LibraryFailure)
+
+
+# --- exit codes
+
+
+def subclasses(error: type[NightrankError]) -> Iterator[type[NightrankError]]:
+    for child in error.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+PRODUCT = [
+    error for error in subclasses(NightrankError) if error.__module__ in ("schemas.errors", errors.__name__)
+]
+
+
+@pytest.mark.parametrize("error", PRODUCT)
+def test_an_error_has_an_exit_code_and_says_when_it_is_raised(error: type[NightrankError]) -> None:
+    assert error.exit_code in (errors.USAGE, errors.INPUT, errors.LOCKED, errors.FAILED)
+    assert error.__doc__
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConfigError, 2),
+        (errors.OutputError, 2),
+        (errors.SourceError, 3),
+        (errors.ModelError, 3),
+        (ManifestError, 3),
+        (errors.Locked, 4),
+        (errors.NightError, 5),
+        (errors.WriteError, 5),
+        (errors.TrainingError, 5),
+    ],
+)
+def test_exit_codes_stay(error: type[NightrankError], code: int) -> None:
+    assert error.exit_code == code

@@ -140,7 +140,8 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
 def test_files_as_programs_save_them(tmp_path: Path) -> None:
     (tmp_path / "queries").write_bytes(
         gzip.compress(
-            b'\xef\xbb\xbf{"_id": 7, "text": ["who?"], "answers": 1984, "split": null}\r\n{"_id": 8.0, "text": "b", "type": NaN}'
+            b'\xef\xbb\xbf{"_id": 7, "text": ["who?"], "answers": 1984, "split": null}\r\n'
+            b'{"_id": 8.0, "text": "b", "type": NaN}'
         )
     )
     assert read_queries(tmp_path / "queries") == {
