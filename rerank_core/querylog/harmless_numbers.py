@@ -64,12 +64,19 @@ def is_harmless_alone(number: str, *, products: bool = True) -> bool:
         return True
     if number.isdecimal() and (_is_power_of_two(digits) or _is_pattern(digits) or _is_time(digits)):
         return True
-    return bool(_DECIMAL.fullmatch(number)) or _is_ip(number)
+    return bool(_DECIMAL.fullmatch(number)) or is_ip(number)
 
 
 def groups_of(number: str) -> list[str]:
     """The digits of a number, as they are grouped."""
     return re.findall(r"\d+", number)
+
+
+def is_ip(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def is_year(group: str) -> bool:
@@ -114,13 +121,6 @@ def _is_hexadecimal(match: re.Match[str]) -> bool:
     after = _END_OF_WORD.match(match.string, match.end())
     word = f"{before.group() if before else ''}{match.group()}{after.group() if after else ''}"
     return bool(_HEXADECIMAL.fullmatch(word)) and not word.isdigit()
-
-
-def _is_ip(number: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(number))
-    except ValueError:
-        return False
 
 
 def _is_round(number: str) -> bool:

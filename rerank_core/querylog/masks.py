@@ -7,7 +7,6 @@ stays: see `harmless_numbers`.
 from __future__ import annotations
 
 import functools
-import ipaddress
 import re
 from collections.abc import Callable, Collection
 
@@ -15,7 +14,7 @@ from phonenumbers import Leniency, PhoneNumberMatcher
 from stdnum import luhn
 
 from rerank_core.querylog import credentials, national_ids
-from rerank_core.querylog.harmless_numbers import groups_of, is_harmless, is_harmless_alone, is_year
+from rerank_core.querylog.harmless_numbers import groups_of, is_harmless, is_harmless_alone, is_ip, is_year
 
 EMAIL, IBAN, CARD, ID, PHONE, NUMBER, SECRET, IP = (
     f"({kind})" for kind in ("email", "iban", "card", "id", "phone", "number", "secret", "ip")
@@ -90,7 +89,7 @@ def _mask_once(text: str, also: frozenset[str]) -> str:
     for pattern in _EMAILS:
         text = _replace(text, pattern, EMAIL)
     if "ip" in also:
-        text = _replace(text, _IPS, IP, _is_ip)
+        text = _replace(text, _IPS, IP, lambda match: is_ip(match.group()))
     if _count_digits(text) < _FEW:
         return text
     return _mask_numbers(text, products="product" not in also)
@@ -144,13 +143,6 @@ def _mask_phones_of(region: str, text: str, accept: Callable[[_Match], bool]) ->
         if match and (len(number) >= _FEWEST_DIALLED or not number.isdigit()) and accept(match):
             text = f"{text[: match.start()]}{PHONE}{text[match.end() :]}"
     return text
-
-
-def _is_ip(match: _Match) -> bool:
-    try:
-        return bool(ipaddress.ip_address(match.group()))
-    except ValueError:
-        return False
 
 
 def _is_iban(match: _Match) -> bool:

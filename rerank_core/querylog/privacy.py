@@ -12,6 +12,7 @@ import hashlib
 from typing import Any
 
 from rerank_core.querylog.masks import mask as mask
+from rerank_core.redact import redact
 from rerank_core.text import clean
 
 _SHOWN_BITS = 332  # 100 digits; Python refuses to print integers of thousands
@@ -22,9 +23,9 @@ _LONGEST_CUT = 1024  # characters at the end of that part that could belong to s
 def shown(value: Any, *, limit: int = 80) -> str:
     """What a message or a dead letter shows of a bad value: the only way in which one may be quoted.
 
-    A string is quoted with unprintable characters as escapes, masked whatever `privacy.mask` says, and cut after
-    `limit` characters; a number is masked too. Of anything nested only the type is named: its keys and values may
-    name a person in ways that no mask knows.
+    A string is quoted without secrets and with unprintable characters as escapes, masked whatever `privacy.mask`
+    says, and cut after `limit` characters; a number is masked too. Of anything nested only the type is named: its keys
+    and values may name a person in ways that no mask knows.
     """
     if isinstance(value, str):
         return _quoted(value, limit)
@@ -43,14 +44,12 @@ def hash_user(user: str, salt: bytes) -> str:
 
 
 def _quoted(text: str, limit: int) -> str:
-    read = text[:_SHOWN_CHARS]
+    whole = len(text) <= _SHOWN_CHARS
+    read = redact(text[:_SHOWN_CHARS])  # before it is cut: half a secret is not recognised
     visible = clean(read)
     masked = mask(visible)
-    safe = (
-        read if masked == visible else masked
-    )  # an unchanged text keeps its invisible characters, to be escaped
+    # An unchanged text keeps its invisible characters, to be escaped.
+    safe = read if masked == visible else masked
     # What a long text was cut in may be a part of an address or a number, which no mask knows.
-    safe = safe[:-_LONGEST_CUT] if len(read) < len(text) else safe
-    if len(safe) <= limit and len(read) == len(text):
-        return repr(safe)
-    return f"{safe[:limit]!r}..."
+    safe = safe if whole else safe[:-_LONGEST_CUT]
+    return repr(safe) if whole and len(safe) <= limit else f"{safe[:limit]!r}..."

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_core import redact
 from rerank_core.config.night import LogFields, Privacy, parse_config
 from rerank_core.errors import ConfigError
 from rerank_core.querylog.events import EventError, parse_event, screen
@@ -61,6 +62,13 @@ def test_no_dead_letter_names_anybody_whatever_the_field_holds(value: object, fi
 def test_where_a_long_value_is_cut_nothing_shows(before: int, addresses: int, secret: str) -> None:
     text = "a@example.org " * addresses + "." * before + f" {secret} and more" * 300
     assert not leaks(shown(text))
+
+
+def test_a_secret_is_hidden_before_the_value_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "_known", set())
+    monkeypatch.setattr(redact, "_forms", ())
+    redact.know("correct horse battery")
+    assert shown("x" * 70 + " correct horse battery staple") == f"'{'x' * 70} *** stapl'..."
 
 
 def test_a_bad_value_is_quoted_short_and_visibly() -> None:
