@@ -24,7 +24,7 @@ from pipelines.elasticsearch.write import (
 )
 from pipelines.sources.local.corpus_files import LineError, corpus_lines, parse_passage
 from pipelines.sources.local.formats.base import head
-from pipelines.sources.local.log_files import format_of, log_files, read_events
+from pipelines.sources.local.log_files import format_of, log_files, read_events, together
 from rerank_core.config.night import Log
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.files import plain_or_gz
@@ -61,7 +61,7 @@ def load(
     replace: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Loaded:
-    """Write a corpus (BEIR folder, JSONL) or a query log (JSONL, Parquet, folder, glob) into a new index.
+    """Write a corpus (BEIR folder, JSONL) or a query log (a file of any format, a folder, a glob) into a new index.
 
     Raises:
         SourceError: the files are neither, or the cluster cannot be used.
@@ -135,13 +135,13 @@ def corpus_documents(path: str, rejected: Counter[str]) -> Iterator[IndexDocumen
 
 
 def log_documents(path: str, rejected: Counter[str]) -> Iterator[IndexDocument]:
-    """The events, with ids of file and line, so that an event that is sent twice is indexed once."""
-    for number, file in enumerate(log_files(path, Log())):
-        for event in read_events(file, Log()):
+    """The events, with ids of file and place in it, so that an event that is sent twice is indexed once."""
+    for number, (first, *beside) in enumerate(together(log_files(path, Log()), Log())):
+        for place, event in enumerate(read_events(first, Log(), beside=beside), start=1):
             if isinstance(event, Rejected):
                 rejected[event.reason] += 1
             else:
-                yield IndexDocument(f"{number}:{event.record.rpartition(':')[2]}", _event_source(event))
+                yield IndexDocument(f"{number}:{place}", _event_source(event))
 
 
 def _event_source(event: LogEvent) -> dict[str, Any]:

@@ -94,12 +94,26 @@ def format_of(path: Path, log: Log) -> str:
     return next(name for name, known in formats.items() if known.recognises(start, log))
 
 
-def read_events(path: Path, log: Log) -> Iterator[LogEvent | Rejected]:
-    """Stream the events of one file; of a format that joins records, those of this file alone.
+def together(files: Iterable[Path], log: Log) -> list[list[Path]]:
+    """The files that must be read together: those of a format that joins records; every other one alone.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        name = format_of(file, log)
+        groups.setdefault(name if FORMATS[name].join else str(file), []).append(file)
+    return list(groups.values())
+
+
+def read_events(path: Path, log: Log, *, beside: Sequence[Path] = ()) -> Iterator[LogEvent | Rejected]:
+    """Stream the events of one file; those of a format that joins records are held in memory.
 
     Args:
         path: the file. Records are named "NAME:LINE" (Parquet: "NAME:ROW"), from 1. Blank lines are skipped.
         log: the format, the names of the columns, and the filter by which other events are skipped.
+        beside: other files that are read together with it; see `together`.
 
     Yields:
         A LogEvent or Rejected for each record: bad_utf8, bad_json, bad_row, or a reason of `parse_event`.
@@ -109,7 +123,7 @@ def read_events(path: Path, log: Log) -> Iterator[LogEvent | Rejected]:
     """
     name = format_of(path, log)
     if join := FORMATS[name].join:
-        yield from _joined(path, name, log, join)
+        yield from _joined((path, *beside), name, log, join)
     else:
         for record, raw in read_records(path, name, log):
             yield from to_event(record, raw, name, log)
@@ -157,9 +171,9 @@ def keyed(record: str, raw: Fields, join: Join, log: Log) -> Iterator[tuple[str,
             yield key, Part(record, fields)
 
 
-def _joined(path: Path, name: str, log: Log, join: Join) -> Iterator[LogEvent | Rejected]:
+def _joined(files: Iterable[Path], name: str, log: Log, join: Join) -> Iterator[LogEvent | Rejected]:
     groups: defaultdict[str, list[Part]] = defaultdict(list)
-    for record, raw in read_records(path, name, log):
+    for record, raw in (one for file in files for one in read_records(file, name, log)):
         for found in keyed(record, raw, join, log):
             if isinstance(found, Rejected):
                 yield found

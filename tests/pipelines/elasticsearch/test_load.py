@@ -53,3 +53,17 @@ def test_an_event_is_its_place_in_the_log(tmp_path: Path) -> None:
         )
     ]
     assert rejected == {"query_not_text": 1}
+
+
+def test_a_search_and_its_clicks_may_be_in_two_files(tmp_path: Path) -> None:
+    clicked = {"action_name": "click", "event_attributes": {"object": {"object_id": "d"}}}
+    asked = {"user_query": "a", "timestamp": "2026-03-02T10:00:00Z"}
+    lines(tmp_path / "ubi_events.jsonl", *(clicked | {"query_id": n} for n in (1, 2, 3)))
+    lines(tmp_path / "ubi_queries.jsonl", *(asked | {"query_id": n} for n in (1, 2)))
+    lines(tmp_path / "z.jsonl", asked | {"query": "b"})
+    rejected: Counter[str] = Counter()
+    documents = list(log_documents(str(tmp_path), rejected))
+    found = sorted((one.source["query"], one.source["clicks"]) for one in documents)
+    assert found == [("a", ["d"]), ("a", ["d"]), ("b", [])]
+    assert len({one.id for one in documents}) == 3
+    assert rejected == {"unknown_query": 1}
