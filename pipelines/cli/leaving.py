@@ -116,8 +116,8 @@ def at_the_end() -> Iterator[None]:
     """Leave the process with the exit code of the body; a defect prints its traceback."""
     try:
         yield
-    except SystemExit as ended:
-        leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except SystemExit as wanted:
+        leave(wanted.code if isinstance(wanted.code, int) else int(wanted.code is not None))
     except BaseException as error:
         if known := message_of(error):  # before or after a command, such as in --help
             console.print_error(known[1])
