@@ -42,6 +42,22 @@ def test_a_copy_has_the_words_of_a_positive(title: str, text: str, rule: str) ->
     assert copies.rule(title, text) == rule
 
 
+WORDS = st.lists(st.sampled_from([f"w{n}" for n in range(12)]), min_size=10, max_size=40)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=3), WORDS, st.integers(0, 39), st.floats(0.05, 1))
+def test_a_near_copy_holds_so_many_shingles(
+    positives: list[list[str]], words: list[str], kept: int, near: float
+) -> None:
+    text, *texts = (" ".join(each) for each in [[*positives[0][:kept], *words], *positives])
+    shares = [
+        len(shingles(text) & shingles(one)) / len(shingles(one)) for one in texts if len(shingles(one)) > 7
+    ]
+    expected = "near_copy" if any(share >= near for share in shares) else ""
+    found = Copies([("", one) for one in texts], near=near).rule("", text)
+    assert found == ("positive_copy" if text in texts else expected)
+
+
 def test_near_copies_can_be_kept() -> None:
     copies = Copies([("", LONG)], near=0.0)
     assert copies.rule("", f"{LONG} and a footer") == ""
