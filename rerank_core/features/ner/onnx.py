@@ -24,7 +24,13 @@ from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import load_tokenizer
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import file_digest, find_onnx, padding_id, read_json
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, external_files, model_holds
+from rerank_core.inference.onnx_file import (
+    DYNAMIC_QUANTISATION,
+    LOGITS,
+    choose_output,
+    external_files,
+    model_holds,
+)
 from rerank_core.inference.onnx_session import open_session, token_inputs
 from rerank_core.text import fingerprint, shorten
 
@@ -100,7 +106,7 @@ class _Engine:
         self._pool = ThreadPoolExecutor(threads or cores())
         self._pad_id = model.pad_id
         self._types = token_inputs(self._session, model.path, export="a token-classification model")
-        self._output = "logits" if "logits" in self._session.outputs else self._session.outputs[0]
+        self._output = choose_output(self._session.outputs, LOGITS, model.path)
         self._probe(model)
 
     def classify(self, batches: Sequence[list[WindowRow]]) -> Iterable[list[np.ndarray]]:

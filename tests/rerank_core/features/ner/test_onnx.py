@@ -293,9 +293,20 @@ def several(folder: Path) -> None:
     shutil.copy(folder / "a.onnx", folder / "b.onnx")
 
 
+def two_outputs(folder: Path) -> None:
+    model = onnx.load(folder / "onnx/model.onnx")
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(helper.make_node("Neg", ["scores"], ["hidden"]))
+    del model.graph.output[:]
+    for name in ("hidden", "scores"):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    onnx.save(model, folder / "onnx/model.onnx")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (two_outputs, r"has the outputs hidden, scores, none of which is called logits"),
         (shutil.rmtree, r"no model folder at .*an ONNX model is a local folder, not a name on a hub"),
         (remove("onnx/model.onnx"), r"no ONNX file in .*export the model to .*model.onnx"),
         (several, r"several ONNX files; set onnx_file to one of: a.onnx, b.onnx"),
