@@ -12,11 +12,9 @@ from rerank_core.errors import ModelError
 LOGITS = ("logits",)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DYNAMIC_QUANTISATION = re.compile(rb"DynamicQuantize")
-# A tensor's data_type and name: TensorProto's fields 2 and 8 as protobuf writes them.
-_HALF = {
-    "fp16": re.compile(rb"\x10\x0aB.[\x21-\x7e]{6}", re.DOTALL),
-    "bf16": re.compile(rb"\x10\x10B.[\x21-\x7e]{6}", re.DOTALL),
-}
+# A tensor's data_type and its name's length: TensorProto's fields 2 and 8 as protobuf writes them.
+_HALF = {"fp16": re.compile(rb"\x10\x0aB(.)", re.DOTALL), "bf16": re.compile(rb"\x10\x10B(.)", re.DOTALL)}
+_NAME = re.compile(rb"[\x21-\x7e]{6,}")  # shorter ones occur by chance in the weights
 _QUANTISATION = re.compile(rb"QuantizeLinear")
 # TensorProto.external_data's entry {key: "location", value: NAME} as protobuf writes it, lengths first.
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
@@ -56,8 +54,14 @@ def model_holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
 
 def precision_of(path: Path) -> str:
     """The lowest precision that the file computes in: "int8", "bf16", "fp16" or "fp32"."""
-    kinds = {"int8": _QUANTISATION, "bf16": _HALF["bf16"], "fp16": _HALF["fp16"]}
-    return next((name for name, pattern in kinds.items() if model_holds(path, pattern)), "fp32")
+    if model_holds(path, _QUANTISATION):
+        return "int8"
+    with _mapped(path) as view:
+        for precision in ("bf16", "fp16"):
+            names = [view[m.end() : m.end() + m[1][0]] for m in _HALF[precision].finditer(view)]
+            if any(_NAME.fullmatch(name) for name in names):
+                return precision
+    return "fp32"
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -13,9 +13,10 @@ from rerank_core.inference.onnx_file import (
     choose_output,
     external_files,
     model_holds,
+    precision_of,
 )
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 from tests.support.tiny_onnx import write_model
 
@@ -35,6 +36,22 @@ def test_an_output_is_chosen_by_name(tmp_path: Path) -> None:
     for names in (["last_hidden_state", "pooler_output"], []):
         with pytest.raises(ModelError, match=r"has the outputs .*none of which is called logits; export it"):
             choose_output(names, LOGITS, tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("FLOAT", "fp32"), ("FLOAT16", "fp16"), ("BFLOAT16", "bf16")])
+def test_the_precision_is_that_of_the_tensors(tmp_path: Path, kind: str, expected: str) -> None:
+    """Not what a weight's bytes happen to spell."""
+    weights = b"\x10\x0aB\x20chance\0\0\x10\x10B\x09chance\0\0"
+    tensor = onnx.TensorProto(
+        name="classifier.weight", data_type=getattr(onnx.TensorProto, kind), dims=[1, 6]
+    )
+    tensor.raw_data = weights
+    other = onnx.TensorProto(
+        name="other.weight", data_type=onnx.TensorProto.FLOAT, dims=[1], raw_data=b"1234"
+    )
+    graph = onnx.helper.make_graph([], "g", [], [], [other, tensor])
+    (tmp_path / "model.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    assert precision_of(tmp_path / "model.onnx") == expected
 
 
 def test_dynamic_quantisation_is_recognised(tmp_path: Path) -> None:
