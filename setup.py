@@ -62,7 +62,7 @@ setup(
         "scipy>=1.15,<2",
         "spacy>=3.8,<4",
         "tantivy>=0.24,<0.28",
-        "typer>=0.15,<1",
+        "typer>=0.19,<1",  # knows Literal
     ],
     extras_require={
         "cpu": CPU,
