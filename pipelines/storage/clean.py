@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.storage.filesystem import Stamp, files, folders, is_local, is_temporary, join, listing, remove
@@ -71,11 +72,13 @@ def _clean(output: str) -> None:
     remove(join(output, STAGING))
     for path in files(output, "_*.tmp-*"):
         remove(path)
-    runs = _by_folder(listing(join(output, RUNS)), depth=2)
-    newest = _newest_runs(output, runs)
+    listed = listing(join(output, RUNS))
+    runs = _by_folder(listed, depth=2)
+    newest = _newest_runs(output, runs, folders(join(output, RUNS), listed, depth=2))
     for table in TABLES:
-        shown = _by_folder(listing(join(output, table)), depth=1)
-        for folder in folders(join(output, table), depth=1):
+        listed = listing(join(output, table))
+        shown = _by_folder(listed, depth=1)
+        for folder in folders(join(output, table), listed, depth=1):
             if folder.startswith("run_date=") and folder.removeprefix("run_date=") not in newest:
                 remove(join(output, table, folder))
         for run_date, run_id in newest.items():
@@ -110,10 +113,10 @@ def _by_folder(stamps: dict[str, Stamp], *, depth: int) -> dict[str, dict[str, S
     return grouped
 
 
-def _newest_runs(output: str, runs: dict[str, dict[str, Stamp]]) -> dict[str, str]:
+def _newest_runs(output: str, runs: dict[str, dict[str, Stamp]], found: Iterable[str]) -> dict[str, str]:
     """Id of the newest published run by date; what is no published run is removed, and what is no part of one."""
     dates: dict[str, list[str]] = {}
-    for folder in folders(join(output, RUNS), depth=2):
+    for folder in found:
         run = parse_run(folder)
         if run and MANIFEST in runs.get(folder, {}):
             dates.setdefault(run[0], []).append(run[1])

@@ -138,12 +138,16 @@ def _unless_missing(error: OSError) -> None:
         raise error
 
 
-def folders(folder: str, *, depth: int) -> list[str]:
-    """Sorted folders that many levels below a folder, as paths relative to it."""
+def folders(folder: str, listed: Iterable[str], *, depth: int) -> list[str]:
+    """Sorted folders that many levels below a folder, as paths relative to it.
+
+    Args:
+        listed: the `listing` of the folder, which in an object store is all there is.
+    """
     if is_local(folder):
         found = (path for path in Path(folder).glob("/".join("*" * depth)) if path.is_dir())
         return sorted(path.relative_to(folder).as_posix() for path in found)
-    return sorted({"/".join(path.split("/")[:depth]) for path in listing(folder) if path.count("/") >= depth})
+    return sorted({"/".join(path.split("/")[:depth]) for path in listed if path.count("/") >= depth})
 
 
 def remove(path: str) -> None:
