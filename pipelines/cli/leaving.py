@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import errno
 import faulthandler
+import io
 import logging
 import os
 import signal
@@ -82,6 +83,8 @@ def message_of(error: BaseException) -> tuple[int, str] | None:
 def prepare() -> None:
     """Let signals end the process with a line, for now at once, and survive readers that go away."""
     _on_signals(_end_at_once)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding does not have is escaped, as on standard error
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout is not None:
         sys.stdout = Patient(sys.stdout, optional=False)
     if sys.stderr is not None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -37,12 +37,16 @@ def folder(tiny: Tiny, tmp_path: Path) -> Path:
 
 
 def start(
-    folder: Path, *arguments: str, preexec: Callable[[], None] | None = None, stdout: int = subprocess.PIPE
+    folder: Path,
+    *arguments: str,
+    preexec: Callable[[], None] | None = None,
+    stdout: int = subprocess.PIPE,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (variables or {}),
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -112,6 +116,16 @@ def test_output_that_cannot_be_written_is_an_error(folder: Path) -> None:
         )
     assert (code, one_line(err)) == (5, True), err
     assert "cannot write standard output" in err
+
+
+def test_a_terminal_of_another_encoding_is_no_error(folder: Path) -> None:
+    write_lines(folder / "good.jsonl", [{"timestamp": "2026-03-08T00:00:00Z", "query": "dune 小説 ▲"}])
+    latin = {"PYTHONIOENCODING": "latin-1"}
+    code, out, err = call(folder, *NIGHTLY, variables=latin)
+    assert (code, "Published" in out) == (0, True), err
+    code, out, err = call(folder, "show", "dune 小説 ▲", "--run", "output", variables=latin)
+    assert (code, err) == (0, "")
+    assert "dune \\u5c0f\\u8aac \\u25b2" in out
 
 
 def test_quiet_is_quiet_with_worker_processes(folder: Path) -> None:
