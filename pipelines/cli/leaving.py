@@ -83,7 +83,8 @@ def message_of(error: BaseException) -> tuple[int, str] | None:
 def prepare() -> None:
     """Let signals end the process with a line, for now at once, and survive readers that go away."""
     _on_signals(_end_at_once)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding does not have is escaped, as on standard error
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What its encoding does not have is escaped, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout is not None:
         sys.stdout = Patient(sys.stdout, optional=False)
