@@ -18,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from rerank_core.errors import MissingEngine, ModelError
-from rerank_core.inference.encoding import Row, SpecialIds, special_ids
+from rerank_core.inference.encoding import Row, SpecialIds, few_at_a_time, special_ids
 from rerank_core.inference.model_folder import read_json
 from rerank_core.inference.tokenizer_files import NAMED, text_of
 
@@ -206,7 +206,10 @@ class ChatEncoder:
         """The ids of each pair, uncut."""
         rendered = [self._template.render(query, passage) for query, passage in pairs]
         # encode_batch, not encode_batch_fast, which leaves out the offsets.
-        encodings = self._tokenizer.encode_batch([text for text, _ in rendered], add_special_tokens=False)
+        encodings = few_at_a_time(
+            lambda batch: self._tokenizer.encode_batch(batch, add_special_tokens=False),
+            [text for text, _ in rendered],
+        )
         rows = []
         for encoding, (_, spans) in zip(encodings, rendered, strict=True):
             ids = np.array(encoding.ids, np.int32)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,13 +157,15 @@ class PairEncoder:
         return {text: fresh[text] if ids is None else ids for text, ids in cached.items()}
 
     def _ids(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        """The ids of each text, in order; few characters at a time, since an encoding takes 100 times their memory."""
-        parts = ((number, part) for number, text in enumerate(texts) for part in slices(text, SLICE))
+        """The ids of each text, in order."""
+        parts = [(number, part) for number, text in enumerate(texts) for part in slices(text, SLICE)]
         ids: list[list[np.ndarray]] = [[] for _ in texts]
-        for batch in _batches(parts):
-            read = self._tokenizer.encode_batch_fast([part for _, part in batch], add_special_tokens=False)
-            for (number, _), encoding in zip(batch, read, strict=True):
-                ids[number].append(np.array(encoding.ids, np.int32))
+        read = few_at_a_time(
+            lambda batch: self._tokenizer.encode_batch_fast(batch, add_special_tokens=False),
+            [part for _, part in parts],
+        )
+        for (number, _), encoding in zip(parts, read, strict=True):
+            ids[number].append(np.array(encoding.ids, np.int32))
         return (np.concatenate(of_text) for of_text in ids)
 
     def _whole(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
@@ -191,18 +193,19 @@ class PairEncoder:
         )
 
 
-def _batches(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Parts of texts, some together, of about BATCH characters."""
-    batch: list[tuple[int, str]] = []
+def few_at_a_time(
+    encode: Callable[[list[str]], Iterable[Encoding]], texts: Sequence[str]
+) -> Iterator[Encoding]:
+    """The encoding of each text, in order; of about BATCH characters at a time, as it takes 100 times their memory."""
+    batch: list[str] = []
     size = 0
-    for part in parts:
-        batch.append(part)
-        size += len(part[1])
+    for text in texts:
+        batch.append(text)
+        size += len(text)
         if size >= BATCH:
-            yield batch
+            yield from encode(batch)
             batch, size = [], 0
-    if batch:
-        yield batch
+    yield from encode(batch)
 
 
 def _key(text: str) -> bytes:

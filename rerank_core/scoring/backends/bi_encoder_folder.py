@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rerank_core.errors import ModelError
-from rerank_core.inference.encoding import Row, special_ids
+from rerank_core.inference.encoding import Row, few_at_a_time, special_ids
 from rerank_core.inference.model_folder import read_json, read_modules
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class SingleEncoder:
         """For each text its row, and the number of its tokens beyond max_length."""
         given = [text.lower() for text in texts] if self._lower else list(texts)
         rows = []
-        for encoding in self._tokenizer.encode_batch_fast(given):
+        for encoding in few_at_a_time(self._tokenizer.encode_batch_fast, given):
             ids = np.array(encoding.ids, np.int32)
             ids[ids >= self._vocabulary] = self._unknown
             overflow = max(0, len(ids) - self._max_length)

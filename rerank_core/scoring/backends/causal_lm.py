@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.chat_template import ChatEncoder, structural_ids
-from rerank_core.inference.encoding import Row, unlimited
+from rerank_core.inference.encoding import Row, few_at_a_time, unlimited
 from rerank_core.inference.generative_folder import read_questions
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import (
@@ -106,7 +106,9 @@ class TemplateEncoder:
     def _bodies(self, pairs: Sequence[tuple[str, str]]) -> list[_Body]:
         texts = [f"{self._head}{query}{DOCUMENT}{passage}" for query, passage in pairs]
         # encode_batch, not encode_batch_fast, which leaves out the offsets.
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        encodings = few_at_a_time(
+            lambda batch: self._tokenizer.encode_batch(batch, add_special_tokens=False), texts
+        )
         return [self._body(encoding, query) for encoding, (query, _) in zip(encodings, pairs, strict=True)]
 
     def _body(self, encoding: Encoding, query: str) -> _Body:

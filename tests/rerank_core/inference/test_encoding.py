@@ -18,6 +18,7 @@ from rerank_core.inference.encoding import (
     TEXT_COSTS,
     PairEncoder,
     cut,
+    few_at_a_time,
     load_tokenizer,
     template_of,
     unlimited,
@@ -178,6 +179,20 @@ def test_a_long_text_is_read_in_slices(kind: str, words: list[str], gaps: list[s
         patch.setattr(encoding, "BATCH", 20)
         (row,) = PairEncoder(unlimited(KINDS[kind]()), max_length=10_000).encode([("who", text)])
     assert [(row.ids.tolist(), row.types.tolist())] == expected(KINDS[kind], [("who", text)], 10_000)
+
+
+def test_few_characters_are_encoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "BATCH", 10)
+    texts = ["sand moves", "", "who", "wrote dune", "dune " * 9, "who"]
+    batches: list[list[str]] = []
+
+    def encode(batch: list[str]) -> list[Any]:
+        batches.append(batch)
+        return list(unlimited(wordpiece()).encode_batch(batch))
+
+    ids = [found.ids for found in few_at_a_time(encode, texts)]
+    assert ids == [unlimited(wordpiece()).encode(text).ids for text in texts]
+    assert batches == [texts[:1], texts[1:4], texts[4:5], texts[5:]]
 
 
 def test_the_oldest_texts_make_room() -> None:
