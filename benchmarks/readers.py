@@ -262,7 +262,7 @@ def states(folder: Path, *, quick: bool) -> Iterator[State]:
         path = runs.manifest_path(staged.manifest.run_date, staged.manifest.run_id)
         after = before | {staged.manifest.run_date: staged.manifest.run_id}
         output, steps = folder / "killed", _publish(staged, folder / "killed", sys.maxsize)
-        for step in range(0, steps, 13 if quick else 1):
+        for step in range(0, steps, 30 if quick else 1):
             _publish(staged, output, step)
             is_published = (output / path).exists()
             yield State(
