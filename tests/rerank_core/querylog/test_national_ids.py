@@ -18,10 +18,8 @@ def test_ids_are_masked_as_they_are_written(name: str) -> None:
     examples = [example for example in quoted if module.is_valid(example)]
     assert examples, "stdnum's own documentation has an example"
     for example in examples:
-        country = re.match("[A-Z]{2}(?= )", example)
-        assert re.fullmatch(r"my (?:[A-Z]{2} )?\((id|number|phone)\) lost", mask(f"my {example} lost")), (
-            country
-        )
+        # A country's letters before the number may stay.
+        assert re.fullmatch(r"my (?:[A-Z]{2} )?\((id|number|phone)\) lost", mask(f"my {example} lost"))
 
 
 @pytest.mark.parametrize(
