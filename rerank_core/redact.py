@@ -19,6 +19,24 @@ from typing import Any
 HIDDEN = "***"
 SHORTEST = 4  # of a known secret: a shorter one would be found in ordinary words
 
+SERVICE_KEYS = (
+    re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,4}"),  # JWT
+    re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA|AIDA|AROA)[A-Z0-9]{16}\b"),  # AWS
+    re.compile(
+        r"\b(?:gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|npm_\w{30,}|pypi-[\w-]{40,}|hf_\w{30,})"
+    ),
+    re.compile(r"\bxox[a-z]-[\w-]{10,}|\bxapp-[\w-]{10,}|(?<=hooks\.slack\.com/services/)[\w/]{20,}"),
+    # OpenAI, Anthropic and others.
+    re.compile(r"\bsk-(?:[A-Za-z0-9]{1,12}-){0,3}(?=[A-Za-z_]*\d)[\w-]{16,}"),
+    re.compile(r"\bAIza[\w-]{30,}|\bya29\.[\w-]{20,}|\bGOCSPX-[\w-]{20,}"),  # Google
+    re.compile(r"\b[srp]k_(?:live|test)_\w{10,}|\bwhsec_\w{20,}"),  # Stripe
+    re.compile(
+        r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bdo[opr]_v1_[a-f0-9]{40,}|\bshp(?:at|ca|pa|ss)_[a-fA-F0-9]{30,}"
+    ),
+    re.compile(r"\b\d{8,10}:AA[\w-]{30,}|\b(?:SK|AC)[0-9a-f]{32}\b"),  # Telegram, Twilio
+)
+"""Keys of common services by their forms, which nothing else has: they are hidden in queries too."""
+
 _SECRET_NAME = re.compile(r"(?i)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|BEARER)(_FILE)?$")
 _SHORTEST_CORE = 8  # of the base64 of a secret inside of that of a longer text
 _MOST_FILE_BYTES = 65_536
@@ -72,14 +90,13 @@ _LOOKS: list[tuple[list[str], re.Pattern[str], str]] = [
             rf"\1{HIDDEN}",
         ),
         (["bearer", "apikey"], r"\b((?:Bearer|ApiKey)\s{1,9})[\w.~+/=-]{12,}", rf"\1{HIDDEN}"),
-        # AWS, GitHub, GitLab, Hugging Face, Slack, Google, OpenAI; JWT; PEM
+        # Shorter ones than SERVICE_KEYS has, such as a message may have cut; PEM
         ("akia asia aroa aida".split(), r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b", HIDDEN),
         (
-            "gh hf_ xox aiza sk- glpat-".split(),
+            "gh github_pat_ hf_ xox aiza sk- glpat-".split(),
             r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|xox[abeoprs]-|AIza|sk-)[\w-]{16,}",
             HIDDEN,
         ),
-        (["eyj"], r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?", HIDDEN),
         (
             ["private key-----"],
             r"(?s)-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)",
@@ -118,6 +135,8 @@ def redact(text: str, *, guess: bool = True) -> str:
     for words, pattern, replacement in _LOOKS:
         if any(word in lower for word in words):
             text = pattern.sub(replacement, text)
+    for pattern in SERVICE_KEYS:
+        text = pattern.sub(HIDDEN, text)
     return _without_known(text)
 
 

@@ -8,6 +8,7 @@ import string
 import pytest
 
 from rerank_core.querylog.masks import mask
+from rerank_core.redact import redact
 
 
 def made(length: int, alphabet: str = string.ascii_letters + string.digits) -> str:
@@ -29,14 +30,24 @@ KEYS = [
     "SG" + "." + made(22) + "." + made(43),
     "npm" + "_" + made(36),
     "hf" + "_" + made(34),
+    "ya29" + "." + made(30),
+    "GOCSPX" + "-" + made(28),
+    "whsec" + "_" + made(30),
+    "dop" + "_v1_" + "a1b2" * 12,
+    "shpat" + "_" + "a1b2" * 8,
+    "12345678" + ":AA" + made(33),
+    "S" + "K" + "a1b2c3d4" * 4,
+    "pypi" + "-" + made(50),
+    "xapp" + "-1-" + made(30),
     "ey" + "J" + made(20) + ".ey" + "J" + made(40) + "." + made(43),
 ]
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_keys_of_common_services_are_masked(key: str) -> None:
+def test_keys_of_common_services_are_masked_and_in_messages_hidden(key: str) -> None:
     assert mask(f"why is {key} refused") == "why is (secret) refused"
     assert mask(f'curl -H "x: {key}"') == 'curl -H "x: (secret)"'
+    assert redact(f"why is {key} refused") == "why is *** refused"
 
 
 @pytest.mark.parametrize(
