@@ -38,7 +38,7 @@ def test_groups_and_candidates_come_from_bm25(tmp_path: Path) -> None:
     write_lines(tmp_path / "set" / "corpus.jsonl", CORPUS)
     index = open_index(tmp_path / "set", tmp_path / "index")
     passages = {row["_id"]: SetPassage(row["_id"], row["title"], row["text"]) for row in CORPUS}
-    asked = question("1", "who wrote dune", "dune")
+    asked = question("1", "dune, published in 1965", "dune")
     labelled = LabelledSet("set", passages, (asked,))
 
     (group,) = groups_of(labelled, [asked], index, spec=SetSpec(5, 0), seed=7)
