@@ -35,7 +35,7 @@ def test_its_queries_are_normalised_as_a_night_s_queries_are(tmp_path: Path) -> 
     dev, _ = dev_sets.read_dev(str(folder), queries=5, top_k=3, tagged=False)
     (query,) = dev.queries
     assert query.query == "who wrote Dune"
-    assert query.doc_ids[0] == "dune"
+    assert "dune" in query.doc_ids
 
 
 def test_its_documents_are_cleaned_and_split_as_a_night_s_documents_are(tmp_path: Path) -> None:
