@@ -53,6 +53,7 @@ def failures(figures: Figures) -> list[str]:
         "kills_byte_equal": figures.get("kills_byte_equal", 0) == figures.get("kills", 0),
         "mask_precision": figures.get("mask_precision", 1) > 0.95,
         "mask_recall": figures.get("mask_recall", 1) > 0.95,
+        "rss_bytes_per_char": figures.get("rss_bytes_per_char", 0) < 100,
     }
     return [name for name, right in wanted.items() if not right]
 
