@@ -20,40 +20,11 @@ from rerank_core.inference.cross_encoder_folder import read_folder
 from rerank_core.scoring.backends.onnx import OnnxScorer
 from rerank_core.scoring.backends.torch import TorchScorer
 from tests.rerank_core.inference.test_encoding import wordpiece
-from tests.support.tiny_models import SIZES, fast_tokenizer
+from tests.support.tiny_models import fast_tokenizer
 from tests.support.tiny_onnx import write_transformer
+from tests.support.tiny_rerankers import PAIRS, edit, of_the_library, saved, write
 
-PAIRS = [
-    ("who wrote dune", "dune was written by frank herbert"),
-    ("who", "sand moves the sand moves the sand by herbert frank who wrote"),
-    ("the novel", "x"),
-    ("", ""),
-]
 CASED = [*PAIRS, ("Who wrote Dune", "DUNE was written by Frank Herbert and it moves")]
-
-
-def write(folder: Path, name: str, *, typed: bool = False, tokenizer: Any = None, **config: Any) -> Path:
-    """A sequence classifier of an architecture with a WordPiece tokenizer whose [PAD] is 0."""
-    made = tokenizer or fast_tokenizer(wordpiece(), typed=typed)
-    torch.manual_seed(0)
-    settings = {**SIZES, "num_labels": 1, "max_position_embeddings": 130, "vocab_size": len(made), **config}
-    model = getattr(transformers, f"{name}ForSequenceClassification")(
-        getattr(transformers, f"{name}Config")(**settings)
-    )
-    model.eval().save_pretrained(folder)
-    made.save_pretrained(folder)
-    return folder
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def of_the_library(folder: Path, pairs: list[tuple[str, str]] = PAIRS, *, max_length: int = 60) -> np.ndarray:
-    """sentence-transformers' logits, each pair alone."""
-    model = sentence_transformers.CrossEncoder(str(folder), max_length=max_length, device="cpu")
-    alone = [model.predict([pair], activation_fn=torch.nn.Identity())[0] for pair in pairs]
-    return np.array(alone)
 
 
 # Padding: the tokenizer fills rows, the model's configuration decides positions or the last token
@@ -125,12 +96,6 @@ def test_the_logit_is_the_relevant_labels(tmp_path: Path, names: tuple[str, str]
 
 
 # A folder of sentence-transformers
-
-
-def saved(folder: Path, source: Path, **options: Any) -> Path:
-    """A sequence classifier as sentence-transformers saves it, with options of CrossEncoder."""
-    sentence_transformers.CrossEncoder(str(source), **options).save_pretrained(str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -279,115 +244,6 @@ def test_other_modules_are_refused(tmp_path: Path, bert: Path, kinds: list[str],
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelError, match=said):
         read_folder(folder, max_length=60)
-
-
-# Chat templates
-
-PLAIN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}the novel"
-TEMPLATES = {
-    "plain": PLAIN,
-    "trims": "{% for m in messages %}{{ m.role }}: {{ m['content'] | trim }}\n{% endfor %}answer",
-    "structured": "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}"
-    "{% endif %}{% endfor %}\n{% endfor %}novel",
-    "tokens": "{{ cls_token }}{{ messages[-2].content }}{{ sep_token }}{{ messages[-1].content }}{{ sep_token }}",
-    "passage first": "{{ messages[-1]['content'] }} by {{ messages[-2]['content'] }}? the novel",
-}
-
-
-def with_template(folder: Path, template: str) -> Path:
-    tokenizer = fast_tokenizer(wordpiece(), typed=False)
-    tokenizer.chat_template = template
-    return write(folder, "Qwen3", tokenizer=tokenizer, pad_token_id=0, **DECODERS["Qwen3"])
-
-
-@pytest.mark.parametrize("max_length", [60, 25])
-@pytest.mark.parametrize("case", TEMPLATES)
-def test_a_pair_is_rendered_by_the_chat_template(tmp_path: Path, case: str, max_length: int) -> None:
-    folder = with_template(tmp_path, TEMPLATES[case])
-    pairs = [*PAIRS, (" who ", " dune\nwas "), ("who wrote dune " * 3, "frank herbert " * 9)]
-    scorer = TorchScorer(folder, max_length=max_length)
-    expected = of_the_library(folder, pairs, max_length=max_length)
-    np.testing.assert_allclose(scorer.score(pairs), expected, atol=1e-4)
-    assert (scorer.overflow(pairs) > 0).any() == (max_length == 25)
-
-
-def test_a_saved_chat_template_with_prompt_and_options(tmp_path: Path) -> None:
-    template = PLAIN.replace("the novel", "{% if add_generation_prompt %}by frank{% endif %}")
-    source = with_template(tmp_path / "source", template)
-    folder = saved(tmp_path / "model", source, prompts={"a": "who wrote"}, default_prompt_name="a")
-    edit(
-        folder / "sentence_bert_config.json",
-        processing_kwargs={"chat_template": {"add_generation_prompt": True}},
-    )
-    logits = TorchScorer(folder, max_length=60).score(PAIRS)
-    np.testing.assert_allclose(logits, of_the_library(folder), atol=1e-4)
-    assert np.abs(logits - TorchScorer(source, max_length=60).score(PAIRS)).max() > 0.01
-
-
-def test_a_template_counts_only_where_sentence_transformers_uses_it(tmp_path: Path) -> None:
-    """modules.json without the modality "message": pairs of texts, as versions before it scored them."""
-    folder = saved(tmp_path / "model", with_template(tmp_path / "source", PLAIN))
-    module = json.loads((folder / "sentence_bert_config.json").read_text())
-    del module["modality_config"]["message"]
-    (folder / "sentence_bert_config.json").write_text(json.dumps(module))
-    logits = TorchScorer(folder, max_length=60).score(PAIRS)
-    np.testing.assert_allclose(logits, of_the_library(folder), atol=1e-4)
-
-
-def test_no_text_ends_its_part_of_a_template(tmp_path: Path) -> None:
-    folder = with_template(tmp_path, TEMPLATES["tokens"])
-    encoder = read_folder(folder, max_length=60).encoder
-    (row,) = encoder.encode([("who [SEP] wrote", "[CLS] dune")])
-    assert row.ids.tolist().count(3) == 2
-    assert row.ids.tolist().count(2) == 1
-
-
-def test_a_template_without_jinja_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers installs without it; a folder whose template is optional would be read with another one."""
-    folder = with_template(tmp_path, PLAIN)
-    from transformers.utils import chat_template_utils
-
-    def no_jinja(_: str) -> None:
-        raise ImportError("apply_chat_template requires jinja2 to be installed")
-
-    monkeypatch.setattr(chat_template_utils, "_compile_jinja_template", no_jinja)
-    with pytest.raises(MissingEngine, match="transformers and jinja2"):
-        read_folder(folder, max_length=60)
-
-
-def test_a_template_that_is_no_text(tmp_path: Path) -> None:
-    folder = with_template(tmp_path, PLAIN)
-    (folder / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
-    with pytest.raises(ModelError, match="chat_template.jinja cannot be read"):
-        read_folder(folder, max_length=60)
-
-
-@pytest.mark.parametrize(
-    ("template", "said"),
-    [
-        (
-            "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
-            "does not show messages of the roles",
-        ),
-        ("{{ raise_exception('no') }}", "does not show messages of the roles query and document"),
-        ("{{ messages[0].content }}", "does not show messages of the roles query and document"),
-        (
-            "{{ messages[0].content | upper }} {{ messages[1].content }}",
-            "does more with a query and a document",
-        ),
-        (
-            "{{ messages[0].content }}{{ messages[1].content }}{{ messages[1].content }}",
-            "does more with a query",
-        ),
-        ("{{ messages[0].content[:3] }}{{ messages[1].content }}", "does more with a query"),
-    ],
-)
-def test_templates_that_are_not_for_pairs_are_refused(tmp_path: Path, template: str, said: str) -> None:
-    folder = with_template(tmp_path, template)
-    with pytest.raises(ModelError, match=said):
-        read_folder(folder, max_length=60)
-    with pytest.raises(ModelError, match=said):
-        TorchScorer(folder, max_length=60)
 
 
 # Files of any JSON
