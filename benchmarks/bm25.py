@@ -10,8 +10,8 @@ A SET is a folder in BEIR's layout. Every system searches its whole corpus for t
 - bm25s: title and text as one, Lucene's formula, English stop words and stems, k1 1.5 and b 0.75 (its defaults);
   bm25s_0.9_0.4 and so on are other k1 and b.
 
-Figures: nDCG@10 and recall at 100 in percent; "over_bm25s" is the ratio of the first. bm25s is told that texts are
-English: name English sets.
+Figures: nDCG@10 and recall at 100 in percent; "over_bm25s" is the ratio of the first. bm25s uses English stop
+words and stems: name English sets.
 """
 
 from __future__ import annotations

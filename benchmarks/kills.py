@@ -1,11 +1,11 @@
-"""Nights that are killed at random moments (kill -9), with a reader that polls what is served meanwhile.
+"""Nights that are killed at random moments (kill -9), while readers poll what is published.
 
     python -m benchmarks.kills [--kills N] [--seed S] [--quick] [--json FILE]
 
 A first night is published. Then a second night, of the next date or of the same date by turns, is started in a process
 of its own and killed at a random moment; where it had not been published yet, it is started again and left to finish.
-Its files must equal, byte for byte, those of a night that nobody disturbed. All the while two readers poll: one reads
-every file of the run that the pointer names, the other lists the folder `reranked` and reads what is there. A read that
+Its files must equal, byte for byte, those of an uninterrupted night. Meanwhile two readers poll: one reads every
+file of the run that the pointer names, the other lists the folder `reranked` and reads what is there. A read that
 shows neither the state before nor the one after is torn. A full run kills 50 nights, `--quick` 4.
 """
 

@@ -56,7 +56,7 @@ RunId = Annotated[
 
 
 def chosen_run(run_id: str | None) -> str:
-    """The run that was asked for; "" is the newest.
+    """The run id of the `--run-id` option; "" (the newest run) if it was not given.
 
     Raises:
         ConfigError: an empty one, as of a script's variable that is not set: the newest may not be meant.

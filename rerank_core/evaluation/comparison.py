@@ -57,7 +57,7 @@ class Result(NamedTuple):
     baselines: dict[str, str]  # by set
     verdicts: dict[str, dict[tuple[str, str], Verdict]]  # by measure of TESTED, then by (set, system)
     fingerprints: dict[str, str]  # of the models, by system
-    settings: dict[str, Any]  # what was asked for
+    settings: dict[str, Any]  # options of the evaluation
 
 
 def compare_systems(

@@ -242,7 +242,7 @@ def vocabulary_size(model: Any) -> int:
     """
     try:
         table = getattr(model.get_input_embeddings(), "weight", None)
-    except NotImplementedError:
+    except NotImplementedError:  # what transformers raises for a model without such a table (CANINE)
         table = None
     if table is not None:
         return int(table.shape[0])

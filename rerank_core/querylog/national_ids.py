@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from rerank_core.querylog.harmless_numbers import groups_of, is_year
 
-# Module of stdnum, and forms. 9: a digit, A: a letter, X: either; " ", ".",
-# "_": what may stand between; "-", ",", "=": what must.
+# Module of python-stdnum, and the formats in which people write the number. 9: a digit, A: a letter, X: either;
+# " ", ".", "_": optional separators; "-", ",", "=": required ones.
 IDS = (
     ("us.ssn", "999-99-9999"),
     ("de.idnr", "99 999 999 999"),

@@ -11,7 +11,7 @@ from rerank_core.errors import SourceError
 from rerank_core.files import read_lines
 
 Fields = Any
-"""The fields of a record by name, or whatever stands in their place, for `parse_event` to reject; or RecordError."""
+"""A record's fields by name; or a value of another type, which `parse_event` rejects; or a RecordError."""
 
 
 class Head(NamedTuple):

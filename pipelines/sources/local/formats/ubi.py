@@ -51,7 +51,7 @@ def part(record: Fields, log: Log) -> tuple[str, Fields] | None:
 
 
 def merge(records: Iterable[Part]) -> Iterator[Part]:
-    """The search of one query_id, with all pages of results that were asked for, and the documents clicked."""
+    """The search of one query_id, with all its result pages and clicked documents."""
     parts = sorted(records, key=_by_time)
     clicks = [found for found in parts if _EVENT in found.fields]
     queries = [found for found in parts if _EVENT not in found.fields]
