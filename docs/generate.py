@@ -116,6 +116,9 @@ MANIFEST = {
     "cascade": "The fitted rule, its sample and the loss of nDCG@10 that was measured; null without a cascade.",
     "places": "By rank in the logged result lists: estimated propensity and impressions; null without `labels.debias`.",
     "calibration": "The calibration of the scores, as it was fitted; null where scores are plain sigmoids.",
+    "drift": "Measures against earlier nights, and the verdict with its reasons; null where nothing was compared.",
+    "stale": "Queries that kept an earlier night's list, by that night's date; null where every list is tonight's.",
+    "model": "The model's entry in the registry; null for a model from elsewhere.",
     "fusion": "The weights of the final order, as they were fitted; null where the model's logit alone decides.",
     "format": "Version of this file's layout.",
 }

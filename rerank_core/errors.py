@@ -2,6 +2,7 @@
 
 2: the call or the configuration is wrong. 3: an input cannot be used (log, index, model, judgements, a published run).
 4: another run is writing to the output folder. 5: the result may not be published, or a training failed.
+6: the night is whole, but was held back from publishing, as it differs too much from earlier nights.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 
 from schemas.errors import NightrankError
 
-USAGE, INPUT, LOCKED, FAILED = 2, 3, 4, 5
+USAGE, INPUT, LOCKED, FAILED, HELD = 2, 3, 4, 5, 6
 
 
 class ConfigError(NightrankError, ValueError):
@@ -79,6 +80,12 @@ class NightError(NightrankError, RuntimeError):
     """The night ran but may not be published; the previous run stays in service."""
 
     exit_code = FAILED
+
+
+class NightHeld(NightrankError, RuntimeError):
+    """The night is whole but held back: it differs too much from earlier ones, which stay in service."""
+
+    exit_code = HELD
 
 
 class WriteError(NightError):

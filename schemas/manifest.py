@@ -79,6 +79,10 @@ class Manifest:
     places: list[dict[str, float]] | None = None
     calibration: dict[str, Any] | None = None  # as it was fitted; None: scores are sigmoids of the logits
     fusion: dict[str, Any] | None = None  # weights as they were fitted; None: ranked by the logit alone
+    # Measures against earlier nights, and the verdict with its reasons; None: not compared.
+    drift: dict[str, Any] | None = None
+    stale: dict[str, int] | None = None  # queries that kept an earlier night's list, by that night's date
+    model: dict[str, Any] | None = None  # the model's entry in the registry; None: not from a registry
     format: int = FORMAT
 
 

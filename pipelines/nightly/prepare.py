@@ -19,6 +19,7 @@ from pipelines.nightly.previous import Previous, find_previous
 from pipelines.sources import Source, open_source
 from pipelines.storage import filesystem, runs
 from rerank_core.config.night import Config, change_paths, require, window
+from rerank_core.config.operation import OPERATION
 from rerank_core.evaluation.measures import Level
 from rerank_core.evaluation.qrels import Qrels
 from rerank_core.inference.model_folder import file_digest
@@ -96,7 +97,7 @@ def _identity(config: Config, source: Mapping[str, Any], models: Models, previou
     """
     return fingerprint(
         pipelines.__version__,
-        repr(_without_paths(config)),
+        _rows_config(config),
         models.scorer.fingerprint,
         models.first_stage_fingerprint,
         repr(models.calibration),
@@ -106,6 +107,13 @@ def _identity(config: Config, source: Mapping[str, Any], models: Models, previou
         *(f"{key}={value}" for key, value in sorted(source.items()) if key.endswith("_fingerprint")),
         *_label_files(config),
     )
+
+
+def _rows_config(config: Config) -> str:
+    """The sections of the configuration that decide the rows, without locations."""
+    without = _without_paths(config)
+    sections = (field.name for field in dataclasses.fields(without) if field.name not in OPERATION)
+    return "Config(" + ", ".join(f"{name}={getattr(without, name)!r}" for name in sections) + ")"
 
 
 def _without_paths(config: Config) -> Config:

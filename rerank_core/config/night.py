@@ -20,6 +20,15 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rerank_core.config.backends import BACKENDS, check_backend, first_stages
+from rerank_core.config.operation import (
+    Alerts,
+    DriftOptions,
+    Plan,
+    Promotion,
+    PublishBack,
+    RegistryOptions,
+    Retention,
+)
 from rerank_core.config.toml import (
     STRICT,
     NonNegative,
@@ -306,6 +315,13 @@ class Config:
     reuse: Reuse = Reuse()
     output: Output = Output()
     evaluation: Evaluation = Evaluation()
+    plan: Plan = Plan()
+    publish_back: PublishBack = PublishBack()
+    retention: Retention = Retention()
+    registry: RegistryOptions = RegistryOptions()
+    promotion: Promotion = Promotion()
+    drift: DriftOptions = DriftOptions()
+    alerts: Alerts = Alerts()
 
 
 PATHS = {
@@ -317,6 +333,11 @@ PATHS = {
     "labels": ("queries", "qrels"),
     "output": ("path",),
     "evaluation": ("queries", "qrels", "sentence_qrels"),
+    "plan": ("train",),
+    "publish_back": ("ca_file",),
+    "registry": ("path",),
+    "promotion": ("judged_sets",),
+    "alerts": ("prometheus", "summary"),
 }
 
 
@@ -374,7 +395,12 @@ def change_paths(config: Config, change: Callable[[Any], Any]) -> Config:
 
 def _change(node: Any, names: list[str], keys: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
     if not names:
-        return dataclasses.replace(node, **{key: change(getattr(node, key)) for key in keys})
+        values = {key: getattr(node, key) for key in keys}
+        changed = {
+            key: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+            for key, value in values.items()
+        }
+        return dataclasses.replace(node, **changed)
     return dataclasses.replace(node, **{names[0]: _change(getattr(node, names[0]), names[1:], keys, change)})
 
 

@@ -1,0 +1,1 @@
+"""Tonight against earlier nights, from the files of both."""

@@ -1,0 +1,1 @@
+"""From a trained candidate to the serving model: training step, gate, decision."""

@@ -1,0 +1,1 @@
+"""The rules by which a candidate model is promoted or rejected."""
