@@ -63,12 +63,13 @@ def run(
     started = time.monotonic()
     options = beam_options(beam_flags)
     night = prepare(config, run_date=run_date, options=options, load=load)
-    with lock(config.output.path, night.run.run_id):
+    with lock(config.output.path, night.run.run_id) as held:
         clean(config.output.path)
         with _cleaned_up(night.run.staging):
             _run_graph(night, options, show)
             verified = verify(night.run, config)
             manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
+            held.check()
             return publish(config.output.path, manifest, set_latest=set_latest)
 
 

@@ -59,8 +59,7 @@ def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
     folder, slash, name = path.rpartition("/")
     temporary = f"{folder}{slash}_{name}.tmp-{uuid.uuid4().hex}"
     if not is_local(path):
-        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            remote.write(data)
+        put_bytes(temporary, data)
         FileSystems.rename([temporary], [path])
         return
     make_folder(folder or ".")
@@ -76,6 +75,12 @@ def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
         raise
     if durable:
         flush_names(folder or ".")
+
+
+def put_bytes(path: str, data: bytes) -> None:
+    """Write an object of an object store under its own name, in one request and without a temporary one."""
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+        remote.write(data)
 
 
 def is_temporary(path: str) -> bool:

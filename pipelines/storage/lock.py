@@ -1,63 +1,208 @@
-"""The lock of an output folder: one run writes at a time."""
+"""The lock of an output folder: one run writes at a time, and the lock's file `_lock` names it.
+
+On a local folder the lock is the operating system's (flock) and ends with the process. An object store has none: there
+the holder changes the file every few seconds, and a file that another process has not seen change for minutes is of a
+run that was killed. Only the waiting process's own sleeps are counted: no two clocks are compared, and none is read, so
+a clock that jumps neither takes a lock away nor keeps one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
+import logging
+import math
 import os
+import socket
 import stat
-from collections.abc import Iterator
-from typing import TextIO
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
-from pipelines.storage.filesystem import exists, is_local, join, make_folder, read_bytes, remove, write_bytes
+from pipelines.storage.filesystem import exists, is_local, join, make_folder, put_bytes, read_bytes, remove
 from rerank_core.errors import Locked, OutputError
+from schemas.parsing import parse_json
+
+logger = logging.getLogger(__name__)
+
+
+class Timing(NamedTuple):
+    """The times of a lock in an object store, in seconds."""
+
+    heartbeat: float = 15.0  # from one change of the file by its holder to the next
+    look: float = 5.0  # from one look of a waiting process to the next
+    expiry: float = 180.0  # a lock whose file has not changed for so long is taken
+    settle: float = (
+        2.0  # from writing the file to reading it back: longer than a write that another began takes
+    )
+    sleep: Callable[[float], None] = time.sleep
+
+
+TIMING = Timing()
+
+
+class Lock:
+    """A lock that is held: `check` before anything that readers see."""
+
+    def __init__(self, output: str, run: str, *, descriptor: int | None) -> None:
+        self.path = join(output, "_lock")
+        self._output, self._descriptor = output, descriptor
+        self._token = uuid.uuid4().hex
+        self._record: dict[str, Any] = {
+            "run": run,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),  # for people
+            "token": self._token,
+            "heartbeat": 0,
+        }
+        self._writing = threading.Lock()
+
+    def name(self, run: str) -> None:
+        """Name the run that is written, once its id is known."""
+        with self._writing:
+            self._record["run"] = run
+        self.beat()
+
+    def check(self) -> None:
+        """Make sure that the lock is still held.
+
+        Raises:
+            Locked: another run has taken it, or its file was removed; this one may not go on.
+        """
+        with self._writing:
+            held = self._is_held()
+        if not held:
+            raise Locked(
+                f"{self.path} was taken by another run ({holder_of(self.path)}) or removed while this one was writing; "
+                "nothing more is published by this one; start it again once no other is running"
+            )
+
+    def beat(self) -> None:
+        """Write the lock's file, with a heartbeat that differs from the last one, if the lock is still held."""
+        with self._writing:
+            if self._is_held():
+                self._record["heartbeat"] += 1
+                self._write()
+
+    def _write(self) -> None:
+        data = (json.dumps(self._record) + "\n").encode()
+        if self._descriptor is None:
+            put_bytes(self.path, data)  # a temporary file beside it would be cleaned up
+            return
+        os.pwrite(self._descriptor, data, 0)
+        os.ftruncate(self._descriptor, len(data))
+
+    def _is_held(self) -> bool:
+        if self._descriptor is None:
+            return _token(_read(self.path)) == self._token
+        try:  # the file that is locked may no longer be the one of this name
+            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _take(self, timing: Timing) -> None:
+        """Take a lock in an object store that nobody holds.
+
+        Where several processes write at once, the last one has it. It is the only one if no write takes longer than
+        `settle`; if one does, the process that loses its record notices at its next `check`.
+        """
+        self._write()
+        timing.sleep(timing.settle)
+        if not self._is_held():
+            raise Locked(
+                f"another run ({holder_of(self.path)}) took {self.path} at the same moment; start this one later"
+            )
+
+    def _give_back(self) -> None:
+        with self._writing:
+            if self._descriptor is not None:
+                os.ftruncate(self._descriptor, 0)
+            elif self._is_held():
+                remove(self.path)
+            self._token = ""  # a heartbeat that is late may not write any more
+
+
+_held: ContextVar[tuple[Lock, ...]] = ContextVar("held", default=())
+"""Locks that the code around this holds and shares with what it calls."""
 
 
 @contextlib.contextmanager
-def lock(output: str, run_id: str) -> Iterator[None]:
+def lock(output: str, run: str, *, shared: bool = False, timing: Timing | None = None) -> Iterator[Lock]:
     """Lock the output folder for one run.
 
-    On a local folder the lock is the operating system's, and ends with the process. An object store has none: there a
-    lock file names the run that writes, and must be removed by hand after a run was killed.
+    Args:
+        output: the folder, local or in an object store.
+        run: what users know this run by.
+        shared: what is called within it, in this thread, may lock the folder again: it gets this same lock, which from
+            then on names the inner run.
+        timing: of a lock in an object store; TIMING by default.
 
     Raises:
         Locked: another run is writing to it.
         OutputError: the folder cannot be written.
     """
     path = join(output, "_lock")
-    with _local_lock(output, path, run_id) if is_local(output) else _remote_lock(path, run_id):
-        yield
+    for outer in _held.get():
+        if outer.path == path:
+            outer.check()
+            outer.name(run)
+            yield outer
+            return
+    own = _local_lock(output, run) if is_local(output) else _remote_lock(output, run, timing or TIMING)
+    with own as held:
+        if not shared:
+            yield held
+            return
+        before = _held.set((*_held.get(), held))
+        try:
+            yield held
+        finally:
+            _held.reset(before)
 
 
 @contextlib.contextmanager
-def _local_lock(output: str, path: str, run_id: str) -> Iterator[None]:
-    import fcntl  # not on Windows, where this job does not run
-
+def _local_lock(output: str, run: str) -> Iterator[Lock]:
+    path = join(output, "_lock")
     try:
         make_folder(output)
-        file = _open_lock(path)
+        descriptor = _open_lock(path)
     except OSError as error:
         raise OutputError(
             f"cannot write to output.path {output}: {error.strerror}; choose another folder"
         ) from None
-    with file:
+    try:
+        _flock(descriptor, output)
+        held = Lock(output, run, descriptor=descriptor)
+        held.check()  # it may have been removed between opening and locking
+        held.beat()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read(200).strip() or "unknown"
-            raise Locked(
-                f"another run ({holder}) is writing to {output}; wait for it or use another folder"
-            ) from None
-        except OSError as error:  # such as of a network file system without locks
-            raise OutputError(
-                f"cannot lock {path}: {error.strerror}; choose an output.path on a file system that has locks"
-            ) from None
-        file.truncate(0)
-        file.write(f"{run_id}, process {os.getpid()}")
-        file.flush()
-        yield
+            yield held
+        finally:
+            held._give_back()
+    finally:
+        os.close(descriptor)
 
 
-def _open_lock(path: str) -> TextIO:
+def _flock(descriptor: int, output: str) -> None:
+    import fcntl  # not on Windows, where this job does not run
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _locked(output, holder_of(join(output, "_lock"))) from None
+    except OSError as error:  # such as of a network file system without locks
+        raise OutputError(
+            f"cannot lock {join(output, '_lock')}: {error.strerror}; choose an output.path on a file system that has "
+            "locks"
+        ) from None
+
+
+def _open_lock(path: str) -> int:
     """Open the lock file: a plain file of this name alone, since it is going to be overwritten."""
     if os.path.islink(path):
         raise OutputError(f"{path} is a link; remove it")
@@ -66,20 +211,82 @@ def _open_lock(path: str) -> TextIO:
     if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
         os.close(descriptor)
         raise OutputError(f"{path} is not a plain file, or has a second name; remove it")
-    return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
+    return descriptor
 
 
 @contextlib.contextmanager
-def _remote_lock(path: str, run_id: str) -> Iterator[None]:
-    if exists(path):
-        holder = read_bytes(path).decode("utf-8", "replace")
-        raise Locked(
-            f"another run ({holder}) is writing here, or was killed; if none is running, remove {path}"
-        )
-    write_bytes(path, run_id.encode("utf-8"))
-    if read_bytes(path).decode("utf-8") != run_id:
-        raise Locked(f"another run took {path} at the same moment; start this one again later")
+def _remote_lock(output: str, run: str, timing: Timing) -> Iterator[Lock]:
+    held = Lock(output, run, descriptor=None)
+    _wait_for_the_dead(held.path, output, timing)
+    held._take(timing)
+    stopped = threading.Event()
+
+    def beat() -> None:
+        while not stopped.wait(timing.heartbeat):
+            with contextlib.suppress(OSError):  # the next one may succeed, long before the lock expires
+                held.beat()
+
+    heart = threading.Thread(target=beat, daemon=True)
+    heart.start()
     try:
-        yield
+        yield held
     finally:
-        remove(path)
+        stopped.set()
+        held._give_back()
+
+
+def _wait_for_the_dead(path: str, output: str, timing: Timing) -> None:
+    """Return once there is no lock, or one whose holder was killed.
+
+    Raises:
+        Locked: its holder lives.
+    """
+    first = _read(path)
+    if first is None:
+        return
+    logger.info("%s names %s: watching whether it still runs", path, holder_of(path))
+    for _ in range(math.ceil(timing.expiry / timing.look)):
+        timing.sleep(timing.look)
+        seen = _read(path)
+        if seen is None:
+            return
+        if seen != first:
+            raise _locked(output, holder_of(path))
+    logger.info("%s did not change for %g s: its run was killed, and this one goes on", path, timing.expiry)
+
+
+def holder_of(path: str) -> str:
+    """Who holds a lock, by its file: for messages."""
+    data = _read(path)
+    if not data:
+        return "unknown"
+    record = _parse(data)
+    if not record:
+        return " ".join(data[:200].decode("utf-8", "replace").split()) or "unknown"
+    text = f"{record.get('run')}, process {record.get('process')} on {record.get('host')} since {record.get('since')}"
+    return text[:300]
+
+
+def _locked(output: str, holder: str) -> Locked:
+    return Locked(f"another run ({holder}) is writing to {output}; wait for it or use another folder")
+
+
+def _token(data: bytes | None) -> str | None:
+    token = _parse(data or b"").get("token")
+    return token if isinstance(token, str) else None
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        record = parse_json(data)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _read(path: str) -> bytes | None:
+    """The bytes of a lock's file; None if there is none."""
+    try:
+        return read_bytes(path)
+    except OSError:
+        return read_bytes(path) if exists(path) else None  # it may have been written in this moment
