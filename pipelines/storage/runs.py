@@ -5,7 +5,8 @@
     runs/run_date=<D>/run_id=<R>/<table>/part-*.parquet      its tables, which are never changed
     <table>/run_date=<D>/run_id=<R>/part-*.parquet           the newest run of each date, for readers that list folders
     _staging/<run_id>/<table>/part-*.parquet                 a run's files before it is published
-    _lock                                                    locked while a run writes
+    _plan/run_date=<D>.json                                  the steps of a night, as they ended last
+    _lock                                                    locked while a run writes, and names it
 
 Paths may be local or of any file system that Beam supports (gs://, s3://). What is read here is not trusted: a pointer
 or a manifest names nothing outside of its own run's folder.
@@ -78,7 +79,7 @@ def latest(output: str) -> Manifest | None:
     if not exists(pointer):
         return None
     try:
-        _check_inside(output, POINTER)
+        check_inside(output, POINTER)
         named: Any = parse_json(read_bytes(pointer))["manifest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ManifestError(
@@ -134,7 +135,7 @@ def read_manifest(output: str, run_date: str, run_id: str) -> Manifest:
     path = manifest_path(run_date, run_id)
     name = join(output, path)
     try:
-        _check_inside(output, path)
+        check_inside(output, path)
         manifest = from_json(read_bytes(name).decode("utf-8"), name=name)
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"cannot read {name}: {error}") from None
@@ -171,7 +172,7 @@ def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
     if info is None:
         raise ManifestError(f"the manifest of run {manifest.run_id} has no table {table!r}")
     folder = join(output, info.path)
-    _check_inside(output, info.path)
+    check_inside(output, info.path)
     try:
         found = {name: size for name, (size, _) in listing(folder).items() if is_part(name)}
     except OSError as error:
@@ -225,7 +226,7 @@ def _checksum(path: str) -> str:
         raise ManifestError(f"cannot read {path}: {error}") from None
 
 
-def _check_inside(output: str, path: str) -> None:
+def check_inside(output: str, path: str) -> None:
     """Refuse a path that a link leads out of the output folder."""
     if not is_local(output):
         return

@@ -1,0 +1,58 @@
+"""The record of a night's steps: `_plan/run_date=D.json` in the output folder, written whole after each step.
+
+It is what a night that is started again goes on from, and what reports and alerts read. It is not trusted: a file that
+is damaged, or of another date, counts as none, and the steps are run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines.storage.filesystem import exists, files, is_temporary, join, read_bytes, remove, write_bytes
+from pipelines.storage.runs import check_inside
+from schemas.errors import ManifestError
+from schemas.outcome import PlanRecord
+
+PLANS = "_plan"
+_READER = TypeAdapter(PlanRecord)
+logger = logging.getLogger(__name__)
+
+
+def plan_path(run_date: str) -> str:
+    """Path of the record of a run date, relative to the output folder."""
+    return f"{PLANS}/run_date={run_date}.json"
+
+
+def read_plan(output: str, run_date: str) -> PlanRecord:
+    """The steps of a run date as they ended last; without steps if there is no record, or none that can be used."""
+    path = join(output, plan_path(run_date))
+    try:
+        check_inside(output, plan_path(run_date))
+        if not exists(path):
+            return PlanRecord(run_date)
+        record = _READER.validate_json(read_bytes(path), strict=True)
+        if record.run_date != run_date:
+            raise ValueError(f"it is of {record.run_date!r:.40}")
+    except (OSError, ValueError, ManifestError) as error:
+        problem = "it is no record of steps" if isinstance(error, ValidationError) else str(error)
+        logger.info("%s is not used (%s): its steps are run again", path, problem)
+        return PlanRecord(run_date)
+    return record
+
+
+def write_plan(output: str, record: PlanRecord) -> None:
+    """Replace the record of a run date, under the lock of the output folder.
+
+    Raises:
+        OSError: it cannot be written.
+        ManifestError: its place leads out of the output folder.
+    """
+    check_inside(output, plan_path(record.run_date))
+    for path in filter(is_temporary, files(join(output, PLANS), "_*")):  # of a process that was killed
+        remove(path)
+    text = json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(join(output, plan_path(record.run_date)), text.encode(), durable=True)
