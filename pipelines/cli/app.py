@@ -28,6 +28,7 @@ from pipelines.cli import (
     index,
     leaving,
     nightly,
+    release,
     show,
     train,
 )
@@ -45,6 +46,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     nightly.nightly,
     autotune.autotune,
     show.show,
+    release.release,
     cluster.publish,
     cluster.load,
     train.train,

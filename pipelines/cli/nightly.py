@@ -134,10 +134,10 @@ def print_night(manifest: Manifest, output: str) -> None:
     for name, info in manifest.tables.items():
         size = f"{info.rows:>9,} rows {file_size(info.bytes):>9}"
         console.out.print(f"  {name:<15}{size}  {printable(info.path)}/", soft_wrap=True)
-    console.out.print(f"  {_pointer(manifest, output)}")
+    console.out.print(f"  {pointer(manifest, output)}")
 
 
-def _pointer(manifest: Manifest, output: str) -> str:
+def pointer(manifest: Manifest, output: str) -> str:
     """What latest.json names after a night."""
     from pipelines.storage.runs import latest
 

@@ -50,6 +50,7 @@ Work = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Store nothing.")]
 
 
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Output folder of the nightly job.")]
 RunId = Annotated[
     str | None, typer.Option("--run-id", help="A published run; default: the newest.", show_default=False)
 ]

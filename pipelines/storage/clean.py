@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.storage.filesystem import Stamp, files, folders, is_local, is_temporary, join, listing, remove
 from pipelines.storage.runs import (
+    HELD,
     MANIFEST,
     POINTER,
     RUNS,
@@ -26,7 +27,8 @@ from schemas.tables import TABLES
 def clean(output: str) -> None:
     """Bring the folder into the state in which only whole runs are seen, and nothing lies about.
 
-    Removed: staging, run folders without a manifest, temporary files, and what a table shows of a date that has no run.
+    Removed: staging, run folders (published or held) without a manifest, temporary files, and what a table shows of a
+    date that has no run.
     Made anew: what a table shows of a date, if it is missing, partial, or not of the newest run of that date.
 
     Raises:
@@ -47,7 +49,7 @@ def _check_folders(output: Path) -> None:
     """Refuse to write or remove anything where a link leads, or where there is something else than a folder."""
     if (output / POINTER).is_dir():
         raise OutputError(f"{output / POINTER} is a folder; remove it, or choose another output.path")
-    tops = [output / name for name in (STAGING, RUNS, *TABLES)]
+    tops = [output / name for name in (STAGING, RUNS, HELD, *TABLES)]
     below = (path for top in tops[1:] if not top.is_symlink() for path in top.glob("run_date=*"))
     folders = [*tops, *(inner for path in below for inner in (path, *path.glob("run_id=*")))]
     for path in folders:
@@ -72,6 +74,10 @@ def _clean(output: str) -> None:
     remove(join(output, STAGING))
     for path in files(output, "_*.tmp-*"):
         remove(path)
+    held = listing(join(output, HELD))
+    for folder in folders(join(output, HELD), held, depth=2):
+        if f"{folder}/{MANIFEST}" not in held:
+            remove(join(output, HELD, folder))
     listed = listing(join(output, RUNS))
     runs = _by_folder(listed, depth=2)
     newest = _newest_runs(output, runs, folders(join(output, RUNS), listed, depth=2))

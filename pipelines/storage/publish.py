@@ -8,8 +8,10 @@ bytes. What a kill leaves undone or behind, the next run makes up for (clean.py)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 from pipelines.storage.filesystem import (
@@ -27,9 +29,9 @@ from pipelines.storage.filesystem import (
 from pipelines.storage.runs import (
     MANIFEST,
     POINTER,
-    RUNS,
     STAGING,
     check_run,
+    held_path,
     latest,
     manifest_path,
     read_manifest,
@@ -67,6 +69,7 @@ def publish(output: str, manifest: Manifest, *, set_latest: bool = False) -> Man
             path = manifest_path(manifest.run_date, manifest.run_id)
             pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": path}
             write_bytes(join(output, POINTER), (json.dumps(pointer, indent=2) + "\n").encode(), durable=True)
+        remove_run(output, held_path(manifest.run_date, manifest.run_id))
         remove(join(output, STAGING))
     except OSError as error:
         raise NightError(
@@ -87,30 +90,58 @@ def _is_newest(output: str, manifest: Manifest) -> bool:
 
 def _put_in_place(output: str, manifest: Manifest) -> Manifest:
     path = run_path(manifest.run_date, manifest.run_id)
-    target, record = join(output, path), join(output, path, MANIFEST)
-    if before := listing(target):
+    if before := listing(join(output, path)):
         problem = _difference(output, manifest)
         if problem is None:
-            write_bytes(record, to_json(manifest).encode(), durable=True)
+            write_bytes(join(output, path, MANIFEST), to_json(manifest).encode(), durable=True)
             return manifest
         if MANIFEST in before:
             said = f"the copy of this run that was published before was replaced: {problem}"
             manifest = dataclasses.replace(manifest, degraded={**manifest.degraded, "replaced": said})
-    base = staging(output, manifest.run_id)
-    if is_local(output):
-        _prune(base, manifest)
-        write_bytes(join(base, MANIFEST), to_json(manifest).encode())
-        flush(base)
-        make_folder(join(output, RUNS))
-        flush_names(output)
-        put_folder(base, target)
-        flush_names(join(output, RUNS))
-    else:
-        remove(target)
-        for table, info in manifest.tables.items():
-            move_files(join(base, table), join(output, info.path), info.files)
-        write_bytes(record, to_json(manifest).encode())
+    move_run(output, manifest, path)
     return manifest
+
+
+def move_run(output: str, manifest: Manifest, path: str) -> None:
+    """Move a run from staging to a folder of the output folder, where it appears whole; what was there is removed.
+
+    Args:
+        path: relative to the output folder, such as `run_path` gives.
+    """
+    base, target = staging(output, manifest.run_id), join(output, path)
+    if not is_local(output):
+        remove_run(output, path)
+        for table, info in manifest.tables.items():
+            move_files(join(base, table), join(target, table), info.files)
+        write_bytes(join(target, MANIFEST), to_json(manifest).encode())
+        return
+    _prune(base, manifest)
+    write_bytes(join(base, MANIFEST), to_json(manifest).encode())
+    flush(base)
+    top = join(output, path.partition("/")[0])
+    make_folder(top)
+    flush_names(output)
+    put_folder(base, target)
+    flush_names(top)
+
+
+def remove_run(output: str, path: str) -> None:
+    """Remove a run's folder, if it exists, in such a way that a kill leaves a whole run or none that has a manifest."""
+    if not is_local(output):
+        remove(join(output, path, MANIFEST))
+        remove(join(output, path))
+        return
+    folder = Path(output, path)
+    if not folder.exists():
+        return
+    aside = Path(output, STAGING, f"{folder.name}.removed")
+    remove(str(aside))
+    make_folder(str(aside.parent))
+    os.rename(folder, aside)
+    flush_names(str(folder.parent))
+    remove(str(aside))
+    with contextlib.suppress(OSError):  # another run of the date is there
+        folder.parent.rmdir()
 
 
 def _difference(output: str, manifest: Manifest) -> str | None:

@@ -6,6 +6,7 @@
     <table>/run_date=<D>/run_id=<R>/part-*.parquet           the newest run of each date, for readers that list folders
     _staging/<run_id>/<table>/part-*.parquet                 a run's files before it is published
     _plan/run_date=<D>.json                                  the steps of a night, as they ended last
+    _held/run_date=<D>/run_id=<R>/                           a whole run that was held back from publishing
     _lock                                                    locked while a run writes, and names it
 
 Paths may be local or of any file system that Beam supports (gs://, s3://). What is read here is not trusted: a pointer
@@ -14,6 +15,7 @@ or a manifest names nothing outside of its own run's folder.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable
@@ -35,7 +37,7 @@ from schemas.errors import ManifestError
 from schemas.manifest import Manifest, from_json
 from schemas.parsing import parse_json
 
-POINTER, RUNS, STAGING, MANIFEST = "latest.json", "runs", "_staging", "manifest.json"
+POINTER, RUNS, STAGING, HELD, MANIFEST = "latest.json", "runs", "_staging", "_held", "manifest.json"
 T = TypeVar("T")
 _ID = r"[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*"
 _RUN = re.compile(rf"run_date=([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})/run_id=({_ID})")
@@ -49,6 +51,11 @@ def staging(output: str, run_id: str) -> str:
 def run_path(run_date: str, run_id: str) -> str:
     """Folder of a published run, relative to the output folder."""
     return f"{RUNS}/run_date={run_date}/run_id={run_id}"
+
+
+def held_path(run_date: str, run_id: str) -> str:
+    """Folder of a run that is held back, relative to the output folder."""
+    return f"{HELD}/run_date={run_date}/run_id={run_id}"
 
 
 def table_path(table: str, run_date: str, run_id: str) -> str:
@@ -65,6 +72,17 @@ def parse_run(folder: str) -> tuple[str, str] | None:
     """The (date, id) of the run in a folder `run_date=<D>/run_id=<R>`; None for any other."""
     found = _RUN.fullmatch(folder)
     return (found[1], found[2]) if found else None
+
+
+def run_ids(output: str, *, top: str = RUNS) -> list[tuple[str, str]]:
+    """Sorted (date, id) of every run that has a manifest: published, or under `top = HELD` held back.
+
+    Raises:
+        OutputError: the folder has the layout of an earlier version.
+    """
+    refuse_earlier_layout(output)
+    paths = files(join(output, top), f"run_date=*/run_id=*/{MANIFEST}")
+    return sorted(run for path in paths if (run := parse_run("/".join(path.split("/")[-3:-1]))))
 
 
 def latest(output: str) -> Manifest | None:
@@ -117,22 +135,19 @@ def find_run(output: str, run_id: str) -> Manifest:
         ManifestError: no such run, or its manifest is damaged.
         OutputError: the folder has the layout of an earlier version.
     """
-    refuse_earlier_layout(output)
-    valid = re.fullmatch(_ID, run_id)  # not a pattern
-    paths = files(join(output, RUNS), f"run_date=*/run_id={run_id}/{MANIFEST}") if valid else []
-    runs = [run for path in paths if (run := parse_run("/".join(path.split("/")[-3:-1])))]
+    runs = [run for run in run_ids(output) if run[1] == run_id]
     if not runs:
         raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, RUNS)}")
     return read_manifest(output, *runs[0])
 
 
-def read_manifest(output: str, run_date: str, run_id: str) -> Manifest:
-    """The manifest of a run.
+def read_manifest(output: str, run_date: str, run_id: str, *, held: bool = False) -> Manifest:
+    """The manifest of a published run, or of one that is held back; its tables' paths are where the files are now.
 
     Raises:
         ManifestError: it cannot be read, is damaged, or says that it is of another run.
     """
-    path = manifest_path(run_date, run_id)
+    path = f"{held_path(run_date, run_id)}/{MANIFEST}" if held else manifest_path(run_date, run_id)
     name = join(output, path)
     try:
         check_inside(output, path)
@@ -145,7 +160,15 @@ def read_manifest(output: str, run_date: str, run_id: str) -> Manifest:
         raise ManifestError(
             f"{name} names other folders than its own; do not use its run, and publish it again"
         )
-    return manifest
+    return moved(manifest, held_path(run_date, run_id)) if held else manifest
+
+
+def moved(manifest: Manifest, path: str) -> Manifest:
+    """The manifest with its tables in another folder of the output folder: `run_path` or `held_path`."""
+    tables = {
+        table: dataclasses.replace(info, path=f"{path}/{table}") for table, info in manifest.tables.items()
+    }
+    return dataclasses.replace(manifest, tables=tables)
 
 
 def section(manifest: Manifest, kind: type[T], name: str) -> T:

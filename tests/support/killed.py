@@ -29,7 +29,8 @@ class _Watch:
             isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         ):
             return
-        if not any(_place(path, arguments).startswith(self.folder) for path in arguments[:2]):
+        paths = arguments[:1] if event == "open" else arguments[:2]  # an open's second argument is its mode
+        if not any(_place(path, arguments).startswith(self.folder) for path in paths):
             return
         self.seen += 1
         if self.seen > self.step >= 0:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem
+
+from tests.support.killed import Killed
 
 
 class MemoryFileSystem(FileSystem):
@@ -90,3 +94,38 @@ class MemoryFileSystem(FileSystem):
     def _change(self) -> None:
         if MemoryFileSystem.before:
             MemoryFileSystem.before()
+
+
+def each_kill(change: Callable[[], Any]) -> Iterator[bool]:
+    """After `change` was killed at its first, second ... change of the store, each from the same objects: False.
+
+    At the end it has made all of them: True.
+    """
+    objects, finished = dict(MemoryFileSystem.objects), False
+    for step in itertools.count():
+        MemoryFileSystem.objects.clear()
+        MemoryFileSystem.objects.update(objects)
+        with killed_store(at=step):
+            change()
+            finished = True
+        yield finished
+        if finished:
+            return
+
+
+@contextmanager
+def killed_store(*, at: int) -> Iterator[None]:
+    """Within it, the change number `at` (from 0) to the store, and every later one, raises `Killed` instead."""
+    steps = itertools.count()
+
+    def before() -> None:
+        if next(steps) >= at:
+            raise Killed
+
+    MemoryFileSystem.before = before
+    try:
+        yield
+    except Killed:
+        pass
+    finally:
+        MemoryFileSystem.before = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipelines.storage import runs
+from pipelines.storage import filesystem, runs
 from schemas.manifest import Manifest
 from schemas.tables import TABLES
 from tests.conftest import Night
+from tests.support.object_store import MemoryFileSystem
 
 
 def stage(night: Night, output: Path, manifest: Manifest) -> None:
@@ -40,3 +42,28 @@ def output(night: Night, tmp_path: Path) -> Path:
     """An output folder in which the night is published."""
     shutil.copytree(night.output, tmp_path / "output")
     return tmp_path / "output"
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """The path of an empty output folder in an object store."""
+    MemoryFileSystem.objects.clear()
+    yield "mem://bucket/output"
+    MemoryFileSystem.before = None
+    MemoryFileSystem.objects.clear()
+
+
+def stage_remotely(night: Night, store: str, manifest: Manifest) -> None:
+    """`stage` in an object store."""
+    for table in manifest.tables:
+        for path in runs.table_files(str(night.output), night.manifest, table):
+            target = filesystem.join(runs.staging(store, manifest.run_id), table, Path(path).name)
+            filesystem.write_bytes(target, Path(path).read_bytes())
+    filesystem.write_bytes(filesystem.join(runs.staging(store, manifest.run_id), "tallies.json"), b"{}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }

@@ -16,12 +16,7 @@ from pipelines.storage.clean import clean
 from rerank_core.errors import OutputError
 from schemas.tables import TABLES
 from tests.conftest import Night
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+from tests.pipelines.storage.conftest import contents
 
 
 def test_what_killed_runs_left_is_removed(night: Night, output: Path) -> None:
@@ -111,6 +106,7 @@ def outside(output: Path, name: str) -> Path:
     [
         "_staging",
         "runs",
+        "_held",
         "reranked",
         "dead_letters",
         "runs/run_date=2026-03-08",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,9 @@ from rerank_core.errors import NightError
 from schemas.manifest import Manifest
 from schemas.tables import TABLES
 from tests.conftest import Night
-from tests.pipelines.storage.conftest import renamed, stage
-from tests.support.killed import Killed, count_changes, killed
-from tests.support.object_store import MemoryFileSystem
+from tests.pipelines.storage.conftest import renamed, stage, stage_remotely
+from tests.support.killed import count_changes, killed
+from tests.support.object_store import MemoryFileSystem, each_kill
 from tests.support.tiny import published_bytes
 
 
@@ -223,24 +221,6 @@ def test_a_disk_that_cannot_be_written_is_an_error(night: Night, output: Path) -
 # --- an object store
 
 
-@pytest.fixture
-def store() -> Iterator[str]:
-    """The path of an empty output folder in it."""
-    MemoryFileSystem.objects.clear()
-    yield "mem://bucket/output"
-    MemoryFileSystem.before = None
-    MemoryFileSystem.objects.clear()
-
-
-def stage_remotely(night: Night, store: str, manifest: Manifest) -> None:
-    for table, info in manifest.tables.items():
-        for path in runs.table_files(str(night.output), night.manifest, table):
-            target = filesystem.join(runs.staging(store, manifest.run_id), table, Path(path).name)
-            filesystem.write_bytes(target, Path(path).read_bytes())
-        assert info.files
-    filesystem.write_bytes(filesystem.join(runs.staging(store, manifest.run_id), "tallies.json"), b"{}")
-
-
 def remotely_shown(store: str) -> set[str]:
     return {path for table in TABLES for path in filesystem.listing(f"{store}/{table}")}
 
@@ -275,24 +255,7 @@ def test_killed_at_any_change_an_object_store_serves_whole_runs(night: Night, st
     stage_remotely(night, store, first)
     publish(store, first)
     stage_remotely(night, store, second)
-    objects = dict(MemoryFileSystem.objects)
-    last = sys.maxsize
-    for step in itertools.count():
-        MemoryFileSystem.objects.clear()
-        MemoryFileSystem.objects.update(objects)
-        steps = iter(range(sys.maxsize))
-
-        def change(steps: Iterator[int] = steps, step: int = step) -> None:
-            if next(steps) >= step:
-                raise Killed
-
-        MemoryFileSystem.before = change
-        try:
-            publish(store, second)
-            last = step
-        except Killed:
-            pass
-        MemoryFileSystem.before = None
+    for _ in each_kill(lambda: publish(store, second)):
         served = runs.latest(store)
         assert served in (first, second)
         runs.check_run(store, served)
@@ -308,5 +271,3 @@ def test_killed_at_any_change_an_object_store_serves_whole_runs(night: Night, st
         assert remotely_shown(store) == files
         left = {path for path in MemoryFileSystem.objects if "_staging" in path or ".tmp-" in path}
         assert not left
-        if step == last:
-            break

@@ -1,0 +1,38 @@
+"""`nightrank release`: publishes a run that was held back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import console
+from pipelines.cli.nightly import manifest_json, pointer
+from pipelines.cli.options import Json, Output, Quiet
+
+HeldRun = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run that was held back.")]
+
+
+def release(
+    output: Output,
+    run_id: HeldRun,
+    set_latest: Annotated[
+        bool,
+        typer.Option(
+            "--set-latest", help="Let latest.json name this run, even if it names one of a later date."
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a run that was held back, once somebody has looked at it."""
+    from pipelines.storage.held import release as release_run
+
+    manifest = release_run(str(output), run_id, set_latest=set_latest)
+    if as_json:
+        typer.echo(manifest_json(manifest))
+    elif not quiet:
+        console.out.print(
+            f"[bold]Published[/] run {manifest.run_id} of {manifest.run_date}; {pointer(manifest, str(output))}",
+            soft_wrap=True,
+        )
