@@ -110,7 +110,8 @@ MANIFEST = {
     "mining": "Hard negatives kept and candidates rejected, by rule.",
     "degraded": "What was done less well than configured, such as truncated pairs, or scores that could not be reused.",
     "rejected": "Dead letters by stage and reason.",
-    "metrics": "Measures before and after reranking on the judgements of `[evaluation]`; empty without.",
+    "metrics": "Measures before and after reranking on the judgements of `[evaluation]`, and the gain in nDCG@10 with "
+    "its 95 % confidence interval (bootstrap over queries); empty without.",
     "tables": "The published tables; see below.",
     "seconds": "Wall-clock seconds of the run.",
     "cascade": "The fitted rule, its sample and the loss of nDCG@10 that was measured; null without a cascade.",

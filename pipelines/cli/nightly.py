@@ -185,16 +185,26 @@ def _stage_note(stage: str, tally: dict[str, float]) -> str:
 
 def _metric_table(manifest: Manifest) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name in ("ranking quality", "BM25", "reranked", "change"):
+    for name in ("ranking quality", "BM25", "reranked", "change", "95 % interval"):
         table.add_column(name, justify="left" if name == "ranking quality" else "right")
     for level, values in manifest.metrics.items():
         table.add_section()
-        table.add_row(f"[bold]{level}[/] ({int(values['queries']):,} judged queries)", "", "", "")
-        for name in (key.removeprefix("before ") for key in values if key.startswith("before ")):
-            before, after = 100 * values[f"before {name}"], 100 * values[f"after {name}"]
-            colour = "green" if after >= before else "red"
-            table.add_row(f"  {name}", f"{before:.1f}", f"{after:.1f}", f"[{colour}]{after - before:+.1f}[/]")
+        table.add_row(f"[bold]{level}[/] ({int(values['queries']):,} judged queries)")
+        for name in (key.removeprefix("after ") for key in values if key.startswith("after ")):
+            table.add_row(f"  {name}", *_change(values, name))
     return table
+
+
+def _change(values: dict[str, float], name: str) -> tuple[str, str, str, str]:
+    """A measure before and after reranking in points, its change, and the ends of the change's interval, if known."""
+    after = f"{100 * values[f'after {name}']:.1f}"
+    if f"before {name}" not in values:
+        return "", after, "", ""
+    change = 100 * (values[f"after {name}"] - values[f"before {name}"])
+    low, high = (values.get(f"gain {name} {end}") for end in ("low", "high"))
+    interval = "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+    coloured = f"[{'green' if change >= 0 else 'red'}]{change:+.1f}[/]"
+    return f"{100 * values[f'before {name}']:.1f}", after, coloured, interval
 
 
 def _balance(manifest: Manifest) -> Iterator[str]:

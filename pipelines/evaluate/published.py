@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from rerank_core.config.backends import gives_cosines
 from rerank_core.config.night import Evaluation, Scoring
 from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.comparison import Order, SetResult, judged_orders, measure_system
-from rerank_core.evaluation.measures import Level, measure
+from rerank_core.evaluation.measures import Level, means, measure_by_query
 from rerank_core.evaluation.qrels import Qrels, by_query_id, read_qrels, read_queries, read_sentence_qrels
+from rerank_core.evaluation.significance import mean_interval
 from rerank_core.text import query_id
 from schemas.manifest import Manifest
 
@@ -23,6 +25,9 @@ Rows = list[dict[str, Any]]
 
 NIGHTS_SYSTEMS = ("bm25", "reranked")
 """Names of a night's two orders."""
+
+GAIN = "nDCG@10"
+"""The measure whose gain over BM25 has an interval."""
 
 COLUMNS = (
     "query_id",
@@ -74,10 +79,19 @@ def read_judgements(config: Evaluation) -> dict[Level, Qrels]:
     return judged
 
 
-def before_and_after(staging: str, judged: dict[Level, Qrels]) -> dict[str, dict[str, float]]:
+def before_and_after(
+    staging: str, judged: dict[Level, Qrels], *, whole_lists: bool = True
+) -> dict[str, dict[str, float]]:
     """Measures before (BM25) and after reranking by level, over the judged queries that the log asked.
 
-    A judged query that was asked but could not be reranked counts as zero on both sides.
+    Beside them the gain in nDCG@10, the mean over these queries of after minus before, with its 95 % confidence
+    interval. A judged query that was asked but could not be reranked counts as zero on both sides.
+
+    Args:
+        staging: the folder of the run's tables.
+        judged: judgements by level.
+        whole_lists: whether the tables hold every candidate. Without BM25's documents below ranking.top_n its order is
+            not known, and neither is the gain.
     """
     metrics: dict[str, dict[str, float]] = {}
     reranked, letters = (
@@ -88,11 +102,28 @@ def before_and_after(staging: str, judged: dict[Level, Qrels]) -> dict[str, dict
         if not asked or (level == "unit" and not _has_units(rows)):
             continue
         relevant = {query: qrels[query] for query in sorted(asked)}
+        before, after = (measure_by_query(named(order), relevant) for order in orders_of(rows, level=level))
         metrics[level] = {"queries": float(len(relevant))}
-        for side, orders in zip(("before", "after"), orders_of(rows, level=level), strict=True):
-            rankings = {query: [item for item, _ in order] for query, order in orders.items()}
-            metrics[level] |= {f"{side} {name}": value for name, value in measure(rankings, relevant).items()}
+        if whole_lists:
+            metrics[level] |= {f"before {name}": value for name, value in means(before).items()}
+        metrics[level] |= {f"after {name}": value for name, value in means(after).items()}
+        if whole_lists:
+            metrics[level] |= _gain(before[GAIN], after[GAIN])
     return metrics
+
+
+def named(orders: dict[str, Order]) -> dict[str, list[str]]:
+    """The items of each query's order, without their scores."""
+    return {query: [item for item, _ in order] for query, order in orders.items()}
+
+
+def _gain(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """The mean change of a measure, and the ends of its interval if there are queries enough for one."""
+    changes = [after[query] - before[query] for query in before]
+    gain = {f"gain {GAIN}": math.fsum(changes) / len(changes)}
+    if interval := mean_interval(changes):
+        gain |= {f"gain {GAIN} low": interval[0], f"gain {GAIN} high": interval[1]}
+    return gain
 
 
 def evaluate_run(run: JudgedRun, others: Sequence[LoadedSystem] = ()) -> SetResult:

@@ -45,7 +45,9 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         mining=_mining(verified.stages),
         degraded=redact_tree(degraded(night, verified, cascade)),
         rejected=verified.rejected,
-        metrics=before_and_after(run.staging, night.judged),
+        metrics=before_and_after(
+            run.staging, night.judged, whole_lists=not verified.balance.pairs["below_top_n"]
+        ),
         tables=verified.tables,
         seconds=round(seconds, 3),
         cascade=cascade,

@@ -45,6 +45,7 @@ def large(manifest: Manifest) -> Manifest:
     measures = {
         f"{side} {name}": 0.5 for side in ("before", "after") for name in ("nDCG@10", "MAP", "MRR@10", "R@10")
     }
+    gain = {"gain nDCG@10": -0.5, "gain nDCG@10 low": -0.501, "gain nDCG@10 high": -0.499}
     balance = Balance(
         *(
             {what: n * 10**7 for what, n in counts.items()} | {"below_top_n": 10**9}
@@ -55,7 +56,7 @@ def large(manifest: Manifest) -> Manifest:
         manifest,
         stages=stages,
         balance=balance,
-        metrics={level: {"queries": 12345.0, **measures} for level in ("document", "unit")},
+        metrics={level: {"queries": 12345.0, **measures, **gain} for level in ("document", "unit")},
         degraded={"truncated_pairs": 123_456_789},
     )
 
@@ -73,6 +74,7 @@ def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
         "98,765,432",
         "198,765,432 reused",
         "nDCG@10",
+        "+0.0 -50.1 to -49.9",
         "unit",
         "14 read = 7 kept + 2 outside window + 5 rejected",
         "FetchCandidates/no_candidates",

@@ -10,6 +10,7 @@ from pipelines.evaluate.published import JudgedRun, evaluate_run, orders_of
 from pipelines.evaluate.systems import LoadedSystem, System
 from pipelines.nightly.run import run
 from rerank_core.errors import JudgementError
+from rerank_core.evaluation.significance import mean_interval
 from rerank_core.text import query_id
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -85,6 +86,11 @@ def test_its_figures_are_those_of_its_manifest(by_sentence: tuple[Path, Path, Ma
     for side, system in (("before", "bm25"), ("after", "reranked")):
         for measure, value in found.systems[system].means.items():
             assert value == pytest.approx(manifest.metrics[level][f"{side} {measure}"])
+    before, after = (found.systems[system].by_query["nDCG@10"] for system in ("bm25", "reranked"))
+    changes = [after[query] - before[query] for query in sorted(before)]
+    gain, low, high = (manifest.metrics[level][f"gain nDCG@10{end}"] for end in ("", " low", " high"))
+    assert gain == pytest.approx(sum(changes) / len(changes))
+    assert (low, high) == pytest.approx(mean_interval(changes))
     assert found.systems["reranked"].f1 is not None
     assert found.systems["bm25"].f1 is None
     assert found.systems["bm25"].pairs == found.systems["reranked"].pairs
@@ -98,7 +104,14 @@ def test_pairs_that_the_night_could_not_score_are_counted(by_sentence: tuple[Pat
 
 
 def test_bm25_is_left_out_where_the_lists_were_cut(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
-    run(make_config(tiny, tmp_path / "output", ranking={"top_n": 2}), run_date=DAY, load=fake())
+    evaluation = {
+        "queries": str(folder / "queries.jsonl"),
+        "qrels": str(folder / "qrels" / "dev.tsv"),
+    }
+    config = make_config(tiny, tmp_path / "output", ranking={"top_n": 2}, evaluation=evaluation)
+    metrics = run(config, run_date=DAY, load=fake()).metrics["document"]
+    assert "after nDCG@10" in metrics
+    assert not [name for name in metrics if name.startswith(("before", "gain"))]
     found = evaluate_run(judged(tmp_path / "output", folder))
     assert list(found.systems) == ["reranked"]
     assert "BM25's order is left out: the run published only the best documents" in found.notes[0]
