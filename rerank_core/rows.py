@@ -156,6 +156,7 @@ def _reranked_row(
         "overflow_tokens": ranked.scored.overflow,
         "reused": ranked.scored.reused,
         "input_fingerprint": ranked.scored.fingerprint,
+        "stale_since": None,
     }
 
 

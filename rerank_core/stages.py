@@ -5,7 +5,7 @@ Each returns groups and the records that it could not handle, which together acc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rerank_core.candidates import units
 from rerank_core.candidates.decomposition import decompose
@@ -121,6 +121,32 @@ def first_stage_scores(groups: Sequence[QueryGroup], scorer: Scorer) -> tuple[li
     return made, len(outcome.errors)
 
 
+def parts_by_value(groups: Sequence[QueryGroup], *, size: int) -> Iterator[list[int]]:
+    """The groups that have something to score, most valuable first, in parts that are scored together.
+
+    The value of a query is how often it is asked, then how many of its inputs have no score from an earlier run. A part
+    is whole queries, up to `size` inputs where more than one fits.
+
+    Yields:
+        Indices into `groups`.
+    """
+    missing = [sum(map(is_open, group.candidates)) * (1 + len(group.parts)) for group in groups]
+    order = sorted(
+        (i for i in range(len(groups)) if missing[i]),
+        key=lambda i: (-groups[i].query.count, -missing[i], groups[i].query.query_id),
+    )
+    part: list[int] = []
+    filled = 0
+    for i in order:
+        if part and filled + missing[i] > size:
+            yield part
+            part, filled = [], 0
+        part.append(i)
+        filled += missing[i]
+    if part:
+        yield part
+
+
 def score_groups(
     groups: Sequence[QueryGroup],
     scorer: Scorer,
@@ -140,7 +166,7 @@ def score_groups(
     inputs: dict[str, list[int]] = {}  # by the candidate's fingerprint: its inputs' indices in `pending`
     for group in groups:
         for candidate in group.candidates:
-            if _is_open(candidate) and candidate.fingerprint not in inputs:
+            if is_open(candidate) and candidate.fingerprint not in inputs:
                 pairs = [(side.query, side.passage) for side in rendered(group, candidate, tagged=tagged)]
                 inputs[candidate.fingerprint] = [pending.setdefault(pair, len(pending)) for pair in pairs]
     outcome = score_checked(scorer, list(pending), on_scored=on_scored)
@@ -152,7 +178,7 @@ def score_groups(
     for group in groups:
         remaining = []
         for candidate in group.candidates:
-            if not _is_open(candidate):
+            if not is_open(candidate):
                 remaining.append(candidate)
                 continue
             own = inputs[candidate.fingerprint]
@@ -169,7 +195,8 @@ def score_groups(
     return scored_groups, rejected
 
 
-def _is_open(candidate: ScoredCandidate) -> bool:
+def is_open(candidate: ScoredCandidate) -> bool:
+    """Whether the model must score a candidate: it has no logit, and was not pruned."""
     return candidate.logit is None and candidate.pruned is None
 
 

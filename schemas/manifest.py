@@ -43,9 +43,9 @@ class Balance:
 
     # read = kept + outside_window + rejected + below_min_count + below_min_users + capped (too many of one user)
     events: dict[str, int]
-    # read = published + rejected
+    # read = published + stale + rejected
     queries: dict[str, int]
-    # read = published + reused + pruned + rejected + below_top_n
+    # read = published + reused + pruned + rejected + below_top_n + not_reached (by the deadline)
     pairs: dict[str, int]
 
 

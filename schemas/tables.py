@@ -43,7 +43,7 @@ MENTION = pa.struct(
 
 RERANKED = _table(
     "reranked",
-    5,
+    6,
     [
         ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
         ("query", STR, False, "The normalised query text."),
@@ -94,6 +94,12 @@ RERANKED = _table(
         ("reused", BOOL, False, "The logit was carried over from an earlier run with the same fingerprints."),
         ("input_fingerprint", STR, False, "Hash of the exact model input and of the model: key of reuse."),
         ("model_fingerprint", STR, False, "Hash of the model's files, tokenizer, max_length and precision."),
+        (
+            "stale_since",
+            STR,
+            True,
+            "Date of the earlier run that made this list, kept as the deadline came first; null in a fresh one.",
+        ),
     ],
 )
 

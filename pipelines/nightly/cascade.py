@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
 
+from pipelines.nightly.deadline import Deadline, once
 from pipelines.nightly.shards import Handled, RankedShard, Shard, ShardStage
 from pipelines.nightly.workers import SharedScorer
 from pipelines.storage import filesystem
@@ -23,28 +24,6 @@ from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.cascade import CascadeProfile, CascadeRule
 
 FILE = "cascade.json"
-
-
-class Split(NamedTuple):
-    """The shards of a night: the sample, which is scored in full, and the rest, which the rule prunes."""
-
-    sample: beam.PCollection
-    rest: beam.PCollection
-
-
-class SplitSample(beam.PTransform):
-    """PCollection[Shard] -> the shards of the sample, which have the lowest numbers, and the rest."""
-
-    def __init__(self, sample_shards: int):
-        self._first = sample_shards
-
-    def expand(self, shards: beam.PCollection) -> Split:
-        first = self._first
-        return Split(
-            shards | "Sample" >> beam.Filter(lambda shard: shard.number < first),
-            # Reshuffled, or Beam would fuse the rest with the sample that it waits for.
-            shards | "Rest" >> beam.Filter(lambda shard: shard.number >= first) | beam.Reshuffle(),
-        )
 
 
 class FitCascade(beam.PTransform):
@@ -75,21 +54,22 @@ class TakeRule(beam.PTransform):
 class PruneCandidates(ShardStage):
     """Gives candidates a first-stage score, and by the shard's rule marks those that the model need not score."""
 
-    def __init__(self, first_stage: SharedScorer | None):
-        self._first_stage = first_stage
+    def __init__(self, first_stage: SharedScorer | None, deadline: Deadline):
+        self._first_stage, self._deadline = first_stage, deadline
 
     def handle(self, shard: Shard) -> Handled:
-        groups, failed = list(shard.groups), 0
-        missing = (
-            sum(c.first_stage is None for group in groups for c in group.candidates)
-            if self._first_stage
-            else 0
-        )
-        if self._first_stage and missing:  # else the model is not even loaded
-            groups, failed = stages.first_stage_scores(groups, self._first_stage.get())
+        groups, failed, missing = list(shard.groups), 0, 0
+        pairs = sum(len(group.candidates) for group in groups)
+        if first_stage := self._first_stage:
+            missing = sum(c.first_stage is None for group in groups for c in group.candidates)
+        if first_stage and missing:  # else the model is not even loaded
+            left, some = self._deadline.of(shard.total), tuple(groups)
+            scored = once(left, lambda: stages.first_stage_scores(some, first_stage.get()))
+            if scored is None:
+                return Handled(shard.give_up(), [], {"in": pairs, "out": 0, "not_reached": pairs})
+            groups, failed = scored
         if shard.rule:
             groups = [cascade.prune(group, shard.rule) for group in groups]
-        pairs = sum(len(group.candidates) for group in groups)
         pruned = sum(c.pruned is not None for group in groups for c in group.candidates)
         tally = {"in": pairs, "out": pairs - pruned, "pruned": pruned}
         tally |= {"cheap_scored": missing, "cheap_failed": failed}

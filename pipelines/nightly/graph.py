@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import apache_beam as beam
 
 from pipelines.nightly import sinks, stages
-from pipelines.nightly.cascade import FitCascade, PruneCandidates, SplitSample, TakeRule
+from pipelines.nightly.cascade import FitCascade, PruneCandidates, TakeRule
+from pipelines.nightly.deadline import Deadline
 from pipelines.nightly.prepare import Night
 from pipelines.nightly.previous import ReadPreviousScores
-from pipelines.nightly.shards import MakeShards, StageOutputs, sample_shards
+from pipelines.nightly.shards import MakeShards, StageOutputs
+from pipelines.nightly.stale import KeepLists
 from pipelines.nightly.workers import WorkerResources, worker_resources
 from pipelines.querylog.read_log import ReadQueryLog
 
 
 def build(pipeline: beam.Pipeline, night: Night) -> None:
     """Add the whole night to a pipeline; with a cascade, its sample is reranked before the other queries."""
-    run, size, sample = night.run, night.config.output.queries_per_shard, night.sample_queries
+    run, config = night.run, night.config
     resources, calibration = worker_resources(night), night.models.calibration
-    log = pipeline | ReadQueryLog(night.source, run.window, night.config)
+    log = pipeline | ReadQueryLog(night.source, run.window, config)
     previous = pipeline | ReadPreviousScores(night.previous)
-    shards = (log.queries, previous) | MakeShards(size, sample_queries=sample)
-    if sample:
-        split = shards | SplitSample(sample_shards(sample, size))
-        first = split.sample | "Sample" >> Rerank(night, resources)
-        max_loss = night.config.cascade.max_loss
+    size = config.output.queries_per_shard
+    shards = (log.queries, previous) | MakeShards(size, sample_queries=night.sample_queries)
+    if shards.sample:
+        first = shards.sample | "Sample" >> Rerank(night, resources)
+        max_loss = config.cascade.max_loss
         rule = first.main | FitCascade(run.staging, max_loss=max_loss, calibration=calibration)
-        parts = [first, split.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources)]
+        parts = [first, shards.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources)]
     else:
-        parts = [shards | Rerank(night, resources)]
-    rejected = [log.rejected, *(part.rejected for part in parts)]
+        parts = [shards.rest | Rerank(night, resources)]
+    outputs: list[StageOutputs | Reranked] = [*parts]
+    if run.finish_by:
+        outputs.append([part.unreached for part in parts] | KeepLists(run, config, night.previous.lists))
+    rejected = [log.rejected, *(output.rejected for output in outputs)]
     letters = rejected | "Rejected" >> beam.Flatten() | sinks.WriteDeadLetters(run)
-    tallies = [log.tallies, letters, *(part.tallies for part in parts)]
+    tallies = [log.tallies, letters, *(output.tallies for output in outputs)]
     _ = tallies | "Tallies" >> beam.Flatten() | sinks.WriteTallies(run)
+
+
+class Reranked(NamedTuple):
+    """The outputs of `Rerank`."""
+
+    main: beam.PCollection  # ranked shards
+    unreached: beam.PCollection
+    rejected: beam.PCollection
+    tallies: beam.PCollection
 
 
 class Rerank(beam.PTransform):
@@ -40,19 +56,24 @@ class Rerank(beam.PTransform):
     def __init__(self, night: Night, resources: WorkerResources):
         self._night, self._resources = night, resources
 
-    def expand(self, shards: beam.PCollection) -> StageOutputs:
+    def expand(self, shards: beam.PCollection) -> Reranked:
         night, (scorer, first_stage, reader) = self._night, self._resources
         config, run, models = night.config, night.run, night.models
         model, tagged, calibration = models.scorer.fingerprint, models.reads_tags, models.calibration
-        fetched = shards | stages.FetchCandidates(night.source, config, reader)
-        tags = fetched.main | stages.TagFeatures(config, reader)
+        deadline = Deadline(run.finish_by, queries_per_shard=config.output.queries_per_shard)
+        fetched = shards | stages.FetchCandidates(night.source, config, reader, deadline)
+        tags = fetched.main | stages.TagFeatures(config, reader, deadline)
         facts = tags.main | sinks.WritePassageTags(run)
         reused = tags.main | stages.ReuseScores(model, tagged=tagged)
-        pruned = reused.main | PruneCandidates(first_stage) if night.sample_queries or first_stage else None
+        pruned = None
+        if night.sample_queries or first_stage:
+            pruned = reused.main | PruneCandidates(first_stage, deadline)
         rest = pruned or reused
-        scored = rest.main | stages.ScoreCandidates(scorer, tagged=tagged, progress=run.progress)
+        scored = rest.main | stages.ScoreCandidates(scorer, deadline, tagged=tagged, progress=run.progress)
         ranked = scored.main | stages.RankCandidates(models.fusion)
-        shown = ranked.main | stages.FindEvidence(scorer, config, tagged=tagged, calibration=calibration)
+        shown = ranked.main | stages.FindEvidence(
+            scorer, config, deadline, tagged=tagged, calibration=calibration
+        )
         written = shown.main | sinks.WriteReranked(run, config, model=model, calibration=calibration)
         mined = ranked.main | stages.MineHardNegatives(config, calibration)
         negatives = mined.main | sinks.WriteHardNegatives(run, model=model, tagged=tagged)
@@ -60,4 +81,4 @@ class Rerank(beam.PTransform):
         outputs = [stage for stage in every if stage]
         rejected = [stage.rejected for stage in outputs] | "Rejected" >> beam.Flatten()
         tallies = [stage.tallies for stage in outputs] | "Tallies" >> beam.Flatten()
-        return StageOutputs(ranked.main, rejected, tallies)
+        return Reranked(ranked.main, written.main, rejected, tallies)

@@ -10,7 +10,7 @@ import pipelines
 from pipelines.evaluate.published import before_and_after
 from pipelines.nightly.cascade import read_fitted
 from pipelines.nightly.prepare import Night
-from pipelines.nightly.verify import NO_CANDIDATES, Stages, Verified
+from pipelines.nightly.verify import NO_CANDIDATES, NOT_REACHED, Stages, Verified
 from rerank_core.config.night import to_dict
 from rerank_core.redact import redact_tree
 from schemas.manifest import Manifest
@@ -54,6 +54,7 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         places=_positions(night, verified.stages),
         calibration=models.calibration_record,
         fusion=models.fusion_record and models.fusion_record | _first_stage(night),
+        stale=verified.stale or None,
     )
 
 
@@ -150,6 +151,25 @@ def _nothing_pruned(night: Night, verified: Verified, cascade: Cascade) -> str |
     )
 
 
+def _cut_off(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    """What the deadline left out; the tallies named "not_reached:COUNT" count queries by how often they are asked."""
+    counted = {
+        int(key.partition(":")[2]): int(queries)
+        for key, queries in verified.stages.get("WriteReranked", {}).items()
+        if key.startswith("not_reached:")
+    }
+    if not counted or night.run.finish_by is None:
+        return None
+    queries, searches = verified.balance.queries, verified.balance.events["kept"]
+    fresh = 1 - sum(count * number for count, number in counted.items()) / max(1, searches)
+    return (
+        f"{night.run.finish_by.isoformat(timespec='minutes')} came before {sum(counted.values())} of "
+        f"{queries['read']} queries: {queries['stale']} keep an earlier list, {verified.rejected.get(NOT_REACHED, 0)} "
+        f"have none; all that are asked more than {max(counted)} times were reached, {fresh:.1%} of the searches have "
+        "a fresh list. Start the night earlier, set a later finish_by, or use a faster model"
+    )
+
+
 def _row_by_row(night: Night, verified: Verified, cascade: Cascade) -> str | None:
     models = {"scoring.model": night.models.scorer, "the first-stage model": night.models.first_stage}
     found = [f"{name}: {model.row_by_row}" for name, model in models.items() if model and model.row_by_row]
@@ -167,5 +187,6 @@ EXPLAINED: dict[str, Callable[[Night, Verified, Cascade], str | None]] = {
     "fusion": _fusion_without_tags,
     "cascade": _nothing_pruned,
     "row_by_row": _row_by_row,
+    "deadline": _cut_off,
 }
 """Entries of `degraded` that are texts; None where there is nothing to say."""

@@ -37,6 +37,7 @@ class Run:
     window: Window | None  # None: the log has no times
     staging: str
     progress: str | None  # folder of the progress files; None: workers on other machines cannot write there
+    finish_by: datetime.datetime | None = None  # with a time zone; None: no deadline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,12 @@ class Night:
 
 
 def prepare(
-    config: Config, *, run_date: datetime.date, options: PipelineOptions, load: Loader | None = None
+    config: Config,
+    *,
+    run_date: datetime.date,
+    options: PipelineOptions,
+    load: Loader | None = None,
+    finish_by: datetime.datetime | None = None,
 ) -> Night:
     """Check all that a night needs before it starts, and name the run.
 
@@ -80,20 +86,27 @@ def prepare(
         facts_fingerprint=models.tagger.facts_fingerprint if models.tagger else None,
         first_stage_fingerprint=models.first_stage_fingerprint,
         calibration_record=models.calibration_record,
+        keep_lists=finish_by is not None,
     )
     day = run_date.isoformat().replace("-", "")  # not strftime, whose year 1 has one digit
-    run_id = f"{day}-{_identity(config, source_record, models, previous)[:12]}"
+    run_id = f"{day}-{_identity(config, source_record, models, previous, cut=finish_by is not None)[:12]}"
     staging = runs.staging(config.output.path, run_id)
     local = is_local_run(options) and filesystem.is_local(config.output.path)
     progress = filesystem.join(staging, "_progress") if local else None
-    run = Run(run_id, run_date.isoformat(), span, staging, progress)
+    run = Run(run_id, run_date.isoformat(), span, staging, progress, finish_by)
     return Night(config, run, source, source_record, models, previous, judged)
 
 
-def _identity(config: Config, source: Mapping[str, Any], models: Models, previous: Previous) -> str:
+def _identity(
+    config: Config, source: Mapping[str, Any], models: Models, previous: Previous, *, cut: bool
+) -> str:
     """Hash of everything that determines the rows of a night.
 
-    So a night that was interrupted and is started again writes the same bytes under the same id.
+    So a night that was interrupted and is started again writes the same bytes under the same id; with a deadline it
+    does if it reaches the same queries.
+
+    Args:
+        cut: there is a deadline, and what is not reached keeps its earlier list.
     """
     return fingerprint(
         pipelines.__version__,
@@ -106,6 +119,7 @@ def _identity(config: Config, source: Mapping[str, Any], models: Models, previou
         previous.run_id or "",
         *(f"{key}={value}" for key, value in sorted(source.items()) if key.endswith("_fingerprint")),
         *_label_files(config),
+        *([f"lists of {previous.lists.run_id}"] if cut else []),
     )
 
 

@@ -1,4 +1,7 @@
-"""The previous run as a cache: which run to reuse, its scores by query, and the facts of its passages."""
+"""The previous run as a cache: which run to reuse, its scores by query, and the facts of its passages.
+
+With a deadline it also has the lists that tonight's queries keep if they are not reached.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.nightly.shards import Earlier
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from rerank_core import rows
@@ -18,10 +22,23 @@ from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from schemas.records import Evidence, PassageFacts
 
+STALE = "stale_since"
 COLUMNS = ["query_id", "input_fingerprint", "logit", "overflow_tokens"]
 EVIDENCE = ["evidence_sentences", "evidence_logit"]
 FIRST_STAGE = ["cheap_score"]
 FACTS = ["passage_key", "mentions", "words", "role", "causal"]
+
+
+LISTS_VERSIONS = (5, 6)
+"""Schema versions of `reranked` whose rows can stand in tonight's files: 5 lacks a column that may be null."""
+
+
+class Lists(NamedTuple):
+    """The lists that are in service."""
+
+    run_id: str = ""  # "": none
+    run_date: str = ""
+    files: tuple[str, ...] = ()  # of `reranked`
 
 
 class Previous(NamedTuple):
@@ -33,6 +50,7 @@ class Previous(NamedTuple):
     evidence: bool = False  # its evidence was chosen with the same options and calibration
     first_stage: bool = False  # its first-stage scores are of the same model
     problem: str | None = None  # why a published run is not reused; shown in the manifest
+    lists: Lists = Lists()  # of the newest run, whatever its model; only with a deadline
 
 
 def find_previous(
@@ -42,36 +60,74 @@ def find_previous(
     facts_fingerprint: str | None,
     first_stage_fingerprint: str = "",
     calibration_record: dict[str, Any] | None = None,
+    keep_lists: bool = False,
 ) -> Previous:
     """The newest published run, if it is undamaged and was made with the same models.
 
     A damaged run is no error: everything is computed anew, and the manifest says why.
+
+    Args:
+        keep_lists: its lists are needed too, for queries that are not reached.
     """
-    if not config.reuse.enabled:
+    if not (config.reuse.enabled or keep_lists):
         return Previous(None)
-    output, facts = config.output.path, tuple[str, ...]()
+    output = config.output.path
     try:
         manifest = stored_runs.latest(output)
         if manifest is None:
             return Previous(None)
-        if facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint:
-            facts = _whole_files(output, manifest, "passage_tags")
-        if manifest.model_fingerprint != model_fingerprint:
-            problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
-            return Previous(None, facts_files=facts, problem=problem)
-        files = _whole_files(output, manifest, "reranked")
+        found = Previous(None)
+        if config.reuse.enabled:
+            found = _reusable(
+                config,
+                manifest,
+                model_fingerprint,
+                facts_fingerprint=facts_fingerprint,
+                first_stage_fingerprint=first_stage_fingerprint,
+                calibration_record=calibration_record,
+            )
+        return _with_lists(found, output, manifest) if keep_lists else found
     except ManifestError as error:
         return Previous(None, problem=str(error))
+
+
+def _reusable(
+    config: Config,
+    manifest: Manifest,
+    model_fingerprint: str,
+    *,
+    facts_fingerprint: str | None,
+    first_stage_fingerprint: str,
+    calibration_record: dict[str, Any] | None,
+) -> Previous:
+    output, facts = config.output.path, tuple[str, ...]()
+    if facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint:
+        facts = _whole_files(output, manifest, "passage_tags")
+    if manifest.model_fingerprint != model_fingerprint:
+        problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
+        return Previous(None, facts_files=facts, problem=problem)
     evidence = manifest.config.get("evidence", {})
     first_stage = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
     return Previous(
         manifest.run_id,
-        files,
+        _whole_files(output, manifest, "reranked"),
         facts,
         evidence=evidence.get("keep_share") == config.evidence.keep_share
         and manifest.calibration == calibration_record,
         first_stage=bool(first_stage_fingerprint) and first_stage == first_stage_fingerprint,
     )
+
+
+def _with_lists(found: Previous, output: str, manifest: Manifest) -> Previous:
+    """With the files of the run's lists; `problem` says why it has none that can be kept."""
+    version = manifest.tables["reranked"].schema_version if "reranked" in manifest.tables else 0
+    if version not in LISTS_VERSIONS:
+        problem = (
+            f"the lists of run {manifest.run_id} have version {version} of `reranked`, and none can be kept"
+        )
+        return found._replace(problem="; ".join(filter(None, (found.problem, problem))))
+    files = found.files or _whole_files(output, manifest, "reranked")
+    return found._replace(lists=Lists(manifest.run_id, manifest.run_date, files))
 
 
 def _whole_files(output: str, manifest: Manifest, table: str) -> tuple[str, ...]:
@@ -81,26 +137,45 @@ def _whole_files(output: str, manifest: Manifest, table: str) -> tuple[str, ...]
 
 
 class ReadPreviousScores(beam.PTransform):
-    """PBegin -> PCollection[(query_id, packed scores)] from the files of a published `reranked` table."""
+    """PBegin -> PCollection[(query_id, Earlier)] from the files of a published `reranked` table."""
 
     def __init__(self, previous: Previous):
-        self._files = previous.files
+        self._files = list(enumerate(previous.files or previous.lists.files))
         self._columns = (
             COLUMNS + (EVIDENCE if previous.evidence else []) + (FIRST_STAGE if previous.first_stage else [])
+            if previous.files
+            else ["query_id"]
         )
+        self._keeps_lists = bool(previous.lists.files)
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         files = begin | beam.Create(self._files, reshuffle=False) | beam.Reshuffle()
-        return files | beam.FlatMap(read_scores, self._columns)
+        return files | beam.FlatMap(_read_earlier, self._columns, self._keeps_lists)
+
+
+def _read_earlier(
+    numbered: tuple[int, str], columns: list[str], keeps_lists: bool
+) -> Iterator[tuple[str, Earlier]]:
+    number, path = numbered
+    for query_id, scores in read_scores(path, columns):
+        yield query_id, Earlier(scores, number if keeps_lists else -1)
 
 
 def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
     """One (query_id, packed scores) for each run of rows with the same query; a published file is sorted by query.
 
+    Of a stale list only the logits are read, which its inputs' fingerprints vouch for: its evidence and its first-stage
+    scores may be of other options and models than its run's.
+
+    Args:
+        columns: some of `reranked`; with query_id alone, there are no scores.
+
     Raises:
         ManifestError: the file was damaged after the night began.
     """
     file = filesystem.open_parquet(path)
+    if len(columns) > 1 and STALE in file.schema_arrow.names:  # version 5 has no such column
+        columns = [*columns, STALE]
     for batch in filesystem.read_batches(file, path, columns=columns):
         yield from _by_query(batch)
 
@@ -108,14 +183,18 @@ def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
 def _by_query(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
     runs = pc.run_end_encode(batch.column("query_id"))
     columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    scored = len(columns) > 1
     start = 0
     for query_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        rows_of_query = ({name: column[n] for name, column in columns.items()} for n in range(start, end))
+        span = range(start, end) if scored else ()
+        rows_of_query = ({name: column[n] for name, column in columns.items()} for n in span)
         yield query_id, pack((row["input_fingerprint"], _previous_score(row)) for row in rows_of_query)
         start = end
 
 
 def _previous_score(row: dict[str, Any]) -> PreviousScore:
+    if row.get(STALE):
+        return PreviousScore(row["logit"], row["overflow_tokens"])
     sentences = row.get("evidence_sentences")
     evidence = Evidence(tuple(sentences), row["evidence_logit"]) if sentences else None
     return PreviousScore(row["logit"], row["overflow_tokens"], evidence, row.get("cheap_score"))

@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipelines.beam_options import beam_options
 from pipelines.nightly import progress
+from pipelines.nightly.deadline import check_start
 from pipelines.nightly.graph import build
 from pipelines.nightly.manifest import make_manifest
 from pipelines.nightly.models import Loader
@@ -41,6 +42,7 @@ def run(
     load: Loader | None = None,
     show: Callable[[progress.Progress], None] | None = None,
     set_latest: bool = False,
+    finish_by: datetime.datetime | None = None,
 ) -> Manifest:
     """Run one night and publish it.
 
@@ -51,6 +53,7 @@ def run(
         load: makes the scorer, in place of the configured model; must be picklable.
         show: called with the progress twice a second, if the workers are on this machine.
         set_latest: move `latest.json` to this run, even if it names a run of a later date.
+        finish_by: by when it must be published, with its time zone; what was not reached keeps its earlier list.
 
     Returns:
         The manifest of the published run.
@@ -62,7 +65,8 @@ def run(
     """
     started = time.monotonic()
     options = beam_options(beam_flags)
-    night = prepare(config, run_date=run_date, options=options, load=load)
+    check_start(finish_by)
+    night = prepare(config, run_date=run_date, options=options, load=load, finish_by=finish_by)
     with lock(config.output.path, night.run.run_id) as held:
         clean(config.output.path)
         with _cleaned_up(night.run.staging):

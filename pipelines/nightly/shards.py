@@ -1,8 +1,9 @@
 """Shards, the elements between the stages of a night, and what a stage is.
 
-A shard is some hundred queries, chosen by the hash of their ids, with all that is known of their candidates. The scorer
-batches within a shard, and a shard becomes one file of each table, so neither batches nor files depend on the runner,
-its bundles or the number of workers. No candidate ever crosses a shuffle, so memory stays flat on the local runner too.
+A shard is some hundred queries that are asked about equally often, with all that is known of their candidates; the most
+frequent ones are in the first shards, which the local runner also handles first. The scorer batches within a shard, and
+a shard becomes one file of each table, so neither batches nor files depend on the runner, its bundles or the number of
+workers. No candidate ever crosses a shuffle, so memory stays flat on the local runner too.
 
 Every stage has three outputs: its shards, the records it rejected, and its tally. Tallies are data, not Beam metrics:
 metrics count attempts, and a retried bundle would be counted twice.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -27,15 +28,48 @@ Tally = tuple[tuple[str, str], float]
 """((stage, key), amount): the key is in, out, rejected, seconds, or a count of this stage alone."""
 
 
+class Earlier(NamedTuple):
+    """What the previous run has of a query."""
+
+    scores: bytes = b""  # packed; empty where they are not reused
+    file: int = -1  # which of `Previous.lists` has the query's list; -1: none
+
+
+class Unreached(NamedTuple):
+    """A query that the night had no time for."""
+
+    query: Query
+    file: int  # as in `Earlier`
+
+
 class Shard(NamedTuple):
     """Some queries of the night; shard `number` of `total`, groups sorted by query_id."""
 
     number: int
     total: int
     groups: tuple[QueryGroup, ...]
-    previous: tuple[bytes, ...]  # packed scores of the previous run, one per group
+    previous: tuple[Earlier, ...]  # one per group
     facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key; only until WritePassageTags
     rule: CascadeRule | None = None  # of the cascade; None: every candidate is scored
+    unreached: tuple[Unreached, ...] = ()
+
+    def keep(self, groups: Sequence[QueryGroup | None]) -> Shard:
+        """The shard with these groups, in the order of its own; None: the night had no time for the query.
+
+        Groups that have no candidate left are dropped; their queries are among the rejects.
+        """
+        both = list(zip(groups, self.groups, self.previous, strict=True))
+        left = [(group, earlier) for group, _, earlier in both if group and group.candidates]
+        unreached = [Unreached(own.query, earlier.file) for group, own, earlier in both if group is None]
+        return self._replace(
+            groups=tuple(group for group, _ in left),
+            previous=tuple(earlier for _, earlier in left),
+            unreached=(*self.unreached, *unreached),
+        )
+
+    def give_up(self) -> Shard:
+        """The shard of which no query was reached."""
+        return self.keep([None] * len(self.groups))
 
 
 class RankedShard(NamedTuple):
@@ -44,6 +78,7 @@ class RankedShard(NamedTuple):
     number: int
     total: int
     groups: tuple[RankedGroup, ...]
+    unreached: tuple[Unreached, ...] = ()
 
 
 class MinedShard(NamedTuple):
@@ -126,11 +161,6 @@ class ShardStage(beam.PTransform, abc.ABC):
         return StageOutputs(outputs.main, outputs.rejected, outputs.tallies)
 
 
-def shard_of(query_id: str, total: int) -> int:
-    """Shard of a query, whose id is a hash already."""
-    return int(query_id, 16) % total
-
-
 def shard_count(queries: int, queries_per_shard: int) -> int:
     """Number of shards for that many queries, at least one."""
     return max(1, -(-queries // queries_per_shard))
@@ -141,8 +171,40 @@ def sample_shards(sample_queries: int, queries_per_shard: int) -> int:
     return shard_count(sample_queries, queries_per_shard) if sample_queries else 0
 
 
+class Frequencies(NamedTuple):
+    """How often the queries of a night are asked: all that is needed to put one in its place."""
+
+    queries: int
+    bands: dict[int, tuple[int, int]]  # by count: number of queries with a higher count, and with this one
+
+    def position(self, query: Query) -> int:
+        """About which query of the night it is, by falling count, from 0; among equal ones by the hash in its id.
+
+        The hash is read backwards: the cascade's sample takes the lowest ones.
+        """
+        higher, same = self.bands[query.count]
+        fraction: int = same * int(query.query_id[::-1], 16) >> 4 * len(query.query_id)
+        return higher + fraction
+
+
+def frequencies(counted: Iterable[tuple[int, int]]) -> Frequencies:
+    """From (count, number of queries with that count)."""
+    bands, queries = {}, 0
+    for count, same in sorted(counted, reverse=True):
+        bands[count] = (queries, same)
+        queries += same
+    return Frequencies(queries, bands)
+
+
+class MadeShards(NamedTuple):
+    """The shards of a night: the cascade's sample, which is scored in full, and the rest."""
+
+    sample: beam.PCollection | None  # None without a cascade
+    rest: beam.PCollection
+
+
 class MakeShards(beam.PTransform):
-    """PCollections of queries and of (query_id, packed earlier scores) -> PCollection[Shard].
+    """PCollections of queries and of (query_id, Earlier) -> MadeShards.
 
     The join is a CoGroupByKey on query_id: only query texts and 40 bytes per known pair are shuffled. With
     `sample_queries`, the first `sample_shards` shards hold about that many queries, the cascade's sample.
@@ -151,35 +213,83 @@ class MakeShards(beam.PTransform):
     def __init__(self, queries_per_shard: int, *, sample_queries: int = 0):
         self._size, self._sample = queries_per_shard, sample_queries
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> MadeShards:
         queries, previous = inputs
-        total = queries | "CountQueries" >> beam.combiners.Count.Globally()
+        counted = (
+            queries
+            | "Counts" >> beam.Map(lambda query: query.count)
+            | "CountQueries" >> beam.combiners.Count.PerElement()
+            | "GatherCounts" >> beam.combiners.ToList()
+            | "Frequencies" >> beam.Map(frequencies)
+        )
         keyed = queries | "KeyByQueryId" >> beam.Map(lambda query: (query.query_id, query))
-        return (
+        assigned = (
             {"query": keyed, "previous": previous}
             | "JoinPreviousScores" >> beam.CoGroupByKey()
-            | "AssignShards" >> beam.FlatMap(_assign, pvalue.AsSingleton(total), self._size, self._sample)
-            | "GroupShards" >> beam.GroupByKey()
-            | "SortShards" >> beam.Map(_make_shard)
+            | "AssignShards" >> beam.ParDo(_Assign(self._size, self._sample), pvalue.AsSingleton(counted))
+        )
+        first = sample_shards(self._sample, self._size)
+        if not first:
+            return MadeShards(None, assigned | "Rest" >> _Group())
+        # Two groupings, or Beam would fuse the rest with the sample that it waits for.
+        return MadeShards(
+            assigned | "OfSample" >> beam.Filter(lambda pair: pair[0][0] < first) | "Sample" >> _Group(),
+            assigned | "OfRest" >> beam.Filter(lambda pair: pair[0][0] >= first) | "Rest" >> _Group(),
         )
 
 
+class _Assign(beam.DoFn):
+    """A query with what the previous run has of it -> (its shard, query and Earlier).
+
+    Each worker begins with an empty member of every shard: the local runner hands on groups in the order in which it
+    first met their keys, so shards come in the order of their numbers.
+    """
+
+    def __init__(self, size: int, sample: int):
+        self._size, self._sample = size, sample
+
+    def setup(self) -> None:
+        self._begun = False
+
+    def process(
+        self, joined: tuple[str, dict[str, Iterable[Any]]], counted: Frequencies
+    ) -> Iterator[tuple[tuple[int, int], tuple[Query, Earlier] | None]]:
+        if not self._begun:
+            self._begun = True
+            total = sample_shards(self._sample, self._size) + shard_count(counted.queries, self._size)
+            for number in range(total):
+                yield (number, total), None
+        yield from _assign(joined, counted, self._size, self._sample)
+
+
 def _assign(
-    joined: tuple[str, dict[str, Iterable[Any]]], queries: int, size: int, sample: int
-) -> Iterator[tuple[Any, Any]]:
+    joined: tuple[str, dict[str, Iterable[Any]]], counted: Frequencies, size: int, sample: int
+) -> Iterator[tuple[tuple[int, int], tuple[Query, Earlier]]]:
     query_id, inputs = joined
-    first = sample_shards(sample, size)
-    others = shard_count(queries, size)
-    if sample and in_sample(query_id, share=sample / queries):
-        number = shard_of(query_id, first)
-    else:
-        number = first + shard_of(query_id, others)
+    first, others = sample_shards(sample, size), shard_count(counted.queries, size)
+    earlier = list(inputs["previous"])
+    known = Earlier(b"".join(sorted(e.scores for e in earlier)), max((e.file for e in earlier), default=-1))
     for query in inputs["query"]:  # none if a query of the previous run is not in tonight's log
-        yield (number, first + others), (query, b"".join(sorted(inputs["previous"])))
+        if sample and in_sample(query_id, share=sample / counted.queries):
+            number = int(query_id, 16) % first
+        else:
+            number = first + counted.position(query) * others // counted.queries
+        yield (number, first + others), (query, known)
 
 
-def _make_shard(grouped: tuple[tuple[int, int], Iterable[tuple[Query, bytes]]]) -> Shard:
+class _Group(beam.PTransform):
+    """(shard, member) -> PCollection[Shard]; a shard that has no query is none."""
+
+    def expand(self, assigned: beam.PCollection) -> beam.PCollection:
+        grouped = assigned | "GroupShards" >> beam.GroupByKey()
+        return grouped | "SortShards" >> beam.FlatMap(_make_shards)
+
+
+def _make_shards(
+    grouped: tuple[tuple[int, int], Iterable[tuple[Query, Earlier] | None]],
+) -> Iterator[Shard]:
     (number, total), members = grouped
-    ordered = sorted(members, key=lambda member: member[0].query_id)
-    groups = tuple(QueryGroup(query, ()) for query, _ in ordered)
-    return Shard(number, total, groups, tuple(scores for _, scores in ordered))
+    ordered = sorted((member for member in members if member), key=lambda member: member[0].query_id)
+    if ordered:
+        groups = tuple(QueryGroup(query, ()) for query, _ in ordered)
+        yield Shard(number, total, groups, tuple(earlier for _, earlier in ordered))

@@ -7,6 +7,7 @@ tallies; the driver compares them with the rows that it counts in the files.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -44,7 +45,7 @@ def write_table(run: Run, name: str, part: str, table: pa.Table) -> None:
 
 
 class WriteReranked(ShardStage):
-    """A ranked shard -> its file of `reranked`, each query cut to its top_n documents.
+    """A ranked shard -> its file of `reranked`, each query cut to its top_n documents; and who was not reached.
 
     Args:
         model: fingerprint of the scorer.
@@ -64,8 +65,9 @@ class WriteReranked(ShardStage):
             calibration=self._calibration,
         )
         write_table(self._run, "reranked", file_name(shard.number, shard.total), table)
-        tally = {"in": table.num_rows + below, "out": table.num_rows, "below_top_n": below}
-        return Handled(shard.number, [], tally)
+        tally = Counter({"in": table.num_rows + below, "out": table.num_rows, "below_top_n": below})
+        tally.update(f"not_reached:{unreached.query.count}" for unreached in shard.unreached)
+        return Handled(shard.unreached, [], tally)
 
 
 class WriteHardNegatives(ShardStage):

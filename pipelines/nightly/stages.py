@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from pipelines.nightly.deadline import Deadline, Left, TimeUp, once, until
 from pipelines.nightly.progress import ProgressFile
 from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage
 from pipelines.nightly.workers import SharedReader, SharedScorer
@@ -18,6 +19,7 @@ from rerank_core.mining.labels import load_judgements, positives
 from rerank_core.ranking import evidence, order
 from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.fusion import Fusion, fuse
+from rerank_core.scoring.fault_tolerant import chunk_of
 from rerank_core.scoring.protocol import Halves, Scorer
 from rerank_core.scoring.reuse import unpack
 from rerank_core.text import clean, query_id
@@ -28,19 +30,23 @@ def _pairs(groups: Iterable[QueryGroup | RankedGroup]) -> int:
     return sum(len(group.candidates) for group in groups)
 
 
-def _drop_empty(shard: Shard, groups: Iterable[QueryGroup]) -> Shard:
-    """The shard without the groups that have no candidate left; their queries are among the rejects."""
-    left = [(group, scores) for group, scores in zip(groups, shard.previous, strict=True) if group.candidates]
-    return shard._replace(groups=tuple(g for g, _ in left), previous=tuple(scores for _, scores in left))
+def _given_up(shard: Shard, tally: dict[str, float]) -> Handled:
+    """A shard for which there was no time; its pairs are counted."""
+    return Handled(shard.give_up(), [], {**tally, "out": 0, "not_reached": _pairs(shard.groups)})
 
 
 class FetchCandidates(ShardStage):
     """Queries -> queries with their candidate units."""
 
-    def __init__(self, source: Source, config: Config, reader: SharedReader | None):
+    def __init__(self, source: Source, config: Config, reader: SharedReader | None, deadline: Deadline):
         self._source, self._config, self._reader = source, config.candidates, reader
+        self._deadline = deadline
 
     def handle(self, shard: Shard) -> Handled:
+        fetched = once(self._deadline.of(shard.total), lambda: self._fetch(shard))
+        return fetched or _given_up(shard, {"in": len(shard.groups)})
+
+    def _fetch(self, shard: Shard) -> Handled:
         queries = [group.query for group in shard.groups]
         documents = self._source.candidates(queries, top_k=self._config.top_k)
         searches = _SecondSearches(self._source, self._reader, top_k=self._config.top_k)
@@ -59,7 +65,7 @@ class FetchCandidates(ShardStage):
         groups = [group for group, _ in results]
         rejected = [record for _, records in results for record in records]
         tally = {"in": len(queries), "out": _pairs(groups)}
-        return Handled(_drop_empty(shard, groups), rejected, tally | searches.tally)
+        return Handled(shard.keep(groups), rejected, tally | searches.tally)
 
 
 class _SecondSearches:
@@ -89,15 +95,18 @@ class TagFeatures(ShardStage):
     The facts of a passage are looked up if the previous run has them, or this process read it for an earlier shard.
     """
 
-    def __init__(self, config: Config, reader: SharedReader | None):
-        self._config, self._reader = config.tags, reader
+    def __init__(self, config: Config, reader: SharedReader | None, deadline: Deadline):
+        self._config, self._reader, self._deadline = config.tags, reader, deadline
 
     def handle(self, shard: Shard) -> Handled:
         pairs = _pairs(shard.groups)
-        if self._reader is None:  # tags.enabled = false
+        if self._reader is None or not pairs:  # tags.enabled = false
             return Handled(shard, [], {"in": pairs, "out": pairs})
         passages = stages.passages_to_read(shard.groups)
-        read = self._reader.get().read(passages)
+        reader = self._reader
+        read = once(self._deadline.of(shard.total), lambda: reader.get().read(passages))
+        if read is None:
+            return _given_up(shard, {"in": pairs})
         facts = {passage: read.facts[key] for passage, key in zip(passages, read.keys, strict=True)}
         groups = tuple(stages.tag_group(group, facts, config=self._config) for group in shard.groups)
         by_key = tuple(sorted(zip(read.keys, facts.values(), strict=True)))
@@ -113,8 +122,10 @@ class ReuseScores(ShardStage):
 
     def handle(self, shard: Shard) -> Handled:
         groups = tuple(
-            stages.reuse_scores(group, unpack(scores), model_fingerprint=self._model, tagged=self._tagged)
-            for group, scores in zip(shard.groups, shard.previous, strict=True)
+            stages.reuse_scores(
+                group, unpack(known.scores), model_fingerprint=self._model, tagged=self._tagged
+            )
+            for group, known in zip(shard.groups, shard.previous, strict=True)
         )
         reused = sum(candidate.reused for group in groups for candidate in group.candidates)
         tally = {"in": _pairs(groups), "out": _pairs(groups), "reused": reused}
@@ -122,32 +133,57 @@ class ReuseScores(ShardStage):
 
 
 class ScoreCandidates(ShardStage):
-    """Scores candidates that are neither reused nor pruned, all pairs of a shard together."""
+    """Scores candidates that are neither reused nor pruned, the most valuable queries of a shard first.
 
-    def __init__(self, model: SharedScorer, *, tagged: bool, progress: str | None):
-        self._model, self._tagged, self._progress = model, tagged, progress
+    A query has been reached if all of its candidates were scored before the cut-off.
+    """
+
+    def __init__(self, model: SharedScorer, deadline: Deadline, *, tagged: bool, progress: str | None):
+        self._model, self._deadline = model, deadline
+        self._tagged, self._progress = tagged, progress
 
     def handle(self, shard: Shard) -> Handled:
-        missing = sum(c.logit is None and c.pruned is None for g in shard.groups for c in g.candidates)
-        progress = ProgressFile(self._progress, shard.number, shard.total, pairs=missing)
-        groups: list[QueryGroup] = list(shard.groups)
+        left = self._deadline.of(shard.total)
+        open_pairs = [sum(map(stages.is_open, group.candidates)) for group in shard.groups]
+        progress = ProgressFile(self._progress, shard.number, shard.total, pairs=sum(open_pairs))
+        groups = [None if missing else group for group, missing in zip(shard.groups, open_pairs, strict=True)]
         rejected: list[Rejected] = []
         halvings = 0
-        if missing:  # else the model is not even loaded
-            scorer = self._model.get()
-            before = _halvings(scorer)
-            groups, rejected = stages.score_groups(
-                shard.groups, scorer, tagged=self._tagged, on_scored=progress.add
-            )
-            halvings = _halvings(scorer) - before
+        if any(open_pairs):  # else the model is not even loaded
+            for part, scored, failed, halved in until(left, self._parts(shard.groups, left, progress)):
+                for i, group in zip(part, scored, strict=True):
+                    groups[i] = group
+                rejected += failed
+                halvings += halved
         progress.finish()
-        fresh = [c for group in groups for c in group.candidates if not c.reused and c.pruned is None]
+        given_up = [own for own, group in zip(shard.groups, groups, strict=True) if group is None]
+        reached = [group for group in groups if group is not None]
+        fresh = [c for group in reached for c in group.candidates if not c.reused and c.pruned is None]
         tally = {
-            "in": missing,
+            "in": sum(open_pairs),
             "out": len(fresh),
-            "overflow_pairs": sum(c.overflow > 0 for group in groups for c in group.candidates),
-        } | ({"memory_halvings": halvings} if halvings else {})
-        return Handled(_drop_empty(shard, groups), rejected, tally)
+            "overflow_pairs": sum(c.overflow > 0 for group in reached for c in group.candidates),
+        }
+        tally |= {"memory_halvings": halvings} if halvings else {}
+        tally |= {"not_reached": _pairs(given_up)} if given_up else {}
+        return Handled(shard.keep(groups), rejected, tally)
+
+    def _parts(
+        self, groups: Sequence[QueryGroup], left: Left, progress: ProgressFile
+    ) -> Iterator[tuple[list[int], list[QueryGroup], list[Rejected], int]]:
+        """For each part: its indices into `groups`, its scored groups, its rejects, and halved batches."""
+
+        def scored(inputs: int) -> None:
+            progress.add(inputs)
+            if left() <= 0:
+                raise TimeUp
+
+        scorer = self._model.get()
+        for part in stages.parts_by_value(groups, size=chunk_of(scorer)):
+            before = _halvings(scorer)
+            some = [groups[i] for i in part]
+            done, failed = stages.score_groups(some, scorer, tagged=self._tagged, on_scored=scored)
+            yield part, done, failed, _halvings(scorer) - before
 
 
 def _halvings(scorer: Scorer) -> int:
@@ -166,25 +202,38 @@ class RankCandidates(ShardStage):
         tally = {"in": _pairs(shard.groups), "out": _pairs(groups)}
         if self._weights:
             tally["fused"] = sum(c.fused is not None for group in fused for c in group.candidates)
-        return Handled(RankedShard(shard.number, shard.total, groups), [], tally)
+        return Handled(RankedShard(shard.number, shard.total, groups, shard.unreached), [], tally)
 
 
 class FindEvidence(ShardStage):
     """Finds the evidence sentences of each query's best units."""
 
-    def __init__(self, model: SharedScorer, config: Config, *, tagged: bool, calibration: Calibration):
+    def __init__(
+        self,
+        model: SharedScorer,
+        config: Config,
+        deadline: Deadline,
+        *,
+        tagged: bool,
+        calibration: Calibration,
+    ):
         self._model, self._options, self._tagged = model, config.evidence, tagged
-        self._calibration = calibration
+        self._calibration, self._deadline = calibration, deadline
 
     def handle(self, shard: RankedShard) -> Handled:
-        needed = evidence.needs_model(shard.groups, options=self._options)
-        scorer = self._model.get() if needed else None
-        result = evidence.find(
-            shard.groups, scorer, options=self._options, tagged=self._tagged, calibration=self._calibration
-        )
+        result = None
+        if evidence.needs_model(shard.groups, options=self._options):
+            result = once(self._deadline.of(shard.total), lambda: self._find(shard, self._model.get()))
+        if result is None:
+            result = self._find(shard, None)
         tally = {"in": result.wanted, "out": result.wanted - result.failed, "reused": result.reused}
         tally |= {"failed": result.failed, "inputs": result.inputs}
         return Handled(shard._replace(groups=result.groups), [], tally)
+
+    def _find(self, shard: RankedShard, scorer: Scorer | None) -> evidence.EvidenceResult:
+        return evidence.find(
+            shard.groups, scorer, options=self._options, tagged=self._tagged, calibration=self._calibration
+        )
 
 
 class MineHardNegatives(ShardStage):

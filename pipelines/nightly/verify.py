@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.sinks import TALLIES
+from pipelines.nightly.stale import REASON, FindLists
 from pipelines.storage.filesystem import files, join, open_parquet, read_bytes, read_table
 from pipelines.storage.runs import table_path
 from rerank_core.config.night import Config
@@ -29,6 +30,9 @@ Stages = dict[str, dict[str, float]]
 NO_CANDIDATES = "FetchCandidates/no_candidates"
 """Stage and reason of the dead letters of queries that found no document."""
 
+NOT_REACHED = f"{FindLists.__name__}/{REASON}"
+"""The same of queries that the deadline came before, and that have no earlier list."""
+
 
 class Verified(NamedTuple):
     """What the files of a finished run hold."""
@@ -37,12 +41,14 @@ class Verified(NamedTuple):
     balance: Balance
     rejected: dict[str, int]  # by "stage/reason"
     tables: dict[str, TableInfo]
+    stale: dict[str, int] = {}  # queries that keep an earlier list, by its date  # noqa: RUF012
 
 
 class _Counts(NamedTuple):
     """What the files of a run hold, in numbers."""
 
-    queries: int
+    queries: int  # with a list of tonight
+    stale: Counter[str]  # queries with an earlier list, by its date
     fresh: int
     reused: int
     pruned: int
@@ -71,7 +77,9 @@ def verify(run: Run, config: Config) -> Verified:
     balance = _balance(stages, counts)
     _check_balance(balance)
     _check_content(balance, counts, config)
-    return Verified(stages, balance, dict(counts.rejected_reasons), tables)
+    return Verified(
+        stages, balance, dict(counts.rejected_reasons), tables, dict(sorted(counts.stale.items()))
+    )
 
 
 def _table_info(run: Run, name: str) -> TableInfo:
@@ -89,9 +97,14 @@ def _table_info(run: Run, name: str) -> TableInfo:
 
 def _count(staging: str) -> _Counts:
     queries = fresh = reused = pruned = 0
+    stale: Counter[str] = Counter()
     for path in files(join(staging, "reranked"), "part-*.parquet"):
-        table = read_table(path, ["query_id", "reused", "logit"])
-        queries += pc.count_distinct(table["query_id"]).as_py()  # a query is in one shard only
+        every = read_table(path, ["query_id", "reused", "logit", "stale_since"])
+        table = every.filter(every["stale_since"].is_null())
+        if table.num_rows < every.num_rows:
+            of_query = every.filter(every["stale_since"].is_valid()).group_by(["query_id", "stale_since"])
+            stale.update(of_query.aggregate([])["stale_since"].to_pylist())
+        queries += pc.count_distinct(table["query_id"]).as_py()  # a query is in one file only
         table_reused, table_pruned = pc.sum(table["reused"]).as_py() or 0, table["logit"].null_count
         reused += table_reused
         pruned += table_pruned
@@ -102,13 +115,14 @@ def _count(staging: str) -> _Counts:
         for row in read_table(path, ["unit", "stage", "reason"]).to_pylist():
             units[row["unit"]] += 1
             reasons[f"{row['stage']}/{row['reason']}"] += 1
-    return _Counts(queries, fresh, reused, pruned, units, reasons)
+    return _Counts(queries, stale, fresh, reused, pruned, units, reasons)
 
 
 def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
     negatives = stages.get("WriteHardNegatives", {})
+    copied = stages.get("CopyLists", {}).get("out", 0)
     written = {
-        "reranked": stages.get("WriteReranked", {}).get("out", 0),
+        "reranked": stages.get("WriteReranked", {}).get("out", 0) + copied,
         "hard_negatives": negatives.get("out", 0),
         "training_pairs": negatives.get("training_pairs", 0),
         "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),
@@ -137,6 +151,7 @@ def _balance(stages: Stages, counts: _Counts) -> Balance:
         queries={
             "read": int(fetched.get("in", 0)),
             "published": counts.queries,
+            "stale": counts.stale.total(),
             "rejected": counts.rejected_units["query"],
         },
         pairs={
@@ -146,6 +161,7 @@ def _balance(stages: Stages, counts: _Counts) -> Balance:
             "pruned": counts.pruned,
             "below_top_n": int(stages.get("WriteReranked", {}).get("below_top_n", 0)),
             "rejected": counts.rejected_units["pair"],
+            "not_reached": int(sum(tally.get("not_reached", 0) for tally in stages.values())),
         },
     )
 
@@ -170,6 +186,12 @@ def _check_content(balance: Balance, counts: _Counts, config: Config) -> None:
             f"privacy.min_users, {events['rejected']} rejected"
             f"{f' ({worst})' if worst else ''}; check source.log, --run-date and log.window_days"
         )
+    not_reached = counts.rejected_reasons[NOT_REACHED]
+    if not queries["published"] and (queries["stale"] or not_reached):
+        raise NightError(
+            f"the deadline came before any of {queries['read']} queries was reranked; start the night earlier, or set "
+            "a later finish_by. The previous run stays in service"
+        )
     if not queries["published"]:
         raise NightError(f"none of {queries['read']} queries could be reranked: {worst}")
     # A search without a hit is a fact about the index, not a failure of the night; too many are a wrong index.
@@ -183,7 +205,7 @@ def _check_content(balance: Balance, counts: _Counts, config: Config) -> None:
         )
     failed = {
         "events": events["rejected"],
-        "queries": queries["rejected"] - no_hits,
+        "queries": queries["rejected"] - no_hits - not_reached,
         "pairs": pairs["rejected"],
     }
     limit = config.output.max_rejected_share

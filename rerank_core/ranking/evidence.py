@@ -72,7 +72,7 @@ def find(
 
     Args:
         groups: ranked; evidence that candidates have from an earlier run stays.
-        scorer: the model; may be None if `needs_model` is False.
+        scorer: the model; None: units whose evidence is not known from an earlier run get none, and count as failed.
         options: how many units, and how much of their score.
         tagged: whether the model reads the tags.
         calibration: of the model, for shares of a score.
@@ -85,7 +85,10 @@ def find(
         for group, scored in wanted
         if id(scored) not in known
     }
-    searched, inputs = _search(searches, scorer, enough=enough, tagged=tagged) if searches else ({}, 0)
+    searched: dict[int, Evidence | None] = dict.fromkeys(searches)
+    inputs = 0
+    if searches and scorer:
+        searched, inputs = _search(searches, scorer, enough=enough, tagged=tagged)
     failed = sum(evidence is None for evidence in searched.values())
     evidences = known | searched
     with_evidence = tuple(
@@ -111,13 +114,12 @@ def _is_wanted(ranked: RankedCandidate, options: EvidenceOptions) -> bool:
 
 def _search(
     searches: dict[int, _Search],
-    scorer: Scorer | None,
+    scorer: Scorer,
     *,
     enough: Callable[[ScoredCandidate, float], bool],
     tagged: bool,
 ) -> tuple[dict[int, Evidence | None], int]:
     """Rounds over all units at once: first each sentence alone, then longer and longer selections."""
-    assert scorer is not None, "units without evidence need the model"
     done: dict[int, Evidence | None] = {}
     each = [(key, (number,)) for key, search in searches.items() for number in range(len(search.sentences))]
     logits, inputs = _score(searches, each, scorer, tagged=tagged)

@@ -44,6 +44,11 @@ class _Raised(NamedTuple):
     error: Exception
 
 
+def chunk_of(scorer: Scorer) -> int:
+    """Pairs per call of a scorer, if nothing else is said."""
+    return scorer.chunk if isinstance(scorer, WantsChunks) else CHUNK
+
+
 def score_checked(
     scorer: Scorer,
     pairs: Sequence[tuple[str, str]],
@@ -74,7 +79,7 @@ def score_checked(
     """
     if chunk < 0:
         raise ValueError(f"chunk is {chunk}; a call needs at least 1 pair")
-    chunk = chunk or (scorer.chunk if isinstance(scorer, WantsChunks) else CHUNK)
+    chunk = chunk or chunk_of(scorer)
     indices: dict[Pair, list[int]] = {}
     for i, pair in enumerate(pairs):
         indices.setdefault(pair, []).append(i)

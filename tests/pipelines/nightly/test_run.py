@@ -82,7 +82,7 @@ def test_every_record_is_accounted_for(night: Night, tiny: Tiny) -> None:
         "capped": 0,
         "rejected": 5,
     }
-    assert night.manifest.balance.queries == {"read": 6, "published": 5, "rejected": 1}
+    assert night.manifest.balance.queries == {"read": 6, "published": 5, "stale": 0, "rejected": 1}
     assert night.manifest.balance.pairs == {
         "read": pairs,
         "published": pairs,
@@ -90,6 +90,7 @@ def test_every_record_is_accounted_for(night: Night, tiny: Tiny) -> None:
         "pruned": 0,
         "below_top_n": 0,
         "rejected": 0,
+        "not_reached": 0,
     }
     log = night.manifest.stages["ReadQueryLog"]
     assert (log["in"], log["out"], log["rejected"], log["events_rejected"]) == (14, 6, 5, 5)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipelines.nightly.deadline import Deadline
 from pipelines.nightly.models import Model
-from pipelines.nightly.shards import MakeShards, Shard, ShardStage, _make_shard
+from pipelines.nightly.shards import Earlier, MakeShards, Shard, ShardStage, _make_shards
 from pipelines.nightly.stages import (
     FetchCandidates,
     RankCandidates,
@@ -21,15 +22,23 @@ from rerank_core.text import query_id
 from schemas.records import Document, Query, Rejected
 from tests.support.fakes import FakeScorer, fake, forbidden
 
+NEVER = Deadline(None, queries_per_shard=1)
+
 
 def query(text: str) -> Query:
     return Query(query_id(text), text, 1, 1, ())
 
 
+def made(grouped: tuple[tuple[int, int], list[tuple[Query, bytes]]]) -> Shard:
+    key, members = grouped
+    (shard,) = _make_shards((key, [(one, Earlier(scores)) for one, scores in members]))
+    return shard
+
+
 def test_a_stage_is_named_after_its_class() -> None:
     config = Config()
     stages: list[ShardStage] = [
-        TagFeatures(config, None),
+        TagFeatures(config, None, NEVER),
         ReuseScores("m", tagged=True),
         RankCandidates(None),
     ]
@@ -64,11 +73,13 @@ def test_fetching_accounts_for_every_query_and_document() -> None:
         [document("4"), document("5")],
         missed,
     )
-    shard = _make_shard(((0, 1), [(one, one.text.encode()) for one in queries]))
-    handled = FetchCandidates(source, Config(), None).handle(shard)  # type: ignore[arg-type]
+    shard = made(((0, 1), [(one, one.text.encode()) for one in queries]))
+    handled = FetchCandidates(source, Config(), None, NEVER).handle(shard)  # type: ignore[arg-type]
     kept: Shard = handled.shard
     assert [[c.candidate.doc_id for c in group.candidates] for group in kept.groups] == [["1"], ["4", "5"]]
-    assert kept.previous == tuple(group.query.text.encode() for group in kept.groups)  # still side by side
+    assert kept.previous == tuple(
+        Earlier(group.query.text.encode()) for group in kept.groups
+    )  # still side by side
     assert handled.tally == {"in": 4, "out": 3}
     assert sorted((r.unit, r.reason) for r in handled.rejected) == [
         ("pair", "duplicate_doc_id"),
@@ -90,21 +101,21 @@ class Cramped(FakeScorer):
 
 
 def test_halved_batches_are_counted() -> None:
-    shard = _make_shard(((0, 1), [(query("a"), b"")]))
-    fetched = FetchCandidates(FixedSource([document("1")]), Config(), None).handle(shard).shard  # type: ignore[arg-type]
+    shard = made(((0, 1), [(query("a"), b"")]))
+    fetched = FetchCandidates(FixedSource([document("1")]), Config(), None, NEVER).handle(shard).shard  # type: ignore[arg-type]
     reused = ReuseScores(FakeScorer().fingerprint, tagged=False).handle(fetched)
-    handled = ScoreCandidates(model(Cramped), tagged=False, progress=None).handle(reused.shard)
+    handled = ScoreCandidates(model(Cramped), NEVER, tagged=False, progress=None).handle(reused.shard)
     assert handled.tally == {"in": 1, "out": 1, "overflow_pairs": 0, "memory_halvings": 1}
 
 
 def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
     queries = sorted((query(text) for text in ("a", "b")), key=lambda q: q.query_id)
     source = FixedSource([document("1", "bad")], [document("2", "bad"), document("3", "good")])
-    shard = _make_shard(((0, 1), [(one, b"") for one in queries]))
-    fetched = FetchCandidates(source, Config(), None).handle(shard).shard  # type: ignore[arg-type]
+    shard = made(((0, 1), [(one, b"") for one in queries]))
+    fetched = FetchCandidates(source, Config(), None, NEVER).handle(shard).shard  # type: ignore[arg-type]
     reused = ReuseScores(FakeScorer().fingerprint, tagged=True).handle(fetched)
     assert reused.tally == {"in": 3, "out": 3, "reused": 0}
-    stage = ScoreCandidates(model(fake(nan_for="bad")), tagged=True, progress=None)
+    stage = ScoreCandidates(model(fake(nan_for="bad")), NEVER, tagged=True, progress=None)
     handled = stage.handle(reused.shard)
     assert handled.tally == {"in": 3, "out": 1, "overflow_pairs": 0}
     (group,) = handled.shard.groups
@@ -114,7 +125,7 @@ def test_scoring_drops_a_query_that_has_no_candidate_left() -> None:
         ("pair", "nan_logit"),
         ("query", "all_candidates_rejected"),
     ]
-    again = ScoreCandidates(model(forbidden()), tagged=True, progress=None).handle(handled.shard)
+    again = ScoreCandidates(model(forbidden()), NEVER, tagged=True, progress=None).handle(handled.shard)
     assert again.shard.groups == handled.shard.groups
 
 
@@ -123,9 +134,9 @@ def test_a_worker_with_another_model_stops_the_night() -> None:
 
     from rerank_core.errors import ScoringFailed
 
-    shard = _make_shard(((0, 1), [(query("a"), b"")]))
+    shard = made(((0, 1), [(query("a"), b"")]))
     source = FixedSource([document("1")])
-    fetched = FetchCandidates(source, Config(), None).handle(shard).shard  # type: ignore[arg-type]
+    fetched = FetchCandidates(source, Config(), None, NEVER).handle(shard).shard  # type: ignore[arg-type]
     other = shared_scorer(Model(fake("another"), "fingerprint-of-the-job"))
     with pytest.raises(ScoringFailed, match="give every worker the same model files"):
-        ScoreCandidates(other, tagged=True, progress=None).handle(fetched)
+        ScoreCandidates(other, NEVER, tagged=True, progress=None).handle(fetched)
