@@ -29,6 +29,7 @@ from pipelines.cli import (
     leaving,
     nightly,
     release,
+    rollback,
     show,
     train,
 )
@@ -46,6 +47,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     nightly.nightly,
     autotune.autotune,
     show.show,
+    rollback.rollback,
     release.release,
     cluster.publish,
     cluster.load,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from pathlib import Path
 
@@ -26,14 +25,13 @@ from pipelines.storage.filesystem import (
     remove,
     write_bytes,
 )
+from pipelines.storage.pointer import point
 from pipelines.storage.runs import (
     MANIFEST,
-    POINTER,
     STAGING,
     check_run,
     held_path,
     latest,
-    manifest_path,
     read_manifest,
     run_path,
     staging,
@@ -66,9 +64,7 @@ def publish(output: str, manifest: Manifest, *, set_latest: bool = False) -> Man
         for table in TABLES:
             show(output, table, manifest.run_date, manifest.run_id)
         if set_latest or _is_newest(output, manifest):
-            path = manifest_path(manifest.run_date, manifest.run_id)
-            pointer = {"run_id": manifest.run_id, "run_date": manifest.run_date, "manifest": path}
-            write_bytes(join(output, POINTER), (json.dumps(pointer, indent=2) + "\n").encode(), durable=True)
+            point(output, manifest)
         remove_run(output, held_path(manifest.run_date, manifest.run_id))
         remove(join(output, STAGING))
     except OSError as error:

@@ -1,6 +1,7 @@
 """The output folder as readers see it: published runs, and the pointer to the newest.
 
     latest.json                                              names the newest run's manifest
+    _history.json                                            the runs that it named before
     runs/run_date=<D>/run_id=<R>/manifest.json               a run is published once its manifest stands here
     runs/run_date=<D>/run_id=<R>/<table>/part-*.parquet      its tables, which are never changed
     <table>/run_date=<D>/run_id=<R>/part-*.parquet           the newest run of each date, for readers that list folders
@@ -16,6 +17,7 @@ or a manifest names nothing outside of its own run's folder.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import re
 from collections.abc import Iterable
@@ -37,7 +39,8 @@ from schemas.errors import ManifestError
 from schemas.manifest import Manifest, from_json
 from schemas.parsing import parse_json
 
-POINTER, RUNS, STAGING, HELD, MANIFEST = "latest.json", "runs", "_staging", "_held", "manifest.json"
+POINTER, HISTORY, MANIFEST = "latest.json", "_history.json", "manifest.json"
+RUNS, STAGING, HELD = "runs", "_staging", "_held"
 T = TypeVar("T")
 _ID = r"[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*"
 _RUN = re.compile(rf"run_date=([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})/run_id=({_ID})")
@@ -72,6 +75,16 @@ def parse_run(folder: str) -> tuple[str, str] | None:
     """The (date, id) of the run in a folder `run_date=<D>/run_id=<R>`; None for any other."""
     found = _RUN.fullmatch(folder)
     return (found[1], found[2]) if found else None
+
+
+def utc(text: str) -> datetime.datetime:
+    """A time in ISO 8601, such as a manifest's `created_at`; without a zone it is UTC.
+
+    Raises:
+        ValueError, OverflowError: it is no such time.
+    """
+    time = datetime.datetime.fromisoformat(text)
+    return time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
 
 
 def run_ids(output: str, *, top: str = RUNS) -> list[tuple[str, str]]:

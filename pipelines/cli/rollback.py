@@ -1,0 +1,31 @@
+"""`nightrank rollback`: serves an older run again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import console
+from pipelines.cli.nightly import manifest_json
+from pipelines.cli.options import Json, Output, Quiet, chosen_run
+
+Target = Annotated[
+    str | None,
+    typer.Option("--run-id", help="The run to serve; default: the one before.", show_default=False),
+]
+
+
+def rollback(output: Output, run_id: Target = None, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Let latest.json name an older run, by default the one before the current one, once its files are checked."""
+    from pipelines.storage.rollback import rollback as roll_back
+
+    manifest = roll_back(str(output), chosen_run(run_id))
+    if as_json:
+        typer.echo(manifest_json(manifest))
+    elif not quiet:
+        console.out.print(
+            f"latest.json names run {manifest.run_id} of {manifest.run_date}; the next night of that date or a later "
+            "one moves it on",
+            soft_wrap=True,
+        )
