@@ -46,6 +46,10 @@ class ModelError(NightrankError, ValueError):
     exit_code = INPUT
 
 
+class RegistryError(ModelError):
+    """A registry of models, or one of its models, cannot be used; the message names the file and the remedy."""
+
+
 class MissingEngine(NightrankError, ImportError):
     """A backend's inference engine is not installed; the message names the extra that brings it."""
 

@@ -73,9 +73,10 @@ def autotune(
 ) -> None:
     """Measure which engine runs a model fastest on this machine with the right ranking; backend = "auto" reads it."""
     from pipelines import autotune
+    from pipelines.registry.resolve import resolve
     from pipelines.sources import open_source
 
-    night = load_night(config) if config else Config()
+    night = resolve(load_night(config)) if config else Config()
     scoring = dataclasses.replace(night.scoring, model=model) if model else night.scoring
     if pairs:
         groups = autotune.read_pairs(pairs)

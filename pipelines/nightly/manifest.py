@@ -55,6 +55,7 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         calibration=models.calibration_record,
         fusion=models.fusion_record and models.fusion_record | _first_stage(night),
         stale=verified.stale or None,
+        model=redact_tree(night.registered.entry),
     )
 
 
@@ -170,6 +171,10 @@ def _cut_off(night: Night, verified: Verified, cascade: Cascade) -> str | None:
     )
 
 
+def _no_serving_model(night: Night, verified: Verified, cascade: Cascade) -> str | None:
+    return night.registered.note or None
+
+
 def _row_by_row(night: Night, verified: Verified, cascade: Cascade) -> str | None:
     models = {"scoring.model": night.models.scorer, "the first-stage model": night.models.first_stage}
     found = [f"{name}: {model.row_by_row}" for name, model in models.items() if model and model.row_by_row]
@@ -188,5 +193,6 @@ EXPLAINED: dict[str, Callable[[Night, Verified, Cascade], str | None]] = {
     "cascade": _nothing_pruned,
     "row_by_row": _row_by_row,
     "deadline": _cut_off,
+    "model": _no_serving_model,
 }
 """Entries of `degraded` that are texts; None where there is nothing to say."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.beam_options import threads_per_worker
+from pipelines.registry.resolve import fetched_id, load_registered
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError, ModelError
 from rerank_core.features.tagger import default_recogniser, facts_fingerprint, tagger_fingerprint
@@ -99,6 +100,8 @@ def scorer_loader(config: Config, options: PipelineOptions) -> Loader:
     scoring = dataclasses.asdict(config.scoring)
     fields = {name: scoring[name] for name in ("backend", *Options._fields)}
     fields["threads"] = threads_per_worker(options, config.scoring.threads)
+    if model := fetched_id(config):  # a worker elsewhere does not have this machine's cache folder
+        return functools.partial(load_registered, config.registry.path, model, **fields)
     return functools.partial(load_scorer, config.scoring.model or None, **fields)
 
 

@@ -16,6 +16,7 @@ from pipelines.beam_options import is_local_run
 from pipelines.evaluate.published import read_judgements
 from pipelines.nightly.models import Loader, Models, open_models
 from pipelines.nightly.previous import Previous, find_previous
+from pipelines.registry.resolve import Resolved, resolve_model
 from pipelines.sources import Source, open_source
 from pipelines.storage import filesystem, runs
 from rerank_core.config.night import Config, change_paths, require, window
@@ -51,6 +52,7 @@ class Night:
     models: Models
     previous: Previous
     judged: dict[Level, Qrels]
+    registered: Resolved  # the model's entry in the registry, if it is from there
 
     @property
     def sample_queries(self) -> int:
@@ -77,8 +79,10 @@ def prepare(
     judged = read_judgements(config.evaluation)
     load_judgements(config.labels, opener=filesystem.open_binary)  # checked here, read again by the workers
     source_record = source.describe()
+    registered = Resolved(config)
     if load is None:
-        config = autotune.resolve(config, local=is_local_run(options))
+        registered = resolve_model(config)
+        config = autotune.resolve(registered.config, local=is_local_run(options))
     models = open_models(config, options, load=load)
     previous = find_previous(
         config,
@@ -94,7 +98,7 @@ def prepare(
     local = is_local_run(options) and filesystem.is_local(config.output.path)
     progress = filesystem.join(staging, "_progress") if local else None
     run = Run(run_id, run_date.isoformat(), span, staging, progress, finish_by)
-    return Night(config, run, source, source_record, models, previous, judged)
+    return Night(config, run, source, source_record, models, previous, judged, registered)
 
 
 def _identity(

@@ -239,6 +239,21 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
             shutil.copy2(one, other)
 
 
+def transfer(source: str, target: str) -> None:
+    """Copy the bytes of one file, from any file system to any other, a few MB at a time."""
+    if is_local(target):
+        make_folder(target.rpartition("/")[0] or ".")
+    with open_binary(source) as reader, _create(target) as writer:
+        shutil.copyfileobj(reader, writer, 1 << 22)
+
+
+def _create(path: str) -> BinaryIO:
+    if is_local(path):
+        return open(path, "wb")
+    remote: BinaryIO = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return remote
+
+
 def move_files(source: str, target: str, names: Iterable[str]) -> None:
     """Move files of an object store."""
     pairs = [(join(source, name), join(target, name)) for name in names]

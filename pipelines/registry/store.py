@@ -1,0 +1,290 @@
+"""The registry: a folder, local or of an object store, of models with their lineage.
+
+    models/<id>/model/...       a model's folder, never changed
+    models/<id>/entry.json      its lineage and the checksums of its files; a model without it is not there
+    serving.json                which model serves, and the decision that made it
+    decisions/<n>-....json      what was decided, one file a decision
+    evaluations/<id>.json       what a candidate was measured at (pipelines.promotion)
+    _lock, _adding-...          while something changes
+
+One model serves at most, whatever is killed: `serving.json` is changed by one write, which holds the decision too, and
+states are derived from it and from the decisions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pipelines
+from pipelines.registry.entry import Action, Decision, Entry, Lineage, Pointer, from_json, to_json, with_state
+from pipelines.registry.model_files import files_fingerprint, model_files
+from pipelines.storage import filesystem
+from pipelines.storage.filesystem import join
+from pipelines.storage.lock import lock
+from rerank_core.errors import RegistryError
+from rerank_core.inference.model_folder import file_digest
+
+MODELS, DECISIONS, POINTER, ENTRY, ADDING = "models", "decisions", "serving.json", "entry.json", "_adding-"
+
+
+class Registry:
+    """A registry of models. Reading needs no lock; every method that changes something takes it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    # --- reading
+
+    def entries(self) -> list[Entry]:
+        """All models, the newest first, with their states.
+
+        Raises:
+            RegistryError: an entry, the pointer or a decision is damaged.
+        """
+        pointer, decisions = self._pointer(), self.decisions()
+        found = [with_state(self._entry(name), pointer, decisions) for name in self._ids()]
+        return sorted(found, key=lambda entry: (entry.created, entry.id), reverse=True)
+
+    def entry(self, model: str) -> Entry:
+        """One model.
+
+        Raises:
+            RegistryError: there is none of this id, or its entry is damaged.
+        """
+        if model not in (known := self._ids()):
+            raise RegistryError(
+                f"no model {model!r:.60} in the registry {self.path}; it has: {', '.join(known) or 'none'}"
+            )
+        return with_state(self._entry(model), self._pointer(), self.decisions())
+
+    def serving(self) -> Entry | None:
+        """The model that serves; None: the model that ships with Nightrank does.
+
+        Raises:
+            RegistryError: the pointer is damaged, or names a model that is not there.
+        """
+        pointer = self._pointer()
+        return self.entry(pointer.model) if pointer and pointer.model else None
+
+    def decisions(self) -> list[Decision]:
+        """Every decision, the oldest first.
+
+        Raises:
+            RegistryError: one is damaged.
+        """
+        paths = [
+            p
+            for p in filesystem.files(join(self.path, DECISIONS), "*.json")
+            if not filesystem.is_temporary(p)
+        ]
+        remedy = "remove it: it is a record, which no night needs"
+        stored = [from_json(Decision, filesystem.read_bytes(p), path=p, remedy=remedy) for p in paths]
+        last = self._pointer()
+        if last and last.decision not in stored:  # killed before it was logged
+            stored.append(last.decision)
+        return sorted(stored, key=lambda decision: (decision.number, decision.at))
+
+    def lineage_runs(self) -> frozenset[str]:
+        """Ids of the runs that the registry's models were trained on, which retention keeps."""
+        return frozenset(run.run_id for name in self._ids() for run in self._entry(name).lineage.runs)
+
+    def model_path(self, model: str) -> str:
+        """Path of a model's folder in the registry."""
+        return join(self.path, MODELS, model, "model")
+
+    # --- changing
+
+    def add(self, folder: Path | str, lineage: Lineage | None = None) -> Entry:
+        """Copy a model's folder into the registry, as a candidate; one with equal files is not added again.
+
+        Raises:
+            RegistryError: no model's folder, or an unfinished training.
+            OutputError, Locked: the registry cannot be written, or is being changed.
+        """
+        folder = Path(folder).expanduser()
+        files = model_files(folder)
+        identity = files_fingerprint(files)
+        with self._locked("add"):
+            self._clean()
+            for name in self._ids():
+                if self._entry(name).fingerprint == identity:
+                    return self.entry(name)
+            now = _now()
+            entry = Entry(
+                id=f"{now[:10].replace('-', '')}-{identity[:12]}",
+                created=now,
+                fingerprint=identity,
+                files=files,
+                lineage=lineage or Lineage(),
+                nightrank_version=pipelines.__version__,
+            )
+            self._put(folder, entry)
+            return self.entry(entry.id)
+
+    def promote(
+        self,
+        model: str,
+        *,
+        reason: str,
+        checks: Sequence[dict[str, Any]] = (),
+        forced: bool = False,
+        run_date: str = "",
+    ) -> Decision:
+        """Let a model serve. If it does already, nothing changes, and its decision is returned.
+
+        Raises:
+            RegistryError: no such model.
+        """
+        with self._locked("promote"):
+            self.entry(model)
+            pointer = self._pointer()
+            if pointer and pointer.model == model:
+                return pointer.decision
+            before = (*pointer.before, pointer.model) if pointer else ("",)
+            decision = self._decision(
+                "promoted", model, reason, checks=tuple(checks), forced=forced, run_date=run_date
+            )
+            return self._point(pointer, Pointer(model, before, decision))
+
+    def rollback(self, *, reason: str) -> Decision:
+        """Let the model serve that did before the one that serves now.
+
+        Raises:
+            RegistryError: none did.
+        """
+        with self._locked("rollback"):
+            pointer = self._pointer()
+            if pointer is None or not pointer.before:
+                raise RegistryError(f"no model served before in {self.path}: there is nothing to go back to")
+            model = pointer.before[-1]
+            if model:
+                self.entry(model)
+            decision = self._decision("rolled_back", model, reason)
+            return self._point(pointer, Pointer(model, pointer.before[:-1], decision))
+
+    def decide(
+        self,
+        action: Action,
+        model: str,
+        *,
+        reason: str,
+        checks: Sequence[dict[str, Any]] = (),
+        run_date: str = "",
+    ) -> Decision:
+        """Log that a candidate is rejected or retired; a model that is no candidate stays what it is.
+
+        Returns:
+            The decision, or the last one about a model that is no candidate.
+        """
+        assert action in ("rejected", "retired"), action
+        with self._locked(action):
+            if self.entry(model).state != "candidate":
+                return [d for d in self.decisions() if model in (d.model, d.previous)][-1]
+            decision = self._decision(action, model, reason, checks=tuple(checks), run_date=run_date)
+            return self._log(decision)
+
+    def remove(self, model: str, *, reason: str = "removed") -> None:
+        """Remove a model that is retired; its decisions stay.
+
+        Raises:
+            RegistryError: no such model, or it serves, is a candidate, or is the one to go back to.
+        """
+        with self._locked("remove"):
+            entry, pointer = self.entry(model), self._pointer()
+            if entry.state != "retired" or (pointer and pointer.before[-1:] == (model,)):
+                why = entry.state if entry.state != "retired" else "the one to go back to"
+                raise RegistryError(f"model {model} is {why}; only a retired one is removed")
+            self._log(self._decision("removed", model, reason))
+            filesystem.remove(join(self.path, MODELS, model, ENTRY))  # first: it is not there without
+            filesystem.remove(join(self.path, MODELS, model))
+
+    # --- files
+
+    @contextlib.contextmanager
+    def _locked(self, what: str) -> Iterator[None]:
+        with lock(self.path, f"registry {what}"):
+            yield
+
+    def _ids(self) -> list[str]:
+        folder = join(self.path, MODELS)
+        if filesystem.is_local(folder):
+            paths = filesystem.files(folder, f"*/{ENTRY}")
+        else:  # one listing: in an object store "*" may not stop at "/"
+            paths = [
+                name
+                for name in filesystem.listing(folder)
+                if name.count("/") == 1 and name.endswith(f"/{ENTRY}")
+            ]
+        return sorted(path.split("/")[-2] for path in paths)
+
+    def _entry(self, name: str) -> Entry:
+        path = join(self.path, MODELS, name, ENTRY)
+        remedy = "remove its folder, or restore it"
+        entry = from_json(Entry, filesystem.read_bytes(path), path=path, remedy=remedy)
+        if entry.id != name:
+            raise RegistryError(f"{path} is the entry of another model, {entry.id}; {remedy}")
+        return entry
+
+    def _pointer(self) -> Pointer | None:
+        path = join(self.path, POINTER)
+        try:
+            data = filesystem.read_bytes(path)
+        except OSError:
+            if filesystem.exists(path):
+                raise
+            return None
+        remedy = "choose the model by nightrank promote --model ID --force, after removing the file"
+        return from_json(Pointer, data, path=path, remedy=remedy)
+
+    def _decision(self, action: Action, model: str, reason: str, **fields: Any) -> Decision:
+        known, pointer = self.decisions(), self._pointer()
+        number = known[-1].number + 1 if known else 1
+        served = pointer.model if pointer and action in ("promoted", "rolled_back") else ""
+        return Decision(number, _now(), action, model, reason, previous=served, **fields)
+
+    def _point(self, old: Pointer | None, new: Pointer) -> Decision:
+        """Change the pointer by one write; the decision that it held is in the log before."""
+        if old:
+            self._log(old.decision)
+        filesystem.write_bytes(join(self.path, POINTER), to_json(new), durable=True)
+        return self._log(new.decision)
+
+    def _log(self, decision: Decision) -> Decision:
+        path = join(self.path, DECISIONS, decision.name)
+        if not filesystem.exists(path):
+            filesystem.write_bytes(path, to_json(decision), durable=True)
+        return decision
+
+    def _put(self, folder: Path, entry: Entry) -> None:
+        """Write a model's folder whole: by one rename, or on an object store with its entry last."""
+        target = join(self.path, MODELS, entry.id)
+        local = filesystem.is_local(self.path)
+        base = join(self.path, f"{ADDING}{uuid.uuid4().hex}") if local else target
+        for name, file in entry.files.items():
+            copy = join(base, "model", name)
+            filesystem.transfer(str(folder / name), copy)
+            if local and file_digest(Path(copy)) != file.sha256:
+                raise RegistryError(f"{folder / name} changed while it was added; add the folder again")
+        filesystem.write_bytes(join(base, ENTRY), to_json(entry))
+        if local:
+            filesystem.flush(base)
+            filesystem.put_folder(base, target)
+
+    def _clean(self) -> None:
+        """Remove what an addition left that was killed."""
+        if filesystem.is_local(self.path):
+            for path in Path(self.path).glob(f"{ADDING}*"):
+                filesystem.remove(str(path))
+            return
+        folder, known = join(self.path, MODELS), set(self._ids())
+        for name in {path.partition("/")[0] for path in filesystem.listing(folder)} - known:
+            filesystem.remove(join(folder, name))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
