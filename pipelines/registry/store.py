@@ -25,7 +25,7 @@ from pipelines.registry.entry import Action, Decision, Entry, Lineage, Pointer, 
 from pipelines.registry.model_files import files_fingerprint, model_files
 from pipelines.storage import filesystem
 from pipelines.storage.filesystem import join
-from pipelines.storage.lock import lock
+from pipelines.storage.lock import Lock, lock
 from rerank_core.errors import RegistryError
 from rerank_core.inference.model_folder import file_digest
 
@@ -140,7 +140,7 @@ class Registry:
         Raises:
             RegistryError: no such model.
         """
-        with self._locked("promote"):
+        with self._locked("promote") as held:
             self.entry(model)
             pointer = self._pointer()
             if pointer and pointer.model == model:
@@ -149,7 +149,7 @@ class Registry:
             decision = self._decision(
                 "promoted", model, reason, checks=tuple(checks), forced=forced, run_date=run_date
             )
-            return self._point(pointer, Pointer(model, before, decision))
+            return self._point(held, pointer, Pointer(model, before, decision))
 
     def rollback(self, *, reason: str) -> Decision:
         """Let the model serve that did before the one that serves now.
@@ -157,7 +157,7 @@ class Registry:
         Raises:
             RegistryError: none did.
         """
-        with self._locked("rollback"):
+        with self._locked("rollback") as held:
             pointer = self._pointer()
             if pointer is None or not pointer.before:
                 raise RegistryError(f"no model served before in {self.path}: there is nothing to go back to")
@@ -165,7 +165,7 @@ class Registry:
             if model:
                 self.entry(model)
             decision = self._decision("rolled_back", model, reason)
-            return self._point(pointer, Pointer(model, pointer.before[:-1], decision))
+            return self._point(held, pointer, Pointer(model, pointer.before[:-1], decision))
 
     def decide(
         self,
@@ -206,9 +206,9 @@ class Registry:
     # --- files
 
     @contextlib.contextmanager
-    def _locked(self, what: str) -> Iterator[None]:
-        with lock(self.path, f"registry {what}"):
-            yield
+    def _locked(self, what: str) -> Iterator[Lock]:
+        with lock(self.path, f"registry {what}") as held:
+            yield held
 
     def _ids(self) -> list[str]:
         folder = join(self.path, MODELS)
@@ -247,10 +247,11 @@ class Registry:
         served = pointer.model if pointer and action in ("promoted", "rolled_back") else ""
         return Decision(number, _now(), action, model, reason, previous=served, **fields)
 
-    def _point(self, old: Pointer | None, new: Pointer) -> Decision:
+    def _point(self, held: Lock, old: Pointer | None, new: Pointer) -> Decision:
         """Change the pointer by one write; the decision that it held is in the log before."""
         if old:
             self._log(old.decision)
+        held.check()
         filesystem.write_bytes(join(self.path, POINTER), to_json(new), durable=True)
         return self._log(new.decision)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.registry.store import Registry
+from pipelines.storage import lock
 from tests.support.object_store import MemoryFileSystem
 from tests.support.tiny_onnx import write_model
-
-MakeModel = Callable[[int], Path]
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +31,5 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "TIMING", lock.Timing(sleep=lambda seconds: None))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

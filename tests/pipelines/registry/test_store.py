@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.registry.entry import Lineage, Parent, TrainedOn
+from pipelines.registry.entry import Lineage, Parent, Pointer, TrainedOn
 from pipelines.registry.model_files import files_fingerprint, model_files
 from pipelines.registry.store import Registry
-from pipelines.storage import filesystem
+from pipelines.storage import filesystem, lock
 from rerank_core.errors import Locked, RegistryError
 from tests.support.killed import Killed, count_changes, killed
 from tests.support.object_store import MemoryFileSystem
@@ -141,10 +141,31 @@ def test_an_entry_of_another_model_is_refused(registry: Registry, models: list[P
         registry.entries()
 
 
-def test_two_that_change_it_at_once_do_not_mix(registry: Registry, models: list[Path]) -> None:
+def test_two_that_change_it_at_once_do_not_mix(
+    registry: Registry, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _one, two = (registry.add(folder).id for folder in models[:2])
+    with registry._locked("promote") as held:
+        # the heartbeat of the one that holds it, while the other watches
+        monkeypatch.setattr(lock, "TIMING", lock.Timing(sleep=lambda seconds: held.beat()))
+        with pytest.raises(Locked):
+            Registry(registry.path).promote(two, reason="at the same moment")
+
+
+def test_one_whose_lock_was_taken_changes_nothing(registry: Registry, models: list[Path]) -> None:
     one, two = (registry.add(folder).id for folder in models[:2])
-    with registry._locked("promote"), pytest.raises(Locked):
-        Registry(registry.path).promote(two, reason="at the same moment")
+    registry.promote(one, reason="first")
+    with registry._locked("promote") as held:
+        filesystem.remove(held.path)
+        with pytest.raises(Locked):
+            registry._point(held, None, Pointer(two, (), registry._decision("promoted", two, "late")))
+    serving = registry.serving()
+    assert serving
+    assert serving.id == one
+
+
+def test_a_later_one_goes_on(registry: Registry, models: list[Path]) -> None:
+    one, two = (registry.add(folder).id for folder in models[:2])
     registry.promote(one, reason="later")
     assert states(registry) == {one: "serving", two: "candidate"}
 
