@@ -70,11 +70,59 @@ class Promotion:
     min_overlap_at_10: Share = 0.5
 
 
+AtLeast = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class DriftWarn:
+    """From where on a difference to earlier nights is reported; rerank_core/drift/rules.py says of what."""
+
+    queries: Share = 0.5
+    events: Share = 0.5
+    candidates: Share = 0.7
+    candidate_overlap: Share = 0.8
+    overlap_at_10: Share = 0.7
+    rank_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.8
+    score_psi: AtLeast = 0.25
+    score_ks: Share = 0.2
+    constant_scores: Share = 0.1
+    reused_share: Share = 0.3
+    dead_letters: Share = 0.05
+    tags: AtLeast = 0.25
+    tag_share: Share = 0.1
+    entities: Share = 0.7
+    ndcg_gain: AtLeast = 0.03
+
+
+@dataclass(frozen=True, config=STRICT)
+class DriftHold(DriftWarn):
+    """From where on a night is not published."""
+
+    queries: Share = 0.1
+    events: Share = 0.1
+    candidates: Share = 0.3
+    candidate_overlap: Share = 0.6
+    overlap_at_10: Share = 0.2
+    rank_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    score_psi: AtLeast = 2.0
+    score_ks: Share = 0.7
+    constant_scores: Share = 0.5
+    reused_share: Share = 1.0
+    dead_letters: Share = 0.3
+    tags: AtLeast = 2.0
+    tag_share: Share = 0.5
+    entities: Share = 0.1
+    ndcg_gain: AtLeast = 0.15
+
+
 @dataclass(frozen=True, config=STRICT)
 class DriftOptions:
-    """Whether a night is compared with earlier ones before it is published."""
+    """Whether a night is compared with earlier ones before it is published, and from where on that matters."""
 
     enabled: bool = True
+    min_queries: Positive = 20
+    warn: DriftWarn = DriftWarn()
+    hold: DriftHold = DriftHold()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,7 +132,7 @@ class Alerts:
     prometheus: str = ""
     summary: str = ""
     webhook_on: tuple[Literal["published", "warn", "held", "failed"], ...] = ("warn", "held", "failed")
-    webhook_timeout_seconds: Positive = 10
+    webhook_timeout_seconds: Positive = 30
 
 
 OPERATION = ("plan", "publish_back", "retention", "registry", "promotion", "drift", "alerts")

@@ -1,0 +1,90 @@
+"""The nights that tonight is compared with, from their manifests alone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pipelines.storage.filesystem import files, join
+from pipelines.storage.runs import MANIFEST, RUNS, parse_run, read_manifest
+from rerank_core.drift.rules import Value
+from schemas.errors import ManifestError
+from schemas.manifest import Manifest
+
+NIGHTS = 7
+"""Nights of the median."""
+
+_OF_QUERIES = ("no_candidates", "search_failed", "all_candidates_rejected")
+
+
+class Earlier(NamedTuple):
+    """Earlier nights, the newest first, one run a date; and what could not be read."""
+
+    nights: list[Manifest]
+    notes: list[str]
+
+
+def earlier_nights(output: str, *, run_date: str, run_id: str) -> Earlier:
+    """The newest published runs of up to NIGHTS dates that are not later than `run_date`, but for the run itself."""
+    found: dict[str, list[str]] = {}
+    for path in files(join(output, RUNS), f"run_date=*/run_id=*/{MANIFEST}"):
+        run = parse_run("/".join(path.split("/")[-3:-1]))
+        if run and run[0] <= run_date and run[1] != run_id:
+            found.setdefault(run[0], []).append(run[1])
+    earlier = Earlier([], [])
+    for date in sorted(found, reverse=True):
+        if len(earlier.nights) == NIGHTS:
+            break
+        readable = [
+            manifest for name in found[date] if (manifest := _read(output, date, name, earlier.notes))
+        ]
+        if readable:
+            earlier.nights.append(max(readable, key=lambda manifest: (manifest.created_at, manifest.run_id)))
+    return earlier
+
+
+def _read(output: str, run_date: str, run_id: str, notes: list[str]) -> Manifest | None:
+    try:
+        return read_manifest(output, run_date, run_id)
+    except ManifestError as error:
+        notes.append(f"run {run_id} of {run_date} is left out: {error}")
+        return None
+
+
+def measures_of(manifest: Manifest) -> dict[str, Value]:
+    """The measures of a run that its manifest holds, also where it was not compared with any other."""
+    balance = manifest.balance
+    events, queries, pairs = balance.events, balance.queries, balance.pairs
+    published, asked = queries.get("published", 0), queries.get("read", 0)
+    values = {
+        "queries": Value(published, published),
+        "events": Value(events.get("kept", 0), events.get("kept", 0)),
+    }
+    if asked:
+        values["candidates_per_query"] = Value(pairs.get("read", 0) / asked, asked)
+    scored = pairs.get("published", 0) + pairs.get("reused", 0)
+    if scored and manifest.previous_run_id:
+        values["reused_share"] = Value(pairs.get("reused", 0) / scored, published)
+    for level in manifest.metrics.values():
+        if {"before nDCG@10", "after nDCG@10", "queries"} <= level.keys():
+            gain = level["after nDCG@10"] - level["before nDCG@10"]
+            values["ndcg_gain"] = Value(gain, int(level["queries"]))
+            break  # documents, where they are judged
+    return values
+
+
+def dead_letters_of(manifest: Manifest, letter: str) -> Value | None:
+    """Share of the records of its kind that became a dead letter "STAGE/REASON"; None if there were no such records."""
+    stage, _, slug = letter.partition("/")
+    unit = "events" if stage == "ReadQueryLog" else "queries" if slug in _OF_QUERIES else "pairs"
+    read = getattr(manifest.balance, unit).get("read", 0)
+    # A document without text is a dead letter for each query that finds it: queries are what is independent.
+    independent = read if unit == "events" else manifest.balance.queries.get("read", 0)
+    return Value(manifest.rejected.get(letter, 0) / read, independent) if read else None
+
+
+def stored_measure(manifest: Manifest, name: str) -> float | None:
+    """A measure that was made from a run's rows; None if the run was not measured."""
+    held: Any = manifest.drift
+    for key in ("measures", name, "tonight"):
+        held = held.get(key) if isinstance(held, dict) else None
+    return float(held) if isinstance(held, int | float) else None

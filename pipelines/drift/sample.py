@@ -1,0 +1,131 @@
+"""A sample of a run's lists, drawn by hash so that two nights have the same queries in it; its memory is bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.storage.filesystem import is_local, read_bytes
+from schemas.errors import ManifestError
+from schemas.tables import TABLES
+
+MOST_QUERIES, MOST_ROWS = 2000, 400_000
+COLUMNS = [
+    "query_id",
+    "passage_id",
+    "rank",
+    "logit",
+    "fused_logit",
+    "score",
+    "hop",
+    "role",
+    "causal",
+    "reasoning",
+    "entities",
+]
+CONSTANT = 0.001  # logits of a query that are so close together are one logit
+
+
+class Sample(NamedTuple):
+    """Rows of `reranked` of some queries, sorted by query and rank."""
+
+    rows: pa.Table
+    queries: list[str]  # their ids
+
+    def of(self, queries: Collection[str]) -> Sample:
+        """Its rows of some of the queries."""
+        kept = self.rows.filter(pc.is_in(self.rows["query_id"], pa.array(sorted(queries), pa.string())))
+        return Sample(kept, sorted(set(self.queries) & set(queries)))
+
+
+def boundary(queries: int, rows: int) -> str:
+    """The query id below which a run's sample lies: the lowest ids, which are hashes of the queries' texts."""
+    most = min(MOST_QUERIES, max(1, MOST_ROWS * queries // max(1, rows)))
+    if queries <= most:
+        return "g"  # above every hexadecimal id
+    return f"{int(most / queries * 16**16):016x}"
+
+
+def read_sample(paths: Iterable[str], *, below: str, also: Collection[str] = ()) -> Sample:
+    """The rows of the queries whose id is below `below`, and of those in `also`.
+
+    Raises:
+        ManifestError: a file is damaged, or of a version with other columns.
+    """
+    wanted = pa.array(sorted(also), pa.string())
+    parts = [_filtered(_read(path), below, wanted) for path in paths]
+    rows = pa.concat_tables(parts) if parts else TABLES["reranked"].empty_table().select(COLUMNS)
+    rows = rows.sort_by([("query_id", "ascending"), ("rank", "ascending")])
+    return Sample(rows, pc.unique(rows["query_id"]).to_pylist())
+
+
+def _filtered(rows: pa.Table, below: str, also: pa.Array) -> pa.Table:
+    mask = pc.less(rows["query_id"], below)
+    return rows.filter(pc.or_(mask, pc.is_in(rows["query_id"], also)) if len(also) else mask)
+
+
+def _read(path: str) -> pa.Table:
+    try:
+        # From a local disk, the pages of the columns alone: most of a file is text.
+        source = pa.OSFile(path) if is_local(path) else pa.BufferReader(read_bytes(path))
+        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+        rows = file.read(columns=COLUMNS, use_threads=False)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from None
+    if missing := set(COLUMNS) - set(rows.column_names):
+        raise ManifestError(f"{path} has no column {min(missing)!r}: it is of another version")
+    return rows
+
+
+def scores(sample: Sample, *, first: int = 0) -> np.ndarray:
+    """The published scores, of the first ranks alone if `first` is set; pruned candidates have none."""
+    rows = sample.rows.filter(pc.less_equal(sample.rows["rank"], first)) if first else sample.rows
+    found: np.ndarray = rows["score"].drop_null().to_numpy()
+    return found
+
+
+def lists(sample: Sample) -> dict[str, list[str]]:
+    """Passages by query, in the published order."""
+    found: dict[str, list[str]] = {}
+    for query, passage in zip(
+        sample.rows["query_id"].to_pylist(), sample.rows["passage_id"].to_pylist(), strict=True
+    ):
+        found.setdefault(query, []).append(passage)
+    return found
+
+
+def constant_queries(sample: Sample) -> tuple[float, int]:
+    """Share of the queries whose scored candidates all have one logit, and how many have two or more to compare."""
+    rows = sample.rows
+    logit = pc.coalesce(rows["fused_logit"], rows["logit"])
+    grouped = pa.table({"query": rows["query_id"], "logit": logit}).group_by("query")
+    spread = grouped.aggregate([("logit", "min"), ("logit", "max"), ("logit", "count")])
+    several = spread.filter(pc.greater(spread["logit_count"], 1))
+    if not several.num_rows:
+        return 0.0, 0
+    width = pc.subtract(several["logit_max"], several["logit_min"])
+    return pc.sum(pc.less(width, CONSTANT)).as_py() / several.num_rows, several.num_rows
+
+
+def tag_counts(sample: Sample, name: str) -> Counter[str]:
+    """How many rows have each value of a tag."""
+    counted = pc.value_counts(sample.rows[name].drop_null())
+    return Counter({str(one["values"]): one["counts"] for one in counted.to_pylist()})
+
+
+def tag_share(sample: Sample, name: str) -> float | None:
+    """Share of the tagged rows for which a tag is true; None without tags."""
+    share = pc.mean(pc.cast(sample.rows[name], pa.int8())).as_py()
+    return None if share is None else float(share)
+
+
+def entities_per_passage(sample: Sample) -> float | None:
+    """Mean number of entities that a tagged row names; None without tags."""
+    mean = pc.mean(pc.list_value_length(sample.rows["entities"])).as_py()
+    return None if mean is None else float(mean)
