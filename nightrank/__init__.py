@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nightrank import read
     from pipelines import __version__
     from pipelines.evaluate.calibrate import calibrate
     from pipelines.evaluate.fuse import fuse
@@ -32,6 +33,7 @@ __all__ = [
     "load_config",
     "load_scorer",
     "rank",
+    "read",
     "run_night",
 ]
 
@@ -50,6 +52,8 @@ _SOURCES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "read":
+        return importlib.import_module("nightrank.read")
     if name not in _SOURCES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _SOURCES[name]

@@ -80,6 +80,12 @@ class QueryNotFound(NightrankError, ValueError):
     exit_code = INPUT
 
 
+class RunRemoved(NightrankError, RuntimeError):
+    """The run that a reader reads was removed by retention since it was opened; the message says to open it again."""
+
+    exit_code = INPUT
+
+
 class NightError(NightrankError, RuntimeError):
     """The night ran but may not be published; the previous run stays in service."""
 

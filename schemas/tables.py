@@ -103,6 +103,21 @@ RERANKED = _table(
     ],
 )
 
+QUERIES = _table(
+    "queries",
+    1,
+    [
+        ("query_id", STR, False, "Id of the normalised query: 16 hex digits of its SHA-256."),
+        ("query", STR, False, "The normalised query text."),
+        ("count", I32, False, "Events of the query in the log's window."),
+        ("rows", I32, False, "Number of its rows in `reranked`."),
+        ("part", STR, False, "Name of the file of `reranked` that holds them."),
+        ("row_group", I32, False, "Number of the row group in that file, from 0."),
+        ("row", I32, False, "Number of its first row in that row group, from 0; the others follow."),
+        ("stale_since", STR, True, "Date of the night that made its list; null where it is this night's."),
+    ],
+)
+
 HARD_NEGATIVES = _table(
     "hard_negatives",
     2,
@@ -177,6 +192,7 @@ DEAD_LETTERS = _table(
 
 TABLES: dict[str, pa.Schema] = {
     "reranked": RERANKED,
+    "queries": QUERIES,
     "hard_negatives": HARD_NEGATIVES,
     "training_pairs": TRAINING_PAIRS,
     "passage_tags": PASSAGE_TAGS,

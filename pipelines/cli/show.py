@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich import box
@@ -14,8 +14,14 @@ from pipelines.cli import console
 from pipelines.cli.console import cut
 from pipelines.cli.options import Json, RunId, chosen_run
 
-if TYPE_CHECKING:
-    from pipelines.storage.lookup import QueryList
+
+class QueryRows(NamedTuple):
+    """One query's published rows, best first."""
+
+    query: str
+    run_id: str
+    run_date: str
+    rows: list[dict[str, Any]]
 
 
 def show(
@@ -34,8 +40,6 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a query's list before and after, with scores and tags."""
-    from pipelines.storage.lookup import read_query
-
     result = read_query(str(run), query, run_id=chosen_run(run_id))
     if as_json:
         record = {"query": result.query, "run_id": result.run_id, "rows": result.rows[:top]}
@@ -44,7 +48,25 @@ def show(
         print_query(result, top=top, explain=explain)
 
 
-def print_query(result: QueryList, *, top: int, explain: bool = False) -> None:
+def read_query(output: str, query: str, *, run_id: str = "") -> QueryRows:
+    """Rows of `reranked` for one query, by its text as a user would type it.
+
+    Raises:
+        ManifestError: nothing was published there, or the run is damaged.
+        QueryNotFound: the run does not have the query; the message names the nearest ones.
+    """
+    from nightrank import read
+
+    with read.open(output, run_id=run_id) as reader:
+        try:
+            rows = reader.table(query).to_pylist()
+        except read.QueryNotFound as error:
+            near = ", ".join(repr(other.query) for other in reader.nearest(query))
+            raise read.QueryNotFound(f"{error}; the nearest are {near}" if near else str(error)) from None
+        return QueryRows(rows[0]["query"], reader.run.run_id, reader.run.run_date, rows)
+
+
+def print_query(result: QueryRows, *, top: int, explain: bool = False) -> None:
     """Print a query's list before and after; with `explain` also the chain behind each HOP, and the evidence."""
     console.out.print(f"[bold]{cut(result.query, 200)}[/]  run {result.run_id}, night of {result.run_date}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))

@@ -23,6 +23,7 @@ from pipelines.nightly.graph import build
 from pipelines.nightly.manifest import make_manifest
 from pipelines.nightly.models import Loader
 from pipelines.nightly.prepare import Night, prepare
+from pipelines.nightly.queries import merge_queries
 from pipelines.nightly.verify import verify
 from pipelines.nightly.worker_errors import worker_errors
 from pipelines.storage import filesystem
@@ -71,6 +72,7 @@ def run(
         clean(config.output.path)
         with _cleaned_up(night.run.staging):
             _run_graph(night, options, show)
+            merge_queries(night.run)
             verified = verify(night.run, config)
             manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
             held.check()

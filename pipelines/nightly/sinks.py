@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.nightly import query_table
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage, Tally
 from pipelines.storage.filesystem import join, write_bytes
@@ -31,17 +32,36 @@ def file_name(number: int, total: int) -> str:
     return f"part-{number:05d}-of-{total:05d}.parquet"
 
 
-def write_table(run: Run, name: str, part: str, table: pa.Table) -> None:
+def write_table(run: Run, name: str, part: str, table: pa.Table, *, row_groups: Sequence[int] = ()) -> None:
     """Write one Parquet file, zstd compressed, with checksums, the schema's version and docs, and the run's id in it.
 
     A table without rows has no row group: `datasets` cannot read an empty one.
+
+    Args:
+        row_groups: rows of each row group, which add up to the table's; by default Arrow chooses.
     """
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"run_id": run.run_id.encode()})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
-        if table.num_rows:
+        if table.num_rows and not row_groups:
             writer.write_table(table)
+        start = 0
+        for rows_of_group in row_groups:
+            writer.write_table(table.slice(start, rows_of_group), row_group_size=rows_of_group)
+            start += rows_of_group
     write_bytes(join(run.staging, name, part), sink.getvalue().to_pybytes())
+
+
+def write_lists(run: Run, part: str, table: pa.Table, counts: Mapping[str, int]) -> None:
+    """Write one file of `reranked`, and in staging what the table `queries` will say of its queries.
+
+    Args:
+        table: rows of `reranked`, those of a query together.
+        counts: events of each query in the log's window, by query_id.
+    """
+    places = query_table.places(table, part, counts)
+    write_table(run, "reranked", part, table, row_groups=query_table.row_groups(places))
+    write_table(run, query_table.STAGED, part, places)
 
 
 class WriteReranked(ShardStage):
@@ -64,7 +84,8 @@ class WriteReranked(ShardStage):
             store_text=self._store_text,
             calibration=self._calibration,
         )
-        write_table(self._run, "reranked", file_name(shard.number, shard.total), table)
+        counts = {group.query.query_id: group.query.count for group in shard.groups}
+        write_lists(self._run, file_name(shard.number, shard.total), table, counts)
         tally = Counter({"in": table.num_rows + below, "out": table.num_rows, "below_top_n": below})
         tally.update(f"not_reached:{unreached.query.count}" for unreached in shard.unreached)
         return Handled(shard.unreached, [], tally)

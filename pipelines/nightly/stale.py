@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.previous import STALE, Lists
 from pipelines.nightly.shards import Handled, ShardStage, StageOutputs, Unreached
-from pipelines.nightly.sinks import file_name, write_table
+from pipelines.nightly.sinks import file_name, write_lists
 from pipelines.storage.filesystem import read_table
 from rerank_core.config.night import Config
 from rerank_core.querylog.privacy import shown
@@ -78,7 +78,7 @@ class CopyLists(ShardStage):
             for name in ("title", "text"):
                 table = _with(table, name, pa.nulls(table.num_rows, pa.string()))
         name = file_name(kept.file, len(self._lists.files)).replace("part-", "part-stale-")
-        write_table(self._run, "reranked", name, table)
+        write_lists(self._run, name, table, dict(kept.queries))
         return Handled(kept.file, [], {"in": len(wanted), "out": table.num_rows})
 
 

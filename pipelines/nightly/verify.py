@@ -69,11 +69,11 @@ def verify(run: Run, config: Config) -> Verified:
         )
     stages: Stages = json.loads(read_bytes(path))
     try:
-        tables = {name: _table_info(run, name) for name in TABLES}
+        tables = {name: table_info(run, name) for name in TABLES}
         counts = _count(run.staging)
     except ManifestError as error:
         raise NightError(f"{error}; start the night again") from None
-    _check_rows(stages, tables)
+    _check_rows(stages, tables, queries=counts.queries)
     balance = _balance(stages, counts)
     _check_balance(balance)
     _check_content(balance, counts, config)
@@ -82,7 +82,8 @@ def verify(run: Run, config: Config) -> Verified:
     )
 
 
-def _table_info(run: Run, name: str) -> TableInfo:
+def table_info(run: Run, name: str) -> TableInfo:
+    """Rows and checksums of a staged table, as the manifest holds them."""
     rows, written = 0, dict[str, FileInfo]()
     for path in files(join(run.staging, name), "part-*.parquet"):
         data = read_bytes(path)
@@ -118,11 +119,12 @@ def _count(staging: str) -> _Counts:
     return _Counts(queries, stale, fresh, reused, pruned, units, reasons)
 
 
-def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
+def _check_rows(stages: Stages, tables: dict[str, TableInfo], *, queries: int) -> None:
     negatives = stages.get("WriteHardNegatives", {})
     copied = stages.get("CopyLists", {}).get("out", 0)
     written = {
         "reranked": stages.get("WriteReranked", {}).get("out", 0) + copied,
+        "queries": queries,
         "hard_negatives": negatives.get("out", 0),
         "training_pairs": negatives.get("training_pairs", 0),
         "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),

@@ -19,10 +19,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipelines.storage.filesystem import (
     exists,
@@ -35,15 +34,21 @@ from pipelines.storage.filesystem import (
 )
 from rerank_core.config.toml import validate
 from rerank_core.errors import ConfigError, OutputError
+from schemas import layout
 from schemas.errors import ManifestError
-from schemas.manifest import Manifest, from_json
-from schemas.parsing import parse_json
+from schemas.layout import MANIFEST as MANIFEST  # names of the layout that all of storage takes from here
+from schemas.layout import POINTER as POINTER
+from schemas.layout import RUNS as RUNS
+from schemas.layout import damaged_pointer, pointer_run
+from schemas.layout import is_part as is_part
+from schemas.layout import manifest_path as manifest_path
+from schemas.layout import parse_run as parse_run
+from schemas.layout import run_path as run_path
+from schemas.layout import table_path as table_path
+from schemas.manifest import Manifest
 
-POINTER, HISTORY, MANIFEST = "latest.json", "_history.json", "manifest.json"
-RUNS, STAGING, HELD = "runs", "_staging", "_held"
+STAGING, HELD, HISTORY = "_staging", "_held", "_history.json"
 T = TypeVar("T")
-_ID = r"[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*"
-_RUN = re.compile(rf"run_date=([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})/run_id=({_ID})")
 
 
 def staging(output: str, run_id: str) -> str:
@@ -51,30 +56,9 @@ def staging(output: str, run_id: str) -> str:
     return join(output, STAGING, run_id)
 
 
-def run_path(run_date: str, run_id: str) -> str:
-    """Folder of a published run, relative to the output folder."""
-    return f"{RUNS}/run_date={run_date}/run_id={run_id}"
-
-
 def held_path(run_date: str, run_id: str) -> str:
     """Folder of a run that is held back, relative to the output folder."""
     return f"{HELD}/run_date={run_date}/run_id={run_id}"
-
-
-def table_path(table: str, run_date: str, run_id: str) -> str:
-    """Folder of a published table, relative to the output folder."""
-    return f"{run_path(run_date, run_id)}/{table}"
-
-
-def manifest_path(run_date: str, run_id: str) -> str:
-    """Path of a run's manifest, relative to the output folder."""
-    return f"{run_path(run_date, run_id)}/{MANIFEST}"
-
-
-def parse_run(folder: str) -> tuple[str, str] | None:
-    """The (date, id) of the run in a folder `run_date=<D>/run_id=<R>`; None for any other."""
-    found = _RUN.fullmatch(folder)
-    return (found[1], found[2]) if found else None
 
 
 def utc(text: str) -> datetime.datetime:
@@ -109,20 +93,12 @@ def latest(output: str) -> Manifest | None:
     pointer = join(output, POINTER)
     if not exists(pointer):
         return None
+    check_inside(output, POINTER)
     try:
-        check_inside(output, POINTER)
-        named: Any = parse_json(read_bytes(pointer))["manifest"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ManifestError(
-            f"{pointer} is damaged ({error}); point it at a manifest under {RUNS}/, or remove it"
-        ) from None
-    named = named if isinstance(named, str) else type(named).__name__
-    run = parse_run(named.removeprefix(f"{RUNS}/").removesuffix(f"/{MANIFEST}"))
-    if run is None or named != manifest_path(*run):
-        raise ManifestError(
-            f"{pointer} names {named!r:.100} and no manifest {RUNS}/run_date=.../run_id=.../{MANIFEST}; point it at one"
-        )
-    return read_manifest(output, *run)
+        data = read_bytes(pointer)
+    except OSError as error:
+        raise damaged_pointer(pointer, error) from None
+    return read_manifest(output, *pointer_run(data, name=pointer))
 
 
 def open_run(output: str, run_id: str = "") -> Manifest:
@@ -162,17 +138,12 @@ def read_manifest(output: str, run_date: str, run_id: str, *, held: bool = False
     """
     path = f"{held_path(run_date, run_id)}/{MANIFEST}" if held else manifest_path(run_date, run_id)
     name = join(output, path)
+    check_inside(output, path)
     try:
-        check_inside(output, path)
-        manifest = from_json(read_bytes(name).decode("utf-8"), name=name)
-    except (OSError, UnicodeDecodeError) as error:
+        data = read_bytes(name)
+    except OSError as error:
         raise ManifestError(f"cannot read {name}: {error}") from None
-    places = {table: table_path(table, run_date, run_id) for table in manifest.tables}
-    named = {table: info.path for table, info in manifest.tables.items()}
-    if (manifest.run_date, manifest.run_id) != (run_date, run_id) or places != named:
-        raise ManifestError(
-            f"{name} names other folders than its own; do not use its run, and publish it again"
-        )
+    manifest = layout.parse_manifest(data, run_date, run_id, name=name)
     return moved(manifest, held_path(run_date, run_id)) if held else manifest
 
 
@@ -224,11 +195,6 @@ def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
     return [join(folder, name) for name in sorted(found)]
 
 
-def is_part(name: str) -> bool:
-    """Whether a file of a table's folder is one that readers read."""
-    return "/" not in name and name.startswith("part-") and name.endswith(".parquet")
-
-
 def check_run(output: str, manifest: Manifest, *, tables: Iterable[str] | None = None) -> None:
     """Check that a published run is what its manifest says, byte by byte.
 
@@ -263,19 +229,13 @@ def _checksum(path: str) -> str:
 
 
 def check_inside(output: str, path: str) -> None:
-    """Refuse a path that a link leads out of the output folder."""
-    if not is_local(output):
-        return
-    base = os.path.realpath(output)
-    real = os.path.realpath(join(output, path))
-    if os.path.commonpath([base, real]) != base:
-        raise ManifestError(
-            f"{join(output, path)} leads out of {output} by a link; put a folder in its place"
-        )
-    if os.path.exists(real) and not os.path.isfile(real) and not os.path.isdir(real):
-        raise ManifestError(
-            f"{join(output, path)} is neither a file nor a folder; remove it"
-        )  # reading may not end
+    """Refuse a path that a link leads out of a local output folder, or that is neither a file nor a folder.
+
+    Raises:
+        ManifestError: it is one.
+    """
+    if is_local(output):
+        layout.check_inside(output, path)
 
 
 def refuse_earlier_layout(output: str) -> None:

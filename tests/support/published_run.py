@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.nightly.prepare import Run
+from pipelines.nightly.queries import merge_queries
+from pipelines.nightly.shards import shard_of
+from pipelines.nightly.sinks import file_name, write_lists, write_table
+from pipelines.nightly.verify import table_info
 from pipelines.storage import runs
 from pipelines.storage.filesystem import sha256
 from pipelines.storage.publish import publish
@@ -22,19 +27,17 @@ RUN_DATE = "2026-03-08"
 def publish_run(
     output: Path, *, run_id: str, queries: int = 60, shards: int = 3, results: int = 4
 ) -> Manifest:
-    """Publish `queries` lists of `results` rows each, in `shards` files, rows of a query out of order."""
-    tables: dict[str, TableInfo] = {}
-    for name, schema in TABLES.items():
-        folder = Path(runs.staging(str(output), run_id)) / name
-        folder.mkdir(parents=True)
-        rows, files = 0, dict[str, FileInfo]()
-        for shard in range(shards if name == "reranked" else 1):
-            found = _shard(run_id, range(shard, queries, shards), results) if name == "reranked" else []
-            path = folder / f"part-{shard}.parquet"
-            pq.write_table(pa.Table.from_pylist(found, schema=schema), path)
-            files[path.name] = FileInfo(path.stat().st_size, sha256(str(path)))
-            rows += len(found)
-        tables[name] = TableInfo(runs.table_path(name, RUN_DATE, run_id), 1, rows, files)
+    """Publish `queries` lists of `results` rows each, in `shards` files, by the writers of a night."""
+    run = Run(run_id, RUN_DATE, None, runs.staging(str(output), run_id), None)
+    for shard in range(shards):
+        numbers = [n for n in range(queries) if shard_of(query_id(text(n)), shards) == shard]
+        rows = pa.Table.from_pylist(_rows(run_id, numbers, results), schema=TABLES["reranked"])
+        counts = {query_id(text(number)): number + 1 for number in numbers}
+        write_lists(run, file_name(shard, shards), rows, counts)
+    merge_queries(run)
+    for name in TABLES.keys() - {"reranked", "queries"}:
+        write_table(run, name, file_name(0, 1), TABLES[name].empty_table())
+    tables = {name: table_info(run, name) for name in TABLES}
     return publish(str(output), _manifest(run_id, tables, queries=queries))
 
 
@@ -60,7 +63,7 @@ def score(run_id: str, number: int, rank: int) -> float:
     return round(1 / (rank + number % 7 + len(run_id)), 6)
 
 
-def _shard(run_id: str, numbers: range, results: int) -> list[dict[str, object]]:
+def _rows(run_id: str, numbers: Iterable[int], results: int) -> list[dict[str, object]]:
     blank = {field.name: _blank(field.type) for field in TABLES["reranked"]}
     return [
         {
@@ -72,8 +75,8 @@ def _shard(run_id: str, numbers: range, results: int) -> list[dict[str, object]]
             "rank": rank,
             "score": score(run_id, number, rank),
         }
-        for rank in range(results, 0, -1)
-        for number in numbers
+        for number in sorted(numbers, key=lambda number: query_id(text(number)))
+        for rank in range(1, results + 1)
     ]
 
 

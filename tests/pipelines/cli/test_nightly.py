@@ -16,7 +16,6 @@ from pipelines.cli import console as cli_console
 from pipelines.cli import index, nightly, show
 from pipelines.nightly.progress import Progress
 from pipelines.sources.local.bm25_index import IndexReport
-from pipelines.storage.lookup import QueryList, read_query
 from schemas.manifest import Balance, Manifest
 from tests.conftest import Night
 
@@ -120,13 +119,14 @@ def row(**values: Any) -> dict[str, Any]:
 
 
 def test_a_query_fits_the_terminal(night: Night, screen: Screen) -> None:
-    show.print_query(read_query(str(night.output), "who wrote DUNE?"), top=3)
+    show.print_query(show.read_query(str(night.output), "who wrote DUNE?"), top=3)
     shown = screen()
     assert "Who wrote Dune" in shown
     assert "more; --top" in shown
     long = [row(title="A long title " * 12, passage_id="https://example.org/" + "path/" * 20 + "#17")]
     show.print_query(
-        QueryList("q " * 300, "run", "2026-03-08", [*long, *[row(rank=n) for n in range(2, 200)]]), top=10
+        show.QueryRows("q " * 300, "run", "2026-03-08", [*long, *[row(rank=n) for n in range(2, 200)]]),
+        top=10,
     )
     assert all(len(line) <= 80 for line in screen().splitlines())
     assert "▲2" in screen()
@@ -136,7 +136,7 @@ def test_a_list_is_explained(screen: Screen) -> None:
     chained = row(hop=1, hop_chain=["ann lee", "d7", "tulsa"])
     alone = row(rank=2, hop=-1, hop_chain=[], evidence=None, evidence_score=None)
     plain = row(rank=3, hop=None, hop_chain=None)
-    show.print_query(QueryList("q", "run", "2026-03-08", [chained, alone, plain]), top=3, explain=True)
+    show.print_query(show.QueryRows("q", "run", "2026-03-08", [chained, alone, plain]), top=3, explain=True)
     shown = " ".join(screen().split())
     assert "HOP 1: query -> ann lee -> d7 -> tulsa -> dune A novel. 0.500" in shown
     assert "no chain of shared entities leads here" in shown
@@ -147,7 +147,7 @@ def test_texts_are_shown_and_not_obeyed(screen: Screen) -> None:
     markup, escape = "[bold]x[/] [/nosuch] \\", "\x1b[2J\x1b]0;title\x07"
     evil = row(title=markup + escape, text=markup, passage_id=markup + escape, entities=["a\x1b[31m", "[b]"])
     for held in (evil, evil | {"title": ""}, evil | {"title": None, "text": None, "hop": None}):
-        show.print_query(QueryList(markup + escape, "run", "2026-03-08", [held]), top=1)
+        show.print_query(show.QueryRows(markup + escape, "run", "2026-03-08", [held]), top=1)
     cli_console.print_error(markup + escape)
     index.print_index(IndexReport(1, {"empty": 1}, "f", Path(markup), "en"))
     shown = screen()

@@ -11,7 +11,6 @@ import pytest
 from pipelines.cli import nightly, show
 from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import build_index
-from pipelines.storage.lookup import read_query
 from rerank_core.config.night import Config, parse_config
 from rerank_core.errors import ModelError
 from rerank_core.ranking.cascade import DEPTH, in_sample
@@ -207,7 +206,7 @@ def test_a_cheap_model_scores_each_input_once_for_all_nights(
 def test_pruned_ones_are_shown_as_such(pruned: Pruned, capsys: pytest.CaptureFixture[str]) -> None:
     nightly.print_night(pruned.manifest, str(pruned.output))
     query = next(row["query"] for row in pruned.rows if row["logit"] is None)
-    found = read_query(str(pruned.output), query)
+    found = show.read_query(str(pruned.output), query)
     show.print_query(found, top=len(found.rows), explain=True)
     shown = " ".join(capsys.readouterr().out.split())
     assert f"{pruned.manifest.balance.pairs['pruned']:,} pruned" in shown

@@ -1,0 +1,129 @@
+"""An output folder on any file system of pyarrow, and the Parquet files of it that were read last."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pyarrow.fs as fs
+import pyarrow.parquet as pq
+
+from schemas.errors import ManifestError
+from schemas.layout import check_inside
+
+MAX_OPEN = 128
+"""Parquet files kept open with their footers, the least recently used closed first: at most some 50 MB."""
+
+T = TypeVar("T")
+
+
+class Files:
+    """The files of one output folder; many threads may read at once.
+
+    Args:
+        output: a local path, gs://bucket/path or s3://bucket/path.
+        filesystem: one of pyarrow's, with its own credentials or endpoint; `output` is then a path on it.
+        max_open: Parquet files kept open.
+    """
+
+    def __init__(self, output: str, filesystem: fs.FileSystem | None = None, *, max_open: int = MAX_OPEN):
+        self.output = output
+        if filesystem is not None:
+            self._fs, self._base = filesystem, output
+        elif "://" in output:
+            self._fs, self._base = fs.FileSystem.from_uri(output)
+        else:
+            self._fs, self._base = fs.LocalFileSystem(), os.path.abspath(output)
+        self._local = isinstance(self._fs, fs.LocalFileSystem)
+        self._max_open, self._lock = max_open, threading.Lock()
+        self._idle: OrderedDict[str, list[pq.ParquetFile]] = OrderedDict()
+
+    def name(self, path: str) -> str:
+        """A path of the folder as messages show it."""
+        return f"{self.output.rstrip('/')}/{path}"
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+        return bool(self._fs.get_file_info(self._full(path)).type != fs.FileType.NotFound)
+
+    def folders(self, path: str) -> list[str]:
+        """Sorted names of the folders in a folder; none if it does not exist."""
+        selector = fs.FileSelector(self._full(path), allow_not_found=True)
+        return sorted(info.base_name for info in self._fs.get_file_info(selector) if not info.is_file)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The bytes of a small file.
+
+        Raises:
+            OSError: it cannot be read; FileNotFoundError: there is none.
+            ManifestError: a link leads out of the output folder.
+        """
+        self._check(path)
+        with self._fs.open_input_stream(self._full(path), compression=None) as stream:
+            return bytes(stream.read())
+
+    def with_parquet(self, path: str, size: int, use: Callable[..., T], *args: Any) -> T:
+        """What `use(file, *args)` returns for an open Parquet file, which no other thread uses meanwhile.
+
+        Args:
+            size: bytes that the file must have.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ManifestError: it is damaged.
+        """
+        try:
+            file = self._take(path) or self._open(path, size)
+            result = use(file, *args)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            if isinstance(error, ManifestError):
+                raise
+            raise ManifestError(
+                f"{self.name(path)} is damaged: {' '.join(str(error).split())[:300]}"
+            ) from None
+        self._give_back(path, file)
+        return result
+
+    def _open(self, path: str, size: int) -> pq.ParquetFile:
+        self._check(path)
+        source = self._fs.open_input_file(self._full(path))
+        if source.size() != size:
+            raise ManifestError(
+                f"{self.name(path)} is not what its manifest says ({source.size():,} bytes instead of {size:,}): the "
+                "run was damaged after it was published"
+            )
+        # On a local disk, buffering ahead costs more than it saves; elsewhere it joins requests.
+        return pq.ParquetFile(source, pre_buffer=not self._local, page_checksum_verification=True)
+
+    def _take(self, path: str) -> pq.ParquetFile | None:
+        with self._lock:
+            if not (idle := self._idle.get(path)):
+                return None
+            return idle.pop()
+
+    def _give_back(self, path: str, file: pq.ParquetFile) -> None:
+        with self._lock:
+            self._idle.setdefault(path, []).append(file)
+            self._idle.move_to_end(path)
+            while sum(map(len, self._idle.values())) > self._max_open:
+                oldest = next(iter(self._idle))
+                self._idle[oldest] = self._idle[oldest][1:]
+                if not self._idle[oldest]:
+                    del self._idle[oldest]
+
+    def close(self) -> None:
+        """Forget the files that are open and idle."""
+        with self._lock:
+            self._idle.clear()
+
+    def _check(self, path: str) -> None:
+        if self._local:
+            check_inside(self._base, path)
+
+    def _full(self, path: str) -> str:
+        return f"{self._base.rstrip('/')}/{path}"
