@@ -24,7 +24,9 @@ from pipelines.cli import (
     cluster,
     console,
     evaluate,
+    export,
     fuse,
+    import_,
     index,
     leaving,
     nightly,
@@ -55,6 +57,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     evaluate.evaluate,
     calibrate.calibrate,
     fuse.fuse,
+    export.export,
+    import_.import_,
 )
 
 
@@ -93,7 +97,7 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
 
 for _command in COMMANDS:
-    app.command()(_with_exit_codes(_command))
+    app.command(_command.__name__.strip("_"))(_with_exit_codes(_command))  # import is a keyword
 
 
 def _is_told(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.exchange.import_run import is_imported
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from rerank_core.config.night import Labels
@@ -100,7 +101,9 @@ def _run_record(output: str, manifest: Manifest, table: str) -> dict[str, Any]:
         "created_at": manifest.created_at,
         "rows": manifest.tables[table].rows,
         "model_fingerprint": manifest.model_fingerprint,
-        "labels": stored_runs.section(manifest, Labels, "labels").source,
+        "labels": "import"
+        if is_imported(manifest)
+        else stored_runs.section(manifest, Labels, "labels").source,
     }
 
 
