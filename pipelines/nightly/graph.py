@@ -29,12 +29,14 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
         first = shards.sample | "Sample" >> Rerank(night, resources)
         max_loss = config.cascade.max_loss
         rule = first.main | FitCascade(run.staging, max_loss=max_loss, calibration=calibration)
-        parts = [first, shards.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources)]
+        rest = shards.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources)
+        outputs: list[StageOutputs | Reranked] = [first, rest]
+        unreached = [first.unreached, rest.unreached] | "Unreached" >> beam.Flatten()
     else:
-        parts = [shards.rest | Rerank(night, resources)]
-    outputs: list[StageOutputs | Reranked] = [*parts]
+        rest = shards.rest | Rerank(night, resources)
+        outputs, unreached = [rest], rest.unreached
     if run.finish_by:
-        outputs.append([part.unreached for part in parts] | KeepLists(run, config, night.previous.lists))
+        outputs.append(unreached | KeepLists(run, config, night.previous.lists))
     rejected = [log.rejected, *(output.rejected for output in outputs)]
     letters = rejected | "Rejected" >> beam.Flatten() | sinks.WriteDeadLetters(run)
     tallies = [log.tallies, letters, *(output.tallies for output in outputs)]

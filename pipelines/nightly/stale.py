@@ -6,7 +6,6 @@ tonight's table. Beside it, memory holds the ids of the queries alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -27,13 +26,13 @@ REASON = "not_reached"
 
 
 class KeepLists(beam.PTransform):
-    """PCollections of each shard's unreached queries -> what the two stages below reject and count."""
+    """PCollection of each shard's unreached queries -> what the two stages below reject and count."""
 
     def __init__(self, run: Run, config: Config, lists: Lists):
         self._run, self._config, self._lists = run, config, lists
 
-    def expand(self, unreached: Sequence[beam.PCollection]) -> StageOutputs:
-        found = unreached | "Unreached" >> beam.Flatten() | FindLists()
+    def expand(self, unreached: beam.PCollection) -> StageOutputs:
+        found = unreached | FindLists()
         copied = (
             found.main
             | "OfEachQuery" >> beam.FlatMap(lambda queries: queries)
