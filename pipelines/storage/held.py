@@ -91,7 +91,7 @@ def release(output: str, run_id: str, *, set_latest: bool = False) -> Manifest:
         Locked, OutputError: the output folder cannot be written now.
         NightError: the disk refuses it.
     """
-    with lock(output, run_id):
+    with lock(output, run_id) as locked:
         clean(output)
         held = find_held(output, run_id)
         if held is None:
@@ -101,6 +101,7 @@ def release(output: str, run_id: str, *, set_latest: bool = False) -> Manifest:
         for table, info in held.tables.items():
             target = join(staging(output, run_id), table)
             copy_files(join(output, info.path), target, info.files)
+        locked.check()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         manifest = moved(held, run_path(held.run_date, held.run_id))
         return publish(output, dataclasses.replace(manifest, created_at=now), set_latest=set_latest)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipelines.storage.clean import clean
 from pipelines.storage.filesystem import files, join, remove
 from pipelines.storage.lock import lock
+from pipelines.storage.plan_records import PLANS
 from pipelines.storage.pointer import served_until
 from pipelines.storage.publish import remove_run
 from pipelines.storage.runs import HELD, RUNS, held_path, latest, read_manifest, run_ids, run_path, utc
 from rerank_core.config.operation import Retention
 from rerank_core.errors import OutputError
 from schemas.errors import ManifestError
-
-PLANS = "_plan"
 
 
 class StoredRun(NamedTuple):
@@ -54,27 +53,43 @@ def remove_old_runs(
     """
     if not (retention.keep_runs or retention.keep_days):
         return []
-    with lock(output, f"retention of {run_date}"):
-        served = latest(output)
-        published, held = _stored(output, RUNS), _stored(output, HELD)
-        day = _last_day(published, run_date, now)
-        left = served_until(output)
-        removed = []
+    with lock(output, f"retention of {run_date}") as held:
+        old = _old_in(output, retention, run_date=run_date, keep=keep, now=now)
         try:
-            if served:
-                old = old_runs(published, retention, day=day, now=now, keep=keep | {served.run_id}, left=left)
-                removed += [_remove(output, run_path, run) for run in old]
-            old = old_runs(held, retention, day=day, now=now, keep=keep, left={})
-            removed += [_remove(output, held_path, run) for run in old]
+            for path in old.values():
+                held.check()
+                remove_run(output, path)
             _remove_plans(output)
-            if removed:
+            if old:
                 clean(output)
         except OSError as error:
             raise OutputError(
                 f"cannot remove old runs from {output}: {error}; see to the disk and its permissions; what is left "
                 "goes with the next night"
             ) from None
-        return removed
+        return list(old)
+
+
+def _old_in(
+    output: str,
+    retention: Retention,
+    *,
+    run_date: datetime.date,
+    keep: frozenset[str],
+    now: datetime.datetime,
+) -> dict[str, str]:
+    """Paths of the runs of an output folder that go, by id."""
+    served = latest(output)
+    published, held = _stored(output, RUNS), _stored(output, HELD)
+    day = _last_day(published, run_date, now)
+    paths = {}
+    if served:  # without a pointer, nobody knows which run is
+        keep |= {served.run_id}
+        for run in old_runs(published, retention, day=day, now=now, keep=keep, left=served_until(output)):
+            paths[run.run_id] = run_path(run.run_date.isoformat(), run.run_id)
+    for run in old_runs(held, retention, day=day, now=now, keep=keep, left={}):
+        paths[run.run_id] = held_path(run.run_date.isoformat(), run.run_id)
+    return paths
 
 
 def old_runs(
@@ -138,11 +153,6 @@ def _stored(output: str, top: str) -> list[StoredRun]:
         except (ManifestError, ValueError, OverflowError):
             continue
     return found
-
-
-def _remove(output: str, path: Callable[[str, str], str], run: StoredRun) -> str:
-    remove_run(output, path(run.run_date.isoformat(), run.run_id))
-    return run.run_id
 
 
 def _remove_plans(output: str) -> None:

@@ -26,10 +26,11 @@ def rollback(output: str, run_id: str = "") -> Manifest:
         Locked, OutputError: the output folder cannot be written now.
         NightError: the disk refuses it.
     """
-    with lock(output, "rollback"):
+    with lock(output, "rollback") as held:
         clean(output)
         manifest = find_run(output, run_id) if run_id else _before(output)
         check_run(output, manifest)
+        held.check()
         try:
             point(output, manifest)
         except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.storage import filesystem, runs
+from pipelines.storage import filesystem, lock, runs
 from schemas.manifest import Manifest
 from schemas.tables import TABLES
 from tests.conftest import Night
@@ -45,8 +45,9 @@ def output(night: Night, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store() -> Iterator[str]:
-    """The path of an empty output folder in an object store."""
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The path of an empty output folder in an object store, whose lock is not waited for."""
+    monkeypatch.setattr(lock, "TIMING", lock.Timing(sleep=lambda _: None))
     MemoryFileSystem.objects.clear()
     yield "mem://bucket/output"
     MemoryFileSystem.before = None
