@@ -67,6 +67,7 @@ class Promotion:
     margin: Annotated[float, Field(ge=0)] = 0.005
     max_shortcut_gap: Share = 0.01
     max_calibration_error: Share = 0.1
+    max_slowdown: Annotated[float, Field(ge=1)] = 1.5
     min_overlap_at_10: Share = 0.5
 
 
