@@ -22,6 +22,7 @@ from typing import Any
 
 import pipelines
 from pipelines.registry.entry import Action, Decision, Entry, Lineage, Pointer, from_json, to_json, with_state
+from pipelines.registry.lineage import read_lineage
 from pipelines.registry.model_files import files_fingerprint, model_files
 from pipelines.storage import filesystem
 from pipelines.storage.filesystem import join
@@ -89,6 +90,10 @@ class Registry:
             stored.append(last.decision)
         return sorted(stored, key=lambda decision: (decision.number, decision.at))
 
+    def known(self) -> dict[str, str]:
+        """Ids of the models, by fingerprint."""
+        return {self._entry(name).fingerprint: name for name in self._ids()}
+
     def lineage_runs(self) -> frozenset[str]:
         """Ids of the runs that the registry's models were trained on, which retention keeps."""
         return frozenset(run.run_id for name in self._ids() for run in self._entry(name).lineage.runs)
@@ -102,6 +107,10 @@ class Registry:
     def add(self, folder: Path | str, lineage: Lineage | None = None) -> Entry:
         """Copy a model's folder into the registry, as a candidate; one with equal files is not added again.
 
+        Args:
+            folder: of the model.
+            lineage: where it comes from; by default as its training.json says.
+
         Raises:
             RegistryError: no model's folder, or an unfinished training.
             OutputError, Locked: the registry cannot be written, or is being changed.
@@ -111,16 +120,17 @@ class Registry:
         identity = files_fingerprint(files)
         with self._locked("add"):
             self._clean()
-            for name in self._ids():
-                if self._entry(name).fingerprint == identity:
-                    return self.entry(name)
+            known = self.known()
+            if identity in known:
+                return self.entry(known[identity])
+            lineage = lineage or read_lineage(folder, known)
             now = _now()
             entry = Entry(
                 id=f"{now[:10].replace('-', '')}-{identity[:12]}",
                 created=now,
                 fingerprint=identity,
                 files=files,
-                lineage=lineage or Lineage(),
+                lineage=lineage,
                 nightrank_version=pipelines.__version__,
             )
             self._put(folder, entry)

@@ -3,6 +3,7 @@
 OUTPUT/_training/     data and checkpoints, from which a killed training resumes; removed when it is done
 OUTPUT/figures.jsonl  losses and measures, one JSON object per line
 OUTPUT/tensorboard/   the same for TensorBoard, if enabled
+OUTPUT/training.json  configuration, runs and base model, for a registry of models
 OUTPUT/...            the model; nightrank.json is written last and marks it as complete
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pipelines
+from pipelines.registry.lineage import write_training
 from pipelines.storage.filesystem import write_bytes
 from pipelines.storage.lock import lock
 from pipelines.train import dev_sets as dev_sets_module
@@ -157,6 +159,7 @@ def _write_model(
         max_steps=max_steps,
     )
     (package / "README.md").write_text(text, encoding="utf-8")
+    write_training(package, config, data=rounds.records, lines=lines)
     _publish(package, output)
     return check.int8_mean
 

@@ -63,6 +63,7 @@ class Promotion:
     """What a candidate model must show before it serves."""
 
     judged_sets: tuple[str, ...] = ()
+    split: str = "dev"
     max_queries: NonNegative = 300
     margin: Annotated[float, Field(ge=0)] = 0.005
     max_shortcut_gap: Share = 0.01
