@@ -12,6 +12,7 @@ import os
 import re
 
 from schemas.errors import NightrankError
+from schemas.manifest import Manifest
 
 USAGE, INPUT, LOCKED, FAILED, HELD = 2, 3, 4, 5, 6
 
@@ -93,9 +94,17 @@ class NightError(NightrankError, RuntimeError):
 
 
 class NightHeld(NightrankError, RuntimeError):
-    """The night is whole but held back: it differs too much from earlier ones, which stay in service."""
+    """The night is whole but held back: it differs too much from earlier ones, which stay in service.
+
+    Args:
+        manifest: of the run that was held back.
+    """
 
     exit_code = HELD
+
+    def __init__(self, message: str, manifest: Manifest | None = None) -> None:
+        super().__init__(message)
+        self.manifest = manifest
 
 
 class WriteError(NightError):

@@ -127,6 +127,8 @@ def print_night(manifest: Manifest, output: str) -> None:
     for key, text in manifest.degraded.items():
         if isinstance(text, str):
             console.out.print(f"[yellow]{key}[/] {printable(text)}", soft_wrap=True)
+    for line in _drift(manifest):
+        console.out.print(line, soft_wrap=True)
     pairs = manifest.balance.pairs
     rate = (pairs["published"] + pairs["reused"]) / max(1e-9, manifest.seconds)
     console.out.print(f"{manifest.seconds:.1f} s in total, {rate:,.0f} pairs a second including reused ones")
@@ -216,6 +218,19 @@ def _balance(manifest: Manifest) -> Iterator[str]:
         yield f"{unit:<8}{counts['read']:>9,} read = {parts or '0'}"
     for reason, count in sorted(manifest.rejected.items()):
         yield f"[yellow]rejected[/] {count:,} {reason}"
+
+
+def _drift(manifest: Manifest) -> Iterator[str]:
+    """How the night compares with earlier ones, a line for each reason to look into it."""
+    if not manifest.drift:
+        return
+    verdict, previous = manifest.drift["verdict"], manifest.drift["previous"]
+    if previous and verdict == "ok":
+        yield f"[bold]drift[/] ok: {len(manifest.drift['measures'])} measures against run {previous} and the week"
+    for reason in manifest.drift["reasons"]:
+        yield f"[yellow]drift: {verdict}[/] {printable(reason)}"
+    for note in manifest.drift["notes"]:
+        yield f"[bold]drift[/] {printable(note)}"
 
 
 def _notes(manifest: Manifest) -> Iterator[str]:

@@ -44,8 +44,8 @@ def compare(output: str, staging: str, manifest: Manifest, config: Config) -> di
         config: whose section `drift` has the limits.
 
     Returns:
-        The manifest's `drift`: verdict, reasons, notes (what could not be compared, and why), previous, week, measures
-        and a histogram of the scores. None with drift.enabled = false.
+        The manifest's `drift`: verdict, reasons (those that hold first), notes (what could not be compared, and why),
+        previous, week, measures and histograms of the scores. None with drift.enabled = false.
 
     Raises:
         ManifestError: a staged file is damaged.
@@ -62,14 +62,12 @@ def compare(output: str, staging: str, manifest: Manifest, config: Config) -> di
         notes.append("there is no earlier night to compare with")
     measures = dict(_judged(tonight, previous, earlier.nights, set(changed), config))
     name = f"run {last.run_id} of {last.run_date}" if last else "no earlier run"
-    reasons = [
-        reason(key, measure, previous=name) for key, measure in measures.items() if measure.verdict != "ok"
-    ]
+    worst = sorted(measures, key=lambda key: -SEVERITY[measures[key].verdict])
     return {
-        "verdict": max(
-            (measure.verdict for measure in measures.values()), key=SEVERITY.__getitem__, default="ok"
-        ),
-        "reasons": reasons,
+        "verdict": measures[worst[0]].verdict,
+        "reasons": [
+            reason(key, measures[key], previous=name) for key in worst if measures[key].verdict != "ok"
+        ],
         "notes": notes,
         "previous": last and last.run_id,
         "week": [night.run_id for night in earlier.nights],
@@ -103,7 +101,7 @@ def _boundary(manifest: Manifest) -> str:
 
 def _changed(tonight: Manifest, last: Manifest) -> dict[str, str]:
     """What was changed since last night, by its name in the rules, and what follows for the comparison."""
-    lenient = "what follows from that warns where it would hold, and does not warn before"
+    lenient = "measures that depend on it warn at the limits of [drift.hold], and do not hold"
     changed = {}
     if any(tonight.config.get(name) != last.config.get(name) for name in ("log", "privacy")):
         changed["log"] = f"[log] or [privacy] is not as in run {last.run_id}: {lenient}"
@@ -151,6 +149,8 @@ def _judged(
         if changed & set(rule.follows):
             limits = Limits(limits.hold, None)
         last = before.get(name)
+        if previous and rule.kind == "rise":  # also of a reason that there was none of
+            last = _of_night(previous.manifest, name, value.records)
         if rule.kind in ("psi", "ks") and previous and previous.sample:
             last = Value(0.0, len(previous.sample.queries))
         yield (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pipelines.storage.filesystem import files, join
-from pipelines.storage.runs import MANIFEST, RUNS, parse_run, read_manifest
+from pipelines.storage.runs import read_manifest, run_ids
 from rerank_core.drift.rules import Value
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -26,10 +25,9 @@ class Earlier(NamedTuple):
 def earlier_nights(output: str, *, run_date: str, run_id: str) -> Earlier:
     """The newest published runs of up to NIGHTS dates that are not later than `run_date`, but for the run itself."""
     found: dict[str, list[str]] = {}
-    for path in files(join(output, RUNS), f"run_date=*/run_id=*/{MANIFEST}"):
-        run = parse_run("/".join(path.split("/")[-3:-1]))
-        if run and run[0] <= run_date and run[1] != run_id:
-            found.setdefault(run[0], []).append(run[1])
+    for date, name in run_ids(output):
+        if date <= run_date and name != run_id:
+            found.setdefault(date, []).append(name)
     earlier = Earlier([], [])
     for date in sorted(found, reverse=True):
         if len(earlier.nights) == NIGHTS:

@@ -22,6 +22,7 @@ from pipelines.nightly.deadline import check_start
 from pipelines.nightly.graph import build
 from pipelines.nightly.manifest import make_manifest
 from pipelines.nightly.models import Loader
+from pipelines.nightly.outcome import publish_or_hold, with_drift
 from pipelines.nightly.prepare import Night, prepare
 from pipelines.nightly.queries import merge_queries
 from pipelines.nightly.verify import verify
@@ -29,7 +30,6 @@ from pipelines.nightly.worker_errors import worker_errors
 from pipelines.storage import filesystem
 from pipelines.storage.clean import clean
 from pipelines.storage.lock import lock
-from pipelines.storage.publish import publish
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
 from schemas.manifest import Manifest
@@ -63,6 +63,7 @@ def run(
         ConfigError, SourceError, ModelError, JudgementError, OutputError: the night could not start.
         NightError, ScoringFailed, DiskFull, FileError, LibraryFailure: it may not be published; the previous run
             stays in service, and nothing but dead letters stays in staging.
+        NightHeld: it differs too much from earlier nights; it is kept whole, and the previous run stays in service.
     """
     started = time.monotonic()
     options = beam_options(beam_flags)
@@ -75,8 +76,9 @@ def run(
             merge_queries(night.run)
             verified = verify(night.run, config)
             manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
+            manifest = with_drift(config, manifest, staging=night.run.staging)
             held.check()
-            return publish(config.output.path, manifest, set_latest=set_latest)
+            return publish_or_hold(config.output.path, manifest, set_latest=set_latest)
 
 
 @contextlib.contextmanager

@@ -172,7 +172,7 @@ def reason(name: str, measure: Measure, *, previous: str) -> str:
     known = []
     if measure.previous is not None:
         known.append(f"{_number(measure.previous)} in {previous}")
-    elif rule.kind in ("psi", "ks"):
+    elif rule.kind in ("least", "psi", "ks"):
         known.append(f"against {previous}")
     if measure.median is not None:
         known.append(f"{_number(measure.median)} in the median of the nights before")

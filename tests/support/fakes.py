@@ -25,6 +25,7 @@ class FakeScorer:
         broken: every call raises ScoringFailed.
         seen: a file that gets one JSON line a scored pair, written across processes.
         seconds: how long each call takes.
+        constant: every pair gets the same logit.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class FakeScorer:
         broken: bool = False,
         seen: str = "",
         seconds: float = 0.0,
+        constant: bool = False,
     ) -> None:
         self._name, self._nan_for, self._fails_for = name, nan_for, fails_for
-        self._broken, self._seen, self._seconds = broken, seen, seconds
+        self._broken, self._seen, self._seconds, self._constant = broken, seen, seconds, constant
 
     reads_tags = True
 
@@ -63,6 +65,8 @@ class FakeScorer:
     def _logit(self, query: str, passage: str) -> float:
         if self._nan_for and self._nan_for in passage:
             return float("nan")
+        if self._constant:
+            return 0.5
         shared = set(query.lower().split()) & set(passage.lower().replace(".", " ").split())
         digest = hashlib.sha256("\n".join((self._name, query, passage)).encode()).digest()
         return len(shared) - 3 + int.from_bytes(digest[:2], "little") / 65536

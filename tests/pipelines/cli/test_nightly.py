@@ -118,6 +118,26 @@ def row(**values: Any) -> dict[str, Any]:
     return plain | values
 
 
+def test_each_reason_to_look_into_a_night_has_a_line(night: Night, screen: Screen) -> None:
+    drift = {
+        "verdict": "ok",
+        "reasons": [],
+        "notes": [],
+        "previous": "20260307-0123456789ab",
+        "measures": {"queries": {}},
+    }
+    nightly.print_night(dataclasses.replace(night.manifest, drift=drift), str(night.output))
+    assert "drift ok: 1 measures against run 20260307-0123456789ab and the week\n" in screen()
+    worse = drift | {
+        "verdict": "warn",
+        "reasons": ["fewer [red]queries", "other scores"],
+        "notes": ["a note"],
+    }
+    nightly.print_night(dataclasses.replace(night.manifest, drift=worse), str(night.output))
+    for line in ("drift: warn fewer [red]queries\n", "drift: warn other scores\n", "drift a note\n"):
+        assert line in screen()
+
+
 def test_a_query_fits_the_terminal(night: Night, screen: Screen) -> None:
     show.print_query(show.read_query(str(night.output), "who wrote DUNE?"), top=3)
     shown = screen()
