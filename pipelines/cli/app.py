@@ -32,6 +32,7 @@ from pipelines.cli import (
     nightly,
     release,
     rollback,
+    report,
     show,
     train,
 )
@@ -50,6 +51,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     autotune.autotune,
     show.show,
     rollback.rollback,
+    report.report,
     release.release,
     cluster.publish,
     cluster.load,

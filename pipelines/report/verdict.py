@@ -1,0 +1,167 @@
+"""What the head of a page says: whether the night was published, how good it is, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from pipelines.report.remedies import DEGRADED
+from pipelines.report.text import count, legible, message, share
+from schemas.manifest import Manifest
+from schemas.outcome import PlanRecord
+
+NOTABLE_SHARE = 0.01
+"""Records of a kind that are fewer than this share of all need nobody."""
+
+State = Literal["published", "held"]
+NO_HITS = "FetchCandidates/no_candidates"
+STEP_NAMES = {
+    "rerank": "Reranking",
+    "train": "Training",
+    "evaluate": "Evaluation of the candidate model",
+    "promote": "Promotion",
+    "report": "The report",
+    "publish_back": "Publishing back to the search cluster",
+    "clean_up": "Removal of old runs",
+}
+
+
+class Task(NamedTuple):
+    """Something that a person should look at."""
+
+    what: str
+    why: str
+    remedy: str = ""
+
+
+class Gain(NamedTuple):
+    """A difference in nDCG@10, 0 to 1, with the ends of its 95 % interval where there are queries enough."""
+
+    value: float
+    low: float | None
+    high: float | None
+    queries: int
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "open"]:
+        """open: the interval holds zero, or there is none."""
+        if self.low is None or self.high is None:
+            return "open"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
+
+
+def gain_over_bm25(manifest: Manifest) -> Gain | None:
+    """The gain in nDCG@10 over BM25; None where it was not measured."""
+    for level in ("document", "unit"):
+        values = manifest.metrics.get(level, {})
+        if (gain := values.get("gain nDCG@10")) is not None:
+            low, high = (values.get(f"gain nDCG@10 {end}") for end in ("low", "high"))
+            return Gain(gain, low, high, int(values["queries"]))
+    return None
+
+
+def drift_reasons(manifest: Manifest) -> list[str]:
+    """Why drift warns, or holds the night back."""
+    reasons = (manifest.drift or {}).get("reasons") or []
+    return [message(str(reason)) for reason in reasons]
+
+
+def stale_lists(manifest: Manifest) -> int:
+    """Queries that kept an earlier night's list."""
+    return sum((manifest.stale or {}).values())
+
+
+def tasks(
+    manifest: Manifest, *, held: bool, plan: PlanRecord | None, decisions: list[Mapping[str, Any]]
+) -> list[Task]:
+    """Everything about a night that a person should look at, the gravest first."""
+    return [
+        *_of_drift(manifest, held=held),
+        *_of_steps(plan),
+        *_of_quality(manifest),
+        *_of_decisions(manifest, decisions),
+        *_of_stale(manifest),
+        *_of_rejects(manifest),
+        *_of_degraded(manifest),
+    ]
+
+
+def _of_drift(manifest: Manifest, *, held: bool) -> Iterator[Task]:
+    for reason in drift_reasons(manifest):
+        if held:
+            remedy = "Publish it by nightrank release, if the change is meant; else mend its cause and start again."
+            yield Task("Held back", reason, remedy)
+        else:
+            yield Task("Drift", reason, "See whether the change is meant; the section Drift has the figures.")
+
+
+def _of_steps(plan: PlanRecord | None) -> Iterator[Task]:
+    for step in plan.steps if plan else ():
+        if step.state == "failed":
+            name = STEP_NAMES.get(step.name, step.name)
+            remedy = f"Mend the cause, then: nightrank nightly --from-step {step.name}"
+            yield Task(f"{name} failed", message(step.reason), remedy)
+
+
+def _of_quality(manifest: Manifest) -> Iterator[Task]:
+    gain = gain_over_bm25(manifest)
+    if gain and gain.verdict == "worse":
+        why = "On the judged queries the reranked lists are worse than BM25's, and by more than chance."
+        yield Task(
+            "Worse than BM25", why, "Look at the losses below, and at the model and its fusion weights."
+        )
+
+
+def _of_decisions(manifest: Manifest, decisions: list[Mapping[str, Any]]) -> Iterator[Task]:
+    for decision in decisions:
+        if decision.get("run_date") == manifest.run_date and decision.get("action") == "rejected":
+            name = legible(str(decision.get("model", "")), 60)
+            why = message(str(decision.get("reason", "")))
+            yield Task(f"Candidate model {name} was rejected", why, "The section Model has every check.")
+
+
+def _of_stale(manifest: Manifest) -> Iterator[Task]:
+    if stale := stale_lists(manifest):
+        published = manifest.balance.queries.get("published", 0)
+        oldest = min(manifest.stale or {})
+        yield Task(
+            "Lists of an earlier night",
+            f"The deadline came before {count(stale)} of {count(published)} queries; they keep an earlier list, the "
+            f"oldest from {oldest}.",
+            "A later plan.finish_by, a faster engine (nightrank autotune), or fewer candidates.",
+        )
+
+
+def _of_rejects(manifest: Manifest) -> Iterator[Task]:
+    without_hits = manifest.rejected.get(NO_HITS, 0)
+    for unit in ("events", "queries", "pairs"):
+        counts: dict[str, int] = getattr(manifest.balance, unit)
+        rejected, read = counts.get("rejected", 0), counts.get("read", 0)
+        rejected -= without_hits if unit == "queries" else 0
+        if read and rejected >= NOTABLE_SHARE * read:
+            yield Task(
+                "Dead letters",
+                f"{count(rejected)} of {count(read)} {unit} ({share(rejected / read)}) could not be handled.",
+                "The section Dead letters has reasons and examples.",
+            )
+
+
+def _of_degraded(manifest: Manifest) -> Iterator[Task]:
+    wholes = {"queries_without_candidates": "queries"}
+    for key, value in manifest.degraded.items():
+        entry = DEGRADED.get(key)
+        title = key.replace("_", " ").capitalize()
+        if isinstance(value, str):
+            yield Task(title, message(value), _sentence(entry.remedy if entry else ""))
+            continue
+        read = getattr(manifest.balance, wholes.get(key, "pairs")).get("read", 0)
+        if value and value >= NOTABLE_SHARE * read:
+            unit = wholes.get(key, "pairs")
+            of = f"{count(value)} ({share(value / read)} of {unit}): " if read else f"{count(value)}: "
+            yield Task(
+                title, of + (entry.meaning if entry else key), _sentence(entry.remedy if entry else "")
+            )
+
+
+def _sentence(remedy: str) -> str:
+    return f"Remedy: {remedy}.".replace("`", "") if remedy else ""

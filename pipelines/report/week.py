@@ -1,0 +1,169 @@
+"""The page of a week: each measure as a line over the runs, on an axis of dates."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pipelines.report.charts import Chart, Mark, trend
+from pipelines.report.page import render
+from pipelines.report.text import count, day, duration, message, points, share
+from pipelines.report.verdict import gain_over_bm25, stale_lists
+from pipelines.storage.filesystem import exists, join
+from pipelines.storage.runs import HELD, held_path, read_manifest, run_ids, run_path
+from schemas.errors import ManifestError
+from schemas.manifest import Manifest
+
+DAYS = 7
+
+
+class Night(NamedTuple):
+    """A run of the week."""
+
+    manifest: Manifest
+    held: bool
+
+    @property
+    def date(self) -> datetime.date:
+        return datetime.date.fromisoformat(self.manifest.run_date)
+
+
+Value = Callable[[Manifest], float | None]
+
+
+def _gain(manifest: Manifest) -> float | None:
+    gain = gain_over_bm25(manifest)
+    return None if gain is None else 100 * gain.value
+
+
+def _reused(manifest: Manifest) -> float | None:
+    pairs = manifest.balance.pairs
+    done = pairs.get("published", 0) + pairs.get("reused", 0)
+    return 100 * pairs.get("reused", 0) / done if done else None
+
+
+MEASURES: list[tuple[str, str, Value]] = [
+    ("Gain over BM25", "points of nDCG@10", _gain),
+    ("Queries published", "queries", lambda m: m.balance.queries.get("published", 0)),
+    ("Pairs of a query and a passage", "pairs", lambda m: m.balance.pairs.get("read", 0)),
+    ("Pairs with the score of the night before", "% of pairs", _reused),
+    ("Time of the run", "seconds", lambda m: m.seconds),
+    ("Dead letters", "records", lambda m: sum(m.rejected.values())),
+    ("Lists of an earlier night", "lists", stale_lists),
+]
+"""Title, unit, and the value of a run; None where it was not measured."""
+
+
+def week_page(output: str, *, links: bool) -> str:
+    """The page of the seven days that end with the newest run, published or held.
+
+    Args:
+        output: the output folder.
+        links: whether the page lies in the output folder, so that it can lead to the reports of the runs.
+
+    Raises:
+        ManifestError: there is no run.
+        OutputError: the folder has the layout of an earlier version.
+    """
+    nights, damaged = _nights(output)
+    if not nights:
+        raise ManifestError(f"no run in {output}; name the output folder of a nightly job")
+    first, last = nights[0].date, nights[-1].date
+    shown = [_trend(title, unit, value, nights) for title, unit, value in MEASURES]
+    shown += [_drift(name, nights) for name in _drift_measures(nights)]
+    return render(
+        "week.html",
+        week={
+            "days": f"{day(first.isoformat())} to {day(last.isoformat())}"
+            if first < last
+            else day(first.isoformat()),
+            "missing": [day(date.isoformat()) for date in _missing(nights)],
+            "published": sum(not night.held for night in nights),
+            "held": sum(night.held for night in nights),
+            "charts": [chart for chart in shown if any(row[1] != "–" for row in chart.rows)],
+            "rows": [_row(output, night, links=links) for night in reversed(nights)],
+            "damaged": damaged,
+        },
+    )
+
+
+def _nights(output: str) -> tuple[list[Night], list[str]]:
+    """The week's runs by date and time of publishing, and what is wrong with those that cannot be read."""
+    found = [(date, run_id, False) for date, run_id in run_ids(output)]
+    found += [(date, run_id, True) for date, run_id in run_ids(output, top=HELD)]
+    if not found:
+        return [], []
+    newest = datetime.date.fromisoformat(max(date for date, _, _ in found))
+    oldest = (newest - datetime.timedelta(days=DAYS - 1)).isoformat()
+    nights, damaged = [], []
+    for date, run_id, held in found:
+        if date >= oldest:
+            try:
+                nights.append(Night(read_manifest(output, date, run_id, held=held), held))
+            except ManifestError as error:
+                damaged.append(message(str(error)))
+    nights.sort(key=lambda night: (night.date, night.manifest.created_at))
+    last = {night.date: night for night in nights if not night.held}  # of a date readers see the newest
+    return [night for night in nights if night.held or last[night.date] is night], damaged
+
+
+def _missing(nights: list[Night]) -> list[datetime.date]:
+    there = {night.date for night in nights}
+    days = (nights[-1].date - nights[0].date).days
+    dates = (nights[0].date + datetime.timedelta(days=n) for n in range(days))
+    return [date for date in dates if date not in there]
+
+
+def _trend(title: str, unit: str, value: Value, nights: list[Night]) -> Chart:
+    marks = []
+    for night in nights:
+        gain = gain_over_bm25(night.manifest) if value is _gain else None
+        low, high = (
+            (None if end is None else 100 * end for end in (gain.low, gain.high)) if gain else (None, None)
+        )
+        marks.append(Mark(night.date, value(night.manifest), low, high, night.held))
+    return trend(title, unit, marks, note="; the band is the 95 % interval" if value is _gain else "")
+
+
+def _drift_measures(nights: list[Night]) -> list[str]:
+    """Names of the measures of any night; dead letters by reason are counted together above."""
+    names = {name for night in nights for name in (night.manifest.drift or {}).get("measures", {})}
+    return sorted(name for name in names if ":" not in name)
+
+
+def _drift(name: str, nights: list[Night]) -> Chart:
+    def value(manifest: Manifest) -> float | None:
+        measure = (manifest.drift or {}).get("measures", {}).get(name, {})
+        found: float | None = measure.get("tonight")
+        return found
+
+    return _trend(f"Drift: {name.replace('_', ' ')}", "as measured", value, nights)
+
+
+def _row(output: str, night: Night, *, links: bool) -> dict[str, Any]:
+    manifest = night.manifest
+    path = (held_path if night.held else run_path)(manifest.run_date, manifest.run_id) + "/report.html"
+    there = False
+    if links:
+        with contextlib.suppress(OSError):
+            there = exists(join(output, path))
+    gain = gain_over_bm25(manifest)
+    interval = ""
+    if gain and gain.low is not None and gain.high is not None:
+        interval = f" ({points(gain.low)} to {points(gain.high)})"
+    reused = _reused(manifest)
+    return {
+        "date": manifest.run_date,
+        "link": path if there else "",
+        "run_id": manifest.run_id,
+        "state": "■ held" if night.held else "✓ published",
+        "gain": f"{points(gain.value)}{interval}" if gain else "–",
+        "queries": count(manifest.balance.queries.get("published", 0)),
+        "reused": "–" if reused is None else share(reused / 100),
+        "time": duration(manifest.seconds),
+        "drift": str((manifest.drift or {}).get("verdict", "–"))[:20],
+        "letters": count(sum(manifest.rejected.values())),
+        "stale": count(stale_lists(manifest)),
+    }
