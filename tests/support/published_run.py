@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.queries import merge_queries
-from pipelines.nightly.shards import shard_of
 from pipelines.nightly.sinks import file_name, write_lists, write_table
 from pipelines.nightly.verify import table_info
 from pipelines.storage import runs
@@ -30,15 +29,20 @@ def publish_run(
     """Publish `queries` lists of `results` rows each, in `shards` files, by the writers of a night."""
     run = Run(run_id, RUN_DATE, None, runs.staging(str(output), run_id), None)
     for shard in range(shards):
-        numbers = [n for n in range(queries) if shard_of(query_id(text(n)), shards) == shard]
+        numbers = [n for n in range(queries) if int(query_id(text(n)), 16) % shards == shard]
         rows = pa.Table.from_pylist(_rows(run_id, numbers, results), schema=TABLES["reranked"])
         counts = {query_id(text(number)): number + 1 for number in numbers}
         write_lists(run, file_name(shard, shards), rows, counts)
     merge_queries(run)
+    return publish_staged(output, run, queries=queries)
+
+
+def publish_staged(output: Path, run: Run, *, queries: int) -> Manifest:
+    """Publish what stands in staging of `reranked` and `queries`, the other tables empty."""
     for name in TABLES.keys() - {"reranked", "queries"}:
         write_table(run, name, file_name(0, 1), TABLES[name].empty_table())
     tables = {name: table_info(run, name) for name in TABLES}
-    return publish(str(output), _manifest(run_id, tables, queries=queries))
+    return publish(str(output), _manifest(run.run_id, tables, queries=queries))
 
 
 def rewrite(output: Path, manifest: Manifest, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
