@@ -31,8 +31,8 @@ from pipelines.cli import (
     leaving,
     nightly,
     release,
-    rollback,
     report,
+    rollback,
     show,
     train,
 )

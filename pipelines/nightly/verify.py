@@ -73,9 +73,10 @@ def verify(run: Run, config: Config) -> Verified:
         counts = _count(run.staging)
     except ManifestError as error:
         raise NightError(f"{error}; start the night again") from None
-    _check_rows(stages, tables, queries=counts.queries)
+    _check_rows(stages, tables)
     balance = _balance(stages, counts)
     _check_balance(balance)
+    _check_places(tables["queries"], counts)
     _check_content(balance, counts, config)
     return Verified(
         stages, balance, dict(counts.rejected_reasons), tables, dict(sorted(counts.stale.items()))
@@ -119,12 +120,11 @@ def _count(staging: str) -> _Counts:
     return _Counts(queries, stale, fresh, reused, pruned, units, reasons)
 
 
-def _check_rows(stages: Stages, tables: dict[str, TableInfo], *, queries: int) -> None:
+def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
     negatives = stages.get("WriteHardNegatives", {})
     copied = stages.get("CopyLists", {}).get("out", 0)
     written = {
         "reranked": stages.get("WriteReranked", {}).get("out", 0) + copied,
-        "queries": queries,
         "hard_negatives": negatives.get("out", 0),
         "training_pairs": negatives.get("training_pairs", 0),
         "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),
@@ -133,6 +133,12 @@ def _check_rows(stages: Stages, tables: dict[str, TableInfo], *, queries: int) -
     for name, rows in written.items():
         if rows != tables[name].rows:
             raise NightError(f"{name}: {rows:.0f} rows were written, but the files hold {tables[name].rows}")
+
+
+def _check_places(queries: TableInfo, counts: _Counts) -> None:
+    """Every query that has rows has one that says where they are."""
+    if queries.rows != (published := counts.queries + counts.stale.total()):
+        raise NightError(f"queries: {queries.rows} rows for the lists of {published} queries")
 
 
 def _balance(stages: Stages, counts: _Counts) -> Balance:
