@@ -83,6 +83,7 @@ class Manifest:
     drift: dict[str, Any] | None = None
     stale: dict[str, int] | None = None  # queries that kept an earlier night's list, by that night's date
     model: dict[str, Any] | None = None  # the model's entry in the registry; None: not from a registry
+    inputs: str = ""  # fingerprint of what decided the rows, earlier nights apart; "" if the source has none
     format: int = FORMAT
 
 

@@ -80,6 +80,11 @@ def message_of(error: BaseException) -> tuple[int, str] | None:
     return (known.exit_code, str(known)) if known else None
 
 
+def interrupted() -> bool:
+    """Whether a signal is ending this process: nothing more may begin."""
+    return bool(_received)
+
+
 def prepare() -> None:
     """Let signals end the process with a line, for now at once, and survive readers that go away."""
     _on_signals(_end_at_once)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -22,18 +23,48 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipelines.cli import console
+from pipelines.cli import console, leaving
 from pipelines.cli.console import file_size, printable
 from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night
+from pipelines.plan.clock import next_time
+from rerank_core.config.night import Config
+from rerank_core.config.operation import check_clock
+from rerank_core.errors import ConfigError
 from schemas.manifest import Manifest
 
 if TYPE_CHECKING:
     from pipelines.nightly.progress import Progress as NightProgress
+    from pipelines.plan.run import Outcome
 
 BEAM_HELP = (
     "Flags for Apache Beam, after `--`: e.g. -- --direct_num_workers=2 --direct_running_mode=multi_processing, "
     "or -- --runner=DataflowRunner ..."
 )
+FinishBy = Annotated[
+    str,
+    typer.Option(
+        "--finish-by",
+        metavar="HH:MM",
+        help="When the lists must be published, in plan.time_zone; default: plan.finish_by.",
+        show_default=False,
+    ),
+]
+STEPS_HELP = "rerank, train, evaluate, promote, report, publish_back or clean_up"
+FromStep = Annotated[
+    str,
+    typer.Option(
+        "--from-step",
+        metavar="STEP",
+        help=f"Run this step and those after it, also if they were done: {STEPS_HELP}.",
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    str,
+    typer.Option(
+        "--only", metavar="STEP", help="Run this step alone, also if it was done.", show_default=False
+    ),
+]
 RECORDS = {
     "ReadQueryLog": "events -> queries",
     "FetchCandidates": "queries -> pairs",
@@ -62,19 +93,71 @@ def nightly(
             "--set-latest", help="Let latest.json name this run, even if it names one of a later date."
         ),
     ] = False,
+    finish_by: FinishBy = "",
+    from_step: FromStep = "",
+    only: Only = "",
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
 ) -> None:
-    """Run one night: rerank the log's queries, mine hard negatives, publish both."""
-    day = day_or_yesterday(run_date)
-    from pipelines.nightly.run import run
+    """Run one night: rerank the log's queries, mine hard negatives, publish both; then the other steps that are due."""
+    started, day = datetime.datetime.now(datetime.UTC), day_or_yesterday(run_date)
+    from pipelines.plan.run import message, run_plan
 
     night = load_night(config)
     with night_progress(show=not (quiet or as_json)) as progress:
-        manifest = run(night, run_date=day, beam_flags=beam_flags or (), show=progress, set_latest=set_latest)
-    if as_json:
-        typer.echo(manifest_json(manifest))
-    elif not quiet:
-        print_night(manifest, night.output.path)
+        outcome = run_plan(
+            night,
+            run_date=day,
+            from_step=from_step,
+            only=only,
+            interrupted=leaving.interrupted,
+            beam_flags=beam_flags or (),
+            show=progress,
+            set_latest=set_latest,
+            finish_by=deadline(night, finish_by, started=started),
+        )
+    if as_json and outcome.manifest:
+        typer.echo(manifest_json(outcome.manifest))
+    elif not (as_json or quiet):
+        print_outcome(outcome, night.output.path)
+    for line in outcome.unsent:
+        console.print_error(line)
+    for failure in outcome.failures[1:]:
+        console.print_error(message(failure))
+    if outcome.failures:
+        raise outcome.failures[0]
+
+
+def deadline(night: Config, finish_by: str, *, started: datetime.datetime) -> datetime.datetime | None:
+    """When the night must be finished: the next time that clocks show --finish-by, or plan.finish_by.
+
+    Raises:
+        ConfigError: it is no time of day.
+    """
+    clock = finish_by or night.plan.finish_by
+    try:
+        return next_time(check_clock(clock), night.plan.time_zone, now=started) if clock else None
+    except ValueError as error:
+        raise ConfigError(f"--finish-by {error}") from None
+
+
+def print_outcome(outcome: Outcome, output: str) -> None:
+    """Print the summary of the night, and a line for each further step that was run or failed."""
+    rerank, manifest = outcome.record.step("rerank"), outcome.manifest
+    if manifest and rerank and rerank.state == "done":
+        if "rerank" in outcome.ran:
+            print_night(manifest, output)
+        else:
+            console.out.print(
+                f"Night of {manifest.run_date}: run {manifest.run_id} is published, of the same inputs. "
+                "--from-step rerank makes it anew",
+                soft_wrap=True,
+            )
+    for step in outcome.record.steps:
+        if step.name in outcome.ran and step.name != "rerank":
+            colour = {"done": "green"}.get(step.state, "red")
+            told = step.reason or ", ".join(f"{name} {value}" for name, value in step.result.items())
+            line = f"[{colour}]{step.name:<13}[/]{step.state}  {printable(told)}"
+            console.out.print(line, soft_wrap=True)
 
 
 @contextmanager

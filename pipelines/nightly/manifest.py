@@ -9,7 +9,7 @@ from typing import Any
 import pipelines
 from pipelines.evaluate.published import before_and_after
 from pipelines.nightly.cascade import read_fitted
-from pipelines.nightly.prepare import Night
+from pipelines.nightly.prepare import Night, inputs_fingerprint
 from pipelines.nightly.verify import NO_CANDIDATES, NOT_REACHED, Stages, Verified
 from rerank_core.config.night import to_dict
 from rerank_core.redact import redact_tree
@@ -56,6 +56,7 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         fusion=models.fusion_record and models.fusion_record | _first_stage(night),
         stale=verified.stale or None,
         model=redact_tree(night.registered.entry),
+        inputs=inputs_fingerprint(night.config, night.source_record, models),
     )
 
 

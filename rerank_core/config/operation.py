@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -13,13 +14,28 @@ from rerank_core.config.toml import STRICT, NonNegative, Positive, Share
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
-def _check_clock(value: str) -> str:
+def check_clock(value: str) -> str:
+    """A time of day HH:MM, or "".
+
+    Raises:
+        ValueError: it is none.
+    """
     if value and not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value):
         raise ValueError(f"{value!r} is no time of day; write HH:MM, such as '06:00', or '' for no deadline")
     return value
 
 
-Clock = Annotated[str, AfterValidator(_check_clock)]
+Clock = Annotated[str, AfterValidator(check_clock)]
+
+
+def _check_zone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"{value!r} is no time zone of this machine; write an IANA name, such as 'Europe/Berlin', or 'UTC'"
+        ) from None
+    return value
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,9 +43,9 @@ class Plan:
     """Which steps a night has beside reranking, and when it must be finished."""
 
     finish_by: Clock = ""  # "" is no deadline
-    time_zone: str = "UTC"  # of finish_by and train_days, an IANA name
+    time_zone: Annotated[str, AfterValidator(_check_zone)] = "UTC"  # of finish_by, an IANA name
     train: str = ""  # a training's TOML; "" never trains
-    train_days: tuple[Weekday, ...] = ("sunday",)
+    train_days: tuple[Weekday, ...] = ("sunday",)  # of the run date
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -88,7 +88,9 @@ def test_a_full_disk_is_one_line_and_keeps_nothing(
     assert one_line(err), err
     assert "free some space" in err
     assert runs.latest(str(folder / "output")) is None
-    assert {path.name for path in folder.glob("output/**/*") if path.is_file()} <= {"_lock"}
+    # The record of the failed step may be there, if the disk takes that much.
+    left = {path.name for path in folder.glob("output/**/*") if path.is_file()}
+    assert left <= {"_lock", "run_date=2026-03-08.json"}
     assert not list(folder.glob(".new*"))
 
 

@@ -1,0 +1,168 @@
+"""The steps of a night: when each is due, what its inputs are, and what it does.
+
+    rerank        reranks the queries and mines hard negatives, in one pass over the pairs; publishes or holds back
+    train         trains a candidate model from published runs, on its days
+    evaluate      measures the candidate on judged sets and on the run's queries
+    promote       lets the candidate serve, or rejects it
+    report        writes report.html beside the manifest
+    publish_back  puts the lists into Elasticsearch
+    clean_up      removes runs that retention does not keep
+
+Each step is imported when it runs: a night that does not train needs no torch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.plan.context import Context
+from rerank_core.files import read_text
+from rerank_core.text import fingerprint
+
+Result = dict[str, Any]
+"""What a step leaves for later ones, the report and alerts: JSON data."""
+
+
+class Step(NamedTuple):
+    """A step after reranking."""
+
+    name: str
+    needs: str  # the step that must be done before; "": none
+    why_not: Callable[[Context], str]  # why it is not due; "": it is
+    inputs: Callable[[Context], tuple[str, ...]]  # what decides its result, beside the step that it needs
+    run: Callable[[Context], Result]
+    repeated: bool = False  # run again though it was done: it costs little, and shows what other steps did
+    optional: bool = False  # its failure is told, but is not the night's
+
+
+def key(step: Step, context: Context) -> str:
+    """Fingerprint of a step's inputs: done with the same one, it need not be run again."""
+    needed = context.record.step(step.needs)
+    before = (needed.key, json.dumps(needed.result, sort_keys=True)) if needed else ()
+    return fingerprint(step.name, *before, *step.inputs(context))
+
+
+def _no_training(context: Context) -> str:
+    plan, day = context.config.plan, context.run_date.strftime("%A").lower()
+    if not plan.train:
+        return "plan.train is not set"
+    if day not in plan.train_days and context.only != "train":
+        return f"{context.run_date} is a {day.title()}, and plan.train_days are {', '.join(plan.train_days)}"
+    return ""
+
+
+def _train(context: Context) -> Result:
+    from pipelines.promotion.steps import train_candidate
+
+    return train_candidate(context.config, run_date=context.run_date)
+
+
+def _evaluate(context: Context) -> Result:
+    from pipelines.promotion.steps import evaluate_candidate
+
+    return evaluate_candidate(context.config, run_date=context.run_date)
+
+
+def _promote(context: Context) -> Result:
+    from pipelines.promotion.steps import promote_candidate
+
+    return promote_candidate(context.config, run_date=context.run_date)
+
+
+def _no_run(context: Context) -> str:
+    return "" if context.manifest else f"there is no run of {context.run_date}"
+
+
+def _report(context: Context) -> Result:
+    from pipelines.report.write import write_report
+
+    rerank = context.record.step("rerank")
+    held = rerank is not None and rerank.state == "held"
+    return {"path": write_report(context.output, context.run, held=held)}
+
+
+def _no_cluster(context: Context) -> str:
+    return "" if context.config.publish_back.url else "publish_back.url is not set"
+
+
+def _publish_back(context: Context) -> Result:
+    from pipelines.elasticsearch.publish import publish
+    from pipelines.elasticsearch.write import open_cluster
+
+    back = context.config.publish_back
+    cluster = open_cluster(back.url, ca_file=back.ca_file)
+    done = publish(cluster, context.output, context.run, alias=back.alias, keep=back.keep)
+    return {"index": done.index, "queries": done.queries, "alias": done.alias}
+
+
+def _no_retention(context: Context) -> str:
+    retention = context.config.retention
+    kept = retention.keep_runs or retention.keep_days
+    return "" if kept else "retention.keep_runs and keep_days are 0: every run is kept"
+
+
+def _clean_up(context: Context) -> Result:
+    from pipelines.storage.retention import remove_old_runs
+
+    now = datetime.datetime.now(datetime.UTC)
+    removed = remove_old_runs(
+        context.output,
+        context.config.retention,
+        run_date=context.run_date,
+        keep=_named_runs(context),
+        now=now,
+    )
+    return {"removed": removed}
+
+
+def _named_runs(context: Context) -> frozenset[str]:
+    """Runs that something names: tonight's, those that a model was trained on, those that an alias can go back to."""
+    named = {context.manifest.run_id} if context.manifest else set()
+    if context.config.registry.path:
+        from pipelines.registry.store import Registry
+
+        named |= Registry(context.config.registry.path).lineage_runs()
+    if back := context.config.publish_back.url:
+        from pipelines.elasticsearch.publish import publications
+        from pipelines.elasticsearch.write import open_cluster
+
+        cluster = open_cluster(back, ca_file=context.config.publish_back.ca_file)
+        known = publications(cluster, context.config.publish_back.alias)
+        named |= {publication.run_id for publication in known.values()}
+    return frozenset(named)
+
+
+STEPS = (
+    Step(
+        "train",
+        "rerank",
+        _no_training,
+        lambda context: (read_text(Path(context.config.plan.train)),),
+        _train,
+    ),
+    Step("evaluate", "train", lambda _: "", lambda context: (repr(context.config.promotion),), _evaluate),
+    Step("promote", "evaluate", lambda _: "", lambda context: (repr(context.config.promotion),), _promote),
+    Step("report", "", _no_run, lambda _: (), _report, repeated=True),
+    Step(
+        "publish_back",
+        "rerank",
+        _no_cluster,
+        lambda context: (repr(context.config.publish_back),),
+        _publish_back,
+    ),
+    Step(
+        "clean_up",
+        "",
+        _no_retention,
+        lambda context: (repr(context.config.retention), context.manifest.run_id if context.manifest else ""),
+        _clean_up,
+        optional=True,
+    ),
+)
+"""In their order."""
+
+NAMES = ("rerank", *(step.name for step in STEPS))
