@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from rerank_core.config.night import Candidates, Tagging
 from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.render import render
@@ -9,6 +12,7 @@ from rerank_core.features.tagger import read, tag
 from rerank_core.stages import (
     first_stage_scores,
     make_group,
+    parts_by_value,
     passages_to_read,
     rendered,
     reuse_scores,
@@ -74,3 +78,31 @@ def test_what_is_scored_or_pruned_is_not_scored_again() -> None:
     pruned = fresh._replace(candidates=tuple(c._replace(pruned=-1.0) for c in fresh.candidates))
     groups, rejected = score_groups([scored, pruned], forbidden()(), tagged=False)
     assert (groups, rejected) == ([scored, pruned], [])
+
+
+# --- which queries are scored first
+
+GROUPS = st.lists(
+    st.tuples(st.integers(1, 3), st.lists(st.booleans(), max_size=4), st.integers(0, 2)), max_size=12
+)
+"""For each query: its count, whether each of its candidates must be scored, and its number of parts."""
+
+
+@given(described=GROUPS, size=st.integers(1, 12))
+def test_the_most_valuable_queries_come_first_and_whole(
+    described: list[tuple[int, list[bool], int]], size: int
+) -> None:
+    (candidate,) = group_of(DOCUMENTS[0]).candidates
+    groups, inputs = [], []
+    for number, (count, missing, parts) in enumerate(described):
+        candidates = tuple(candidate._replace(logit=None if is_open else 1.0) for is_open in missing)
+        groups.append(QueryGroup(Query(f"{number:02}", "q", count, 1, ()), candidates, ("part",) * parts))
+        inputs.append(sum(missing) * (1 + parts))
+    made = list(parts_by_value(groups, size=size))
+    order = [i for part in made for i in part]
+    assert sorted(order) == [i for i, missing in enumerate(inputs) if missing]
+    assert order == sorted(order, key=lambda i: (-groups[i].query.count, -inputs[i], i))
+    for part in made:
+        assert len(part) == 1 or sum(inputs[i] for i in part) <= size
+    for part, after in zip(made, made[1:], strict=False):  # as much in each as fits
+        assert sum(inputs[i] for i in part) + inputs[after[0]] > size

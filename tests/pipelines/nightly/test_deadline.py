@@ -284,7 +284,7 @@ def assert_balanced(manifest: Manifest) -> None:
         assert counts["read"] == sum(count for what, count in counts.items() if what != "read"), counts
 
 
-@pytest.mark.parametrize("reached", range(1, 6))
+@pytest.mark.parametrize("reached", [1, 3, 5])
 @pytest.mark.parametrize("size", [1, 2, 6])
 def test_the_most_frequent_queries_are_reached_first(
     a_night: MakeNight, tmp_path: Path, reached: int, size: int
@@ -359,6 +359,7 @@ def test_lists_are_kept_where_scores_are_not_reused(a_night: MakeNight, tmp_path
     second = a_night(slow(seconds=400), run_date=NEXT, **off)
     assert (second.previous_run_id, second.stale) == (None, {DAY.isoformat(): 4})
     assert {row["text"] for row in rows(output, second)} == {None}  # of the kept lists, too
+    CLOCK.__init__()  # type: ignore[misc]
     again = a_night(fake(), run_date=NEXT, **off)
     assert again.run_id != second.run_id
     assert again.stale is None
