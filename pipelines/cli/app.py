@@ -35,6 +35,7 @@ from pipelines.cli import (
     rollback,
     show,
     train,
+    verify,
 )
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     nightly.nightly,
     autotune.autotune,
     show.show,
+    verify.verify,
     rollback.rollback,
     report.report,
     release.release,

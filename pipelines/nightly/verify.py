@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
@@ -44,7 +45,7 @@ class Verified(NamedTuple):
     stale: dict[str, int] = {}  # queries that keep an earlier list, by its date  # noqa: RUF012
 
 
-class _Counts(NamedTuple):
+class Counts(NamedTuple):
     """What the files of a run hold, in numbers."""
 
     queries: int  # with a list of tonight
@@ -70,12 +71,13 @@ def verify(run: Run, config: Config) -> Verified:
     stages: Stages = json.loads(read_bytes(path))
     try:
         tables = {name: table_info(run, name) for name in TABLES}
-        counts = _count(run.staging)
+        counts = count_rows(run.staging)
     except ManifestError as error:
         raise NightError(f"{error}; start the night again") from None
     _check_rows(stages, tables)
     balance = _balance(stages, counts)
-    _check_balance(balance)
+    if problems := imbalances(balance):
+        raise NightError(problems[0])
     _check_places(tables["queries"], counts)
     _check_content(balance, counts, config)
     return Verified(
@@ -87,22 +89,38 @@ def table_info(run: Run, name: str) -> TableInfo:
     """Rows and checksums of a staged table, as the manifest holds them."""
     rows, written = 0, dict[str, FileInfo]()
     for path in files(join(run.staging, name), "part-*.parquet"):
-        data = read_bytes(path)
-        parquet = open_parquet(path, data)
-        rows += parquet.metadata.num_rows
-        if not parquet.schema_arrow.equals(TABLES[name], check_metadata=False):
+        found, schema, written[path.rpartition("/")[2]] = read_part(path)
+        rows += found
+        if not schema.equals(TABLES[name], check_metadata=False):
             raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
-        written[path.rpartition("/")[2]] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
     path = table_path(name, run.run_date, run.run_id)
     return TableInfo(path, schema_version(TABLES[name]), rows, written)
 
 
-def _count(staging: str) -> _Counts:
+def read_part(path: str) -> tuple[int, pa.Schema, FileInfo]:
+    """Number of rows, schema, size and checksum of a file.
+
+    Raises:
+        ManifestError: not a whole Parquet file.
+    """
+    data = read_bytes(path)
+    parquet = open_parquet(path, data)
+    file = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+    return parquet.metadata.num_rows, parquet.schema_arrow, file
+
+
+def count_rows(folder: str) -> Counts:
+    """Count what the tables in the folder of a run hold, staged or published.
+
+    Raises:
+        ManifestError: a file cannot be read.
+    """
     queries = fresh = reused = pruned = 0
     stale: Counter[str] = Counter()
-    for path in files(join(staging, "reranked"), "part-*.parquet"):
-        every = read_table(path, ["query_id", "reused", "logit", "stale_since"])
-        table = every.filter(every["stale_since"].is_null())
+    for path in files(join(folder, "reranked"), "part-*.parquet"):
+        table = every = read_table(path, ["query_id", "reused", "logit", "stale_since"])
+        if "stale_since" in every.schema.names:  # files of earlier versions lack it
+            table = every.filter(every["stale_since"].is_null())
         if table.num_rows < every.num_rows:
             of_query = every.filter(every["stale_since"].is_valid()).group_by(["query_id", "stale_since"])
             stale.update(of_query.aggregate([])["stale_since"].to_pylist())
@@ -113,11 +131,11 @@ def _count(staging: str) -> _Counts:
         fresh += table.num_rows - table_reused - table_pruned
     units: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for path in files(join(staging, "dead_letters"), "part-*.parquet"):
+    for path in files(join(folder, "dead_letters"), "part-*.parquet"):
         for row in read_table(path, ["unit", "stage", "reason"]).to_pylist():
             units[row["unit"]] += 1
             reasons[f"{row['stage']}/{row['reason']}"] += 1
-    return _Counts(queries, stale, fresh, reused, pruned, units, reasons)
+    return Counts(queries, stale, fresh, reused, pruned, units, reasons)
 
 
 def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
@@ -135,13 +153,13 @@ def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
             raise NightError(f"{name}: {rows:.0f} rows were written, but the files hold {tables[name].rows}")
 
 
-def _check_places(queries: TableInfo, counts: _Counts) -> None:
+def _check_places(queries: TableInfo, counts: Counts) -> None:
     """Every query that has rows has one that says where they are."""
     if queries.rows != (published := counts.queries + counts.stale.total()):
         raise NightError(f"queries: {queries.rows} rows for the lists of {published} queries")
 
 
-def _balance(stages: Stages, counts: _Counts) -> Balance:
+def _balance(stages: Stages, counts: Counts) -> Balance:
     log = {key: int(amount) for key, amount in stages.get("ReadQueryLog", {}).items()}
     fetched = stages.get("FetchCandidates", {})
     unusable = ("FetchCandidates/no_text", "FetchCandidates/duplicate_doc_id")
@@ -174,17 +192,20 @@ def _balance(stages: Stages, counts: _Counts) -> Balance:
     )
 
 
-def _check_balance(balance: Balance) -> None:
+def imbalances(balance: Balance) -> list[str]:
+    """Where the records read are not the sum of what became of them, one line a unit."""
+    found = []
     for unit in ("events", "queries", "pairs"):
         counts: dict[str, int] = getattr(balance, unit)
-        read = counts["read"]
+        read = counts.get("read", 0)
         outcomes = {outcome: count for outcome, count in counts.items() if outcome != "read"}
         if read != sum(outcomes.values()):
             listed = " + ".join(f"{outcome} {count}" for outcome, count in outcomes.items())
-            raise NightError(f"{unit} do not balance: {read} read, but {listed} = {sum(outcomes.values())}")
+            found.append(f"{unit} do not balance: {read} read, but {listed} = {sum(outcomes.values())}")
+    return found
 
 
-def _check_content(balance: Balance, counts: _Counts, config: Config) -> None:
+def _check_content(balance: Balance, counts: Counts, config: Config) -> None:
     events, queries, pairs = balance.events, balance.queries, balance.pairs
     worst = ", ".join(f"{reason} {count}" for reason, count in counts.rejected_reasons.most_common(3))
     if not queries["read"]:

@@ -130,10 +130,10 @@ def _newest_runs(output: str, runs: dict[str, dict[str, Stamp]], found: Iterable
             remove(join(output, RUNS, folder))
         for name in filter(is_temporary, runs.get(folder, {})):
             remove(join(output, RUNS, folder, name))
-    return {run_date: _newest(output, run_date, ids) for run_date, ids in dates.items()}
+    return {run_date: newest_of_date(output, run_date, ids) for run_date, ids in dates.items()}
 
 
-def _newest(output: str, run_date: str, ids: list[str]) -> str:
+def newest_of_date(output: str, run_date: str, ids: list[str]) -> str:
     """The run of a date that was published last; a damaged manifest is older than any other."""
     if len(ids) == 1:
         return ids[0]

@@ -1,11 +1,15 @@
-"""A real model for whole nights: tiny, random, on every engine that is installed."""
+"""A real model for whole nights: tiny, random, on every engine that is installed; and an object store."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pipelines.storage import lock
+from tests.support.object_store import MemoryFileSystem
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +28,13 @@ def model(transformer: Path, tmp_path: Path) -> Path:
     """A copy of the model, which may be written to."""
     shutil.copytree(transformer, tmp_path / "bert")
     return tmp_path / "bert"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The path of an empty output folder in an object store, whose lock is not waited for."""
+    monkeypatch.setattr(lock, "TIMING", lock.Timing(sleep=lambda _: None))
+    MemoryFileSystem.objects.clear()
+    yield "mem://bucket/output"
+    MemoryFileSystem.before = None
+    MemoryFileSystem.objects.clear()

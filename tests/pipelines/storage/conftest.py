@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipelines.storage import filesystem, lock, runs
+from pipelines.storage import filesystem, runs
 from schemas.manifest import Manifest
 from schemas.tables import TABLES
 from tests.conftest import Night
-from tests.support.object_store import MemoryFileSystem
 
 
 def stage(night: Night, output: Path, manifest: Manifest) -> None:
@@ -42,16 +40,6 @@ def output(night: Night, tmp_path: Path) -> Path:
     """An output folder in which the night is published."""
     shutil.copytree(night.output, tmp_path / "output")
     return tmp_path / "output"
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The path of an empty output folder in an object store, whose lock is not waited for."""
-    monkeypatch.setattr(lock, "TIMING", lock.Timing(sleep=lambda _: None))
-    MemoryFileSystem.objects.clear()
-    yield "mem://bucket/output"
-    MemoryFileSystem.before = None
-    MemoryFileSystem.objects.clear()
 
 
 def stage_remotely(night: Night, store: str, manifest: Manifest) -> None:
