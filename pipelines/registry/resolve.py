@@ -27,6 +27,10 @@ from rerank_core.text import fingerprint
 PREFIX, SERVING = "registry:", "serving"
 
 
+class DamagedModel(RegistryError):
+    """Files of a model are not what its entry says."""
+
+
 class Resolved(NamedTuple):
     """A configuration whose model is a folder."""
 
@@ -137,10 +141,10 @@ def _check(folder: Path, entry: Entry, *, remedy: str) -> None:
     for name, file in entry.files.items():
         path = folder / os.path.normpath(name)
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise RegistryError(
+            raise DamagedModel(
                 f"model {entry.id} names the file {name!r:.80} outside of its folder; do not use it"
             )
         if not path.is_file():
-            raise RegistryError(f"model {entry.id} lacks {path}; {remedy}")
+            raise DamagedModel(f"model {entry.id} lacks {path}; {remedy}")
         if file_digest(path) != file.sha256:
-            raise RegistryError(f"{path} of model {entry.id} is damaged: it has another checksum; {remedy}")
+            raise DamagedModel(f"{path} of model {entry.id} is damaged: it has another checksum; {remedy}")

@@ -144,17 +144,27 @@ class Registry:
         checks: Sequence[dict[str, Any]] = (),
         forced: bool = False,
         run_date: str = "",
+        over: str | None = None,
     ) -> Decision:
         """Let a model serve. If it does already, nothing changes, and its decision is returned.
 
+        Args:
+            over: the model that must serve until then, "" for the one that ships; None: whichever does.
+
         Raises:
-            RegistryError: no such model.
+            RegistryError: no such model, or another one serves than `over`.
         """
         with self._locked("promote") as held:
             self.entry(model)
             pointer = self._pointer()
             if pointer and pointer.model == model:
                 return pointer.decision
+            served = pointer.model if pointer else ""
+            if over not in (None, served):
+                raise RegistryError(
+                    f"model {model} was measured against {over or 'the model that ships'}, but "
+                    f"{served or 'the model that ships'} serves now; start the promotion again"
+                )
             before = (*pointer.before, pointer.model) if pointer else ("",)
             decision = self._decision(
                 "promoted", model, reason, checks=tuple(checks), forced=forced, run_date=run_date
@@ -186,17 +196,21 @@ class Registry:
         checks: Sequence[dict[str, Any]] = (),
         run_date: str = "",
     ) -> Decision:
-        """Log that a candidate is rejected or retired; a model that is no candidate stays what it is.
+        """Log that a model is rejected, or that a candidate is retired. Said twice for one reason, it is logged once.
 
-        Returns:
-            The decision, or the last one about a model that is no candidate.
+        Raises:
+            RegistryError: no such model, or it serves.
         """
         assert action in ("rejected", "retired"), action
         with self._locked(action):
-            if self.entry(model).state != "candidate":
-                return [d for d in self.decisions() if model in (d.model, d.previous)][-1]
-            decision = self._decision(action, model, reason, checks=tuple(checks), run_date=run_date)
-            return self._log(decision)
+            if self.entry(model).state == "serving":
+                raise RegistryError(
+                    f"model {model} serves, and cannot be {action}; let another one serve first"
+                )
+            same = [d for d in self.decisions() if (d.action, d.model, d.reason) == (action, model, reason)]
+            if same:
+                return same[-1]
+            return self._log(self._decision(action, model, reason, checks=tuple(checks), run_date=run_date))
 
     def remove(self, model: str, *, reason: str = "removed") -> None:
         """Remove a model that is retired; its decisions stay.

@@ -97,8 +97,9 @@ def test_a_decision_is_made_once(registry: Registry, models: list[Path]) -> None
     first = registry.promote(one, reason="a")
     assert registry.promote(one, reason="again") == first
     rejected = registry.decide("rejected", two, reason="worse")
-    assert registry.decide("retired", two, reason="other") == rejected
-    assert registry.decide("rejected", one, reason="it serves") == first
+    assert registry.decide("rejected", two, reason="worse") == rejected
+    with pytest.raises(RegistryError, match="serves, and cannot be rejected"):
+        registry.decide("rejected", one, reason="it serves")
     assert registry.decisions() == [first, rejected]
 
 
