@@ -1,16 +1,20 @@
-"""The files of a model's folder, and their fingerprint."""
+"""The files of a model's folder: their fingerprint, and their way into a registry."""
 
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Collection
 from pathlib import Path
 
-from pipelines.registry.entry import StoredFile
+from pipelines.registry.entry import Entry, StoredFile, to_json
 from pipelines.storage import filesystem
+from pipelines.storage.filesystem import join
 from rerank_core.errors import RegistryError
 from rerank_core.inference.model_folder import file_digest
 from rerank_core.text import fingerprint
 
+MODELS, ENTRY, ADDING = "models", "entry.json", "_adding-"
 LEFT_OUT = ("_training", "tensorboard", ".git", ".cache", "__pycache__")
 """Folders beside a model's files that are no part of it."""
 
@@ -41,3 +45,34 @@ def model_files(folder: Path) -> dict[str, StoredFile]:
 def files_fingerprint(files: dict[str, StoredFile]) -> str:
     """64 hex digits over the names and contents of a model's files."""
     return fingerprint(*(part for name in sorted(files) for part in (name, files[name].sha256)))
+
+
+def put_model(registry: str, folder: Path, entry: Entry) -> None:
+    """Write a model's folder whole: by one rename, or on an object store with its entry last.
+
+    Raises:
+        RegistryError: a file changed since it was listed.
+    """
+    target = join(registry, MODELS, entry.id)
+    local = filesystem.is_local(registry)
+    base = join(registry, f"{ADDING}{uuid.uuid4().hex}") if local else target
+    for name, file in entry.files.items():
+        copy = join(base, "model", name)
+        filesystem.transfer(str(folder / name), copy)
+        if local and file_digest(Path(copy)) != file.sha256:
+            raise RegistryError(f"{folder / name} changed while it was added; add the folder again")
+    filesystem.write_bytes(join(base, ENTRY), to_json(entry))
+    if local:
+        filesystem.flush(base)
+        filesystem.put_folder(base, target)
+
+
+def clean_additions(registry: str, known: Collection[str]) -> None:
+    """Remove what additions left that were killed; `known` are the ids of whole models."""
+    if filesystem.is_local(registry):
+        for path in Path(registry).glob(f"{ADDING}*"):
+            filesystem.remove(str(path))
+        return
+    folder = join(registry, MODELS)
+    for name in {path.partition("/")[0] for path in filesystem.listing(folder)} - set(known):
+        filesystem.remove(join(folder, name))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,20 @@ from typing import Any
 import pipelines
 from pipelines.registry.entry import Action, Decision, Entry, Lineage, Pointer, from_json, to_json, with_state
 from pipelines.registry.lineage import read_lineage
-from pipelines.registry.model_files import files_fingerprint, model_files
+from pipelines.registry.model_files import (
+    ENTRY,
+    MODELS,
+    clean_additions,
+    files_fingerprint,
+    model_files,
+    put_model,
+)
 from pipelines.storage import filesystem
 from pipelines.storage.filesystem import join
 from pipelines.storage.lock import Lock, lock
 from rerank_core.errors import RegistryError
-from rerank_core.inference.model_folder import file_digest
 
-MODELS, DECISIONS, POINTER, ENTRY, ADDING = "models", "decisions", "serving.json", "entry.json", "_adding-"
+DECISIONS, POINTER = "decisions", "serving.json"
 
 
 class Registry:
@@ -119,7 +124,7 @@ class Registry:
         files = model_files(folder)
         identity = files_fingerprint(files)
         with self._locked("add"):
-            self._clean()
+            clean_additions(self.path, self._ids())
             known = self.known()
             if identity in known:
                 return self.entry(known[identity])
@@ -133,7 +138,7 @@ class Registry:
                 lineage=lineage,
                 nightrank_version=pipelines.__version__,
             )
-            self._put(folder, entry)
+            put_model(self.path, folder, entry)
             return self.entry(entry.id)
 
     def promote(
@@ -284,31 +289,6 @@ class Registry:
         if not filesystem.exists(path):
             filesystem.write_bytes(path, to_json(decision), durable=True)
         return decision
-
-    def _put(self, folder: Path, entry: Entry) -> None:
-        """Write a model's folder whole: by one rename, or on an object store with its entry last."""
-        target = join(self.path, MODELS, entry.id)
-        local = filesystem.is_local(self.path)
-        base = join(self.path, f"{ADDING}{uuid.uuid4().hex}") if local else target
-        for name, file in entry.files.items():
-            copy = join(base, "model", name)
-            filesystem.transfer(str(folder / name), copy)
-            if local and file_digest(Path(copy)) != file.sha256:
-                raise RegistryError(f"{folder / name} changed while it was added; add the folder again")
-        filesystem.write_bytes(join(base, ENTRY), to_json(entry))
-        if local:
-            filesystem.flush(base)
-            filesystem.put_folder(base, target)
-
-    def _clean(self) -> None:
-        """Remove what an addition left that was killed."""
-        if filesystem.is_local(self.path):
-            for path in Path(self.path).glob(f"{ADDING}*"):
-                filesystem.remove(str(path))
-            return
-        folder, known = join(self.path, MODELS), set(self._ids())
-        for name in {path.partition("/")[0] for path in filesystem.listing(folder)} - known:
-            filesystem.remove(join(folder, name))
 
 
 def _now() -> str:
