@@ -59,6 +59,7 @@ setup(
         "jinja2>=3.1.2,<4",
         "numpy>=1.26,<3",
         "phonenumbers>=9,<10",
+        "prometheus-client>=0.21,<1",
         "pyarrow>=20,<26",  # earlier ones read no file without a row group, which a part without rows is
         "pydantic>=2.10,<3",
         "python-stdnum>=2.2,<3",

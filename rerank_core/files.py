@@ -10,10 +10,12 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from rerank_core.errors import ConfigError
 
 Opener = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a path for reading bytes, from the start; pass one that knows gs:// to read from there. What it opens must have
@@ -63,6 +65,26 @@ def read_text(path: str | Path, *, opener: Opener = open_local) -> str:
     except UnicodeDecodeError as error:
         where = f"byte {error.object[error.start]:#04x} at position {error.start + 1} of a line"
         raise UnreadableFile(f"{where} is not UTF-8; save the file as UTF-8") from None
+
+
+def read_secret(environment: Mapping[str, str], name: str) -> str:
+    """The secret in the variable `name`, or in the file that NAME_FILE names; "" if neither is set.
+
+    Raises:
+        ConfigError: both are set, or the file is empty or cannot be read. Values are never quoted.
+    """
+    value, file = environment.get(name, ""), environment.get(f"{name}_FILE", "")
+    if value and file:
+        raise ConfigError(f"{name} and {name}_FILE are both set; unset one")
+    if not file:
+        return value
+    try:
+        value = read_text(file).strip()
+    except OSError as error:
+        raise ConfigError(f"{name}_FILE names a file that cannot be read: {type(error).__name__}") from None
+    if not value:
+        raise ConfigError(f"{name}_FILE names an empty file")
+    return value
 
 
 def plain_or_gz(path: Path) -> Path:

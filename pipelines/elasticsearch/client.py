@@ -27,7 +27,7 @@ from elasticsearch import Elasticsearch as Client
 from pipelines.elasticsearch.retry import Pace, backoff
 from rerank_core.config.night import Elasticsearch
 from rerank_core.errors import ConfigError, SourceError
-from rerank_core.files import read_text
+from rerank_core.files import read_secret
 from rerank_core.redact import know
 from rerank_core.text import shorten
 
@@ -104,7 +104,7 @@ def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
             Values are never quoted.
     """
     names = ("API_KEY", "USERNAME", "PASSWORD", "BEARER")
-    values = {name: value for name in names if (value := _secret(environment, PREFIX + name))}
+    values = {name: value for name in names if (value := read_secret(environment, PREFIX + name))}
     ways = {"USERNAME" if name == "PASSWORD" else name for name in values}
     if len(ways) > 1:
         shown = ", ".join(PREFIX + name for name in values)
@@ -135,21 +135,6 @@ def _secrets(values: Mapping[str, str]) -> Iterator[str]:
     with contextlib.suppress(ValueError):
         pair = base64.b64decode(values.get("API_KEY", ""), validate=True).decode()
         yield from (pair, pair.rpartition(":")[2])
-
-
-def _secret(environment: Mapping[str, str], name: str) -> str:
-    value, file = environment.get(name, ""), environment.get(f"{name}_FILE", "")
-    if value and file:
-        raise ConfigError(f"{name} and {name}_FILE are both set; unset one")
-    if not file:
-        return value
-    try:
-        value = read_text(file).strip()
-    except OSError as error:
-        raise ConfigError(f"{name}_FILE names a file that cannot be read: {type(error).__name__}") from None
-    if not value:
-        raise ConfigError(f"{name}_FILE names an empty file")
-    return value
 
 
 class _Json(JsonSerializer):
