@@ -27,8 +27,8 @@ def movement(before: Ranks, after: Ranks) -> float:
     weights = [
         (_weight(complete.get(doc)), _weight(after.get(doc))) for doc in complete.keys() | after.keys()
     ]
-    whole = sum(old + new for old, new in weights)
-    return sum(abs(old - new) for old, new in weights) / whole if whole else 0.0
+    whole = math.fsum(old + new for old, new in weights)  # exact, whatever the order of the documents
+    return math.fsum(abs(old - new) for old, new in weights) / whole if whole else 0.0
 
 
 def _by_rank(ranks: Ranks) -> set[int]:

@@ -223,7 +223,7 @@ def _negatives(run: Run, texts: bool) -> dict[str, Any]:
             for outcome in ("kept", "rejected")
             for rule, number in sorted(mining.get(outcome, {}).items(), key=lambda item: -item[1])
         ],
-        "not_mined": "None was mined: no query has a positive."
+        "not_mined": "Nothing was mined: no query has a positive."
         if enabled
         else "Mining is off (mining.enabled).",
     }

@@ -157,10 +157,9 @@ def _of_degraded(manifest: Manifest) -> Iterator[Task]:
         read = getattr(manifest.balance, wholes.get(key, "pairs")).get("read", 0)
         if value and value >= NOTABLE_SHARE * read:
             unit = wholes.get(key, "pairs")
-            of = f"{count(value)} ({share(value / read)} of {unit}): " if read else f"{count(value)}: "
-            yield Task(
-                title, of + (entry.meaning if entry else key), _sentence(entry.remedy if entry else "")
-            )
+            of = f"{count(value)} of {count(read)} {unit} ({share(value / read)})" if read else count(value)
+            meaning = (entry.meaning if entry else title).replace("`", "")
+            yield Task(title, f"{of}: {meaning}.", _sentence(entry.remedy if entry else ""))
 
 
 def _sentence(remedy: str) -> str:
