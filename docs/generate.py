@@ -139,6 +139,7 @@ TABLE = {
 FILE = {
     "bytes": "Size of the file.",
     "sha256": "SHA-256 of its bytes, in hexadecimal.",
+    "footer_crc32": "CRC-32 of its Parquet footer; null in runs of earlier versions.",
 }
 
 

@@ -37,7 +37,9 @@ SERVICE_KEYS = (
 )
 """Keys of common services by their forms, which nothing else has: they are hidden in queries too."""
 
-_SECRET_NAME = re.compile(r"(?i)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|BEARER|WEBHOOK_?URL)(_FILE)?$")
+_SECRET_NAME = re.compile(
+    r"(?i)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|BEARER|WEBHOOK_?URL)(_FILE)?$"
+)
 _SHORTEST_CORE = 8  # of the base64 of a secret inside of that of a longer text
 _MOST_FILE_BYTES = 65_536
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import types
+import zlib
 from typing import Any, get_args, get_origin, get_type_hints
 
 from schemas.errors import ManifestError
@@ -20,6 +22,18 @@ class FileInfo:
 
     bytes: int
     sha256: str  # in hexadecimal
+    # CRC-32 of the Parquet footer and its length, which the format itself does not protect; None: an earlier version's
+    footer_crc32: int | None = None
+
+
+def file_info(data: bytes) -> FileInfo:
+    """What the manifest says of a Parquet file of these bytes."""
+    return FileInfo(len(data), hashlib.sha256(data).hexdigest(), zlib.crc32(footer(data)))
+
+
+def footer(data: bytes) -> bytes:
+    """The footer of a Parquet file with its length and mark, from the file's last bytes; all, if they are too few."""
+    return data[-8 - int.from_bytes(data[-8:-4], "little") :]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from schemas.errors import ManifestError
 from schemas.layout import check_inside
+from schemas.manifest import FileInfo, footer
 
 MAX_OPEN = 128
 """Parquet files kept open with their footers, the least recently used closed first: at most some 50 MB."""
+
+_TAIL = 64 * 1024  # bytes of a first reading, which most footers fit into
 
 T = TypeVar("T")
 
@@ -65,18 +70,21 @@ class Files:
         with self._fs.open_input_stream(self._full(path), compression=None) as stream:
             return bytes(stream.read())
 
-    def with_parquet(self, path: str, size: int, use: Callable[..., T], *args: Any) -> T:
+    def with_parquet(
+        self, path: str, info: FileInfo, schema: pa.Schema | None, use: Callable[..., T], *args: Any
+    ) -> T:
         """What `use(file, *args)` returns for an open Parquet file, which no other thread uses meanwhile.
 
         Args:
-            size: bytes that the file must have.
+            info: what the manifest says of the file.
+            schema: columns and types that it must have; None: not known.
 
         Raises:
             FileNotFoundError: there is none.
             ManifestError: it is damaged.
         """
         try:
-            file = self._take(path) or self._open(path, size)
+            file = self._take(path) or self._open(path, info, schema)
             result = use(file, *args)
         except FileNotFoundError:
             raise
@@ -89,16 +97,23 @@ class Files:
         self._give_back(path, file)
         return result
 
-    def _open(self, path: str, size: int) -> pq.ParquetFile:
+    def _open(self, path: str, info: FileInfo, schema: pa.Schema | None) -> pq.ParquetFile:
         self._check(path)
         source = self._fs.open_input_file(self._full(path))
-        if source.size() != size:
+        if source.size() != info.bytes:
             raise ManifestError(
-                f"{self.name(path)} is not what its manifest says ({source.size():,} bytes instead of {size:,}): the "
-                "run was damaged after it was published"
+                f"{self.name(path)} is not what its manifest says ({source.size():,} bytes instead of "
+                f"{info.bytes:,}): the run was damaged after it was published"
             )
-        # On a local disk, buffering ahead costs more than it saves; elsewhere it joins requests.
-        return pq.ParquetFile(source, pre_buffer=not self._local, page_checksum_verification=True)
+        file = pq.ParquetFile(
+            source,
+            metadata=_metadata(source, info),
+            pre_buffer=not self._local,  # joins requests, which on a local disk costs more than it saves
+            page_checksum_verification=True,
+        )
+        if schema is not None and not file.schema_arrow.equals(schema, check_metadata=False):
+            raise ValueError("its columns are not those of its table")
+        return file
 
     def _take(self, path: str) -> pq.ParquetFile | None:
         with self._lock:
@@ -127,3 +142,17 @@ class Files:
 
     def _full(self, path: str) -> str:
         return f"{self._base.rstrip('/')}/{path}"
+
+
+def _metadata(source: pa.NativeFile, info: FileInfo) -> pq.FileMetaData:
+    """The footer, checked before it is parsed: Arrow takes it as it is, and a damaged one can end the process."""
+    size = min(info.bytes, _TAIL)
+    while True:
+        data = footer(tail := source.read_at(size, info.bytes - size))
+        length = 8 + int.from_bytes(tail[-8:-4], "little")
+        if length <= size or size == info.bytes:
+            break
+        size = min(info.bytes, length)
+    if info.footer_crc32 is not None and zlib.crc32(data) != info.footer_crc32:
+        raise ValueError("its footer has another checksum than its manifest says")
+    return pq.read_metadata(pa.BufferReader(tail))

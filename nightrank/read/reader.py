@@ -190,7 +190,7 @@ class Reader:
             try:
                 self._refresh()
             except (OSError, ManifestError) as error:  # the run that is open can still be read
-                _log.warning("%s stays in use: %s", self._opened.manifest.run_id, error)
+                _log.warning("run %s stays in use: %s", self._opened.manifest.run_id, error)
             finally:
                 self._checking.release()
         return self._opened
@@ -242,7 +242,7 @@ def _query_list(opened: OpenRun, entry: QueryEntry, similarity: float) -> QueryL
             row["score"],
             Tags.from_row(row),
             row["evidence"],
-            row.get("stale_since"),
+            row["stale_since"],
         )
         for row in rows
     )

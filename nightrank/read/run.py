@@ -26,6 +26,7 @@ from schemas.layout import (
     pointer_run,
 )
 from schemas.manifest import Manifest
+from schemas.tables import RERANKED, TABLES, schema_version
 
 T = TypeVar("T")
 
@@ -47,11 +48,17 @@ class OpenRun:
         """Rows of `reranked` of a query, best first.
 
         Args:
-            columns: those to read; those that the run lacks are left out. None: all.
+            columns: those to read, None: all; one that the run's version did not have yet is null.
         """
+        if unknown := sorted(set(columns or ()) - set(RERANKED.names)):
+            raise ValueError(
+                f"`reranked` has no column {unknown[0]!r:.80}; it has {', '.join(RERANKED.names)}"
+            )
         names = None if columns is None else ["query_id", *(n for n in columns if n != "query_id")]
         found = self._read("reranked", entry.part, _rows, entry, names)
-        return found if columns is None or "query_id" in columns else found.drop_columns(["query_id"])
+        for name in set(names or ()) - set(found.schema.names):
+            found = found.append_column(name, pa.nulls(found.num_rows, RERANKED.field(name).type))
+        return found if columns is None else found.select(list(columns))
 
     def entries(self) -> Iterator[list[QueryEntry]]:
         """Every query of the run in batches, sorted by id; in a run without `queries` unsorted."""
@@ -101,8 +108,11 @@ class OpenRun:
                 "do not use it, and publish it again"
             )
         path = f"{info.path}/{name}"
+        known = schema_version(TABLES[table]) == info.schema_version
         try:
-            return self.files.with_parquet(path, info.files[name].bytes, use, *args)
+            return self.files.with_parquet(
+                path, info.files[name], TABLES[table] if known else None, use, *args
+            )
         except FileNotFoundError:
             raise self._missing(path) from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from pipelines.storage.publish import publish
 from rerank_core.errors import ConfigError, OutputError, SourceError
 from rerank_core.features.render import render
 from rerank_core.text import fingerprint, query_id
-from schemas.manifest import Balance, FileInfo, Manifest, TableInfo
+from schemas.manifest import Balance, FileInfo, Manifest, TableInfo, file_info
 from schemas.tables import TABLES, schema_version
 
 KIND = "import"
@@ -124,7 +123,7 @@ def _write(
             data = _parquet(pa.Table.from_pylist(rows, schema=TABLES[name]))
             file = f"part-{part:05d}.parquet"
             filesystem.write_bytes(filesystem.join(stored_runs.staging(output, run_id), name, file), data)
-            infos[name].files[file] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+            infos[name].files[file] = file_info(data)
             infos[name] = dataclasses.replace(infos[name], rows=infos[name].rows + len(rows))
     return infos, counts
 

@@ -13,7 +13,7 @@ from schemas.tables import QUERIES
 STAGED = "_queries"
 """Folder in staging of what each shard says of its queries, until the driver merges it; no table."""
 
-ROWS_PER_GROUP = 256
+ROWS_PER_GROUP = 1_000
 """A row group of `reranked` is closed at the end of the query that fills it: what one look-up reads."""
 
 

@@ -6,7 +6,6 @@ files themselves and compared with what was read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from pipelines.storage.runs import table_path
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError
 from schemas.errors import ManifestError
-from schemas.manifest import Balance, FileInfo, TableInfo
+from schemas.manifest import Balance, FileInfo, TableInfo, file_info
 from schemas.tables import TABLES, schema_version
 
 Stages = dict[str, dict[str, float]]
@@ -105,8 +104,7 @@ def read_part(path: str) -> tuple[int, pa.Schema, FileInfo]:
     """
     data = read_bytes(path)
     parquet = open_parquet(path, data)
-    file = FileInfo(len(data), hashlib.sha256(data).hexdigest())
-    return parquet.metadata.num_rows, parquet.schema_arrow, file
+    return parquet.metadata.num_rows, parquet.schema_arrow, file_info(data)
 
 
 def count_rows(folder: str) -> Counts:

@@ -57,7 +57,9 @@ def started() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, *, width: int, theme: str = "light") -> Iterator[tuple[Any, list[str], list[str]]]:
+def opened(
+    browser: Any, path: Path, *, width: int, theme: str = "light"
+) -> Iterator[tuple[Any, list[str], list[str]]]:
     """A page of a file: (page, its requests beside itself, what it printed)."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
     url, requests, console = path.resolve().as_uri(), list[str](), list[str]()

@@ -13,15 +13,15 @@ from tests.support.tiny import DAY, event, write_lines
 
 MARKUP = [
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>",
+    '"><img src=x onerror=alert(1)>',
     "' onmouseover='alert(1)",
     "</style><style>*{display:none}</style>",
     "</title></head><body><h1>Mine</h1>",
     "<!-- <svg onload=alert(1)>",
     "{{ 7 * 7 }} {% raw %}",
-    "<a href=\"javascript:alert(1)\">here</a>",
+    '<a href="javascript:alert(1)">here</a>',
     "&lt;b&gt; &amp; &#x3C;",
-    "<base href=\"https://example.org/\"><meta http-equiv=refresh content=0>",
+    '<base href="https://example.org/"><meta http-equiv=refresh content=0>',
     "]]></desc></svg>",
 ]
 LAYOUT = [
@@ -52,7 +52,10 @@ def hostile_night(folder: Path) -> tuple[Path, Manifest]:
     refused = [event(f"dune {text}" * 100, user=text) for text in TEXTS] + MARKUP
     config = parse_config(
         {
-            "source": {"log": str(write_lines(folder / "log.jsonl", events + refused)), "index": str(folder / "index")},
+            "source": {
+                "log": str(write_lines(folder / "log.jsonl", events + refused)),
+                "index": str(folder / "index"),
+            },
             "output": {"path": str(folder / "output"), "max_rejected_share": 1.0},
             "tags": {"recogniser": "rules"},
         }

@@ -14,10 +14,9 @@ from pipelines.nightly.queries import merge_queries
 from pipelines.nightly.sinks import file_name, write_lists, write_table
 from pipelines.nightly.verify import table_info
 from pipelines.storage import runs
-from pipelines.storage.filesystem import sha256
 from pipelines.storage.publish import publish
 from rerank_core.text import query_id
-from schemas.manifest import FORMAT, Balance, FileInfo, Manifest, TableInfo, to_json
+from schemas.manifest import FORMAT, Balance, FileInfo, Manifest, TableInfo, file_info, to_json
 from schemas.tables import TABLES
 
 RUN_DATE = "2026-03-08"
@@ -50,7 +49,7 @@ def rewrite(output: Path, manifest: Manifest, table: str, change: Callable[[pa.T
     info, files = manifest.tables[table], dict[str, FileInfo]()
     for path in sorted((output / info.path).glob("*.parquet")):
         pq.write_table(change(pq.ParquetFile(path).read()), path)
-        files[path.name] = FileInfo(path.stat().st_size, sha256(str(path)))
+        files[path.name] = file_info(path.read_bytes())
     whole = dataclasses.replace(
         manifest, tables=manifest.tables | {table: dataclasses.replace(info, files=files)}
     )
@@ -78,6 +77,7 @@ def _rows(run_id: str, numbers: Iterable[int], results: int) -> list[dict[str, o
             "passage_id": f"d{rank}#0",
             "rank": rank,
             "score": score(run_id, number, rank),
+            "stale_since": None,
         }
         for number in sorted(numbers, key=lambda number: query_id(text(number)))
         for rank in range(1, results + 1)

@@ -42,7 +42,9 @@ DECISIONS: list[dict[str, Any]] = [
         "action": "rejected",
         "model": "20260308-0123456789ab",
         "reason": "nDCG@10 fell by 0.031 on the set nq, more than 0.005",
-        "checks": ({"name": "nq", "value": -0.031, "limit": -0.005, "passed": False, "sentence": "worse on nq"},),
+        "checks": (
+            {"name": "nq", "value": -0.031, "limit": -0.005, "passed": False, "sentence": "worse on nq"},
+        ),
         "run_date": "2026-03-08",
     }
 ]
@@ -53,7 +55,9 @@ MODEL: dict[str, Any] = {
     "lineage": {
         "parent": {"name": "default", "model": "", "fingerprint": "f"},
         "runs": [{"output": "out", "run_id": "20260228-bbbbbbbbbbbb", "run_date": "2026-02-28"}],
-        "figures": [{"kind": "stage", "stage": "one", "step": 40, "loss": 0.21, "nDCG@10": 0.81, "forgotten": 0.012}],
+        "figures": [
+            {"kind": "stage", "stage": "one", "step": 40, "loss": 0.21, "nDCG@10": 0.81, "forgotten": 0.012}
+        ],
     },
 }
 
@@ -108,7 +112,9 @@ Kinds = Callable[[str], tuple[Path, Manifest, bool]]
 
 
 @pytest.fixture(scope="session")
-def kinds(tiny: Tiny, night: Night, hostile: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Kinds:
+def kinds(
+    tiny: Tiny, night: Night, hostile: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory
+) -> Kinds:
     """`kinds(name)`: (output, manifest, held) of a kind of night, made when it is first asked for. Read only."""
 
     def made(name: str, **sections: dict[str, Any]) -> tuple[Path, Manifest, bool]:

@@ -35,7 +35,9 @@ def within(chart: Chart) -> None:
 def test_a_histogram_of_any_counts(tonight: list[int], last: list[int]) -> None:
     chart = charts.score_histogram(tonight, last)
     within(chart)
-    assert [row[1:] for row in chart.rows] == [[f"{a:,}", f"{b:,}"] for a, b in zip(tonight, last, strict=True)]
+    assert [row[1:] for row in chart.rows] == [
+        [f"{a:,}", f"{b:,}"] for a, b in zip(tonight, last, strict=True)
+    ]
 
 
 @given(st.lists(st.tuples(SHARES, SHARES, st.integers(1, 10**6)), min_size=1, max_size=10), SHARES)
@@ -58,7 +60,9 @@ def test_a_trend_of_any_nights(marks: list[Mark]) -> None:
     chart = charts.trend("Queries", "queries", marks)
     within(chart)
     assert [row[0] for row in chart.rows] == [mark.date.isoformat() for mark in marks]
-    assert len([s for s in chart.shapes if s.kind == "rect"]) == sum(m.held and m.value is not None for m in marks)
+    assert len([s for s in chart.shapes if s.kind == "rect"]) == sum(
+        m.held and m.value is not None for m in marks
+    )
 
 
 def lines(days: list[int], **held: bool) -> list[int]:

@@ -23,7 +23,8 @@ def test_it_is_the_weight_of_places_that_changed_hands(before: list[str], after:
     changed = whole = 0.0
     for item in {*before, *after}:
         weights = [
-            1 / math.log2(2 + order.index(item)) if item in order[:DEPTH] else 0.0 for order in (before, after)
+            1 / math.log2(2 + order.index(item)) if item in order[:DEPTH] else 0.0
+            for order in (before, after)
         ]
         changed, whole = changed + abs(weights[0] - weights[1]), whole + sum(weights)
     assert moved == pytest.approx(changed / whole if whole else 0)
@@ -33,7 +34,11 @@ def test_it_is_the_weight_of_places_that_changed_hands(before: list[str], after:
 
 
 def test_documents_that_a_cut_list_lacks_count_as_gone() -> None:
-    assert movement({"a": 1, "c": 3}, {"a": 1, "c": 2}) == movement({"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 2}) > 0
+    assert (
+        movement({"a": 1, "c": 3}, {"a": 1, "c": 2})
+        == movement({"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 2})
+        > 0
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99)), unique_by=lambda one: one[1]))

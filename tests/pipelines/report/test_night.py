@@ -117,7 +117,11 @@ def test_texts_of_the_run_itself_are_escaped_too(kinds: Kinds) -> None:
             degraded={"reuse": text, text: 10**6},
             rejected={f"{text}/{text}": 5},
             drift={"verdict": text, "reasons": [text], "measures": {text: {"verdict": text}}},
-            model={"id": text, "state": text, "lineage": {"parent": {"name": text}, "figures": [{"stage": text}]}},
+            model={
+                "id": text,
+                "state": text,
+                "lineage": {"parent": {"name": text}, "figures": [{"stage": text}]},
+            },
             config=manifest.config | {text: {text: text}, "output": manifest.config["output"]},
             stages=manifest.stages | {text: {"seconds": 1.0}},
             mining={"kept": {text: 1}, "rejected": {}},
@@ -126,9 +130,7 @@ def test_texts_of_the_run_itself_are_escaped_too(kinds: Kinds) -> None:
         assert {"script", "img", "base"}.isdisjoint(page.tags)
 
 
-def test_a_model_has_its_lineage_and_what_was_decided(
-    kinds: Kinds, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_has_its_lineage_and_what_was_decided(kinds: Kinds, monkeypatch: pytest.MonkeyPatch) -> None:
     output, manifest, _ = kinds("first")
     monkeypatch.setattr(models, "read_decisions", lambda _: DECISIONS)
     text = Elements(report_html(str(output), dataclasses.replace(manifest, model=MODEL))).text
@@ -164,4 +166,3 @@ def test_costs_are_reckoned_where_an_hour_has_a_price(kinds: Kinds) -> None:
     plan: dict[str, Any] = {**manifest.config["plan"], "cost_per_hour": 3.0}
     priced: Manifest = dataclasses.replace(manifest, seconds=1800.0, config=manifest.config | {"plan": plan})
     assert "Cost 1.50 at plan.cost_per_hour = 3" in Elements(report_html(str(output), priced)).text
-

@@ -23,8 +23,20 @@ def test_what_is_shown_is_short_and_acts_on_nothing(text: str, limit: int) -> No
     assert "  " not in shown
     marks = 0
     for character in shown:
-        assert character.isprintable() or unicodedata.category(character) in ("Cn", "Co", "Cf", "Zs"), repr(character)
-        assert unicodedata.bidirectional(character) not in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        assert character.isprintable() or unicodedata.category(character) in ("Cn", "Co", "Cf", "Zs"), repr(
+            character
+        )
+        assert unicodedata.bidirectional(character) not in (
+            "LRE",
+            "RLE",
+            "LRO",
+            "RLO",
+            "PDF",
+            "LRI",
+            "RLI",
+            "FSI",
+            "PDI",
+        )
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
         assert marks <= 3
 
