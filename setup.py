@@ -17,6 +17,8 @@ TRAIN = [
     "onnx>=1.17,<2",
     "onnxscript>=0.5",
 ]
+LANGCHAIN = ["langchain-core>=1,<2"]
+LLAMA_INDEX = ["llama-index-core>=0.14,<0.15"]
 BENCH = ["matplotlib>=3.9,<4", "bm25s>=0.2,<0.4", "PyStemmer>=2.2,<4"]
 TEST = [
     "pytest>=8,<10",
@@ -30,6 +32,8 @@ TEST = [
     "playwright>=1.48,<2",  # drives the system's Chromium, of which it downloads none
     "axe-playwright-python>=0.1.4,<0.2",
     *BENCH,
+    *LANGCHAIN,
+    *LLAMA_INDEX,
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
     "duckdb>=1.2,<3",
@@ -77,6 +81,8 @@ setup(
         "train": TRAIN,
         "tensorboard": ["tensorboard>=2.18,<3"],
         "faiss": FAISS,
+        "langchain": LANGCHAIN,
+        "llama-index": LLAMA_INDEX,
         "bench": BENCH,
         "test": TEST,
         "docs": DOCS,
