@@ -121,8 +121,8 @@ MANIFEST = {
     "stale": "Queries that kept an earlier night's list, by that night's date; null where every list is tonight's.",
     "model": "The model's entry in the registry; null for a model from elsewhere.",
     "fusion": "The weights of the final order, as they were fitted; null where the model's logit alone decides.",
-    "inputs": "Hash of what determines the rows, the date and the reused run apart. A night of the same inputs was done "
-    "and is skipped; empty where the source has no fingerprints.",
+    "inputs": "Hash of what determines the rows, the date and the reused run apart. A night of the same inputs was "
+    "done and is skipped; empty where the source has no fingerprints.",
     "format": "Version of this file's layout.",
 }
 BALANCE = {

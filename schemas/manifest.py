@@ -23,7 +23,7 @@ class FileInfo:
     bytes: int
     sha256: str  # in hexadecimal
     # CRC-32 of the Parquet footer and its length, which the format itself does not protect; None: an earlier version's
-    footer_crc32: int | None = None
+    footer_crc32: int | None = dataclasses.field(default=None, compare=False)
 
 
 def file_info(data: bytes) -> FileInfo:
