@@ -102,14 +102,15 @@ def nightly(
     started, day = datetime.datetime.now(datetime.UTC), day_or_yesterday(run_date)
     from pipelines.plan.run import message, run_plan
 
-    night = load_night(config)
-    with night_progress(show=not (quiet or as_json)) as progress:
+    night, shown = load_night(config), not (quiet or as_json)
+    with night_progress(show=shown) as progress:
         outcome = run_plan(
             night,
             run_date=day,
             from_step=from_step,
             only=only,
             interrupted=leaving.interrupted,
+            tell=lambda step: console.logger.info("%s begins", step) if shown else None,
             beam_flags=beam_flags or (),
             show=progress,
             set_latest=set_latest,
@@ -117,7 +118,7 @@ def nightly(
         )
     if as_json and outcome.manifest:
         typer.echo(manifest_json(outcome.manifest))
-    elif not (as_json or quiet):
+    elif shown:
         print_outcome(outcome, night.output.path)
     for line in outcome.unsent:
         console.print_error(line)

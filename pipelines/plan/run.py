@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.util
-import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -27,8 +26,6 @@ from rerank_core.redact import redact
 from schemas.errors import NightrankError
 from schemas.manifest import Manifest
 from schemas.outcome import PlanRecord, StepRecord, StepState
-
-logger = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -48,6 +45,7 @@ def run_plan(
     from_step: str = "",
     only: str = "",
     interrupted: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda name: None,
     **options: Any,
 ) -> Outcome:
     """Run the steps of a night that are due and not done yet, then send its alerts.
@@ -58,6 +56,7 @@ def run_plan(
         from_step: run this step and those after it, also those that were done; the steps before it are not run.
         only: run this step alone, though it was done.
         interrupted: whether the process is being ended, so that nothing more may begin.
+        tell: called with the name of each step after reranking, as it begins.
         options: beam_flags, load, show, set_latest and finish_by, of `pipelines.nightly.run.run`.
 
     Returns:
@@ -71,7 +70,7 @@ def run_plan(
     names = _chosen(from_step, only)
     context = Context(config, run_date, PlanRecord(run_date.isoformat()), only=only, **options)
     context.forced = frozenset(names if from_step or only else ())
-    plan = _Plan(context, interrupted)
+    plan = _Plan(context, interrupted, tell)
     with contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(lock(context.output, f"the night of {run_date}", shared=True))
@@ -117,8 +116,10 @@ class _Attempt:
 class _Plan:
     """The steps of one night as they are run; `failures` and `ran` grow."""
 
-    def __init__(self, context: Context, interrupted: Callable[[], bool]) -> None:
-        self.context, self._interrupted = context, interrupted
+    def __init__(
+        self, context: Context, interrupted: Callable[[], bool], tell: Callable[[str], None]
+    ) -> None:
+        self.context, self._interrupted, self._tell = context, interrupted, tell
         self.failures: list[BaseException] = []
         self.ran: list[str] = []
         self._held: Lock | None = None
@@ -210,7 +211,7 @@ class _Plan:
             if same and not step.repeated and step.name not in context.forced:
                 attempt.skipped = True
                 return
-            logger.info("%s begins", step.name)
+            self._tell(step.name)
             attempt.result = step.run(context)
 
     def _unmet(self, needs: str) -> str:

@@ -58,19 +58,22 @@ def _no_training(context: Context) -> str:
 def _train(context: Context) -> Result:
     from pipelines.promotion.steps import train_candidate
 
-    return train_candidate(context.config, run_date=context.run_date)
+    result: Result = train_candidate(context.config, run_date=context.run_date)
+    return result
 
 
 def _evaluate(context: Context) -> Result:
     from pipelines.promotion.steps import evaluate_candidate
 
-    return evaluate_candidate(context.config, run_date=context.run_date)
+    result: Result = evaluate_candidate(context.config, run_date=context.run_date)
+    return result
 
 
 def _promote(context: Context) -> Result:
     from pipelines.promotion.steps import promote_candidate
 
-    return promote_candidate(context.config, run_date=context.run_date)
+    result: Result = promote_candidate(context.config, run_date=context.run_date)
+    return result
 
 
 def _no_run(context: Context) -> str:

@@ -5,8 +5,8 @@ To write the files anew after an intended change, and look at the difference:
     python -m pytest tests/golden --regenerate
     git diff tests/golden
 
-Left out is what differs between machines and days: times, sizes, paths, the version and the run's id. So is the
-configuration, whose defaults tests/test_examples.py holds. Numbers have six significant digits.
+Left out is what differs between machines and days: times, sizes, paths, the version, the run's id and the hash of its
+inputs. So is the configuration, whose defaults tests/test_examples.py holds. Numbers have six significant digits.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def table(night: Night, name: str) -> str:
 def manifest(night: Night, tiny: Tiny) -> str:
     text = to_json(night.manifest).replace(str(tiny.folder), "TINY").replace(str(night.output), "OUTPUT")
     contents = json.loads(text.replace(night.manifest.run_id, "RUN"))
-    for name in ("created_at", "seconds", "nightrank_version", "config"):
+    for name in ("created_at", "seconds", "nightrank_version", "config", "inputs"):
         del contents[name]
     for tally in contents["stages"].values():
         tally.pop("seconds", None)

@@ -106,7 +106,7 @@ PRODUCT = [
 
 @pytest.mark.parametrize("error", PRODUCT)
 def test_an_error_has_an_exit_code_and_says_when_it_is_raised(error: type[NightrankError]) -> None:
-    assert error.exit_code in (errors.USAGE, errors.INPUT, errors.LOCKED, errors.FAILED)
+    assert error.exit_code in (errors.USAGE, errors.INPUT, errors.LOCKED, errors.FAILED, errors.HELD)
     assert error.__doc__
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -64,9 +65,10 @@ def test_help_and_version() -> None:
 
 
 def test_a_night_is_told_as_asked(
-    config: Callable[..., Path], night: Night, monkeypatch: pytest.MonkeyPatch
+    config: Callable[..., Path], night: Night, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # The night itself is the fixture's; one from end to end is the last test of this file.
+    shutil.copytree(night.output, tmp_path / "output")
     asked: list[dict[str, Any]] = []
 
     def run(read: Config, **options: Any) -> Manifest:
@@ -77,6 +79,7 @@ def test_a_night_is_told_as_asked(
     command = ("nightly", "--config", config())
     plain = call(*command, "--run-date", "2026-03-08", "--", "--direct_num_workers=2")
     assert plain.exit_code == 0, plain.output
+    assert "\nreport       done  path " in plain.stdout
     assert "Night of 2026-03-08" in plain.stdout
     assert f"latest.json names run {night.manifest.run_id}" in plain.stdout
     assert (asked[0]["run_date"], list(asked[0]["beam_flags"])) == (DAY, ["--direct_num_workers=2"])
