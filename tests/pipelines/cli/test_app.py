@@ -17,11 +17,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import pipelines
+from pipelines.cli import nightly as cli_nightly
 from pipelines.cli.app import app
 from pipelines.nightly import models
 from pipelines.nightly import run as nightly_run
 from pipelines.storage.lock import lock
 from rerank_core.config.night import Config
+from rerank_core.config.operation import Plan
 from schemas.manifest import Manifest, to_json
 from tests.conftest import Night
 from tests.support.fakes import load_fake
@@ -215,3 +217,96 @@ def test_the_real_command_with_a_real_model(tiny: Tiny, tmp_path: Path) -> None:
     assert not [path for path in written if b"hunter2-secret" in path.read_bytes()]
     assert "hunter2-secret" not in done.stdout + done.stderr
     assert not done.stderr, done.stderr
+
+
+# --- the steps of a night
+
+
+def nightly(config: Path, *flags: str) -> Result:
+    return call("nightly", "--config", config, "--run-date", "2026-03-08", *flags)
+
+
+def test_a_night_started_again_says_that_it_was_done(config: Callable[..., Path]) -> None:
+    first = nightly(config())
+    assert first.exit_code == 0, first.output
+    assert "Published" in first.stdout
+    again = nightly(config())
+    assert (again.exit_code, again.stderr) == (0, "")
+    lines = again.stdout.splitlines()
+    assert "is published, of the same inputs. --from-step rerank makes it anew" in lines[0]
+    assert lines[1].startswith("report       done")
+    assert len(lines) == 2
+    as_json = json.loads(nightly(config(), "--json").stdout)
+    assert as_json["run_id"] in lines[0]
+    anew = nightly(config(), "--from-step", "rerank", "--json")
+    assert json.loads(anew.stdout)["previous_run_id"] == as_json["run_id"]
+    only = nightly(config(), "--only", "report").stdout.splitlines()
+    assert [line.split()[:2] for line in only[1:]] == [["report", "done"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--from-step", "mining"), "no step 'mining'; the steps are rerank, train, evaluate"),
+        (("--only", "report", "--from-step", "report"), "exclude each other"),
+        (("--only", "report"), "need a published run of 2026-03-08"),
+        (("--finish-by", "6:00"), "--finish-by '6:00' is no time of day; write HH:MM"),
+        (("--finish-by", "24:00"), "--finish-by '24:00' is no time of day"),
+    ],
+)
+def test_steps_and_times_that_there_are_not(
+    config: Callable[..., Path], flags: tuple[str, ...], message: str
+) -> None:
+    assert message in nightly_fails(2, config(), *flags)
+
+
+def test_the_deadline_of_the_command_goes_before_that_of_the_file() -> None:
+    started = datetime.datetime(2026, 3, 8, 23, 30, tzinfo=datetime.UTC)
+    file = Config(plan=Plan(finish_by="06:00", time_zone="Europe/Berlin"))
+    given = {
+        options: cli_nightly.deadline(night, options, started=started)
+        for night, options in ((file, ""), (file, "01:15"))
+    }
+    assert [str(moment) for moment in given.values()] == [
+        "2026-03-09 05:00:00+00:00",
+        "2026-03-09 00:15:00+00:00",
+    ]
+    assert cli_nightly.deadline(Config(), "", started=started) is None
+
+
+def test_a_time_zone_that_there_is_not_is_2(config: Callable[..., Path]) -> None:
+    more = '[plan]\ntime_zone = "Europe/Atlantis"\n'
+    assert "'Europe/Atlantis' is no time zone of this machine" in nightly_fails(2, config(more=more))
+
+
+def test_every_step_that_failed_is_a_line_and_the_first_one_is_the_code(
+    config: Callable[..., Path], tmp_path: Path
+) -> None:
+    more = (
+        f'[plan]\ntrain = "{tmp_path}/nosuch.toml"\ntrain_days = ["sunday"]\n[publish_back]\n'
+        'url = "http://127.0.0.1:9"\n'
+    )
+    failed = nightly(config(more=more))
+    errors = failed.stderr.splitlines()
+    assert [line.startswith("error: ") for line in errors] == [True, True], failed.output
+    assert any("nosuch.toml" in line for line in errors)
+    assert any("127.0.0.1:9" in line for line in errors)
+    assert failed.exit_code == 3
+    assert "Published" in failed.stdout  # what was done, was done
+    shown = [line.split()[:2] for line in failed.stdout.splitlines() if " failed " in line]
+    assert shown == [["train", "failed"], ["publish_back", "failed"]]
+
+
+def test_a_night_that_is_held_is_6(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = [event(f"question {number} of dune", "dune") for number in range(300)]
+    whole = write_lines(tmp_path / "whole.jsonl", log)
+    first = nightly(config(log=whole))
+    assert first.exit_code == 0, first.output
+    other = write_lines(tmp_path / "other.jsonl", log[:3])
+    for _ in range(2):  # started again, it is still held
+        held = nightly(config(log=other), "--json")
+        assert (held.exit_code, len(held.stderr.splitlines())) == (6, 1), held.output
+        assert "was held back" in held.stderr
+        assert json.loads(held.stdout)["drift"]["verdict"] == "hold"
