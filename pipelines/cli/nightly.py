@@ -78,6 +78,7 @@ RECORDS = {
     "WriteReranked": "pairs -> rows",
     "MineHardNegatives": "pairs -> negatives",
     "WriteHardNegatives": "negatives -> rows",
+    "CopyLists": "stale lists -> rows",
 }
 """The stages in the order of the summary, and what each reads and writes."""
 
