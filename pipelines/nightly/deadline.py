@@ -83,21 +83,6 @@ class Deadline:
         self.__dict__.update(state, _started=(wall(), monotonic()))
 
 
-def check_start(finish_by: datetime.datetime | None) -> None:
-    """Refuse a night that is not even worth starting.
-
-    Raises:
-        NightError: there is no time left.
-        ConfigError: a time without a time zone.
-    """
-    if Deadline(finish_by, queries_per_shard=1).left(1) <= 0:
-        assert finish_by is not None
-        raise NightError(
-            f"there is no time until {finish_by.isoformat(timespec='minutes')} to rerank anything; start the night "
-            "earlier, or set a later finish_by. The previous run stays in service"
-        )
-
-
 class TimeUp(Exception):
     """Ends work that nobody waits for any more."""
 
@@ -105,6 +90,23 @@ class TimeUp(Exception):
 def once(left: Left, work: Callable[[], T]) -> T | None:
     """The result of some work, which is not None; None if it did not end in time."""
     return next(until(left, (step() for step in (work,))), None)
+
+
+def in_time(finish_by: datetime.datetime | None, work: Callable[[], T]) -> T:
+    """The result of work without which there is no night: it is refused, or given up, if there is no time for it.
+
+    Raises:
+        NightError: there was no time.
+        ConfigError: a time without a time zone.
+    """
+    result = once(Deadline(finish_by, queries_per_shard=0).of(0), work)
+    if result is None:
+        assert finish_by is not None
+        raise NightError(
+            f"there is no time until {finish_by.isoformat(timespec='minutes')} to rerank anything; start the night "
+            "earlier, or set a later finish_by. The previous run stays in service"
+        )
+    return result
 
 
 class _Ended(NamedTuple):

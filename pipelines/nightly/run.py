@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipelines.beam_options import beam_options
 from pipelines.nightly import progress
-from pipelines.nightly.deadline import check_start
+from pipelines.nightly.deadline import in_time
 from pipelines.nightly.graph import build
 from pipelines.nightly.manifest import make_manifest
 from pipelines.nightly.models import Loader
@@ -67,8 +67,10 @@ def run(
     """
     started = time.monotonic()
     options = beam_options(beam_flags)
-    check_start(finish_by)
-    night = prepare(config, run_date=run_date, options=options, load=load, finish_by=finish_by)
+    night = in_time(
+        finish_by,
+        lambda: prepare(config, run_date=run_date, options=options, load=load, finish_by=finish_by),
+    )
     with lock(config.output.path, night.run.run_id) as held:
         clean(config.output.path)
         with _cleaned_up(night.run.staging):

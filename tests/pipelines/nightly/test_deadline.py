@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -230,10 +230,11 @@ class Blocking(Slow):
         return super().score(pairs)
 
 
-def block() -> None:
+def block() -> NoReturn:
     """06:00 comes in a call that never returns."""
     CLOCK.pass_by(2000)
     threading.Event().wait()
+    raise AssertionError
 
 
 def slow(name: str = "fake", **options: Any) -> Callable[[], Slow]:
@@ -437,6 +438,12 @@ def test_a_night_that_begins_too_late_is_refused(a_night: MakeNight, tmp_path: P
     clock.pass_by(1000 - BASE_SECONDS)
     with pytest.raises(NightError, match=r"no time until 2026-03-09T06:00\+00:00 .* earlier, or set a later"):
         a_night(forbidden())
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_model_that_cannot_be_opened_in_time_is_given_up(a_night: MakeNight, tmp_path: Path) -> None:
+    with pytest.raises(NightError, match="no time until 2026-03-09T06:00"):
+        a_night(block)
     assert not (tmp_path / "output").exists()
 
 
