@@ -97,6 +97,7 @@ def night(folder: Path, model: str, *, seconds: float, flags: Sequence[str], fin
         tags={"recogniser": "rules"},
         evidence={"top_n": 0},
         reuse={"enabled": False},
+        drift={"enabled": False},
     )
     smaller = dataclasses.replace(config.output, queries_per_shard=50)
     limit = datetime.datetime.fromisoformat(finish_by) if finish_by else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import os
 import pickle
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from rerank_core.features.reader import PassageReader
 from schemas.manifest import Manifest
 from schemas.tables import RERANKED
 from tests.conftest import MakeConfig
+from tests.support import blocked_night
 from tests.support.fakes import FakeScorer, fake, forbidden
 from tests.support.tiny import DAY, event, read_table, rows, write_lines
 
@@ -166,11 +168,10 @@ def test_what_a_step_raises_after_the_cut_off_is_nobodys_business() -> None:
 @pytest.mark.parametrize("mode", ["in this process", "multi_processing"])
 def test_a_process_ends_while_a_native_call_never_returns(mode: str, tmp_path: Path) -> None:
     """The call blocks in a thread of a pool, for which Python waits when a process ends."""
-    script = Path(__file__).parents[2] / "support" / "blocked_night.py"
     root = Path(__file__).parents[3]
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), mode],
-        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+        [sys.executable, str(blocked_night.__file__), str(tmp_path), mode],
+        env=os.environ | {"PYTHONPATH": str(root), blocked_night.FOLDER: str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=300,  # it would never end
