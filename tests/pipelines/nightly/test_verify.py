@@ -65,7 +65,7 @@ def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Staged:
         output={"max_rejected_share": 0.5},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nightly_run, "publish", lambda output, manifest, *, set_latest: None)
+        patch.setattr(nightly_run, "publish_or_hold", lambda output, manifest, *, set_latest: None)
         run(config, run_date=DAY, load=fake())
     (folder,) = (output / "_staging").iterdir()
     return Staged(folder, config)

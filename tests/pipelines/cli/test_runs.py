@@ -1,0 +1,120 @@
+"""`nightrank runs`, `rollback` and `release` as a user types them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pipelines.cli import console as cli_console
+from pipelines.cli import runs as cli_runs
+from pipelines.cli.app import app
+from pipelines.storage.held import hold
+from pipelines.storage.overview import RunRow
+from pipelines.storage.publish import publish
+from tests.conftest import Night
+from tests.pipelines.storage.conftest import renamed, stage
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def output(night: Night, tmp_path: Path) -> Path:
+    """A run of 8 March, a newer one, and a held one."""
+    output = tmp_path / "output"
+    shutil.copytree(night.output, output)
+    newest = renamed(night, "20260309-newest", run_date="2026-03-09")
+    stage(night, output, newest)
+    publish(str(output), newest)
+    held = renamed(night, "20260310-held", run_date="2026-03-10")
+    stage(night, output, held)
+    hold(str(output), held)
+    return output
+
+
+def states(output: Path) -> dict[str, str]:
+    shown = call("runs", output, "--json")
+    assert shown.exit_code == 0
+    return {row["run_id"]: row["state"] for row in json.loads(shown.stdout)["runs"]}
+
+
+def test_a_run_is_released_and_rolled_back(night: Night, output: Path) -> None:
+    first, newest, held = night.manifest.run_id, "20260309-newest", "20260310-held"
+    assert states(output) == {held: "held", newest: "latest", first: "published"}
+    shown = call("release", output, held)
+    assert (shown.exit_code, shown.stdout) == (
+        0,
+        f"Published run {held} of 2026-03-10; latest.json names run {held}\n",
+    )
+    shown = call("rollback", output)
+    assert shown.exit_code == 0
+    assert f"latest.json names run {newest} of 2026-03-09" in shown.stdout
+    assert states(output) == {held: "rolled back", newest: "latest", first: "published"}
+    shown = call("rollback", output, "--run-id", first, "--json")
+    assert json.loads(shown.stdout)["run_id"] == first
+    shown = call("rollback", output, "--quiet")
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert f"no run before {first}" in shown.stderr
+    assert call("rollback", output, "--run-id", "").exit_code == 2
+    shown = call("release", output, held)
+    assert shown.exit_code == 3
+    assert "is not held: it is published" in shown.stderr
+
+
+def test_the_table_fits_80_columns(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(cli_console, "out", Console(file=stream, width=80, color_system=None))
+    large = RunRow(
+        "2026-03-08",
+        "20260308-a6a4e7dd122c",
+        "superseded",
+        queries=99_960_000,
+        pairs=999_000_000,
+        reused=998_000_000,
+        ndcg_at_10=0.4567,
+        bm25_ndcg_at_10=0.3445,
+        drift="hold",
+        seconds=86_399.0,
+        bytes=99_960_000_000,
+    )
+    problem = "runs/run_date=2026-03-08/run_id=x/manifest.json is damaged"
+    damaged = dataclasses.replace(large, state="damaged", problem=problem)
+    cli_runs.print_runs([large, dataclasses.replace(large, state="rolled back"), damaged])
+    shown = stream.getvalue()
+    assert all(len(line) <= 80 for line in shown.splitlines() if problem not in line)
+    assert "…" not in shown
+    for text in (
+        "superseded",
+        "100M",
+        "999M",
+        "100%",
+        "45.7+11.2",
+        "hold",
+        " 24h",
+        "100G",
+        "rolled",
+        problem,
+    ):
+        assert text in shown
+    assert [cli_runs.short(number) for number in (0, 999, 1000, 99_949, 99_950, 1e12)] == [
+        "0",
+        "999",
+        "1.0k",
+        "99.9k",
+        "100k",
+        "1T",
+    ]
+
+
+def test_a_folder_without_runs(tmp_path: Path) -> None:
+    shown = call("runs", tmp_path)
+    assert (shown.exit_code, "No run in" in shown.stdout) == (0, True)
