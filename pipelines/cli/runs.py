@@ -36,7 +36,7 @@ def runs(output: Output, as_json: Json = False) -> None:
 
 def print_runs(rows: list[RunRow]) -> None:
     """Print the runs as a table of 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for name in ("run", "state", "queries", "pairs", "reuse", "nDCG@10", "drift", "time", "bytes"):
         left = name in ("run", "state", "drift")
         width = 10 if name == "state" else None  # "rolled back" takes two lines
