@@ -114,7 +114,15 @@ def promote_candidate(
     if force:
         said = reason or "by hand"
         if dry_run:
-            return {"model": candidate.id, "promoted": True, "forced": True, "reason": said, "dry_run": True}
+            serving = registry.serving()
+            outcome = {
+                "model": candidate.id,
+                "promoted": True,
+                "forced": True,
+                "reason": said,
+                "dry_run": True,
+            }
+            return {**outcome, "previous": serving.id if serving else ""}
         return _result(registry.promote(candidate.id, reason=said, forced=True, run_date=day))
     measures = _measured(config, registry, candidate, store=not dry_run, on_scored=on_scored)
     decision = decide(measures, config.promotion)

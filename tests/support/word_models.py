@@ -147,7 +147,7 @@ def write_judged_set(folder: Path) -> Path:
 
 
 def write_word_night(folder: Path, **sections: dict[str, Any]) -> Config:
-    """A log of the set's questions over an index of its corpus, and the configuration of a night."""
+    """A log of the set's questions over an index of its corpus, and a night's configuration, also as night.toml."""
     judged = write_judged_set(folder / "judged")
     if not (folder / "index").exists():
         build_index(judged / "corpus.jsonl", folder / "index")
@@ -164,4 +164,9 @@ def write_word_night(folder: Path, **sections: dict[str, Any]) -> Config:
     }
     for name, values in sections.items():
         raw[name] = raw.get(name, {}) | values
+    tables = (
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        for name, values in raw.items()
+    )
+    (folder / "night.toml").write_text("\n".join(tables))
     return parse_config(raw)
