@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.drift import sample as sampling
-from pipelines.drift.earlier import dead_letters_of, earlier_nights, measures_of, stored_measure
+from pipelines.drift.earlier import (
+    dead_letters_of,
+    earlier_nights,
+    letters_of,
+    lists_of,
+    measures_of,
+    stored_measure,
+)
 from pipelines.drift.sample import Sample, boundary, read_sample
 from pipelines.storage.filesystem import files, join
 from pipelines.storage.runs import table_files
@@ -93,7 +100,7 @@ def _read_previous(output: str, last: Manifest, tonight: Night, notes: list[str]
 
 
 def _boundary(manifest: Manifest) -> str:
-    return boundary(manifest.balance.queries.get("published", 0), manifest.tables["reranked"].rows)
+    return boundary(lists_of(manifest), manifest.tables["reranked"].rows)
 
 
 # --- what was changed on purpose
@@ -170,7 +177,7 @@ def _levels(night: Night) -> Measured:
     """What has a value every night."""
     manifest, sample = night
     values = measures_of(manifest)
-    for letter in sorted(manifest.rejected):
+    for letter in letters_of(manifest):
         if share := dead_letters_of(manifest, letter):
             values[f"dead_letters:{letter}"] = share
     if sample is None or not sample.queries:
@@ -191,7 +198,7 @@ def _of_night(night: Manifest, name: str, records: int) -> Value | None:
     if known := measures_of(night).get(name):
         return known
     stored = stored_measure(night, name)
-    return None if stored is None else Value(stored, min(records, night.balance.queries.get("published", 0)))
+    return None if stored is None else Value(stored, min(records, lists_of(night)))
 
 
 def _distances(tonight: Sample, previous: Sample, *, scores: bool) -> Measured:

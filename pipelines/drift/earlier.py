@@ -52,22 +52,37 @@ def measures_of(manifest: Manifest) -> dict[str, Value]:
     """The measures of a run that its manifest holds, also where it was not compared with any other."""
     balance = manifest.balance
     events, queries, pairs = balance.events, balance.queries, balance.pairs
-    published, asked = queries.get("published", 0), queries.get("read", 0)
-    values = {
-        "queries": Value(published, published),
-        "events": Value(events.get("kept", 0), events.get("kept", 0)),
-    }
-    if asked:
-        values["candidates_per_query"] = Value(pairs.get("read", 0) / asked, asked)
+    asked, kept = queries.get("read", 0), events.get("kept", 0)
+    values = {"queries": Value(asked, asked), "events": Value(kept, kept)}
+    not_reached = sum(
+        manifest.rejected.get(letter, 0) for letter in manifest.rejected if _of_deadline(letter)
+    )
+    searched = asked - queries.get("stale", 0) - not_reached
+    if searched > 0:
+        values["candidates_per_query"] = Value(pairs.get("read", 0) / searched, searched)
     scored = pairs.get("published", 0) + pairs.get("reused", 0)
     if scored and manifest.previous_run_id:
-        values["reused_share"] = Value(pairs.get("reused", 0) / scored, published)
+        values["reused_share"] = Value(pairs.get("reused", 0) / scored, queries.get("published", 0))
     for level in manifest.metrics.values():
         if {"before nDCG@10", "after nDCG@10", "queries"} <= level.keys():
             gain = level["after nDCG@10"] - level["before nDCG@10"]
             values["ndcg_gain"] = Value(gain, int(level["queries"]))
             break  # documents, where they are judged
     return values
+
+
+def lists_of(manifest: Manifest) -> int:
+    """Number of queries that a run has a list of, tonight's or an earlier one."""
+    return manifest.balance.queries.get("published", 0) + manifest.balance.queries.get("stale", 0)
+
+
+def letters_of(manifest: Manifest) -> list[str]:
+    """The dead letters "STAGE/REASON" of a run that are compared: what a deadline left out is no fault."""
+    return sorted(letter for letter in manifest.rejected if not _of_deadline(letter))
+
+
+def _of_deadline(letter: str) -> bool:
+    return letter.endswith("/not_reached")
 
 
 def dead_letters_of(manifest: Manifest, letter: str) -> Value | None:

@@ -59,7 +59,7 @@ class Rule(NamedTuple):
 
 _CANDIDATES, _SCORES = ("candidates",), ("scores",)
 RULES: dict[str, Rule] = {
-    "queries": Rule("count", "queries", "published queries", ("log",)),
+    "queries": Rule("count", "queries", "queries of the log", ("log",)),
     "events": Rule("count", "events", "events of the log within the window", ("log",)),
     "candidates_per_query": Rule("mean", "candidates", "candidates per query", _CANDIDATES),
     "candidate_overlap": Rule(

@@ -269,6 +269,20 @@ def test_what_an_earlier_manifest_says_of_itself_is_not_trusted(nights: Nights, 
     assert nights.compare()["verdict"] == "ok"
 
 
+def test_a_night_that_a_deadline_cut_off_is_not_held_for_it(published: Nights) -> None:
+    """Of its sixty queries four were reranked; half keep an earlier list, the others have none."""
+    balance = published.second.balance
+    cut = dataclasses.replace(
+        balance,
+        queries={"read": 60, "published": 4, "stale": 30, "rejected": 26},
+        pairs=balance.pairs | {"read": 80, "published": 10, "reused": 70},
+    )
+    found = published.compare(published.tonight(balance=cut, rejected={"FindLists/not_reached": 26}))
+    assert [name for name, one in found["measures"].items() if one["verdict"] != "ok"] == []
+    assert found["measures"]["queries"]["tonight"] == 60
+    assert found["measures"]["candidates_per_query"]["tonight"] == 20
+
+
 # --- where runs are, and how much of them is read
 
 

@@ -99,7 +99,7 @@ def test_a_first_night_is_held_only_by_what_needs_no_other() -> None:
 def test_a_reason_names_value_references_and_key() -> None:
     fewer = judged("queries", (50, 50), (1000, 1000), (1000, 1000), (900, 900))
     assert reason("queries", fewer, previous="run R of 2026-03-07") == (
-        "published queries: 50 tonight (1,000 in run R of 2026-03-07, 950 in the median of the nights before), a "
+        "queries of the log: 50 tonight (1,000 in run R of 2026-03-07, 950 in the median of the nights before), a "
         "smaller share than drift.hold.queries = 0.1 allows"
     )
     letters = judged("dead_letters:ReadQueryLog/bad_json", (0.2, 1000), (0.01, 1000))
