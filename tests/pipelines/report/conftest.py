@@ -14,7 +14,7 @@ import pytest
 from pipelines.nightly.run import run
 from pipelines.storage.held import hold
 from pipelines.storage.plan_records import write_plan
-from pipelines.storage.runs import staging
+from pipelines.storage.runs import moved, run_path, staging
 from schemas.manifest import Manifest
 from schemas.outcome import PlanRecord, StepRecord
 from tests.conftest import Night
@@ -93,8 +93,13 @@ def held_night(night: Night, folder: Path) -> tuple[Path, Manifest]:
     """A night that was held back, after one that was published."""
     output = folder / "output"
     shutil.copytree(night.output, output)
+    date, run_id = "2026-03-09", "20260309-held"
     manifest = dataclasses.replace(
-        night.manifest, run_id="20260309-held", run_date="2026-03-09", drift=DRIFT, stale={"2026-03-08": 2}
+        moved(night.manifest, run_path(date, run_id)),
+        run_id=run_id,
+        run_date=date,
+        drift=DRIFT,
+        stale={"2026-03-08": 2},
     )
     for name, info in night.manifest.tables.items():
         shutil.copytree(night.output / info.path, Path(staging(str(output), manifest.run_id)) / name)
