@@ -101,6 +101,11 @@ class Reader:
             dict(manifest.stale or {}),
         )
 
+    @property
+    def tables(self) -> list[str]:
+        """Names of the run's tables, sorted."""
+        return sorted(self._opened.manifest.tables)
+
     def lookup(
         self,
         query: str,

@@ -38,6 +38,7 @@ from pipelines.cli import (
     rollback,
     runs,
     show,
+    sql,
     train,
     verify,
 )
@@ -58,6 +59,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.runs,
     diff.diff,
     verify.verify,
+    sql.sql,
     rollback.rollback,
     report.report,
     release.release,
