@@ -16,7 +16,7 @@ demo-elasticsearch: $(VENV)/.installed-dev
 # All tests, and beside them those that need a server once more with Elasticsearch 8, which mostly wait for it. The output
 # of each run comes when it ends. `pytest` by hand runs in one process; here the files are dealt out to a worker a core,
 # each file to one worker, which makes what its tests share once. They are dealt in order, as the slowest come first.
-test: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8
+test: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8 $(VENV)/.installed-airflow
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-all test-elasticsearch-8
 
 # The workers have the cores between them.
@@ -64,6 +64,13 @@ $(VENV)/.installed-elasticsearch-8: setup.py | $(VENV)/bin/python
 	@echo "Installing the client of Elasticsearch 8 beside the newer one ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps \
 		--target $(VENV)/elasticsearch-8 'elasticsearch>=8.19,<9' 'elastic-transport>=8.17,<9'
+	@touch $@
+
+# In a virtual environment of its own: it pins what it needs, as on a machine that schedules nights. Half a minute.
+$(VENV)/.installed-airflow: | $(VENV)/bin/python
+	@echo "Installing Airflow, to parse the example of a schedule (0.3 GB) ..."
+	@$(BIN)/python -m venv $(VENV)/airflow
+	@$(VENV)/airflow/bin/python -m pip install --quiet --disable-pip-version-check 'apache-airflow-task-sdk>=1.3,<2'
 	@touch $@
 
 clean:

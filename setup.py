@@ -34,6 +34,8 @@ TEST = [
     *BENCH,
     *LANGCHAIN,
     *LLAMA_INDEX,
+    "kubernetes-validate>=1.33,<2",  # the schemas of Kubernetes, for examples/schedules
+    "PyYAML>=6,<7",
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
     "duckdb>=1.2,<3",
