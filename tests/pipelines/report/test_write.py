@@ -45,7 +45,9 @@ def test_a_run_that_is_published_again_keeps_its_files(published: Night) -> None
     check_run(str(published.output), again)
 
 
-def test_one_that_was_killed_leaves_the_earlier_report(published: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_was_killed_leaves_the_earlier_report(
+    published: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(write_report(str(published.output), published.manifest))
     before = path.read_bytes()
     monkeypatch.setattr("pipelines.storage.filesystem.os.replace", full)
