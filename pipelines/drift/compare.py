@@ -22,6 +22,7 @@ from pipelines.drift.sample import Sample, boundary, read_sample
 from pipelines.storage.filesystem import files, join
 from pipelines.storage.runs import table_files
 from rerank_core.config.night import Config
+from rerank_core.config.operation import DriftOptions
 from rerank_core.drift.distributions import bin_counts, ks, psi, quantile_edges
 from rerank_core.drift.ranks import overlap_at, rank_correlation
 from rerank_core.drift.rules import SEVERITY, Limits, Measure, Value, judge, reason, rule_of
@@ -60,14 +61,19 @@ def compare(output: str, staging: str, manifest: Manifest, config: Config) -> di
     if not config.drift.enabled:
         return None
     earlier = earlier_nights(output, run_date=manifest.run_date, run_id=manifest.run_id)
-    notes, last = list(earlier.notes), earlier.nights[0] if earlier.nights else None
-    tonight = Night(manifest, _read_tonight(staging, manifest))
-    previous = _read_previous(output, last, tonight, notes) if last else None
-    changed = _changed(manifest, last) if last else {}
-    notes += list(changed.values())
-    if last is None:
-        notes.append("there is no earlier night to compare with")
-    measures = dict(_judged(tonight, previous, earlier.nights, set(changed), config))
+    notes, tonight = list(earlier.notes), Night(manifest, _read_tonight(staging, manifest))
+    previous = _read_previous(output, earlier.nights[0], tonight, notes) if earlier.nights else None
+    found = compare_nights(tonight, previous, earlier.nights, config.drift)
+    return found | {"notes": [*notes, *found["notes"]]}
+
+
+def compare_nights(
+    tonight: Night, previous: Night | None, week: list[Manifest], options: DriftOptions
+) -> dict[str, Any]:
+    """The same for nights that were read already; `week` are the manifests of the earlier ones, the newest first."""
+    last = previous.manifest if previous else None
+    changed = _changed(tonight.manifest, last) if last else {}
+    measures = dict(_judged(tonight, previous, week, set(changed), options))
     name = f"run {last.run_id} of {last.run_date}" if last else "no earlier run"
     worst = sorted(measures, key=lambda key: -SEVERITY[measures[key].verdict])
     return {
@@ -75,9 +81,9 @@ def compare(output: str, staging: str, manifest: Manifest, config: Config) -> di
         "reasons": [
             reason(key, measures[key], previous=name) for key in worst if measures[key].verdict != "ok"
         ],
-        "notes": notes,
+        "notes": list(changed.values()) if last else ["there is no earlier night to compare with"],
         "previous": last and last.run_id,
-        "week": [night.run_id for night in earlier.nights],
+        "week": [night.run_id for night in week],
         "measures": {key: dataclasses.asdict(measure) for key, measure in measures.items()},
         "scores": _histograms(tonight, previous),
     }
@@ -145,14 +151,14 @@ def _search(manifest: Manifest) -> list[Any]:
 
 
 def _judged(
-    tonight: Night, previous: Night | None, week: list[Manifest], changed: set[str], config: Config
+    tonight: Night, previous: Night | None, week: list[Manifest], changed: set[str], options: DriftOptions
 ) -> Iterator[tuple[str, Measure]]:
     here, before = _levels(tonight), _levels(previous) if previous else {}
     if previous and previous.sample and tonight.sample:
         here |= _distances(tonight.sample, previous.sample, scores="scores" not in changed)
     for name, value in here.items():
         rule, others = rule_of(name), [_of_night(night, name, value.records) for night in week]
-        limits = Limits(getattr(config.drift.warn, rule.key), getattr(config.drift.hold, rule.key))
+        limits = Limits(getattr(options.warn, rule.key), getattr(options.hold, rule.key))
         if changed & set(rule.follows):
             limits = Limits(limits.hold, None)
         last = before.get(name)
@@ -168,7 +174,7 @@ def _judged(
                 previous=last,
                 week=[one for one in others if one],
                 limits=limits,
-                min_queries=config.drift.min_queries,
+                min_queries=options.min_queries,
             ),
         )
 

@@ -53,7 +53,7 @@ def measures_of(manifest: Manifest) -> dict[str, Value]:
     balance = manifest.balance
     events, queries, pairs = balance.events, balance.queries, balance.pairs
     asked, kept = queries.get("read", 0), events.get("kept", 0)
-    values = {"queries": Value(asked, asked), "events": Value(kept, kept)}
+    values = {"queries": Value(asked, asked), "events": Value(kept, min(asked, kept))}
     not_reached = sum(
         manifest.rejected.get(letter, 0) for letter in manifest.rejected if _of_deadline(letter)
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -293,10 +292,9 @@ def _held_again(held: Manifest, recorded: StepRecord | None) -> NightHeld:
 
 
 def _send_alerts(plan: _Plan) -> tuple[str, ...]:
-    if importlib.util.find_spec("pipelines.alerts.send") is None:
-        return ()
     from pipelines.alerts.send import send
 
     context = plan.context
     problem = message(plan.failures[0]) if plan.failures else ""
-    return tuple(send(context.config.alerts, context.record, context.manifest, problem))
+    alerts = context.config.alerts
+    return tuple(send(alerts, context.record, context.manifest, problem, output=context.output))

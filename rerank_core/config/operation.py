@@ -138,7 +138,7 @@ class DriftOptions:
     """Whether a night is compared with earlier ones before it is published, and from where on that matters."""
 
     enabled: bool = True
-    min_queries: Positive = 20
+    min_queries: Positive = 10
     warn: DriftWarn = DriftWarn()
     hold: DriftHold = DriftHold()
 

@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
 
 
 class Value(NamedTuple):
-    """A measure of one night, and of how many independent records it is: what chance is reckoned with."""
+    """A measure of one night, and of how many independent records it is, which chance depends on."""
 
     value: float
     records: int
@@ -210,8 +210,9 @@ def _differs(kind: Kind, tonight: Value, other: Value, limit: float) -> bool:
     difference = _difference(kind, tonight, other)
     if difference is None or not tonight.records or not other.records:
         return False
-    if kind == "count":
-        return difference < limit and not fewer_by_chance(tonight.value, other.value)
+    if kind == "count":  # events of one query come and go together
+        share = other.records / other.value
+        return difference < limit and not fewer_by_chance(tonight.value * share, other.value * share)
     if kind == "mean":  # as if single queries varied as widely as an exponential variable does
         chance = chance_of_mean(1.0, of=tonight.records, other_of=other.records)
         return difference < min(limit, math.exp(-chance))

@@ -78,6 +78,14 @@ class World(NamedTuple):
             raw[name] = raw.get(name, {}) | values
         return parse_config(raw)
 
+    def write(
+        self, number: int, *, corpus: Iterable[dict[str, Any]] | None = None, log: Iterable[Any] | None = None
+    ) -> None:
+        """Put the index and the log of night `number` in place: those of a stable world, unless given."""
+        documents = self.corpus(number=number) if corpus is None else corpus
+        build_index(write_lines(self.folder / "corpus.jsonl", documents), self.folder / "index")
+        write_lines(self.folder / "log.jsonl", self.log(number=number) if log is None else log)
+
     def night(
         self,
         number: int,
@@ -87,8 +95,6 @@ class World(NamedTuple):
         load: Any = None,
         **sections: dict[str, Any],
     ) -> Manifest:
-        """Run night `number`, from 0, whose corpus and log are those of a stable world unless given."""
-        documents = self.corpus(number=number) if corpus is None else corpus
-        build_index(write_lines(self.folder / "corpus.jsonl", documents), self.folder / "index")
-        write_lines(self.folder / "log.jsonl", self.log(number=number) if log is None else log)
+        """Run night `number`, from 0, on what `write` puts in place."""
+        self.write(number, corpus=corpus, log=log)
         return run(self.config(**sections), run_date=self.day(number), load=load or fake())

@@ -40,6 +40,8 @@ def judged(
         ("queries", (9, 9), (20, 20), "ok"),  # chance
         ("queries", (1, 1), (20, 20), "hold"),
         ("queries", (1, 1), (4, 4), "ok"),
+        ("events", (60, 10), (130, 20), "ok"),  # events of one query come and go together
+        ("events", (60, 60), (130, 130), "warn"),
         ("candidates_per_query", (65.0, 1000), (100.0, 1000), "warn"),
         ("candidates_per_query", (65.0, 20), (100.0, 20), "ok"),
         ("candidates_per_query", (20.0, 1000), (100.0, 1000), "hold"),
