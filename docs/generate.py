@@ -18,6 +18,7 @@ import pyarrow as pa
 from typer.main import get_command
 
 from pipelines.cli.app import app
+from pipelines.report.remedies import DEGRADED
 from schemas.manifest import Balance, FileInfo, Manifest, TableInfo
 from schemas.tables import TABLES, schema_version
 
@@ -235,6 +236,15 @@ def _meaning(parameter: Any, hint: Any) -> str:
     return " ".join(filter(None, parts))
 
 
+# Operating
+
+
+def degraded() -> str:
+    """The entries of `degraded`."""
+    rows = [(f"`{name}`", entry.meaning, entry.remedy) for name, entry in DEGRADED.items()]
+    return _table(("entry", "meaning", "remedy"), rows)
+
+
 # Markdown
 
 
@@ -255,6 +265,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration/nightly.md": partial(configuration, "nightly.toml"),
     "configuration/training.md": partial(configuration, "train.toml"),
     "commands.md": commands,
+    "operating.md": degraded,
 }
 
 if __name__ == "__main__":

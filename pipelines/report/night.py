@@ -11,9 +11,10 @@ from pipelines.report.movement import Found
 from pipelines.report.page import render
 from pipelines.report.sample import Run
 from pipelines.report.scan import SHOWN, Scan, scan
-from pipelines.report.text import count, day, message, number, points, share
+from pipelines.report.text import count, day, legible, message, number, points, share
 from pipelines.storage.runs import section
 from rerank_core.config.night import Evaluation, Output
+from rerank_core.drift.rules import RULES
 from rerank_core.evaluation.measures import MEASURES, Level
 from rerank_core.evaluation.qrels import Qrels
 from schemas.errors import NightrankError
@@ -245,15 +246,23 @@ def _drift(manifest: Manifest) -> dict[str, Any] | None:
     )
     return {
         "sentence": said.get(drift.get("verdict", ""), ""),
+        "notes": [message(str(note)) for note in drift.get("notes") or ()],
         "rows": [
             [
-                name.replace("_", " ").replace(":", ": "),
+                _measure_name(name),
                 *(number(measure.get(key)) for key in ("tonight", "previous", "median", "warn", "hold")),
                 marks.get(measure.get("verdict"), "–"),
             ]
             for name, measure in measures
         ],
     }
+
+
+def _measure_name(name: str) -> str:
+    """What a measure of drift is, in words; of dead letters also which."""
+    kind, _, which = name.partition(":")
+    rule = RULES.get(kind)
+    return legible(f"{which}: {rule.meaning}" if rule and which else rule.meaning if rule else name, 120)
 
 
 def _times(manifest: Manifest, plan: PlanRecord | None) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def tasks(
         *_of_drift(manifest, held=held),
         *_of_steps(plan),
         *_of_quality(manifest),
-        *_of_decisions(manifest, decisions),
+        *_of_candidates(manifest, plan, decisions),
         *_of_stale(manifest),
         *_of_rejects(manifest),
         *_of_degraded(manifest),
@@ -112,12 +112,21 @@ def _of_quality(manifest: Manifest) -> Iterator[Task]:
         )
 
 
-def _of_decisions(manifest: Manifest, decisions: list[Mapping[str, Any]]) -> Iterator[Task]:
-    for decision in decisions:
-        if decision.get("run_date") == manifest.run_date and decision.get("action") == "rejected":
-            name = legible(str(decision.get("model", "")), 60)
-            why = message(str(decision.get("reason", "")))
-            yield Task(f"Candidate model {name} was rejected", why, "The section Model has every check.")
+def _of_candidates(
+    manifest: Manifest, plan: PlanRecord | None, decisions: list[Mapping[str, Any]]
+) -> Iterator[Task]:
+    """Candidate models that were not promoted tonight, by the registry's log or by the night's own step."""
+    step = plan.step("promote") if plan else None
+    refused = [
+        decision
+        for decision in decisions
+        if decision.get("run_date") == manifest.run_date and decision.get("action") == "rejected"
+    ]
+    if step and step.result.get("promoted") is False:
+        refused.append(step.result)
+    for model, reason in {str(one.get("model", "")): str(one.get("reason", "")) for one in refused}.items():
+        what = f"Candidate model {legible(model, 60)} was not promoted"
+        yield Task(what, message(reason), "The section Model has every check.")
 
 
 def _of_stale(manifest: Manifest) -> Iterator[Task]:

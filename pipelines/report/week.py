@@ -12,6 +12,7 @@ from pipelines.report.page import render
 from pipelines.report.text import count, day, duration, message, points, share
 from pipelines.report.verdict import gain_over_bm25, stale_lists
 from pipelines.storage.filesystem import exists, join
+from pipelines.storage.plan_records import read_plan
 from pipelines.storage.runs import HELD, held_path, read_manifest, run_ids, run_path
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -79,7 +80,7 @@ def week_page(output: str, *, links: bool) -> str:
             "days": f"{day(first.isoformat())} to {day(last.isoformat())}"
             if first < last
             else day(first.isoformat()),
-            "missing": [day(date.isoformat()) for date in _missing(nights)],
+            "missing": [_missed(output, date) for date in _missing(nights)],
             "published": sum(not night.held for night in nights),
             "held": sum(night.held for night in nights),
             "charts": [chart for chart in shown if any(row[1] != "–" for row in chart.rows)],
@@ -114,6 +115,12 @@ def _missing(nights: list[Night]) -> list[datetime.date]:
     days = (nights[-1].date - nights[0].date).days
     dates = (nights[0].date + datetime.timedelta(days=n) for n in range(days))
     return [date for date in dates if date not in there]
+
+
+def _missed(output: str, date: datetime.date) -> str:
+    """A day without a run, and why, where the record of its steps says so."""
+    step = read_plan(output, date.isoformat()).step("rerank")
+    return day(date.isoformat()) + (f" ({message(step.reason)})" if step and step.state == "failed" else "")
 
 
 def _trend(title: str, unit: str, value: Value, nights: list[Night]) -> Chart:

@@ -71,21 +71,22 @@ def test_a_page_is_whole_and_asks_for_nothing(kinds: Kinds, kind: str) -> None:
 
 SAYS = {
     "judged": [
-        "Published", "points nDCG@10 from", "95 % interval", "judged queries of both nights", "After that a step failed: "
-        "train", "Training failed . no <b>disk</b> left", "are ranked better than by BM25", "judged relevant",
-        "judgements; what is not judged", "Steps of the night", "lists of both nights changed",
+        "Published", "points nDCG@10 from", "95 % interval", "judged queries of both nights",
+        "After that a step failed: train", "Training failed . no <b>disk</b> left", "are ranked better than by BM25",
+        "judged relevant", "judgements; what is not judged", "Steps of the night", "lists of both nights changed",
     ],
     "first": [
         "first night", "There is no earlier night", "No judgements are configured", "5 of 14 events (36 %)",
-        "bad_json", "The first 1 of 1", "clicks, which say little", "Events: 14 read. ✓ The counts balance.", "rule top",
+        "bad_json", "The first 1 of 1", "clicks, which say little", "Events: 14 read. ✓ The counts balance.",
+        "rule top",
     ],
     "held": [
         "Held back", "readers keep the lists of Sunday, 8 March 2026", "PSI of the scores is 0.31", "nightrank release",
-        "■ holds", "dead letters: ReadQueryLog/bad json", "2 lists are of an earlier night", "2 of 2026-03-08",
+        "■ holds", "ReadQueryLog/bad_json: share of records", "2 lists are of an earlier night", "2 of 2026-03-08",
     ],
     "empty": [
         "Mining is off", "Whether scores are reliable cannot be said", "Clicks are taken as they are", "Dead letters",
-        "Tonight was not compared",
+        "there is no earlier night to compare with",
     ],
     "ids": ["dune", "chain: query"],
     "cut": ["not measured", "Lists are cut at ranking.top_n"],
@@ -138,7 +139,7 @@ def test_a_model_has_its_lineage_and_what_was_decided(kinds: Kinds, monkeypatch:
         "20260301-aaaaaaaaaaaa",
         "20260228-bbbbbbbbbbbb of 2026-02-28",
         "one 40 0.21 81.0 −1.2",
-        "Candidate model 20260308-0123456789ab was rejected",
+        "Candidate model 20260308-0123456789ab was not promoted",
         "nDCG@10 fell by 0.031",
         "worse on nq ✗ failed −0.031 −0.005",
     ):
