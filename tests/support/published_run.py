@@ -67,21 +67,24 @@ def score(run_id: str, number: int, rank: int) -> float:
 
 
 def _rows(run_id: str, numbers: Iterable[int], results: int) -> list[dict[str, object]]:
-    blank = {field.name: _blank(field.type) for field in TABLES["reranked"]}
     return [
         {
-            **blank,
+            **blank_row(),
             "query_id": query_id(text(number)),
             "query": text(number),
             "doc_id": f"d{rank}",
             "passage_id": f"d{rank}#0",
             "rank": rank,
             "score": score(run_id, number, rank),
-            "stale_since": None,
         }
         for number in sorted(numbers, key=lambda number: query_id(text(number)))
         for rank in range(1, results + 1)
     ]
+
+
+def blank_row() -> dict[str, object]:
+    """A row of `reranked` that says nothing, and is fresh."""
+    return {field.name: _blank(field.type) for field in TABLES["reranked"]} | {"stale_since": None}
 
 
 def _blank(kind: pa.DataType) -> object:
