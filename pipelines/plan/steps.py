@@ -62,6 +62,21 @@ def _train(context: Context) -> Result:
     return result
 
 
+def _no_candidate(context: Context) -> str:
+    """A candidate comes from tonight's training, or was put into the registry by hand."""
+    if not context.config.registry.path:
+        return "registry.path is not set"
+    from pipelines.promotion.steps import NOTHING, undecided
+
+    return "" if undecided(context.config, run_date=context.run_date) else NOTHING
+
+
+def _candidate(context: Context) -> tuple[str, ...]:
+    from pipelines.promotion.steps import undecided
+
+    return (undecided(context.config, run_date=context.run_date), repr(context.config.promotion))
+
+
 def _evaluate(context: Context) -> Result:
     from pipelines.promotion.steps import evaluate_candidate
 
@@ -147,8 +162,8 @@ STEPS = (
         lambda context: (read_text(Path(context.config.plan.train)),),
         _train,
     ),
-    Step("evaluate", "train", lambda _: "", lambda context: (repr(context.config.promotion),), _evaluate),
-    Step("promote", "evaluate", lambda _: "", lambda context: (repr(context.config.promotion),), _promote),
+    Step("evaluate", "rerank", _no_candidate, _candidate, _evaluate),
+    Step("promote", "evaluate", lambda _: "", _candidate, _promote),
     Step("report", "", _no_run, lambda _: (), _report, repeated=True),
     Step(
         "publish_back",

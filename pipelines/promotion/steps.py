@@ -160,6 +160,13 @@ def newest_candidate(registry: Registry) -> Entry | None:
     return next((entry for entry in registry.entries() if entry.state == "candidate"), None)
 
 
+def undecided(config: Config, *, run_date: datetime.date) -> str:
+    """Id of the model that a night has to decide about, or did before it was interrupted; "" if there is none."""
+    registry, day = open_registry(config), run_date.isoformat()
+    candidate = newest_candidate(registry)
+    return candidate.id if candidate else str(_decided_before(registry, day).get("model", ""))
+
+
 def _retire_older(registry: Registry, newest: Entry, day: str) -> None:
     reason = f"{newest.id}, a newer candidate, was decided in its place"
     for entry in registry.entries():
