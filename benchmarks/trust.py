@@ -49,8 +49,8 @@ def failures(figures: Figures) -> list[str]:
     wanted = {
         "conformance_failures": figures.get("conformance_failures", 0) == 0,
         "reader_failures": figures.get("reader_failures", 0) == 0,
-        "reader_torn": figures.get("reader_torn", 0) == 0,
-        "kills_byte_equal": figures.get("kills_byte_equal", 0) == figures.get("kills", 0),
+        "torn_reads": figures.get("torn_reads", 0) == 0,
+        "crash_equal": figures.get("crash_equal", 0) == figures.get("kills", 0),
         "mask_precision": figures.get("mask_precision", 1) > 0.95,
         "mask_recall": figures.get("mask_recall", 1) > 0.95,
         "rss_bytes_per_char": figures.get("rss_bytes_per_char", 0) < 100,

@@ -1,7 +1,8 @@
-"""A process that dies at the n-th change it makes to a folder, wherever in the code that is."""
+"""A process that dies at the n-th change it makes to a folder, wherever that is in the code; a disk that fills up."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import Any
 _CHANGES = ("os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 
 
+_NEEDS_SPACE = ("open", "os.mkdir", "os.link", "os.symlink")
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing may catch it."""
 
@@ -20,7 +24,7 @@ class _Watch:
     """Counts the changes under a folder, and ends with `Killed` before one of them; then none is made any more."""
 
     def __init__(self) -> None:
-        self.folder, self.step, self.seen = "", -1, 0
+        self.folder, self.step, self.seen, self.full = "", -1, 0, False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.folder or (event != "open" and event not in _CHANGES):
@@ -32,7 +36,11 @@ class _Watch:
         paths = arguments[:1] if event == "open" else arguments[:2]  # an open's second argument is its mode
         if not any(_place(path, arguments).startswith(self.folder) for path in paths):
             return
+        if self.full and event not in _NEEDS_SPACE:
+            return
         self.seen += 1
+        if self.seen > self.step >= 0 and self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
         if self.seen > self.step >= 0:
             raise Killed(f"at change {self.step}: {event} {arguments}")
 
@@ -49,6 +57,16 @@ def _place(path: Any, arguments: tuple[Any, ...]) -> str:
 
 _WATCH = _Watch()
 sys.addaudithook(_WATCH)
+
+
+@contextmanager
+def full_disk(folder: Path, *, at: int) -> Iterator[None]:
+    """Within it, what needs space in a local folder fails from its change number `at` (from 0) on."""
+    _WATCH.folder, _WATCH.step, _WATCH.seen, _WATCH.full = str(folder), at, 0, True
+    try:
+        yield
+    finally:
+        _WATCH.folder, _WATCH.full = "", False
 
 
 @contextmanager
