@@ -18,7 +18,7 @@ from pipelines.storage.runs import (
     refuse_earlier_layout,
     table_files,
 )
-from pipelines.storage.views import show
+from pipelines.storage.views import hide, show
 from rerank_core.errors import OutputError
 from schemas.errors import ManifestError
 from schemas.tables import TABLES
@@ -86,7 +86,7 @@ def _clean(output: str) -> None:
         shown = _by_folder(listed, depth=1)
         for folder in folders(join(output, table), listed, depth=1):
             if folder.startswith("run_date=") and folder.removeprefix("run_date=") not in newest:
-                remove(join(output, table, folder))
+                hide(output, table, folder)
         for run_date, run_id in newest.items():
             below = runs[f"run_date={run_date}/run_id={run_id}"].items()
             parts = {

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pipelines.storage.filesystem import copy_files, flush, is_local, join, listing, put_folder, remove
+import os
+
+from pipelines.storage.filesystem import (
+    copy_files,
+    flush,
+    is_local,
+    join,
+    listing,
+    make_folder,
+    put_folder,
+    remove,
+)
 from pipelines.storage.runs import STAGING, is_part, table_path
 
 
@@ -23,3 +34,15 @@ def show(output: str, table: str, run_date: str, run_id: str) -> None:
     flush(aside)
     put_folder(aside, target)
     remove(aside)
+
+
+def hide(output: str, table: str, folder: str) -> None:
+    """Take what a table shows of a date away: on a local file system in one step, so that nobody lists a part of it."""
+    shown = join(output, table, folder)
+    if is_local(output):
+        aside = join(output, STAGING, f"{folder}.{table}.removed")
+        remove(aside)
+        make_folder(join(output, STAGING))
+        os.rename(shown, aside)
+        shown = aside
+    remove(shown)

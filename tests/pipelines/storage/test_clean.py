@@ -17,6 +17,7 @@ from rerank_core.errors import OutputError
 from schemas.tables import TABLES
 from tests.conftest import Night
 from tests.pipelines.storage.conftest import contents
+from tests.support.killed import count_changes, killed
 
 
 def test_what_killed_runs_left_is_removed(night: Night, output: Path) -> None:
@@ -163,3 +164,22 @@ def test_the_output_folder_itself_may_be_a_link(output: Path) -> None:
     clean(str(output.parent / "link"))
     assert contents(output) == before
     assert runs.latest(str(output.parent / "link"))
+
+
+def test_a_date_without_a_run_goes_from_each_table_in_one_step(night: Night, output: Path) -> None:
+    """Killed anywhere, or listed meanwhile, a table shows all of the date's files or none."""
+    shutil.copytree(output, output.parent / "before")
+    parts = len(list((output / "reranked").rglob("part-*.parquet")))
+    assert parts > 1
+    states = set()
+    for step in range(1000):
+        shutil.rmtree(output)
+        shutil.copytree(output.parent / "before", output)
+        # retention took the run away
+        shutil.rmtree(output / "runs" / f"run_date={night.manifest.run_date}")
+        with killed(output, at=step):
+            clean(str(output))
+        states.add(len(list((output / "reranked").rglob("part-*.parquet"))))
+        if count_changes() <= step:
+            break
+    assert states == {0, parts}
