@@ -68,7 +68,10 @@ def read_query(output: str, query: str, *, run_id: str = "") -> QueryRows:
 
 def print_query(result: QueryRows, *, top: int, explain: bool = False) -> None:
     """Print a query's list before and after; with `explain` also the chain behind each HOP, and the evidence."""
-    console.out.print(f"[bold]{cut(result.query, 200)}[/]  run {result.run_id}, night of {result.run_date}")
+    kept = f", list of {since}" if (since := result.rows[0].get("stale_since")) else ""
+    console.out.print(
+        f"[bold]{cut(result.query, 200)}[/]  run {result.run_id}, night of {result.run_date}{kept}"
+    )
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("rank", "before", "score", "BM25", "passage", "tags"):
         table.add_column(name, justify="left" if name in ("passage", "tags") else "right")

@@ -37,7 +37,7 @@ from schemas.manifest import Manifest
 OWNER = "nightrank"
 # An incomplete index older than this was left behind by a publish that failed, and may be removed.
 ABANDONED = datetime.timedelta(days=1)
-# old runs lack the last one
+# old runs lack the last two
 COLUMNS = [
     "query_id",
     "query",
@@ -46,12 +46,14 @@ COLUMNS = [
     "score",
     "rank",
     "evidence",
+    "stale_since",
 ]
 PROPERTIES = {
     "query_id": {"type": "keyword"},
     "query": {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 2048}}},
     "run_id": {"type": "keyword"},
     "run_date": {"type": "date"},
+    "stale_since": {"type": "date"},
     "results": {"type": "object", "enabled": False},  # stored, not searched
 }
 
@@ -179,6 +181,8 @@ def query_documents(files: Iterable[str], manifest: Manifest) -> Iterator[IndexD
                 "run_date": manifest.run_date,
                 "results": [_result(row) for row in rows],
             }
+            if since := rows[0].get("stale_since"):
+                source["stale_since"] = since
             yield IndexDocument(query_id, source)
 
 

@@ -30,8 +30,8 @@ Left = Callable[[], float]
 BASE_SECONDS = 15.0
 """Reserved for what follows the stages, whatever the night's size: start and end of processes, report, cleaning up."""
 
-SECONDS_PER_QUERY = 0.004
-"""Reserved for writing, verifying and publishing one query's list."""
+SECONDS_PER_ROW = 0.00005
+"""Reserved for copying or writing, verifying and publishing one candidate; they take 10 µs of one processor."""
 
 POLL_SECONDS = 0.25
 """How often a waiting stage looks at the clock, which may have been set."""
@@ -52,19 +52,19 @@ class Deadline:
 
     Args:
         finish_by: by when the night must be over; None: never.
-        queries_per_shard: as configured; it makes the reserve of the number of shards.
+        rows_per_shard: candidates of a shard, about; from it and the number of shards follows what is reserved.
 
     Raises:
         ConfigError: a time without a time zone.
     """
 
-    def __init__(self, finish_by: datetime.datetime | None, *, queries_per_shard: int):
+    def __init__(self, finish_by: datetime.datetime | None, *, rows_per_shard: int):
         if finish_by is not None and finish_by.tzinfo is None:
             raise ConfigError(
                 f"finish_by = {finish_by.isoformat()} has no time zone; add one, such as +00:00"
             )
         self._end = finish_by.timestamp() if finish_by else math.inf
-        self._size = queries_per_shard
+        self._rows = rows_per_shard
         self._started = wall(), monotonic()
 
     def left(self, shards: int) -> float:
@@ -73,7 +73,7 @@ class Deadline:
             return math.inf
         at, ticks = self._started
         left = min(self._end - wall(), self._end - at - (monotonic() - ticks))
-        return left - BASE_SECONDS - SECONDS_PER_QUERY * shards * self._size
+        return left - BASE_SECONDS - SECONDS_PER_ROW * shards * self._rows
 
     def of(self, shards: int) -> Left:
         """`left` for one night's number of shards."""
@@ -99,7 +99,7 @@ def in_time(finish_by: datetime.datetime | None, work: Callable[[], T]) -> T:
         NightError: there was no time.
         ConfigError: a time without a time zone.
     """
-    result = once(Deadline(finish_by, queries_per_shard=0).of(0), work)
+    result = once(Deadline(finish_by, rows_per_shard=0).of(0), work)
     if result is None:
         assert finish_by is not None
         raise NightError(

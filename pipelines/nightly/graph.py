@@ -62,7 +62,8 @@ class Rerank(beam.PTransform):
         night, (scorer, first_stage, reader) = self._night, self._resources
         config, run, models = night.config, night.run, night.models
         model, tagged, calibration = models.scorer.fingerprint, models.reads_tags, models.calibration
-        deadline = Deadline(run.finish_by, queries_per_shard=config.output.queries_per_shard)
+        rows = config.output.queries_per_shard * config.candidates.top_k
+        deadline = Deadline(run.finish_by, rows_per_shard=rows)
         fetched = shards | stages.FetchCandidates(night.source, config, reader, deadline)
         tags = fetched.main | stages.TagFeatures(config, reader, deadline)
         facts = tags.main | sinks.WritePassageTags(run)

@@ -150,6 +150,8 @@ def test_a_query_fits_the_terminal(night: Night, screen: Screen) -> None:
     )
     assert all(len(line) <= 80 for line in screen().splitlines())
     assert "▲2" in screen()
+    show.print_query(show.QueryRows("q", "run", "2026-03-08", [row(stale_since="2026-03-01")]), top=1)
+    assert "run run, night of 2026-03-08, list of 2026-03-01" in screen()
 
 
 def test_a_list_is_explained(screen: Screen) -> None:

@@ -6,6 +6,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,20 @@ def test_a_query_becomes_one_document_best_first(tmp_path: Path) -> None:
         (3, "d3", "d3#0"),
     ]
     assert source["results"][0]["score"] == pytest.approx(score("r1", 4, 1))
+
+
+def test_a_list_that_was_kept_has_its_date(tmp_path: Path) -> None:
+    manifest = publish_run(tmp_path, run_id="r1", queries=2, shards=1)
+    (file,) = runs.table_files(str(tmp_path), manifest, "reranked")
+    rows = pq.ParquetFile(file).read()
+    kept = pc.if_else(pc.equal(rows["query_id"], query_id(text(1))), "2026-03-01", None)
+    at = rows.schema.get_field_index("stale_since")
+    pq.write_table(rows.set_column(at, rows.schema.field(at), kept), file)
+    found = {document.id: document.source for document in query_documents([file], manifest)}
+    assert found[query_id(text(1))]["stale_since"] == "2026-03-01"
+    assert "stale_since" not in found[query_id(text(0))]
+    pq.write_table(rows.drop_columns(["stale_since"]), file)  # as of a run before there was such a thing
+    assert not any("stale_since" in document.source for document in query_documents([file], manifest))
 
 
 # --- names, swaps and what is kept

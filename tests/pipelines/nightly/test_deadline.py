@@ -71,17 +71,17 @@ def seconds_left(limit: Deadline) -> float:
 
 
 def test_without_a_deadline_there_is_always_time() -> None:
-    assert Deadline(None, queries_per_shard=10).left(10**9) == math.inf
+    assert Deadline(None, rows_per_shard=10).left(10**9) == math.inf
 
 
 def test_what_follows_the_stages_is_reserved_by_the_number_of_queries() -> None:
-    limit = Deadline(FINISH_BY, queries_per_shard=10)
+    limit = Deadline(FINISH_BY, rows_per_shard=10)
     assert limit.left(0) == 1000 - BASE_SECONDS
-    assert limit.left(5) - limit.left(10) == pytest.approx(50 * deadline.SECONDS_PER_QUERY)
+    assert limit.left(5) - limit.left(10) == pytest.approx(50 * deadline.SECONDS_PER_ROW)
 
 
 def test_time_passes_by_the_clock_that_is_ahead(clock: Clock) -> None:
-    limit = Deadline(FINISH_BY, queries_per_shard=10)
+    limit = Deadline(FINISH_BY, rows_per_shard=10)
     clock.pass_by(100)
     assert seconds_left(limit) == pytest.approx(900)
     clock.wall -= 3600  # set back: the night still takes no longer than it had
@@ -91,7 +91,7 @@ def test_time_passes_by_the_clock_that_is_ahead(clock: Clock) -> None:
 
 
 def test_a_worker_starts_its_own_monotonic_clock(clock: Clock) -> None:
-    sent = pickle.dumps(Deadline(FINISH_BY, queries_per_shard=10))
+    sent = pickle.dumps(Deadline(FINISH_BY, rows_per_shard=10))
     clock.monotonic = 7e6  # on another machine
     limit = pickle.loads(sent)  # noqa: S301  our own
     clock.pass_by(400)
@@ -100,7 +100,7 @@ def test_a_worker_starts_its_own_monotonic_clock(clock: Clock) -> None:
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"2026-03-09T06:00:00 has no time zone"):
-        Deadline(FINISH_BY.replace(tzinfo=None), queries_per_shard=10)
+        Deadline(FINISH_BY.replace(tzinfo=None), rows_per_shard=10)
 
 
 # --- work that is abandoned

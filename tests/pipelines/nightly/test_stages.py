@@ -22,7 +22,7 @@ from rerank_core.text import query_id
 from schemas.records import Document, Query, Rejected
 from tests.support.fakes import FakeScorer, fake, forbidden
 
-NEVER = Deadline(None, queries_per_shard=1)
+NEVER = Deadline(None, rows_per_shard=1)
 
 
 def query(text: str) -> Query:
