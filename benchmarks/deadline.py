@@ -120,12 +120,11 @@ def measure(queries: int, seconds: float) -> dict[str, float]:
         started = time.monotonic()
         _start(folder, "fast", a_pair=0.0, finish_by="")
         given = time.monotonic() - started + BASE_SECONDS + SECONDS_PER_ROW * queries * TOP_K + seconds
+        pairs = runs.open_run(str(folder / "output")).balance.pairs["read"]
         (folder / "output").rename(folder / "published")
         for model, (times, _) in MODELS.items():
             shutil.copytree(folder / "published", folder / "output")
-            for figure, value in _one(
-                folder, model, given=given, a_pair=seconds * times / (queries * TOP_K)
-            ).items():
+            for figure, value in _one(folder, model, given=given, a_pair=seconds * times / pairs).items():
                 figures[f"{figure}_{model}"] = value
             shutil.rmtree(folder / "output")
     errors = [value for figure, value in figures.items() if figure.startswith("error_s")]
@@ -171,8 +170,8 @@ def _fresh_searches(output: str, manifest: Manifest) -> float:
 
 def main() -> None:
     flags = parser(__doc__ or "")
-    flags.add_argument("--queries", type=int, default=None, help="default: 5,000; with --quick 300")
-    flags.add_argument("--seconds", type=float, default=None, help="for scoring; default: 60, with --quick 5")
+    flags.add_argument("--queries", type=int, default=None, help="default: 2,000; with --quick 300")
+    flags.add_argument("--seconds", type=float, default=None, help="for scoring; default: 30, with --quick 5")
     for hidden in ("--night", "--in", "--by", "--pair"):  # of the processes that it starts
         flags.add_argument(hidden, help=argparse.SUPPRESS, default="")
     args = vars(flags.parse_args())
@@ -183,8 +182,8 @@ def main() -> None:
         return
     quick = args["quick"]
     queries, seconds = (
-        args["queries"] or (300 if quick else 5000),
-        args["seconds"] or (5.0 if quick else 60.0),
+        args["queries"] or (300 if quick else 2000),
+        args["seconds"] or (5.0 if quick else 30.0),
     )
     figures = measure(queries, seconds)
     report(figures, args["json"])
