@@ -25,6 +25,7 @@ from rich.table import Table
 
 from pipelines.cli import console, leaving
 from pipelines.cli.console import file_size, printable
+from pipelines.cli.estimate import show_estimate
 from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night
 from pipelines.plan.clock import next_time
 from rerank_core.config.night import Config
@@ -97,6 +98,9 @@ def nightly(
     finish_by: FinishBy = "",
     from_step: FromStep = "",
     only: Only = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and estimate the reranking alone, and write nothing.")
+    ] = False,
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
 ) -> None:
     """Run one night: rerank the log's queries, mine hard negatives, publish both; then the other steps that are due."""
@@ -104,6 +108,10 @@ def nightly(
     from pipelines.plan.run import message, run_plan
 
     night, shown = load_night(config), not (quiet or as_json)
+    until = deadline(night, finish_by, started=started)
+    if dry_run:
+        show_estimate(night, day, beam_flags or (), finish_by=until, quiet=quiet, as_json=as_json)
+        return
     with night_progress(show=shown) as progress:
         outcome = run_plan(
             night,
@@ -115,7 +123,7 @@ def nightly(
             beam_flags=beam_flags or (),
             show=progress,
             set_latest=set_latest,
-            finish_by=deadline(night, finish_by, started=started),
+            finish_by=until,
         )
     if as_json and outcome.manifest:
         typer.echo(manifest_json(outcome.manifest))

@@ -141,16 +141,17 @@ class ReadPreviousScores(beam.PTransform):
 
     def __init__(self, previous: Previous):
         self._files = list(enumerate(previous.files or previous.lists.files))
-        self._columns = (
-            COLUMNS + (EVIDENCE if previous.evidence else []) + (FIRST_STAGE if previous.first_stage else [])
-            if previous.files
-            else ["query_id"]
-        )
+        self._columns = score_columns(previous) if previous.files else ["query_id"]
         self._keeps_lists = bool(previous.lists.files)
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         files = begin | beam.Create(self._files, reshuffle=False) | beam.Reshuffle()
         return files | beam.FlatMap(_read_earlier, self._columns, self._keeps_lists)
+
+
+def score_columns(previous: Previous) -> list[str]:
+    """The columns of `reranked` of which a night reuses what the previous run scored."""
+    return COLUMNS + (EVIDENCE if previous.evidence else []) + (FIRST_STAGE if previous.first_stage else [])
 
 
 def _read_earlier(

@@ -1,0 +1,85 @@
+"""`nightrank nightly --dry-run`: what a night would do, as a small table."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from rich import box
+from rich.table import Table
+
+from pipelines.cli import console
+from pipelines.cli.console import printable
+from rerank_core.config.night import Config
+
+if TYPE_CHECKING:
+    from pipelines.nightly.estimate import Estimate
+
+
+def show_estimate(
+    night: Config,
+    run_date: datetime.date,
+    beam_flags: Sequence[str],
+    *,
+    finish_by: datetime.datetime | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Estimate a night, and print what it would do."""
+    from pipelines.nightly.estimate import estimate
+
+    found = estimate(night, run_date=run_date, beam_flags=beam_flags, finish_by=finish_by)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+    elif not quiet:
+        print_estimate(found)
+
+
+def print_estimate(found: Estimate) -> None:
+    """Print an estimate."""
+    console.out.print(f"\n[bold]Night of {found.run_date}[/] would be run {found.run_id}\n", soft_wrap=True)
+    for line in _lines(found):
+        console.out.print(line, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("stage")
+    table.add_column("seconds, all workers", justify="right")
+    for stage, seconds in found.stages.items():
+        table.add_row(stage, f"{seconds:,.1f}")
+    console.out.print("", table, "")
+    for note in found.notes:
+        console.out.print(f"[yellow]note[/] {printable(note)}", soft_wrap=True)
+    console.out.print("Nothing was written.")
+
+
+def _lines(found: Estimate) -> Iterator[str]:
+    yield f"events   {found.events:>11,} read"
+    without = f", {found.without_candidates:,} of them without candidates" if found.without_candidates else ""
+    yield f"queries  {found.queries:>11,}{without}"
+    of = f"by a sample of {found.sampled:,} queries"
+    yield f"pairs    {found.pairs:>11,} ± {found.pairs_error:,}, {of}"
+    reused = (
+        f"reused from run {found.previous_run_id}" if found.previous_run_id else "reused, as no run can be"
+    )
+    yield f"         {found.reused:>11,} {reused}"
+    yield f"         {found.fresh:>11,} to score"
+    speed = f"at the speed of run {found.speed_of}" if found.speed_of else "by the speed of the sample"
+    yield f"time     {_duration(found.seconds):>11} {speed}; from now until {found.finished_at}"
+    if found.finish_by:
+        kept = (
+            "[green]in time[/]"
+            if found.in_time
+            else "[red]not all in time[/]: the rest keeps its earlier lists"
+        )
+        yield f"deadline {found.finish_by:>11}: {kept}"
+    if found.cost is not None:
+        yield f"cost     {found.cost:>11,.2f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
