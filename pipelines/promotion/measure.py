@@ -38,7 +38,7 @@ from schemas.records import QueryGroup, RankedGroup
 TOP_K = 50
 """Candidates of a judged question, BM25's best."""
 
-SPEED_PAIRS, SPEED_SECONDS, SPEED_TURNS = 256, 1.0, (3, 50)
+SPEED_PAIRS, SPEED_SECONDS, SPEED_TURNS = 128, 1.0, (3, 50)
 """Pairs by which the speed is measured; for so long, and so many times at least and at most."""
 
 Clock = Callable[[], float]
