@@ -3,11 +3,11 @@
     python -m benchmarks.promotion [--quick] [--json FILE]
 
 A night over the bundled passages is published by the shipped model, which serves. Then candidates are decided about on
-the bundled judged questions: a copy of the shipped model, which must pass ("good_promoted"), and copies with one defect
-each, as a wrong export or training makes them: the head's sign turned around, one score for all, NaN, scores of another
-order, a vocabulary that is shifted against the embeddings, scores near 1, three times the time, a high score for the tag
-[HOP:0] alone, a file cut short. "held_bad_model" is the share of these that is turned down; "rejected_NAME" is 1 where
-one is, and its reasons are printed. `--quick` asks 12 questions in place of all.
+the bundled judged questions: a copy of the shipped model, which must pass ("good_promoted"), and copies with one
+defect each, as a wrong export or training makes them: the head's sign turned around, one score for all, NaN, scores of
+another order, a vocabulary that is shifted against the embeddings, scores near 1, three times the time, a high score
+for the tag [HOP:0] alone, a file cut short. "held_bad_model" is the share of these that is turned down; "rejected_NAME"
+is 1 where one is, and its reasons are printed. `--quick` asks 12 questions in place of all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rerank_core.config.night import Config
 from rerank_core.scoring.load import DEFAULT_MODEL
 
 DAY = datetime.date(2026, 3, 8)
-EVENTS, TOP_K = 60, 20
+EVENTS, TOP_K = 40, 12
 Change = Callable[[onnx.ModelProto], None]
 
 
@@ -44,7 +44,7 @@ def on_logits(operator: str, value: float | None = None) -> Change:
         inputs = ["logits_before"]
         if value is not None:
             inputs.append("changed_by")
-            model.graph.initializer.append(numpy_helper.from_array(np.float32(value), "changed_by"))
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), "changed_by"))
         _rename(model)
         model.graph.node.append(helper.make_node(operator, inputs, ["logits"]))
 
@@ -99,8 +99,8 @@ def tags_alone(model: onnx.ModelProto) -> None:
     add(numpy_helper.from_array(np.arange(1, 1 + len(head)), "tag_places"))
     add(numpy_helper.from_array(np.array(head, np.int64), "tag_ids"))
     add(numpy_helper.from_array(np.array([1], np.int64), "tag_axis"))
-    add(numpy_helper.from_array(np.float32(0.1), "tag_rest"))
-    add(numpy_helper.from_array(np.float32(8), "tag_weight"))
+    add(numpy_helper.from_array(np.array(0.1, np.float32), "tag_rest"))
+    add(numpy_helper.from_array(np.array(8, np.float32), "tag_weight"))
     model.graph.node.extend(
         [
             helper.make_node("Gather", ["input_ids", "tag_places"], ["tag_seen"], axis=1),
@@ -164,6 +164,7 @@ def publish_night(folder: Path, *, queries: int) -> Config:
         output="output",
         scoring={"model": "registry:serving"},
         candidates={"top_k": TOP_K},
+        evidence={"top_n": 0},
         registry={"path": str(folder / "registry")},
         promotion={"judged_sets": [str(SAMPLE)], "max_queries": queries},
     )
@@ -177,16 +178,16 @@ def decide(config: Config, folder: Path, name: str) -> dict[str, Any]:
     """Add a copy as a candidate, and the decision about it; it does not serve afterwards."""
     registry = Registry(config.registry.path)
     entry = registry.add(copy_model(folder, name))
-    return promote_candidate(config, run_date=DAY, model=entry.id, dry_run=True)
+    result = promote_candidate(config, run_date=DAY, model=entry.id, dry_run=True)
+    print(f"{name}: {'promoted, ' if result['promoted'] else ''}{result['reason']}", flush=True)
+    return result
 
 
 def held_bad_model(config: Config, folder: Path) -> dict[str, float]:
     """The figures of the copies: which are turned down, and the share of the bad ones that is."""
-    figures: dict[str, float] = {"good_promoted": float(decide(config, folder / "good", "good")["promoted"])}
-    for name in BAD:
-        result = decide(config, folder / name, name)
-        figures[f"rejected_{name}"] = float(not result["promoted"])
-        print(f"{name}: {'promoted' if result['promoted'] else result['reason']}", flush=True)
+    results = {name: decide(config, folder / name, name) for name in ("good", *BAD)}
+    figures = {f"rejected_{name}": float(not results[name]["promoted"]) for name in BAD}
+    figures["good_promoted"] = float(results["good"]["promoted"])
     rejected = [value for name, value in figures.items() if name.startswith("rejected_")]
     return {"held_bad_model": sum(rejected) / len(rejected), "bad_models": float(len(rejected)), **figures}
 
