@@ -150,28 +150,35 @@ NIGHT = LastNight("r", 1000.0, 800.0, 1.0, 8000, 20000, 4000.0)
 @pytest.mark.parametrize(
     ("changes", "seconds"),
     [
-        ({}, 1000 - 800 + 20000 / 10),  # the rate of the night, not of the measurement
-        ({"workers": 4.0}, 1000 + (2000 - 800) / 4),
-        ({"fresh_pairs": 0, "scoring_seconds": 0.0}, 1000 + 20000 / 100),
+        ({}, 1000 - 800 + 8000 / 10),  # the rate of the night, not of the measurement
+        ({"workers": 4.0}, 1000.0),
+        (
+            {"fresh_pairs": 1000, "scoring_seconds": 100.0},
+            1000 - 100 + 2000 / 10,
+        ),  # a tenth of the pairs at least
+        ({"fresh_pairs": 0, "scoring_seconds": 0.0}, 1000 + 2000 / 100),
     ],
 )
-def test_a_night_is_predicted_with_every_pair_scored_anew(changes: dict[str, Any], seconds: float) -> None:
+def test_a_night_like_the_last_one_is_predicted(changes: dict[str, Any], seconds: float) -> None:
     night = dataclasses.replace(NIGHT, **changes)
     assert predicted_seconds(Speed(100.0, 100.0), night) == pytest.approx(HEADROOM * seconds)
-    slower = predicted_seconds(Speed(50.0, 100.0), night)
-    assert slower > predicted_seconds(Speed(100.0, 100.0), night)
+    assert predicted_seconds(Speed(50.0, 100.0), night) > predicted_seconds(Speed(100.0, 100.0), night)
 
 
 def test_with_a_deadline_a_slower_model_may_serve_if_the_night_still_fits() -> None:
     slow = dataclasses.replace(GOOD, speed=Speed(50.0, 100.0))
     assert failing(decide(slow, LIMITS)) == {"speed"}
-    fits = dataclasses.replace(slow, last_night=dataclasses.replace(NIGHT, until_deadline=6000.0))
-    assert decide(fits, LIMITS).promoted
-    late = dataclasses.replace(slow, last_night=dataclasses.replace(NIGHT, until_deadline=5000.0))
-    assert failing(decide(late, LIMITS)) == {"speed"}
-    assert "leaves only 5,000 s" in decide(late, LIMITS).reason
-    no_deadline = dataclasses.replace(slow, last_night=dataclasses.replace(NIGHT, until_deadline=None))
-    assert failing(decide(no_deadline, LIMITS)) == {"speed"}
+
+    def until(seconds: float | None, measured: Measures = slow) -> Decision:
+        night = dataclasses.replace(NIGHT, until_deadline=seconds)
+        return decide(dataclasses.replace(measured, last_night=night), LIMITS)
+
+    assert until(2200.0).promoted  # 1.2 x (200 + 1600)
+    assert failing(until(2100.0)) == {"speed"}
+    assert "leaves only 2,100 s" in until(2100.0).reason
+    assert failing(until(None)) == {"speed"}
+    # nights that the deadline cuts anyway do not keep an equally fast model out
+    assert until(10.0, GOOD).promoted
 
 
 @pytest.mark.parametrize("rankings", [None, Rankings(0, None, None, skipped="output.store_text = false")])
