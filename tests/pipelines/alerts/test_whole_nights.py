@@ -89,7 +89,7 @@ def test_good_held_and_failed_nights_are_told_as_they_were(
         assert Path(held["paths"]["manifest"]).is_file()
         assert "_held" in held["paths"]["manifest"]
 
-        code, failed, text, error = scheduler.night(3, log=[])
+        code, failed, text, error = scheduler.night(3, log=world.log(number=0))  # of another day
         assert (code, failed["state"], failed["run"]) == (5, "failed", None)
         assert "the log gave no query" in text
         assert f"Readers keep run {served}" in text
