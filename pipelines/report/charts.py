@@ -198,13 +198,14 @@ def trend(title: str, unit: str, marks: Sequence[Mark], *, note: str = "") -> Ch
     """
     axes = _Axes()
     shown = [mark for mark in marks if mark.value is not None]
-    low, high = _range([v for m in shown for v in (m.value, m.low, m.high) if v is not None])
+    low, high, decimals = _range([v for m in shown for v in (m.value, m.low, m.high) if v is not None])
     first, days = marks[0].date, max(1, (marks[-1].date - marks[0].date).days)
 
     def at(mark: Mark, value: float) -> tuple[float, float]:
         return (mark.date - first).days / days, (value - low) / (high - low)
 
-    axes.y_ticks([((tick - low) / (high - low), number(tick)) for tick in (low, (low + high) / 2, high)])
+    ticks = (low, (low + high) / 2, high)
+    axes.y_ticks([((tick - low) / (high - low), _digits(tick, decimals)) for tick in ticks])
     for part in _unbroken(marks):
         ends = [(m, m.low, m.high) for m in part if m.low is not None and m.high is not None]
         if len(ends) > 1:
@@ -217,10 +218,14 @@ def trend(title: str, unit: str, marks: Sequence[Mark], *, note: str = "") -> Ch
         draw("held" if mark.held else "dot", *at(mark, mark.value))
     axes.x_ticks([(0, _short(first))] + ([(1, _short(marks[-1].date))] if marks[-1].date > first else []))
     rows = [[m.date.isoformat(), number(m.value), _ends(m), "held" if m.held else "published"] for m in marks]
-    last = f"{number(shown[-1].value)} {unit} on {shown[-1].date.isoformat()}" if shown else "No value"
-    header = ["date", unit, "95 % interval", "state"]
+    last = (
+        f"{number(shown[-1].value)} {unit}".rstrip() + f" on {_short(shown[-1].date)}"
+        if shown
+        else "No value"
+    )
+    header = ["date", unit or "value", "95 % interval", "state"]
     if not any(m.low is not None for m in marks):
-        header, rows = ["date", unit, "state"], [[row[0], row[1], row[3]] for row in rows]
+        header, rows = ["date", unit or "value", "state"], [[row[0], row[1], row[3]] for row in rows]
     return Chart(title, f"{last}{note}.", axes.shapes, header, rows)
 
 
@@ -235,19 +240,22 @@ def _unbroken(marks: Sequence[Mark]) -> list[list[Mark]]:
     return parts
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Round ends of an axis around the values; zero is one of them unless all are far from it."""
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    if (low >= 0 and low < 0.5 * high) or low == high:
-        low = min(low, 0.0)
-    if high <= 0:
+def _range(values: Sequence[float]) -> tuple[float, float, int]:
+    """Round ends of an axis around the values, and the decimals of its ticks; zero is an end unless all are far away."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if 0 <= low < 0.5 * high or low == high >= 0:
+        low = 0.0
+    elif 0.5 * low < high <= 0 or low == high:
         high = 0.0
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-9)))
+    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-9)))
     step = step / 5 if (high - low) / step < 2 else step / 2 if (high - low) / step < 5 else step
-    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
-    return (low, high) if high > low else (low, low + 1)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    last += 2 if last == first else (last - first) % 2  # so that the middle is round too
+    return first * step, last * step, max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+def _digits(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def _ends(mark: Mark) -> str:

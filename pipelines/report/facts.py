@@ -105,17 +105,16 @@ def _time(manifest: Manifest) -> Fact:
 def _lists(manifest: Manifest) -> Fact:
     queries = manifest.balance.queries
     stale, rejected = stale_lists(manifest), queries.get("rejected", 0)
-    notes = [
-        f"Of {count(queries.get('read', 0))} queries of the log; {count(rejected)} could not be reranked."
-    ]
+    failed = f"; {count(rejected)} have none" if rejected else ""
+    notes = [f"For {count(queries.get('read', 0))} queries of the log{failed}."]
     if stale:
         dates = ", ".join(
             f"{count(number)} of {date}" for date, number in sorted((manifest.stale or {}).items())
         )
         notes.append(f"{count(stale)} lists are of an earlier night: {dates}.")
-    elif queries.get("published"):
+    else:
         notes.append("All of them are tonight's.")
-    return Fact("Lists", count(queries.get("published", 0)), notes)
+    return Fact("Lists", count(queries.get("published", 0) + stale), notes)
 
 
 def _interval(gain: Gain) -> str:

@@ -125,8 +125,7 @@ def _sentence(sources: Sources) -> str:
         serving = (
             f"readers keep the lists of {day(last.manifest.run_date)}" if last else "readers get no new lists"
         )
-        reasons = verdict.drift_reasons(manifest)
-        return f"Tonight differs too much from earlier nights, so {serving}. " + " ".join(reasons[:2])
+        return f"Tonight differs too much from earlier nights, so {serving}. {_beyond(manifest)}"
     failed = [step.name for step in sources.plan.steps if step.state == "failed"] if sources.plan else []
     stale = verdict.stale_lists(manifest)
     parts = [f"Readers get the lists of this run since {manifest.created_at[11:16]} UTC."]
@@ -135,6 +134,17 @@ def _sentence(sources: Sources) -> str:
     if failed:
         parts.append(f"After that a step failed: {', '.join(failed)}.")
     return " ".join(parts)
+
+
+def _beyond(manifest: Manifest) -> str:
+    """The measures that hold the night back, in a few words; the reasons in full are among the tasks."""
+    measures = (manifest.drift or {}).get("measures", {})
+    beyond = [
+        f"{_measure_name(name)} {number(measure.get('tonight'))} (holds {_limit(name, measure.get('hold'))})"
+        for name, measure in measures.items()
+        if measure.get("verdict") == "hold"
+    ]
+    return f"Beyond its limit: {'; '.join(beyond[:2])}." if beyond else ""
 
 
 def _moved(found: Scan, last: Manifest | None, texts: bool) -> dict[str, Any]:
@@ -250,7 +260,8 @@ def _drift(manifest: Manifest) -> dict[str, Any] | None:
         "rows": [
             [
                 _measure_name(name),
-                *(number(measure.get(key)) for key in ("tonight", "previous", "median", "warn", "hold")),
+                *(number(measure.get(key)) for key in ("tonight", "previous", "median")),
+                *(_limit(name, measure.get(key)) for key in ("warn", "hold")),
                 marks.get(measure.get("verdict"), "–"),
             ]
             for name, measure in measures
@@ -263,6 +274,30 @@ def _measure_name(name: str) -> str:
     kind, _, which = name.partition(":")
     rule = RULES.get(kind)
     return legible(f"{which}: {rule.meaning}" if rule and which else rule.meaning if rule else name, 120)
+
+
+LIMITS = {
+    "count": "below {} of an earlier night",
+    "mean": "below {} of an earlier night",
+    "least": "below {}",
+    "most": "above {}",
+    "psi": "above {}",
+    "ks": "above {}",
+    "fall": "by a fall of {}",
+    "gain": "by a fall of {}",
+    "rise": "by a rise of {}",
+    "change": "by a change of {}",
+}
+"""How a limit of drift is read, by the kind of the measure."""
+
+
+def _limit(name: str, limit: float | None) -> str:
+    rule = RULES.get(name.partition(":")[0])
+    if limit is None:
+        return "–"
+    if rule and rule.kind in ("count", "mean"):
+        return LIMITS[rule.kind].format(share(limit))
+    return LIMITS[rule.kind].format(number(limit)) if rule else number(limit)
 
 
 def _times(manifest: Manifest, plan: PlanRecord | None) -> dict[str, Any]:

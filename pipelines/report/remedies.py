@@ -46,5 +46,13 @@ DEGRADED: dict[str, Entry] = {
         "another `scoring.backend`, or a new export",
     ),
     "cascade": Entry("no margin keeps the bound; everything was scored", "a larger `cascade.sample_queries`"),
+    "deadline": Entry(
+        "the deadline came before some queries, which keep an earlier list or have none",
+        "a later `plan.finish_by`, a faster engine, or fewer candidates",
+    ),
+    "model": Entry(
+        "no model of the registry serves yet, so the one that ships with Nightrank scored",
+        "`nightrank promote`",
+    ),
 }
 """By name. A key that is not here is shown with its own value."""

@@ -125,6 +125,8 @@ OUTCOMES = {
     "reused": "published with last night's score",
     "pruned": "published unscored (pruned by the cascade)",
     "below_top_n": "below ranking.top_n",
+    "stale": "keep an earlier list",
+    "not_reached": "not reached before the deadline",
 }
 
 

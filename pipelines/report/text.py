@@ -81,6 +81,8 @@ def number(value: float | None) -> str:
     """A figure of unknown size to three significant digits."""
     if value is None:
         return "–"
+    if 0 < abs(value) < 0.001:
+        return "under 0.001" if value > 0 else "over −0.001"
     if float(value).is_integer() and abs(value) >= 1:
         return _signed(f"{value:,.0f}")
     return _signed(f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")

@@ -60,10 +60,13 @@ def gain_over_bm25(manifest: Manifest) -> Gain | None:
     return None
 
 
-def drift_reasons(manifest: Manifest) -> list[str]:
-    """Why drift warns, or holds the night back."""
-    reasons = (manifest.drift or {}).get("reasons") or []
-    return [message(str(reason)) for reason in reasons]
+def drift_reasons(manifest: Manifest) -> tuple[list[str], list[str]]:
+    """Why drift holds the night back, and why it warns."""
+    drift = manifest.drift or {}
+    reasons = [_sentence(message(str(reason))) for reason in drift.get("reasons") or ()]
+    verdicts = [measure.get("verdict") for measure in drift.get("measures", {}).values()]
+    holding = verdicts.count("hold")  # their reasons come first
+    return reasons[:holding], reasons[holding:]
 
 
 def stale_lists(manifest: Manifest) -> int:
@@ -87,12 +90,17 @@ def tasks(
 
 
 def _of_drift(manifest: Manifest, *, held: bool) -> Iterator[Task]:
-    for reason in drift_reasons(manifest):
-        if held:
-            remedy = "Publish it by nightrank release, if the change is meant; else mend its cause and start again."
-            yield Task("Held back", reason, remedy)
-        else:
-            yield Task("Drift", reason, "See whether the change is meant; the section Drift has the figures.")
+    holds, warns = drift_reasons(manifest)
+    if held:
+        yield Task(
+            "Held back",
+            "Find out whether the change is meant.",
+            f"If so: nightrank release {manifest.run_id} publishes it. If not, mend the cause and start again.",
+        )
+    for reason in holds:
+        yield Task("Beyond the limit that holds", reason)
+    for reason in warns:
+        yield Task("Drift", reason)
 
 
 def _of_steps(plan: PlanRecord | None) -> Iterator[Task]:
@@ -131,13 +139,12 @@ def _of_candidates(
 
 def _of_stale(manifest: Manifest) -> Iterator[Task]:
     if stale := stale_lists(manifest):
-        published = manifest.balance.queries.get("published", 0)
-        oldest = min(manifest.stale or {})
+        read = manifest.balance.queries.get("read", 0)
         yield Task(
             "Lists of an earlier night",
-            f"The deadline came before {count(stale)} of {count(published)} queries; they keep an earlier list, the "
-            f"oldest from {oldest}.",
-            "A later plan.finish_by, a faster engine (nightrank autotune), or fewer candidates.",
+            f"The deadline came before {count(stale)} of {count(read)} queries; they keep an earlier list, the oldest "
+            f"from {min(manifest.stale or {})}.",
+            "Remedy: a later plan.finish_by, a faster engine (nightrank autotune), or fewer candidates.",
         )
 
 
@@ -160,16 +167,22 @@ def _of_degraded(manifest: Manifest) -> Iterator[Task]:
     for key, value in manifest.degraded.items():
         entry = DEGRADED.get(key)
         title = key.replace("_", " ").capitalize()
-        if isinstance(value, str):
-            yield Task(title, message(value), _sentence(entry.remedy if entry else ""))
+        if isinstance(value, str):  # it names its remedy; of the deadline there is a task already
+            if key != "deadline" or not manifest.stale:
+                yield Task(title, _sentence(message(value)))
             continue
         read = getattr(manifest.balance, wholes.get(key, "pairs")).get("read", 0)
         if value and value >= NOTABLE_SHARE * read:
             unit = wholes.get(key, "pairs")
             of = f"{count(value)} of {count(read)} {unit} ({share(value / read)})" if read else count(value)
             meaning = (entry.meaning if entry else title).replace("`", "")
-            yield Task(title, f"{of}: {meaning}.", _sentence(entry.remedy if entry else ""))
+            yield Task(title, f"{of}: {meaning}.", _remedy(entry.remedy if entry else ""))
 
 
-def _sentence(remedy: str) -> str:
-    return f"Remedy: {remedy}.".replace("`", "") if remedy else ""
+def _remedy(text: str) -> str:
+    return f"Remedy: {text}.".replace("`", "") if text else ""
+
+
+def _sentence(text: str) -> str:
+    """A text with a capital at its start and a stop at its end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")

@@ -14,6 +14,7 @@ from pipelines.report.verdict import gain_over_bm25, stale_lists
 from pipelines.storage.filesystem import exists, join
 from pipelines.storage.plan_records import read_plan
 from pipelines.storage.runs import HELD, held_path, read_manifest, run_ids, run_path
+from rerank_core.drift.rules import RULES
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 
@@ -73,7 +74,7 @@ def week_page(output: str, *, links: bool) -> str:
         raise ManifestError(f"no run in {output}; name the output folder of a nightly job")
     first, last = nights[0].date, nights[-1].date
     shown = [_trend(title, unit, value, nights) for title, unit, value in MEASURES]
-    shown += [_drift(name, nights) for name in _drift_measures(nights)]
+    drift = [_drift(name, nights) for name in RULES if any(name in _measures(night) for night in nights)]
     return render(
         "week.html",
         week={
@@ -84,6 +85,7 @@ def week_page(output: str, *, links: bool) -> str:
             "published": sum(not night.held for night in nights),
             "held": sum(night.held for night in nights),
             "charts": [chart for chart in shown if any(row[1] != "–" for row in chart.rows)],
+            "drift": drift,
             "rows": [_row(output, night, links=links) for night in reversed(nights)],
             "damaged": damaged,
         },
@@ -134,19 +136,16 @@ def _trend(title: str, unit: str, value: Value, nights: list[Night]) -> Chart:
     return trend(title, unit, marks, note="; the band is the 95 % interval" if value is _gain else "")
 
 
-def _drift_measures(nights: list[Night]) -> list[str]:
-    """Names of the measures of any night; dead letters by reason are counted together above."""
-    names = {name for night in nights for name in (night.manifest.drift or {}).get("measures", {})}
-    return sorted(name for name in names if ":" not in name)
+def _measures(night: Night) -> dict[str, Any]:
+    measures: dict[str, Any] = (night.manifest.drift or {}).get("measures", {})
+    return measures
 
 
 def _drift(name: str, nights: list[Night]) -> Chart:
-    def value(manifest: Manifest) -> float | None:
-        measure = (manifest.drift or {}).get("measures", {}).get(name, {})
-        found: float | None = measure.get("tonight")
-        return found
-
-    return _trend(f"Drift: {name.replace('_', ' ')}", "as measured", value, nights)
+    values = [_measures(night).get(name, {}).get("tonight") for night in nights]
+    marks = [Mark(night.date, value, held=night.held) for night, value in zip(nights, values, strict=True)]
+    meaning = RULES[name].meaning
+    return trend(meaning[:1].upper() + meaning[1:], "", marks)
 
 
 def _row(output: str, night: Night, *, links: bool) -> dict[str, Any]:

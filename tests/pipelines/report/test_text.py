@@ -75,6 +75,8 @@ def test_messages_hold_no_secrets() -> None:
         (number(None), "–"),
         (number(-0.01234), "−0.0123"),
         (number(0), "0"),
+        (number(0.00003), "under 0.001"),
+        (number(-0.00003), "over −0.001"),
         (number(1234.5), "1,234"),
         (day("2026-03-08"), "Sunday, 8 March 2026"),
         (day("<b>"), "<b>"),
