@@ -69,12 +69,13 @@ def import_files(
         clean(to)
         examples = (one for path in files for one in read(path, format))
         try:
-            rows, counts = _write(examples, to, run_id, run_date.isoformat())
-            publish(to, _manifest(run_id, run_date, now, rows, counts, {"files": sources, "format": format}))
+            infos, counts = _write(examples, to, run_id, run_date.isoformat())
+            publish(to, _manifest(run_id, run_date, now, infos, {"files": sources, "format": format}))
         except BaseException:
             filesystem.remove(stored_runs.staging(to, run_id))
             raise
-    return Imported(to, run_id, {**counts, **{name: table.rows for name, table in rows.items()}})
+    rows = {name: info.rows for name, info in infos.items() if info.rows}
+    return Imported(to, run_id, {**counts, **rows})
 
 
 def is_imported(manifest: Manifest) -> bool:
@@ -103,14 +104,15 @@ def _write(
     if first is None:
         raise SourceError("the files hold no example; give others")
     names = ["training_pairs", "hard_negatives"] if first.logits else ["training_pairs"]
-    infos = {
+    infos = {  # the others have no files, for there are no rows
         name: TableInfo(
             stored_runs.table_path(name, run_date, run_id),
             schema_version(TABLES[name]),
             0,
             dict[str, FileInfo](),
         )
-        for name in names
+        for name in TABLES
+        if first.logits or name != "hard_negatives"
     }
     counts = {"examples": 0, "queries": 0}
     for part, chunk in enumerate(_chunks(itertools.chain([first], examples))):
@@ -191,10 +193,8 @@ def _manifest(
     run_date: datetime.date,
     now: datetime.datetime,
     infos: dict[str, TableInfo],
-    counts: dict[str, int],
     source: dict[str, Any],
 ) -> Manifest:
-    queries, pairs = counts["queries"], infos["training_pairs"].rows
     return Manifest(
         run_id=run_id,
         run_date=run_date.isoformat(),
@@ -207,9 +207,7 @@ def _manifest(
         model_fingerprint="",
         tagger_fingerprint=None,
         stages={},
-        balance=Balance(
-            {"read": 0}, {"read": queries, "published": queries}, {"read": pairs, "published": pairs}
-        ),
+        balance=Balance({"read": 0}, {"read": 0, "published": 0}, {"read": 0, "published": 0}),  # no lists
         mining={},
         degraded={},
         rejected={},

@@ -24,6 +24,13 @@ def test_an_import_names_the_runs_and_the_source(tmp_path: Path) -> None:
     assert 'source = "training_pairs"' in said
     record = json.loads(CliRunner().invoke(app, [*call, "--run-date", "2026-03-09", "--json"]).stdout)
     assert record["run_id"].startswith("20260309-")
+    for command, code in (
+        (["verify", str(tmp_path / "out")], 0),
+        (["runs", str(tmp_path / "out")], 0),
+        (["show", "q", "--run", str(tmp_path / "out")], 3),  # it has no lists
+    ):
+        after = CliRunner().invoke(app, command)
+        assert after.exit_code == code, after.output
 
 
 def test_a_bad_line_is_one_line_and_an_unusable_input(tmp_path: Path) -> None:
