@@ -131,9 +131,10 @@ def test_a_killed_import_shows_a_whole_run_and_is_made_again(tmp_path: Path) -> 
     files = [
         write_lines(tmp_path / name, [{"query": name, "pos": ["p"], "neg": ["n"]}]) for name in ("a", "b")
     ]
-    output = tmp_path / "out"
-    first = bring_in(files[0], to=output)
+    before, output = tmp_path / "before", tmp_path / "out"
+    first = bring_in(files[0], to=before)
     for step in itertools.count():
+        shutil.copytree(before, output)
         with killed(output, at=step):
             bring_in(files[1], to=output)
         newest = runs.open_run(str(output))
@@ -141,8 +142,14 @@ def test_a_killed_import_shows_a_whole_run_and_is_made_again(tmp_path: Path) -> 
         if step == count_changes():
             break
         shutil.rmtree(output)
-        bring_in(files[0], to=output)
     assert newest.run_id != first.run_id
+    assert not [path for path in output.rglob("*") if ".tmp-" in path.name or path.name == "_staging"]
+    # What a kill leaves, the next import removes.
+    shutil.rmtree(output)
+    shutil.copytree(before, output)
+    with killed(output, at=step // 2):
+        bring_in(files[1], to=output)
+    assert bring_in(files[1], to=output).run_id == newest.run_id
     assert not [path for path in output.rglob("*") if ".tmp-" in path.name or path.name == "_staging"]
 
 
