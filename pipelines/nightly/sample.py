@@ -77,7 +77,7 @@ def run_sample(night: Night, resources: WorkerResources, queries: Sequence[Query
     """Take the sample through the stages up to scoring, as one shard."""
     groups = tuple(QueryGroup(query, ()) for query in sorted(queries, key=lambda query: query.query_id))
     shard = Shard(0, 1, groups, tuple(_earlier(night, groups)))
-    no_deadline, reader = Deadline(None, queries_per_shard=1), resources.reader
+    no_deadline, reader = Deadline(None, rows_per_shard=1), resources.reader
     model, tagged, seconds = night.models.scorer.fingerprint, night.models.reads_tags, dict[str, float]()
     passages = 0.0
     for stage in (
@@ -125,7 +125,7 @@ def score_some(night: Night, resources: WorkerResources, sample: Sample) -> Samp
     resources.scorer.get()  # loading it is not scoring
     stage = stages.ScoreCandidates(
         resources.scorer,
-        Deadline(None, queries_per_shard=1),
+        Deadline(None, rows_per_shard=1),
         tagged=night.models.reads_tags,
         progress=None,
     )
