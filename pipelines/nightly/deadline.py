@@ -27,7 +27,7 @@ T = TypeVar("T")
 Left = Callable[[], float]
 """Seconds that are left; 0 or less: time is up."""
 
-BASE_SECONDS = 15.0
+BASE_SECONDS = 30.0
 """Reserved for what follows the stages, whatever the night's size: start and end of processes, report, cleaning up."""
 
 SECONDS_PER_ROW = 0.00005
