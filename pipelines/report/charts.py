@@ -241,7 +241,7 @@ def _unbroken(marks: Sequence[Mark]) -> list[list[Mark]]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float, int]:
-    """Round ends of an axis around the values, and the decimals of its ticks; zero is an end unless all are far away."""
+    """Round ends of an axis around the values, and the decimals of its ticks; zero is an end unless all are far off."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     if 0 <= low < 0.5 * high or low == high >= 0:
         low = 0.0
