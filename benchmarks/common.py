@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.sources.local.bm25_index import build_index
@@ -54,6 +54,32 @@ def report(figures: dict[str, float], to: Path | None) -> None:
         print(f"{name:<42}{value:>14,.3f}")
     if to:
         to.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def run_parts(
+    parts: Mapping[str, Callable[[bool], dict[str, float]]],
+    failures: Callable[[dict[str, float]], list[str]],
+    *,
+    description: str,
+) -> None:
+    """Run several benchmarks in turn, and end with exit code 1 where a figure is not as it must be.
+
+    Args:
+        parts: what measures each, given whether it is to be a small version.
+        failures: names of the figures that are not as they must be.
+        description: for --help.
+    """
+    flags = parser(description)
+    flags.add_argument("--without", nargs="+", choices=parts, default=[], help="parts to leave out")
+    args = flags.parse_args()
+    figures: dict[str, float] = {}
+    for name, measure in parts.items():
+        if name not in args.without:
+            print(f"\n== {name}", flush=True)
+            figures |= measure(args.quick)
+    report(figures, args.json)
+    if wrong := failures(figures):
+        raise SystemExit(f"not as it must be: {', '.join(wrong)}")
 
 
 def sample_config(folder: Path, *, log: Path, output: str, **sections: dict[str, object]) -> Config:

@@ -8,14 +8,13 @@ Each part is a benchmark of its own with the same figures; this one runs them in
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import conformance, kills, masks, memory, readers
-from benchmarks.common import parser, report
+from benchmarks.common import run_parts
 
 ROOT = Path(__file__).resolve().parent.parent
 Figures = dict[str, float]
@@ -58,19 +57,5 @@ def failures(figures: Figures) -> list[str]:
     return [name for name, right in wanted.items() if not right]
 
 
-def main() -> None:
-    flags = parser(__doc__ or "")
-    flags.add_argument("--without", nargs="+", choices=PARTS, default=[], help="parts to leave out")
-    args: argparse.Namespace = flags.parse_args()
-    figures: Figures = {}
-    for name, measure in PARTS.items():
-        if name not in args.without:
-            print(f"\n== {name}", flush=True)
-            figures |= measure(args.quick)
-    report(figures, args.json)
-    if wrong := failures(figures):
-        raise SystemExit(f"not as it must be: {', '.join(wrong)}")
-
-
 if __name__ == "__main__":
-    main()
+    run_parts(PARTS, failures, description=__doc__ or "")
