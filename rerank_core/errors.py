@@ -182,6 +182,12 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
     return None
 
 
+def output_error(error: OSError, message: str) -> NightrankError:
+    """What the system refuses of an output folder: an OutputError of this message, or DiskFull, which no call mends."""
+    known = user_error(error)
+    return known if isinstance(known, DiskFull) else OutputError(message)
+
+
 def is_panic(error: BaseException) -> bool:
     """Whether a native library in Rust panicked; pyo3's class for it is no Exception, and cannot be imported."""
     return type(error).__name__ == "PanicException"

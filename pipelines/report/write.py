@@ -11,7 +11,7 @@ from pipelines.storage.filesystem import join, write_bytes
 from pipelines.storage.held import find_held, held_runs
 from pipelines.storage.plan_records import read_plan
 from pipelines.storage.runs import find_run, held_path, latest, moved, open_run, run_ids, run_path
-from rerank_core.errors import OutputError
+from rerank_core.errors import output_error
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from schemas.outcome import PlanRecord
@@ -80,8 +80,9 @@ def save(path: str, page: str) -> str:
     try:
         write_bytes(path, page.encode())
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; see to the disk, or name another file by --to"
+        raise output_error(
+            error,
+            f"cannot write {path}: {error.strerror or error}; see to the disk, or name another file by --to",
         ) from None
     return path
 

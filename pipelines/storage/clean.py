@@ -19,7 +19,7 @@ from pipelines.storage.runs import (
     table_files,
 )
 from pipelines.storage.views import hide, show
-from rerank_core.errors import OutputError
+from rerank_core.errors import OutputError, output_error
 from schemas.errors import ManifestError
 from schemas.tables import TABLES
 
@@ -40,8 +40,9 @@ def clean(output: str) -> None:
             _check_folders(Path(output))
         _clean(output)
     except OSError as error:
-        raise OutputError(
-            f"cannot clean up {output} after a run that was killed: {error}; see to the disk, or use another folder"
+        raise output_error(
+            error,
+            f"cannot clean up {output} after a run that was killed: {error}; see to the disk, or use another folder",
         ) from None
 
 

@@ -24,7 +24,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from pipelines.storage.filesystem import exists, is_local, join, make_folder, put_bytes, read_bytes, remove
-from rerank_core.errors import Locked, OutputError
+from rerank_core.errors import Locked, OutputError, output_error
 from schemas.parsing import parse_json
 
 logger = logging.getLogger(__name__)
@@ -172,8 +172,8 @@ def _local_lock(output: str, run: str) -> Iterator[Lock]:
         make_folder(output)
         descriptor = _open_lock(path)
     except OSError as error:
-        raise OutputError(
-            f"cannot write to output.path {output}: {error.strerror}; choose another folder"
+        raise output_error(
+            error, f"cannot write to output.path {output}: {error.strerror}; choose another folder"
         ) from None
     try:
         _flock(descriptor, output)
@@ -196,9 +196,10 @@ def _flock(descriptor: int, output: str) -> None:
     except BlockingIOError:
         raise _locked(output, holder_of(join(output, "_lock"))) from None
     except OSError as error:  # such as of a network file system without locks
-        raise OutputError(
+        raise output_error(
+            error,
             f"cannot lock {join(output, '_lock')}: {error.strerror}; choose an output.path on a file system that has "
-            "locks"
+            "locks",
         ) from None
 
 

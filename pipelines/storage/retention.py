@@ -14,7 +14,7 @@ from pipelines.storage.pointer import served_until
 from pipelines.storage.publish import remove_run
 from pipelines.storage.runs import HELD, RUNS, held_path, latest, read_manifest, run_ids, run_path, utc
 from rerank_core.config.operation import Retention
-from rerank_core.errors import OutputError
+from rerank_core.errors import output_error
 from schemas.errors import ManifestError
 
 
@@ -63,9 +63,10 @@ def remove_old_runs(
             if old:
                 clean(output)
         except OSError as error:
-            raise OutputError(
+            raise output_error(
+                error,
                 f"cannot remove old runs from {output}: {error}; see to the disk and its permissions; what is left "
-                "goes with the next night"
+                "goes with the next night",
             ) from None
         return list(old)
 

@@ -25,7 +25,7 @@ from pipelines.storage.lock import lock
 from pipelines.train import dev_sets as dev_sets_module
 from pipelines.train.rounds import Rounds, train_rounds
 from rerank_core.config.training import TrainingConfig, to_dict
-from rerank_core.errors import MissingEngine, OutputError
+from rerank_core.errors import MissingEngine, OutputError, output_error
 from rerank_core.features.render import with_tags
 from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.groups import GroupFile
@@ -213,8 +213,8 @@ def _open(output: Path, settings: dict[str, Any], *, resume: bool) -> None:
         try:
             write_bytes(str(path), json.dumps(settings).encode())
         except OSError as error:
-            raise OutputError(
-                f"cannot write to output = {output}: {error.strerror}; name another folder"
+            raise output_error(
+                error, f"cannot write to output = {output}: {error.strerror}; name another folder"
             ) from None
     elif not resume:
         raise OutputError(f"{work} has an unfinished training; resume it with --resume, or remove {output}")

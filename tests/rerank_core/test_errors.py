@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +127,20 @@ def test_an_error_has_an_exit_code_and_says_when_it_is_raised(error: type[Nightr
 )
 def test_exit_codes_stay(error: type[NightrankError], code: int) -> None:
     assert error.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (errno.ENOSPC, errors.DiskFull, 5),
+        (errno.EDQUOT, errors.DiskFull, 5),
+        (errno.EFBIG, errors.DiskFull, 5),
+        (errno.EACCES, errors.OutputError, 2),
+        (errno.ENOTDIR, errors.OutputError, 2),
+    ],
+)
+def test_a_full_disk_is_no_wrong_call(number: int, kind: type[NightrankError], code: int) -> None:
+    found = errors.output_error(OSError(number, os.strerror(number), "/out/file"), "cannot write to /out")
+    assert type(found) is kind
+    assert found.exit_code == code
+    assert "/out" in str(found)
