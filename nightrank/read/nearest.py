@@ -22,7 +22,7 @@ _POSTINGS, _COMPARED = 2_000, 200
 
 
 class NearestIndex:
-    """The words of a run's queries, in memory: some 100 bytes a query.
+    """The words of a run's queries, in memory: some 220 bytes a query.
 
     Args:
         texts: the queries, normalised.

@@ -21,7 +21,7 @@ from schemas.tables import QUERIES
 QUERIES_PER_FILE, QUERIES_PER_GROUP = 100_000, 2_000
 """More a file: a larger footer at the first look-up. More a row group: more rows to decode at each."""
 FILES_AT_ONCE = 20
-"""Files of `queries` made from one reading of the staged parts: two million rows, some 400 MB."""
+"""Files of `queries` made from one reading of the staged parts: two million rows, some 500 MB."""
 
 
 def merge_queries(run: Run) -> None:
