@@ -2,8 +2,8 @@
 
     python -m benchmarks.unattended [--quick] [--without NAME...] [--json FILE]
 
-Each part is a benchmark of its own with the same figures; this one runs them in turn. A figure that is not as it must be
-ends the run with exit code 1, after all parts have run.
+Each part is a benchmark of its own with the same figures; this one runs them in turn. A figure that is not as it must
+be ends the run with exit code 1, after all parts have run.
 """
 
 from __future__ import annotations

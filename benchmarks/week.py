@@ -2,12 +2,12 @@
 
     python -m benchmarks.week [--output DIR] [--quick] [--json FILE]
 
-Each night is `nightrank nightly` with all its steps over one day of the bundled log; a little of the corpus changes each
-day. A copy of the shipped model serves from the third night on ("good_promoted"). On the fourth a model whose scores
-are turned around is put into the registry: it must be turned down ("held_bad_model"). On the fifth the index has lost
-nine tenths of its passages: the night must be held back ("held_broken_night"), and the next one must be published again.
-Every night has its report; `--output` keeps the folder, to look at them. `--quick` runs nights 1, 3, 4 and 5 with few
-queries.
+Each night is `nightrank nightly` with all its steps over one day of the bundled log; a little of the corpus changes
+each day. A copy of the shipped model serves from the third night on ("good_promoted"). On the fourth a model whose
+scores are turned around is put into the registry: it must be turned down ("held_bad_model"). On the fifth the index
+has lost nine tenths of its passages: the night must be held back ("held_broken_night"), and the next one must be
+published again. Every night has its report; `--output` keeps the folder, to look at them. `--quick` runs nights 1,
+3, 4 and 5 with few queries.
 """
 
 from __future__ import annotations
