@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import math
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pipelines.beam_options import beam_options
@@ -83,9 +84,11 @@ def estimate(
     Raises:
         ConfigError, SourceError, ModelError, JudgementError: the night could not start.
     """
+    began = time.monotonic()
     night = prepare(
         config, run_date=run_date, options=beam_options(beam_flags), load=load, finish_by=finish_by
     )
+    opening = time.monotonic() - began
     log = read_log(night)
     resources = worker_resources(night)
     sample = run_sample(night, resources, log.sample)
@@ -94,7 +97,7 @@ def estimate(
     scored_enough = last is not None and last.stages.get("ScoreCandidates", {}).get("in", 0) >= SCORED_PAIRS
     if sample.open and not scored_enough:
         sample = score_some(night, resources, sample)
-    by_stage, seconds = _seconds(amounts, sample, last, scored_enough=scored_enough)
+    by_stage, seconds = _seconds(amounts, sample, last, opening, scored_enough=scored_enough)
     started = now()
     finished = started + datetime.timedelta(seconds=seconds)
     hourly = config.plan.cost_per_hour
@@ -121,8 +124,8 @@ def estimate(
     )
 
 
-def _utc(time: datetime.datetime) -> str:
-    return time.astimezone(datetime.UTC).isoformat(timespec="seconds")
+def _utc(moment: datetime.datetime) -> str:
+    return moment.astimezone(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _scaled(count: float, log: Log, sample: Sample) -> int:
@@ -173,13 +176,17 @@ def _amounts_of(last: Manifest) -> Amounts:
 
 
 def _seconds(
-    amounts: Amounts, sample: Sample, last: Manifest | None, *, scored_enough: bool
+    amounts: Amounts, sample: Sample, last: Manifest | None, opening: float, *, scored_enough: bool
 ) -> tuple[dict[str, float], float]:
-    """Seconds by stage, summed over workers, and of the whole night."""
+    """Seconds by stage, summed over workers, and of the whole night.
+
+    Args:
+        opening: seconds that it took just now to open the models and to check the inputs.
+    """
     share = len(sample.counts) / max(1.0, amounts["queries"])
     now = {stage: seconds / share for stage, seconds in sample.seconds.items()} if share else {}
     if last is None:
-        return now, sum(now.values())
+        return now, opening + sum(now.values())
     then = _amounts_of(last)
     spent = {stage: tally["seconds"] for stage, tally in last.stages.items() if "seconds" in tally}
     scaled = {
@@ -190,7 +197,7 @@ def _seconds(
         scaled["ScoreCandidates"] = now["ScoreCandidates"]
     total = sum(spent.values())
     # What a night takes beside its stages does not grow; where workers share them, it takes less than their sum.
-    beside, workers = max(0.0, last.seconds - total), max(1.0, total / max(1e-9, last.seconds))
+    beside, workers = max(opening, last.seconds - total), max(1.0, total / max(1e-9, last.seconds))
     return scaled, beside + sum(scaled.values()) / workers
 
 
