@@ -83,7 +83,7 @@ def gather(sources: Sources, decisions: list[Mapping[str, Any]], problem: str = 
         tasks.append(verdict.Task("Model registry", problem))
     return {
         **_head(sources, found, tasks),
-        **_moved(found, last, texts),
+        **_moved(found, manifest, last, texts),
         "judged": _judged(found, texts),
         "not_judged": unreadable or facts.why_not_judged(manifest),
         "measures": _measures(manifest),
@@ -147,11 +147,13 @@ def _beyond(manifest: Manifest) -> str:
     return f"Beyond its limit: {'; '.join(beyond[:2])}." if beyond else ""
 
 
-def _moved(found: Scan, last: Manifest | None, texts: bool) -> dict[str, Any]:
+def _moved(found: Scan, manifest: Manifest, last: Manifest | None, texts: bool) -> dict[str, Any]:
+    published = manifest.balance.queries.get("published", 0) + verdict.stale_lists(manifest)
     unmoved = share(found.unmoved / found.common) if found.common else "0 %"
     return {
         "whole": found.whole,
         "read": found.queries,
+        "published": published,
         "last_night_id": last.run_id if last else None,
         "last_night_sentence": f"{count(found.common)} queries were published in both nights; {unmoved} of them kept "
         f"their first ten documents in the same order."

@@ -48,8 +48,8 @@ class QueryRows(NamedTuple):
     rows: list[Row]
 
 
-def sample(run: Run, table: str, *, max_rows: int = MAX_ROWS) -> Sample:
-    """Files of a table with about `max_rows` rows, evenly spaced; all, if there are no more.
+def sample(run: Run, table: str, *, max_rows: int = 0) -> Sample:
+    """Files of a table with about `max_rows` rows (0: MAX_ROWS), evenly spaced; all, if there are no more.
 
     Raises:
         ManifestError: the table is not what its manifest says.
@@ -57,7 +57,7 @@ def sample(run: Run, table: str, *, max_rows: int = MAX_ROWS) -> Sample:
     if table not in run.manifest.tables:
         return Sample([], 0)
     files = table_files(run.output, run.manifest, table)
-    rows = run.manifest.tables[table].rows
+    rows, max_rows = run.manifest.tables[table].rows, max_rows or MAX_ROWS
     wanted = len(files) if rows <= max_rows else max(1, len(files) * max_rows // rows)
     return Sample([files[n * len(files) // wanted] for n in range(wanted)], len(files))
 

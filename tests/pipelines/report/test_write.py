@@ -112,8 +112,11 @@ def test_of_a_large_run_evenly_spaced_files_are_read(tmp_path: Path, monkeypatch
     found = sample(run, "reranked", max_rows=400)
     assert (len(found.files), found.of, found.whole) == (10, 40, False)
     assert len(set(found.files)) == 10
-    monkeypatch.setattr(samples, "MAX_ROWS", 400)
     assert sample(run, "no_such_table").files == []
+    monkeypatch.setattr(samples, "MAX_ROWS", 400)
+    assert len(sample(run, "reranked").files) == 10
+    page = report_html(str(tmp_path), dataclasses.replace(manifest, drift=None, mining={}, config={}))
+    assert "Read for 100 of 400 queries, drawn by the hash of their ids." in " ".join(page.split())
 
 
 def test_a_damaged_table_is_named(published: Night) -> None:
