@@ -242,14 +242,16 @@ def _unbroken(marks: Sequence[Mark]) -> list[list[Mark]]:
 
 def _range(values: Sequence[float]) -> tuple[float, float, int]:
     """Round ends of an axis around the values, and the decimals of its ticks; zero is an end unless all are far off."""
-    low, high = min(values, default=0.0), max(values, default=1.0)
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low == high == 0:
+        return 0.0, 1.0, 1
     if 0 <= low < 0.5 * high or low == high >= 0:
         low = 0.0
     elif 0.5 * low < high <= 0 or low == high:
         high = 0.0
     step = 10.0 ** math.floor(math.log10(max(high - low, 1e-9)))
     step = step / 5 if (high - low) / step < 2 else step / 2 if (high - low) / step < 5 else step
-    first, last = math.floor(low / step), math.ceil(high / step)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last += 2 if last == first else (last - first) % 2  # so that the middle is round too
     return first * step, last * step, max(0, -math.floor(math.log10(step) + 1e-9))
 

@@ -76,3 +76,16 @@ def test_a_line_crosses_no_gap_and_no_held_night() -> None:
     assert lines([1, 2, 4, 5]) == [2, 2]
     assert lines([1, 2, 4]) == [2]
     assert lines([1, 2, 3, 4], d3=True) == [2]
+
+
+def test_ticks_are_round_and_say_enough() -> None:
+    def ticks(*values: float) -> list[str]:
+        marks = [Mark(datetime.date(2026, 3, day), value) for day, value in enumerate(values, 1)]
+        shapes = charts.trend("Queries", "queries", marks).shapes
+        return [shape.text for shape in shapes if shape.attributes["class"] == "tick"][:3]
+
+    assert ticks(0, 0) == ["0.0", "0.5", "1.0"]
+    assert ticks(0.172, 0.181) == ["0.172", "0.177", "0.182"]
+    assert ticks(8.0, 8.0) == ["0", "4", "8"]
+    assert ticks(4353, 5150) == ["4,300", "4,800", "5,300"]
+    assert ticks(-3, 4) == ["−3", "1", "5"]
