@@ -22,6 +22,7 @@ class Visit(NamedTuple):
     requests: list[str]  # beside the page itself
     console: list[str]  # whatever it printed, and errors of scripts
     overflow: int  # pixels that the page is wider than the window
+    squeezed: list[str]  # cells of tables that are too narrow for their text
     broken: list[str]  # internal links without a target
     grave: list[str]  # what axe-core finds serious or critical: rule and element
 
@@ -86,6 +87,10 @@ def visit(browser: Any, path: Path, *, width: int, theme: str) -> Visit:
             "[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.getAttribute('href'))"
             ".filter(href => !document.getElementById(href.slice(1)))"
         )
+        squeezed = page.evaluate(
+            "[...document.querySelectorAll('th, td')].filter(cell => cell.clientWidth < 40 && cell.clientHeight > 150)"
+            ".map(cell => cell.innerText.replace(/\\s+/g, ' ').slice(0, 40))"
+        )
         found = [] if console else Axe().run(page).response["violations"]
         grave = [
             f"{one['id']}: {node['html'][:200]}"
@@ -93,7 +98,7 @@ def visit(browser: Any, path: Path, *, width: int, theme: str) -> Visit:
             if one["impact"] in GRAVE
             for node in one["nodes"]
         ]
-        return Visit(requests, console, overflow, broken, grave)
+        return Visit(requests, console, overflow, squeezed, broken, grave)
 
 
 def _overflow(page: Any) -> int:

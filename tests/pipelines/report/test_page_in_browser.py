@@ -30,14 +30,20 @@ def test_every_page_in_both_themes_narrow_and_wide(chromium: Any, kinds: Kinds, 
     path = Path(write_report(str(output), manifest, held=held))
     for width in WIDTHS:
         for theme in THEMES:
-            assert visit(chromium, path, width=width, theme=theme) == Visit([], [], 0, [], []), (width, theme)
+            assert visit(chromium, path, width=width, theme=theme) == Visit([], [], 0, [], [], []), (
+                width,
+                theme,
+            )
 
 
 def test_a_week_likewise(chromium: Any, kinds: Kinds) -> None:
     path = Path(write_week(str(kinds("held")[0])))
     for width in WIDTHS:
         for theme in THEMES:
-            assert visit(chromium, path, width=width, theme=theme) == Visit([], [], 0, [], []), (width, theme)
+            assert visit(chromium, path, width=width, theme=theme) == Visit([], [], 0, [], [], []), (
+                width,
+                theme,
+            )
 
 
 def test_hostile_texts_are_seen_as_they_are(chromium: Any, hostile: tuple[Path, Manifest]) -> None:
@@ -83,7 +89,9 @@ def test_printed_it_shows_what_is_folded(chromium: Any, kinds: Kinds) -> None:
 SCRIPT = '<script>fetch("other.json").catch(() => console.error("no"))</script>'
 BAD = f"""<!doctype html><html lang=en><head><title>bad</title><style>p {{ color: #ddd; width: 900px }}</style>
 {SCRIPT}</head>
-<body><main><h1>Bad</h1><p>pale</p><a href="#nowhere">x</a><img src="missing.png"></main></body></html>"""
+<body><main><h1>Bad</h1><p>pale</p><a href="#nowhere">x</a><img src="missing.png">
+<table style="width: 20px; table-layout: fixed; overflow-wrap: anywhere"><tr>
+<td>a word of many letters in a cell</td></tr></table></main></body></html>"""
 
 
 def test_what_a_page_does_wrong_is_seen(chromium: Any, tmp_path: Path) -> None:
@@ -93,6 +101,7 @@ def test_what_a_page_does_wrong_is_seen(chromium: Any, tmp_path: Path) -> None:
     assert found.requests
     assert found.console
     assert found.overflow > 0
+    assert found.squeezed == ["a word of many letters in a cell"]
     assert found.broken == ["#nowhere"]
     path.write_text(BAD.replace(SCRIPT, "").replace('<img src="missing.png">', "<input>"))
     grave = " ".join(visit(chromium, path, width=380, theme="light").grave)
