@@ -126,10 +126,17 @@ def kinds(
         output = tmp_path_factory.mktemp(name) / "output"
         return output, run(make_config(tiny, output, **sections), run_date=DAY, load=fake()), False
 
+    def first() -> tuple[Path, Manifest, bool]:  # a copy, in which the report may be written
+        return (
+            shutil.copytree(night.output, tmp_path_factory.mktemp("first") / "output"),
+            night.manifest,
+            False,
+        )
+
     nothing = {"labels": {"min_clicks": 9}, "evidence": {"top_n": 0}, "tags": {"enabled": False}}
     recipes: dict[str, Callable[[], tuple[Path, Manifest, bool]]] = {
         "judged": lambda: (*judged_night(tiny, tmp_path_factory.mktemp("judged")), False),
-        "first": lambda: (night.output, night.manifest, False),
+        "first": first,
         "held": lambda: (*held_night(night, tmp_path_factory.mktemp("held")), True),
         "empty": lambda: made("empty", **nothing, mining={"enabled": False}),
         "ids": lambda: made("ids", output={"store_text": False}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +18,7 @@ from pipelines.report.write import choose_run, last_night, report_html, write_re
 from pipelines.storage.clean import clean
 from pipelines.storage.publish import publish
 from pipelines.storage.runs import check_run, latest, moved, read_manifest, run_path, staging
-from rerank_core.errors import OutputError
+from rerank_core.errors import DiskFull, OutputError
 from schemas.errors import ManifestError
 from tests.conftest import Night
 from tests.pipelines.report.conftest import held_night
@@ -46,19 +48,24 @@ def test_a_run_that_is_published_again_keeps_its_files(published: Night) -> None
     check_run(str(published.output), again)
 
 
-def test_one_that_was_killed_leaves_the_earlier_report(
-    published: Night, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "kind", "told"),
+    [(errno.EACCES, OutputError, r"cannot write .*report\.html"), (errno.ENOSPC, DiskFull, "No space left")],
+)
+def test_one_that_cannot_be_written_leaves_the_earlier_report(
+    published: Night, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], told: str
 ) -> None:
     path = Path(write_report(str(published.output), published.manifest))
     before = path.read_bytes()
-    monkeypatch.setattr("pipelines.storage.filesystem.os.replace", full)
-    with pytest.raises(OutputError, match=r"cannot write .*report\.html: No space left"):
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pipelines.storage.filesystem.os.replace", refuse)
+    with pytest.raises(kind, match=told):
         write_report(str(published.output), dataclasses.replace(published.manifest, seconds=99.0))
     assert path.read_bytes() == before
-
-
-def full(*_: object) -> None:
-    raise OSError(28, "No space left on device")
+    assert [found.name for found in path.parent.iterdir() if found.name.startswith("_")] == []
 
 
 @pytest.fixture
