@@ -26,7 +26,7 @@ from tests.support.tiny_plan import contents, make_plan
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("rerank", "train", "evaluate", "promote", "report", "clean_up")
-MOMENTS = 7  # of the sweeps over all changes that a night makes
+MOMENTS = 4  # of the sweeps over all changes that a night makes
 
 
 class World:
