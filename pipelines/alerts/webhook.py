@@ -37,7 +37,7 @@ def webhook_url(environment: Mapping[str, str]) -> str:
     """The URL to post to; "" if none is set.
 
     Raises:
-        ConfigError: no URL of http or https, set twice, or its file cannot be read. It is never quoted.
+        ConfigError: no URL of http or https, set twice, with a password, or its file cannot be read. It is never quoted.
     """
     url = read_secret(environment, VARIABLE)
     if not url:
@@ -50,6 +50,10 @@ def webhook_url(environment: Mapping[str, str]) -> str:
         valid = False
     if not valid or not url.isprintable() or " " in url or not url.isascii():
         raise ConfigError(f"{VARIABLE} is no URL of https:// or http://; was it copied as a whole?")
+    if "@" in parts.netloc:  # urllib would take the password for a part of the host, and quote it
+        raise ConfigError(
+            f"{VARIABLE} has a user or password before its host, which webhooks do not take; leave it out"
+        )
     # Parts that say it all by themselves; "hooks" would be found in ordinary texts.
     know(
         *(

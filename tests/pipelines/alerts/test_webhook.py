@@ -158,7 +158,15 @@ def test_the_url_is_read_as_other_secrets_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [f"ftp://x/{SECRET}", SECRET, f"https:///{SECRET}", f"https://h:99999/{SECRET}", f"https://h/{SECRET} x"],
+    [
+        f"ftp://x/{SECRET}",
+        SECRET,
+        f"https:///{SECRET}",
+        f"https://h:99999/{SECRET}",
+        f"https://h/{SECRET} x",
+        f"https://user:{SECRET}@h/path",
+        f"https://{SECRET}@h:443/path",
+    ],
 )
 def test_what_is_no_url_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(ConfigError, match=VARIABLE) as raised:
