@@ -37,7 +37,7 @@ def webhook_url(environment: Mapping[str, str]) -> str:
     """The URL to post to; "" if none is set.
 
     Raises:
-        ConfigError: no URL of http or https, set twice, with a password, or its file cannot be read. It is never quoted.
+        ConfigError: no URL of http or https, one with a password, set twice, or not to be read. It is never quoted.
     """
     url = read_secret(environment, VARIABLE)
     if not url:

@@ -13,6 +13,7 @@ from pipelines.drift import sample as sampling
 from pipelines.drift.earlier import (
     dead_letters_of,
     earlier_nights,
+    is_cut_off,
     letters_of,
     lists_of,
     measures_of,
@@ -106,7 +107,8 @@ def _read_previous(output: str, last: Manifest, tonight: Night, notes: list[str]
 
 
 def _boundary(manifest: Manifest) -> str:
-    return boundary(lists_of(manifest), manifest.tables["reranked"].rows)
+    fresh, lists = manifest.balance.queries.get("published", 0), lists_of(manifest)
+    return boundary(fresh, manifest.tables["reranked"].rows * fresh // max(1, lists))
 
 
 # --- what was changed on purpose
@@ -155,7 +157,11 @@ def _judged(
 ) -> Iterator[tuple[str, Measure]]:
     here, before = _levels(tonight), _levels(previous) if previous else {}
     if previous and previous.sample and tonight.sample:
-        here |= _distances(tonight.sample, previous.sample, scores="scores" not in changed)
+        samples = (tonight.sample, previous.sample)
+        if is_cut_off(tonight.manifest) or is_cut_off(previous.manifest):
+            # What is asked often was reached, and need not look like what is asked once: the same queries are compared.
+            samples = (tonight.sample.of(previous.sample.queries), previous.sample.of(tonight.sample.queries))
+        here |= _distances(*samples, scores="scores" not in changed)
     for name, value in here.items():
         rule, others = rule_of(name), [_of_night(night, name, value.records) for night in week]
         limits = Limits(getattr(options.warn, rule.key), getattr(options.hold, rule.key))

@@ -29,11 +29,12 @@ COLUMNS = [
     "reasoning",
     "entities",
 ]
+STALE = "stale_since"  # runs of earlier versions have no such column, and no such rows
 CONSTANT = 0.001  # logits of a query that are so close together are one logit
 
 
 class Sample(NamedTuple):
-    """Rows of `reranked` of some queries, sorted by query and rank."""
+    """Rows of `reranked` of some queries that the night reranked itself, sorted by query and rank."""
 
     rows: pa.Table
     queries: list[str]  # their ids
@@ -53,7 +54,7 @@ def boundary(queries: int, rows: int) -> str:
 
 
 def read_sample(paths: Iterable[str], *, below: str, also: Collection[str] = ()) -> Sample:
-    """The rows of the queries whose id is below `below`, and of those in `also`.
+    """The rows of the queries whose id is below `below`, and of those in `also`, without lists of earlier nights.
 
     Raises:
         ManifestError: a file is damaged, or of a version with other columns.
@@ -75,12 +76,14 @@ def _read(path: str) -> pa.Table:
         # From a local disk, the pages of the columns alone: most of a file is text.
         source = pa.OSFile(path) if is_local(path) else pa.BufferReader(read_bytes(path))
         file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-        rows = file.read(columns=COLUMNS, use_threads=False)
+        names = [*COLUMNS, STALE] if STALE in file.schema_arrow.names else COLUMNS
+        rows = file.read(columns=names, use_threads=False)
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from None
     if missing := set(COLUMNS) - set(rows.column_names):
         raise ManifestError(f"{path} has no column {min(missing)!r}: it is of another version")
-    return rows
+    # A list that the deadline left as it was is of another night, and maybe of another model.
+    return rows.filter(pc.is_null(rows[STALE])).select(COLUMNS) if STALE in names else rows
 
 
 def scores(sample: Sample, *, first: int = 0) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.drift import sample
@@ -17,6 +18,7 @@ from pipelines.drift.compare import compare
 from pipelines.drift.earlier import NIGHTS, earlier_nights
 from pipelines.storage import runs
 from schemas.manifest import Manifest, to_json
+from schemas.tables import RERANKED
 from tests.support.changing import World
 from tests.support.object_store import MemoryFileSystem
 from tests.support.published_run import rewrite
@@ -281,6 +283,33 @@ def test_a_night_that_a_deadline_cut_off_is_not_held_for_it(published: Nights) -
     assert [name for name, one in found["measures"].items() if one["verdict"] != "ok"] == []
     assert found["measures"]["queries"]["tonight"] == 60
     assert found["measures"]["candidates_per_query"]["tonight"] == 20
+
+
+def test_of_a_night_that_was_cut_off_its_own_lists_alone_are_judged(
+    published: Nights, tmp_path: Path
+) -> None:
+    """Most queries keep last night's list; of the others the model says the same of every passage."""
+    staged, fresh = tmp_path / "staged", set[str]()
+    shutil.copytree(published.folder(published.second), staged)
+    for path in sorted((staged / "reranked").glob("part-*.parquet")):
+        rows = pq.read_table(path).to_pylist()
+        fresh |= set(sorted({row["query_id"] for row in rows})[::3])
+        for row in rows:
+            own = row["query_id"] in fresh
+            row |= {"logit": 1.0, "fused_logit": None} if own else {"stale_since": "2026-03-08"}
+        pq.write_table(pa.Table.from_pylist(rows, schema=RERANKED), path)
+    asked = published.second.balance.queries["published"]
+    counts = {"read": asked, "published": len(fresh), "stale": asked - len(fresh)}
+    balance = dataclasses.replace(published.second.balance, queries=counts)
+    config = published.world.config(drift={"min_queries": 1})
+    found = compare(published.output, str(staged), published.tonight(balance=balance), config)
+    assert found is not None
+    assert found["measures"]["constant_scores"]["tonight"] == 1
+    assert found["verdict"] == "hold"
+    assert (
+        found["measures"]["score_psi"]["tonight"] == 0
+    )  # of the same queries: their scores are last night's
+    assert sum(found["scores"]["tonight"]) < 0.6 * published.second.tables["reranked"].rows
 
 
 # --- where runs are, and how much of them is read
