@@ -150,12 +150,13 @@ def _beyond(manifest: Manifest) -> str:
 def _moved(found: Scan, manifest: Manifest, last: Manifest | None, texts: bool) -> dict[str, Any]:
     published = manifest.balance.queries.get("published", 0) + verdict.stale_lists(manifest)
     unmoved = share(found.unmoved / found.common) if found.common else "0 %"
+    where = "in both nights" if found.whole else "in both nights, of those that were read"
     return {
         "whole": found.whole,
         "read": found.queries,
         "published": published,
         "last_night_id": last.run_id if last else None,
-        "last_night_sentence": f"{count(found.common)} queries were published in both nights; {unmoved} of them kept "
+        "last_night_sentence": f"{count(found.common)} queries were published {where}; {unmoved} of them kept "
         f"their first ten documents in the same order."
         + (f" The earlier one is run {last.run_id} of {day(last.run_date)}." if last else ""),
         "moved_last_night": lists.against_last_night(found.against_last_night, texts=texts),

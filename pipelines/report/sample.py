@@ -1,7 +1,7 @@
 """What a report reads of a run's lists: all of a small run, evenly spaced files of a large one.
 
-A file holds queries chosen by the hash of their ids, so some files are a random sample of the queries. Two nights with
-as many files have the same queries in a file of the same number.
+A file holds the queries of one band of frequency, in which they are by the hash of their ids, so evenly spaced files
+have queries of every band. Of two large nights, what is read of both has fewer queries in common than the nights have.
 """
 
 from __future__ import annotations

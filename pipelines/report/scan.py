@@ -88,21 +88,19 @@ class _Tonight:
 
     def add(self, query: QueryRows) -> None:
         after, before = (ranks_of(query.rows, "doc_id", name) for name in ("doc_rank", "doc_rank_before"))
-        if not any(
-            row.get("stale_since") for row in query.rows
-        ):  # an earlier night's list says nothing of tonight
+        if not _is_stale(query):  # an earlier night's list and scores say nothing of tonight
             self.lists[query.query_id] = _first(after)
             self.places[query.query_id] = query.path
             if moved := movement(before, after):
                 self.moved.add(moved, query.query_id, query.path)
-        self.scores.update(_score_bins(query.rows))
-        if query.query_id in self.qrels:
+            self.scores.update(_score_bins(query.rows))
+            for score, relevant in self._labelled(query):
+                self.pairs.append(score)
+                self.relevant.append(relevant)
+        if query.query_id in self.qrels:  # whose lists are measured as readers get them
             self.places[query.query_id] = query.path
             for order, rank in zip(self.orders, (f"{self.rank}_before", self.rank), strict=True):
                 order[query.query_id] = _order(ranks_of(query.rows, self.item, rank))
-        for score, relevant in self._labelled(query):
-            self.pairs.append(score)
-            self.relevant.append(relevant)
 
     def _labelled(self, query: QueryRows) -> Iterator[tuple[float, bool]]:
         """Scores with labels: of a judged query's items, or of the units of a query that has a clicked one."""
@@ -141,7 +139,8 @@ def scan(
     last_orders: dict[str, list[str]] = {}
     last_scores: Counter[int] = Counter()
     for query in read_queries(sample(last_night, "reranked").files if last_night else [], COLUMNS):
-        last_scores.update(_score_bins(query.rows))
+        if not _is_stale(query):
+            last_scores.update(_score_bins(query.rows))
         if query.query_id in found.orders[1]:
             last_orders[query.query_id] = _order(ranks_of(query.rows, found.item, found.rank))
         tonights = found.lists.get(query.query_id)
@@ -164,6 +163,11 @@ def scan(
         last_scores=[last_scores[n] for n in range(SCORE_BINS)],
         reliability=_reliability(found),
     )
+
+
+def _is_stale(query: QueryRows) -> bool:
+    """Whether the list was made by an earlier night than the run that holds it."""
+    return bool(query.rows[0].get("stale_since"))
 
 
 def ranks_of(rows: list[Row], item: str, rank: str) -> dict[str, int]:

@@ -32,7 +32,7 @@ def write_report(output: str, manifest: Manifest, *, held: bool = False) -> str:
 
     Raises:
         ManifestError: a table of the run is damaged.
-        OutputError: the report cannot be written.
+        OutputError, DiskFull: the report cannot be written.
     """
     return save(report_path(output, manifest, held=held), report_html(output, manifest, held=held))
 
