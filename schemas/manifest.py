@@ -62,6 +62,11 @@ class Balance:
     # read = published + reused + pruned + rejected + below_top_n + not_reached (by the deadline)
     pairs: dict[str, int]
 
+    @property
+    def lists(self) -> int:
+        """Queries that have a list: tonight's, or an earlier one that was kept."""
+        return self.queries.get("published", 0) + self.queries.get("stale", 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:

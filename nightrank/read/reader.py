@@ -97,7 +97,7 @@ class Reader:
             manifest.run_id,
             manifest.run_date,
             manifest.created_at,
-            manifest.balance.queries.get("published", 0),
+            manifest.balance.lists,
             dict(manifest.stale or {}),
         )
 

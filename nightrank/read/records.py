@@ -44,8 +44,8 @@ class RunInfo:
     run_id: str
     run_date: str
     created_at: str  # UTC
-    queries: int
-    stale: dict[str, int]  # queries that kept an earlier night's list, by that night's date
+    queries: int  # with a list, stale ones included
+    stale: dict[str, int]  # of these, with the list of an earlier night, by that night's date
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

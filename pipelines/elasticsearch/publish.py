@@ -114,7 +114,7 @@ def publish(
         ConfigError, ManifestError, SourceError: the alias, the run or the cluster cannot be used.
     """
     started = time.monotonic()
-    index, count = index_name(alias, manifest.run_id), manifest.balance.queries["published"]
+    index, count = index_name(alias, manifest.run_id), manifest.balance.lists
     documents = query_documents(runs.table_files(output, manifest, "reranked"), manifest)
 
     def result(previous: str, *, swapped: bool, removed: tuple[str, ...] = ()) -> Published:

@@ -148,7 +148,7 @@ def _beyond(manifest: Manifest) -> str:
 
 
 def _moved(found: Scan, manifest: Manifest, last: Manifest | None, texts: bool) -> dict[str, Any]:
-    published = manifest.balance.queries.get("published", 0) + verdict.stale_lists(manifest)
+    published = manifest.balance.lists
     unmoved = share(found.unmoved / found.common) if found.common else "0 %"
     where = "in both nights" if found.whole else "in both nights, of those that were read"
     return {

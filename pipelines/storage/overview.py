@@ -88,7 +88,7 @@ def _row(manifest: Manifest, state: State) -> RunRow:
         manifest.run_id,
         state,
         created_at=manifest.created_at,
-        queries=queries.get("published", 0) + queries.get("stale", 0),
+        queries=manifest.balance.lists,
         stale=queries.get("stale", 0),
         pairs=fresh + reused + pruned,
         fresh=fresh,

@@ -140,6 +140,17 @@ def test_another_number_than_the_manifest_says_is_not_published(
     assert not client(es).indices.exists_alias(name=alias)
 
 
+def test_a_night_that_kept_earlier_lists_is_published_with_them(
+    es: Node, es_name: Names, cluster: Cluster, tmp_path: Path
+) -> None:
+    alias, manifest = es_name("kept-lists"), publish_run(tmp_path, run_id="r1", queries=60)
+    balance = dataclasses.replace(manifest.balance, queries={"read": 61, "published": 40, "stale": 20})
+    kept = dataclasses.replace(manifest, balance=balance)
+    for swapped in (True, False):
+        done = publish(cluster, str(tmp_path), kept, alias=alias)
+        assert (done.queries, done.swapped) == (60, swapped)
+
+
 def test_documents_that_the_index_does_not_hold_are_missed(
     es: Node, es_name: Names, cluster: Cluster
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from nightrank.read.files import Files
 from nightrank.read.run import open_latest
 from pipelines.storage import runs
 from rerank_core.text import query_id
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, to_json
 from tests.conftest import Night
 from tests.support.published_run import RUN_DATE, publish_run, rewrite, score, text
 from tests.support.tiny import rows
@@ -138,6 +139,16 @@ def test_a_reader_pins_its_run(tmp_path: Path) -> None:
         assert reader.lookup(text(1)).run_id == reader.run.run_id == "r2"
     with read.open(str(tmp_path), run_id="r1") as reader:
         assert (reader.run.run_id, reader.run.run_date, reader.run.queries) == ("r1", RUN_DATE, QUERIES)
+
+
+def test_kept_lists_are_among_the_queries_of_a_run(tmp_path: Path) -> None:
+    manifest = publish_run(tmp_path, run_id="r1", queries=QUERIES)
+    balance = dataclasses.replace(manifest.balance, queries={"read": 60, "published": 40, "stale": 20})
+    kept = dataclasses.replace(manifest, balance=balance, stale={"2026-03-01": 20})
+    (tmp_path / runs.manifest_path(RUN_DATE, "r1")).write_text(to_json(kept))
+    with read.open(str(tmp_path)) as reader:
+        assert reader.run.queries == len(list(reader.queries())) == QUERIES
+        assert reader.run.stale == {"2026-03-01": 20}
 
 
 def test_the_pointer_is_not_read_more_often_than_said(tmp_path: Path) -> None:
