@@ -60,8 +60,12 @@ def has_same_inputs(context: Context, run: Manifest) -> bool:
     return inputs_fingerprint(resolved, night.source_record, night.models) == run.inputs
 
 
-def held_run(context: Context) -> Manifest | None:
-    """The run of this date that is held back, if the limits by which it was held are still the same."""
+def held_run(context: Context, *, run_id: str = "") -> Manifest | None:
+    """The run of this date that is held back, if the limits by which it was held are still the same.
+
+    Args:
+        run_id: take the run of this id, whatever its limits.
+    """
     from pipelines.storage.held import held_runs
 
     try:
@@ -69,7 +73,9 @@ def held_run(context: Context) -> Manifest | None:
     except (NightrankError, OSError):
         return None
     limits = to_dict(context.config)["drift"]
-    same = [run for run in found if run.config.get("drift") == limits]
+    same = [
+        run for run in found if run.run_id == run_id or (not run_id and run.config.get("drift") == limits)
+    ]
     return max(same, key=lambda run: (run.created_at, run.run_id), default=None)
 
 

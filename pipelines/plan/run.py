@@ -177,8 +177,8 @@ class _Plan:
         context = self.context
         recorded = context.record.step("rerank")
         if recorded and recorded.state == "held":
-            context.manifest = done.held_run(context)
-        else:
+            context.manifest = done.held_run(context, run_id=recorded.result.get("run_id", ""))
+        if context.manifest is None:  # a held run may have been released since
             context.manifest = run = done.published_run(context)
             if run:
                 self._note_run(run)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.plan.context import Context
+from pipelines.storage.runs import latest
 from rerank_core.files import read_text
 from rerank_core.text import fingerprint
 
@@ -103,8 +104,14 @@ def _report(context: Context) -> Result:
     return {"path": write_report(context.output, context.run, held=held)}
 
 
-def _no_cluster(context: Context) -> str:
-    return "" if context.config.publish_back.url else "publish_back.url is not set"
+def _not_served(context: Context) -> str:
+    """The alias follows `latest.json`: the night of an earlier date does not take it back."""
+    if not context.config.publish_back.url:
+        return "publish_back.url is not set"
+    served = latest(context.output)
+    if context.only == "publish_back" or (served and served.run_id == context.run.run_id):
+        return ""
+    return f"latest.json names {f'run {served.run_id} of {served.run_date}' if served else 'no run'}"
 
 
 def _publish_back(context: Context) -> Result:
@@ -168,7 +175,7 @@ STEPS = (
     Step(
         "publish_back",
         "rerank",
-        _no_cluster,
+        _not_served,
         lambda context: (repr(context.config.publish_back),),
         _publish_back,
     ),

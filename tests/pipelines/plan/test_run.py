@@ -256,6 +256,24 @@ def test_a_step_alone_whose_need_was_not_met(
         start(config, only="promote")
 
 
+def test_the_night_of_an_earlier_date_does_not_take_the_alias_back(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back: list[str] = []
+    publish = next(step for step in steps.STEPS if step.name == "publish_back")
+    step = publish._replace(run=lambda context: back.append(context.run.run_date) or {})
+    monkeypatch.setattr(run, "STEPS", (step,))
+    config = make_config(publish_back={"url": "http://localhost:1"})
+    later = DAY.replace(day=9)
+    run_plan(config, run_date=later, load=fake())
+    earlier = start(config)
+    assert earlier.record.steps[-1].state == "not_due"
+    assert "latest.json names run 20260309-" in earlier.record.steps[-1].reason
+    assert back == ["2026-03-09"]
+    assert start(config, only="publish_back").ran == ("publish_back",)  # who says so means it
+    assert back == ["2026-03-09", "2026-03-08"]
+
+
 @pytest.mark.parametrize(
     ("plan", "why"),
     [
@@ -402,6 +420,28 @@ def test_a_held_night(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) 
     release(config.output.path, run_id)
     released = start(config, load=forbidden())
     assert (released.failures, ran) == ((), ALL[:-1])  # what was to be cleaned up is the same
+
+
+def test_steps_of_a_held_night(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are about the held run, under other limits too, and about the published one once it was released."""
+    from pipelines.storage.held import release
+
+    config = make_config()
+    set_steps(monkeypatch)
+    with monkeypatch.context() as patch:
+        hold_everything(patch)
+        held = start(config).manifest
+    assert held
+    other = dataclasses.replace(
+        config, drift=dataclasses.replace(config.drift, enabled=not config.drift.enabled)
+    )
+    alone = start(other, only="report", load=forbidden())
+    assert alone.manifest
+    assert (alone.manifest.run_id, states(alone)["rerank"]) == (held.run_id, "held")
+    released = release(config.output.path, held.run_id)
+    for options in ({"only": "report"}, {"from_step": "train"}):
+        after = start(config, load=forbidden(), **options)
+        assert (after.manifest, states(after)["rerank"], after.failures) == (released, "done", ())
 
 
 # --- the lock
