@@ -125,7 +125,8 @@ def _fetch(registry: Registry, entry: Entry) -> Path:
         with tempfile.TemporaryDirectory(prefix="_fetching-", dir=target.parent) as folder:
             whole = Path(folder) / "model"
             for name in entry.files:
-                filesystem.transfer(filesystem.join(registry.model_path(entry.id), name), str(whole / name))
+                copy = _inside(whole, entry, name)
+                filesystem.transfer(filesystem.join(registry.model_path(entry.id), name), str(copy))
             _check(whole, entry, remedy="add the model again")
             filesystem.put_folder(str(whole), str(target))
     except OSError as error:
@@ -139,12 +140,18 @@ def _fetch(registry: Registry, entry: Entry) -> Path:
 def _check(folder: Path, entry: Entry, *, remedy: str) -> None:
     """Compare every file with the entry: scores of a damaged model would be published unseen."""
     for name, file in entry.files.items():
-        path = folder / os.path.normpath(name)
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise DamagedModel(
-                f"model {entry.id} names the file {name!r:.80} outside of its folder; do not use it"
-            )
+        path = _inside(folder, entry, name)
         if not path.is_file():
             raise DamagedModel(f"model {entry.id} lacks {path}; {remedy}")
         if file_digest(path) != file.sha256:
             raise DamagedModel(f"{path} of model {entry.id} is damaged: it has another checksum; {remedy}")
+
+
+def _inside(folder: Path, entry: Entry, name: str) -> Path:
+    """The place of a model's file in a folder; an entry that somebody wrote could name one elsewhere."""
+    path = folder / os.path.normpath(name)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DamagedModel(
+            f"model {entry.id} names the file {name!r:.80} outside of its folder; do not use it"
+        )
+    return path

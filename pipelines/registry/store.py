@@ -177,20 +177,19 @@ class Registry:
             return self._point(held, pointer, Pointer(model, before, decision))
 
     def rollback(self, *, reason: str) -> Decision:
-        """Let the model serve that did before the one that serves now.
+        """Let the model serve that did before the one that serves now, but for models that were removed.
 
         Raises:
             RegistryError: none did.
         """
         with self._locked("rollback") as held:
             pointer = self._pointer()
-            if pointer is None or not pointer.before:
+            there = {*self._ids(), ""}
+            before = tuple(model for model in pointer.before if model in there) if pointer else ()
+            if not before:
                 raise RegistryError(f"no model served before in {self.path}: there is nothing to go back to")
-            model = pointer.before[-1]
-            if model:
-                self.entry(model)
-            decision = self._decision("rolled_back", model, reason)
-            return self._point(held, pointer, Pointer(model, pointer.before[:-1], decision))
+            decision = self._decision("rolled_back", before[-1], reason)
+            return self._point(held, pointer, Pointer(before[-1], before[:-1], decision))
 
     def decide(
         self,

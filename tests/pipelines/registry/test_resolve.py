@@ -14,6 +14,7 @@ from pipelines.nightly.models import scorer_loader
 from pipelines.nightly.run import run
 from pipelines.registry.resolve import fetched_id, local_model, resolve, resolve_model
 from pipelines.registry.store import Registry
+from pipelines.storage import filesystem
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError, RegistryError
 from rerank_core.scoring.load import load_scorer
@@ -123,15 +124,24 @@ def test_a_worker_elsewhere_fetches_the_model_for_itself(
     assert (tmp_path / "worker" / "nightrank" / "models").is_dir()
 
 
-def test_a_file_outside_of_its_folder_is_refused(tmp_path: Path, models: list[Path]) -> None:
-    registry = Registry(str(tmp_path / "registry"))
+@pytest.mark.parametrize("name", ["../../planted", "model/../../planted", "{tmp_path}/planted"])
+def test_a_file_outside_of_its_folder_is_refused(
+    registry: Registry, models: list[Path], tmp_path: Path, name: str
+) -> None:
     entry = registry.add(models[0])
-    path = tmp_path / "registry" / "models" / entry.id / "entry.json"
-    raw = json.loads(path.read_text())
-    raw["files"]["../../serving.json"] = {"bytes": 1, "sha256": "0"}
-    path.write_text(json.dumps(raw))
+    path, name = (
+        filesystem.join(registry.path, "models", entry.id, "entry.json"),
+        name.format(tmp_path=tmp_path),
+    )
+    raw = json.loads(filesystem.read_bytes(path))
+    raw["files"][name] = {"bytes": 1, "sha256": "0"}
+    filesystem.write_bytes(path, json.dumps(raw).encode())
+    source = filesystem.join(registry.model_path(entry.id), name)
+    if source.startswith("mem:"):  # a bucket has keys with any parts
+        MemoryFileSystem.objects[source] = b"x"
     with pytest.raises(RegistryError, match="outside of its folder"):
         local_model(registry, registry.entry(entry.id))
+    assert not [*tmp_path.rglob("planted")]
 
 
 def test_nights_begin_with_the_model_that_ships_and_take_over_the_promoted_one(

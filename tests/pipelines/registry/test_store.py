@@ -92,6 +92,14 @@ def test_one_goes_back_as_far_as_the_model_that_ships(registry: Registry, models
     assert registry.rollback(reason="and back").model == ""
 
 
+def test_one_goes_back_past_a_model_that_was_removed(registry: Registry, models: list[Path]) -> None:
+    one, two, three = (registry.add(folder).id for folder in models)
+    for model in (one, two, three):
+        registry.promote(model, reason="better")
+    registry.remove(one)
+    assert [registry.rollback(reason="c").model for _ in range(2)] == [two, ""]
+
+
 def test_a_decision_is_made_once(registry: Registry, models: list[Path]) -> None:
     one, two = (registry.add(folder).id for folder in models[:2])
     first = registry.promote(one, reason="a")
