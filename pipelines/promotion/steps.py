@@ -10,7 +10,8 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pipelines
@@ -21,8 +22,11 @@ from pipelines.registry.resolve import DamagedModel, local_model
 from pipelines.registry.store import Registry
 from pipelines.storage import filesystem, runs
 from rerank_core.config.night import Config
+from rerank_core.config.operation import Promotion
 from rerank_core.config.toml import validate
 from rerank_core.errors import ConfigError
+from rerank_core.files import plain_or_gz
+from rerank_core.inference.model_folder import file_digest
 from rerank_core.promotion.rules import Measures, decide
 from rerank_core.text import fingerprint
 from schemas.parsing import parse_json
@@ -230,7 +234,16 @@ def _key(config: Config, candidate: Entry, serving: str) -> str:
         serving,
         night.run_id if night else "",
         *map(repr, sections),
+        *_contents(config.promotion),
     )[:32]
+
+
+def _contents(limits: Promotion) -> Iterator[str]:
+    """Checksums of the judged sets' files, which may be mended under their names; "" for one that is missing."""
+    for folder in map(Path, limits.judged_sets):
+        for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{limits.split}.tsv"):
+            path = plain_or_gz(folder / name)
+            yield file_digest(path) if path.is_file() else ""
 
 
 def _stored(path: str, key: str) -> Measures | None:

@@ -168,10 +168,14 @@ def test_what_is_measured_is_not_measured_again_until_something_changes(
     assert len(calls) == 1
     evaluate_candidate(loop.changed(promotion={"max_queries": 12}), run_date=DAY)
     assert len(calls) == 2
+    judged = Path(loop.config.promotion.judged_sets[0], "qrels", f"{loop.config.promotion.split}.tsv")
+    judged.write_text("".join(judged.read_text().splitlines(keepends=True)[:-1]))
+    evaluate_candidate(loop.changed(promotion={"max_queries": 12}), run_date=DAY)
+    assert len(calls) == 3
     path = next(Path(loop.registry.path, "evaluations").iterdir())
     path.write_text("{}")
     assert promote_candidate(loop.config, run_date=DAY)["promoted"]
-    assert len(calls) == 3
+    assert len(calls) == 4
 
 
 def test_a_candidate_measured_against_another_model_is_not_promoted(
