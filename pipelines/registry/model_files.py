@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pipelines.registry.entry import Entry, StoredFile, to_json
@@ -47,8 +47,14 @@ def files_fingerprint(files: dict[str, StoredFile]) -> str:
     return fingerprint(*(part for name in sorted(files) for part in (name, files[name].sha256)))
 
 
-def put_model(registry: str, folder: Path, entry: Entry) -> None:
+def put_model(registry: str, folder: Path, entry: Entry, *, check: Callable[[], None]) -> None:
     """Write a model's folder whole: by one rename, or on an object store with its entry last.
+
+    Args:
+        registry: path of the registry.
+        folder: of the model.
+        entry: of the model.
+        check: raises if the registry is no longer locked: who has the lock now may have removed what was written.
 
     Raises:
         RegistryError: a file changed since it was listed.
@@ -61,6 +67,7 @@ def put_model(registry: str, folder: Path, entry: Entry) -> None:
         filesystem.transfer(str(folder / name), copy)
         if local and file_digest(Path(copy)) != file.sha256:
             raise RegistryError(f"{folder / name} changed while it was added; add the folder again")
+    check()
     filesystem.write_bytes(join(base, ENTRY), to_json(entry))
     if local:
         filesystem.flush(base)

@@ -123,7 +123,7 @@ class Registry:
         folder = Path(folder).expanduser()
         files = model_files(folder)
         identity = files_fingerprint(files)
-        with self._locked("add"):
+        with self._locked("add") as held:
             clean_additions(self.path, self._ids())
             known = self.known()
             if identity in known:
@@ -138,7 +138,7 @@ class Registry:
                 lineage=lineage,
                 nightrank_version=pipelines.__version__,
             )
-            put_model(self.path, folder, entry)
+            put_model(self.path, folder, entry, check=held.check)
             return self.entry(entry.id)
 
     def promote(

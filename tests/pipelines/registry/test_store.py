@@ -173,6 +173,22 @@ def test_one_whose_lock_was_taken_changes_nothing(registry: Registry, models: li
     assert serving.id == one
 
 
+def test_an_addition_whose_lock_was_taken_is_not_there(
+    registry: Registry, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, path = filesystem.transfer, filesystem.join(registry.path, "_lock")
+
+    def transfer(source: str, target: str) -> None:
+        real(source, target)
+        if filesystem.exists(path):
+            filesystem.remove(path)
+
+    monkeypatch.setattr(filesystem, "transfer", transfer)
+    with pytest.raises(Locked):
+        registry.add(models[0])
+    assert registry.entries() == []
+
+
 def test_a_later_one_goes_on(registry: Registry, models: list[Path]) -> None:
     one, two = (registry.add(folder).id for folder in models[:2])
     registry.promote(one, reason="later")
