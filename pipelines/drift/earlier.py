@@ -54,7 +54,7 @@ def measures_of(manifest: Manifest) -> dict[str, Value]:
     events, queries, pairs = balance.events, balance.queries, balance.pairs
     asked, kept = queries.get("read", 0), events.get("kept", 0)
     values = {"queries": Value(asked, asked), "events": Value(kept, min(asked, kept))}
-    searched = asked - queries.get("stale", 0) - _not_reached(manifest)
+    searched = asked - queries.get("stale", 0) - not_reached(manifest)
     if searched > 0:
         values["candidates_per_query"] = Value(pairs.get("read", 0) / searched, searched)
     scored = pairs.get("published", 0) + pairs.get("reused", 0)
@@ -75,10 +75,10 @@ def lists_of(manifest: Manifest) -> int:
 
 def is_cut_off(manifest: Manifest) -> bool:
     """Whether a deadline came before some queries of a run."""
-    return bool(manifest.balance.queries.get("stale", 0) or _not_reached(manifest))
+    return bool(manifest.balance.queries.get("stale", 0) or not_reached(manifest))
 
 
-def _not_reached(manifest: Manifest) -> int:
+def not_reached(manifest: Manifest) -> int:
     """Queries without any list, since the deadline came first."""
     return sum(number for letter, number in manifest.rejected.items() if _of_deadline(letter))
 

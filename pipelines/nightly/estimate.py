@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pipelines.beam_options import beam_options
+from pipelines.drift.earlier import not_reached
 from pipelines.nightly.models import Loader
 from pipelines.nightly.prepare import Night, prepare
 from pipelines.nightly.sample import SCORED_PAIRS, Log, Sample, read_log, run_sample, score_some
@@ -94,7 +95,7 @@ def estimate(
     sample = run_sample(night, resources, log.sample)
     last = _last_night(night)
     amounts, error = _amounts(night, log, sample, last)
-    scored_enough = last is not None and last.stages.get("ScoreCandidates", {}).get("in", 0) >= SCORED_PAIRS
+    scored_enough = last is not None and _amounts_of(last)["fresh"] >= SCORED_PAIRS
     if sample.open and not scored_enough:
         sample = score_some(night, resources, sample)
     by_stage, seconds = _seconds(amounts, sample, last, opening, scored_enough=scored_enough)
@@ -165,12 +166,13 @@ def _last_night(night: Night) -> Manifest | None:
 
 
 def _amounts_of(last: Manifest) -> Amounts:
-    tallies = last.stages
+    """What a night's stages took their time for: without what its deadline left out."""
+    tallies, queries = last.stages, last.balance.queries
     return {
         "events": float(last.balance.events.get("read", 0)),
-        "queries": float(last.balance.queries.get("read", 0)),
+        "queries": float(queries.get("read", 0) - queries.get("stale", 0) - not_reached(last)),
         "pairs": float(tallies.get("FetchCandidates", {}).get("out", 0)),
-        "fresh": float(tallies.get("ScoreCandidates", {}).get("in", 0)),
+        "fresh": float(tallies.get("ScoreCandidates", {}).get("out", 0)),
         "passages": float(tallies.get("TagFeatures", {}).get("passages_read", 0)),
     }
 

@@ -99,6 +99,25 @@ def with_stages(output: Path, manifest: Manifest, *, factor: int, seconds: float
     (output / runs.manifest_path(manifest.run_date, manifest.run_id)).write_text(to_json(changed))
 
 
+def left_out(output: Path, manifest: Manifest, *, stale: int, not_reached: int, pairs: int) -> None:
+    """Let the last night have had more queries and pairs, which its deadline left out."""
+    known = runs.read_manifest(str(output), manifest.run_date, manifest.run_id)
+    more = stale + not_reached
+    added = {"FetchCandidates": more, "ScoreCandidates": pairs}
+    stages = {
+        stage: tally | {"in": tally.get("in", 0) + added.get(stage, 0)}
+        for stage, tally in known.stages.items()
+    }
+    queries = known.balance.queries | {"read": known.balance.queries["read"] + more, "stale": stale}
+    changed = dataclasses.replace(
+        known,
+        stages=stages,
+        balance=dataclasses.replace(known.balance, queries=queries),
+        rejected=known.rejected | {"FindLists/not_reached": not_reached},
+    )
+    (output / runs.manifest_path(manifest.run_date, manifest.run_id)).write_text(to_json(changed))
+
+
 def test_the_seconds_are_those_of_the_last_night_for_each_record(
     night: Night, tmp_path: Path, tiny: Tiny
 ) -> None:
@@ -118,6 +137,8 @@ def test_the_seconds_are_those_of_the_last_night_for_each_record(
     assert found.notes == []
     # A hundredth of the records: a hundredth of an hour a stage.
     assert list(found.stages.values()) == pytest.approx([36.0] * len(night.manifest.stages))
+    left_out(output, night.manifest, stale=10_000, not_reached=5_000, pairs=80_000)
+    assert at(NOW).stages == pytest.approx(found.stages)  # what was not done took no time
     assert found.seconds > sum(found.stages.values()) / 2  # by what it takes to open the models
     assert found.cost == pytest.approx(2.5 * found.seconds / 3600)
     assert (found.in_time, found.finish_by) == (True, "2026-03-09T03:00:00+00:00")
