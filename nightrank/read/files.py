@@ -40,7 +40,13 @@ class Files:
         if filesystem is not None:
             self._fs, self._base = filesystem, output
         elif "://" in output:
-            self._fs, self._base = fs.FileSystem.from_uri(output)
+            try:
+                self._fs, self._base = fs.FileSystem.from_uri(output)
+            except pa.ArrowException as error:
+                raise ManifestError(
+                    f"cannot open {output}: {' '.join(str(error).split())}; give a local path, gs:// or s3://, or "
+                    "filesystem="
+                ) from None
         else:
             self._fs, self._base = fs.LocalFileSystem(), os.path.abspath(output)
         self._local = isinstance(self._fs, fs.LocalFileSystem)

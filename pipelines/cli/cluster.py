@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pipelines.cli import console
-from pipelines.cli.options import Json, Quiet, RunId, chosen_run
+from pipelines.cli.options import Json, Quiet, RunId
 from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def publish(
         back = publish.rollback(cluster, alias)
         _print(back, print_rolled_back, quiet=quiet, as_json=as_json)
         return
-    manifest = runs.open_run(run, chosen_run(run_id))
+    manifest = runs.open_run(run, run_id or "")
     with console.counter("Publishing", unit="queries", show=not (quiet or as_json)) as count:
         done = publish.publish(cluster, run, manifest, alias=alias, keep=keep, on_progress=count)
     _print(done, print_published, quiet=quiet, as_json=as_json)

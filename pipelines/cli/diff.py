@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.console import cut
-from pipelines.cli.options import Json, Output
+from pipelines.cli.options import Json, Output, not_empty
 from schemas.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 def diff(
     output: Output,
-    one: Annotated[str, typer.Argument(metavar="RUN_ID", help="The earlier run, published or held.")],
-    other: Annotated[str, typer.Argument(metavar="RUN_ID", help="The later one.")],
+    one: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="The earlier run, published or held.", callback=not_empty)
+    ],
+    other: Annotated[str, typer.Argument(metavar="RUN_ID", help="The later one.", callback=not_empty)],
     top: Annotated[int, typer.Option("--top", min=0, help="How many of the queries that moved most.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Compare two runs: configuration, models, counts, measures, and the lists of the queries that both have."""
     from pipelines.evaluate.two_runs import compare_runs
 
-    path = str(output)
-    found = compare_runs(path, _open(path, one), _open(path, other), top=top)
+    found = compare_runs(output, _open(output, one), _open(output, other), top=top)
     if as_json:
         moved = [query._asdict() for query in found.moved]
         typer.echo(json.dumps(found._asdict() | {"moved": moved}, ensure_ascii=False))

@@ -24,7 +24,6 @@ from pipelines.cli.options import (
     Split,
     TopK,
     Work,
-    chosen_run,
     set_progress,
 )
 from pipelines.cli.options import min_relevance as grades
@@ -110,7 +109,7 @@ def evaluate(
             max_length=max_length,
             max_queries=max_queries,
             night=night,
-            run_id=chosen_run(run_id),
+            run_id=run_id or "",
             queries=queries,
             qrels=qrels,
             work=work,

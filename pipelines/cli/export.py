@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.console import cut
-from pipelines.cli.options import Json, Quiet, RunId, Split, chosen_run
+from pipelines.cli.options import Json, Output, Quiet, RunId, Split, not_empty
 
 Format = Literal[
     "trec", "beir", "rankllm", "flagembedding", "st-triplet", "st-labeled-pair", "st-labeled-list"
@@ -17,14 +17,16 @@ Format = Literal[
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="OUTPUT", help="Output folder of the nightly job.")],
+    output: Output,
     format: Annotated[
         Format, typer.Option("--format", help="The format; st- are those of sentence-transformers.")
     ],
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="What to write: for trec and beir a folder, else a .jsonl (st-: or .parquet)."
+            "--to",
+            help="What to write: for trec and beir a folder, else a .jsonl (st-: or .parquet).",
+            callback=not_empty,
         ),
     ],
     run_id: RunId = None,
@@ -38,7 +40,7 @@ def export(
     """Write a published run in the format of another tool. Queries are personal data: they are in what is written."""
     from pipelines.exchange import export as exchange
 
-    done = exchange.export(run, format=format, to=to, run_id=chosen_run(run_id), side=order, split=split)
+    done = exchange.export(output, format=format, to=to, run_id=run_id or "", side=order, split=split)
     if as_json:
         typer.echo(json.dumps(done._asdict(), ensure_ascii=False))
     elif not quiet:

@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.console import cut
-from pipelines.cli.options import Json, Quiet
+from pipelines.cli.options import Json, Quiet, not_empty
 
 Format = Literal["flagembedding", "st-triplet", "st-labeled-pair", "st-labeled-list"]
 
@@ -22,7 +22,10 @@ def import_(
     format: Annotated[
         Format, typer.Option("--format", help="Of the files; st- are those of sentence-transformers.")
     ],
-    to: Annotated[str, typer.Option("--to", help="Folder of imported runs, to name in a stage's runs.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", help="Folder of imported runs, to name in a stage's runs.", callback=not_empty),
+    ],
     run_date: Annotated[
         datetime.datetime | None,
         typer.Option(

@@ -12,8 +12,8 @@ from rich import box
 from rich.table import Table
 
 from pipelines.cli import console
-from pipelines.cli.console import cut, file_size
-from pipelines.cli.options import Json, Quiet
+from pipelines.cli.console import cut, file_size, printable
+from pipelines.cli.options import Json, Quiet, not_empty
 
 if TYPE_CHECKING:
     from pipelines.registry.entry import Decision, Entry
@@ -22,14 +22,19 @@ COLOURS = {"serving": "green", "candidate": "yellow", "retired": "dim"}
 
 
 def models(
-    registry: Annotated[str, typer.Argument(help="registry.path of the night: a folder, gs:// or s3://.")],
+    registry: Annotated[
+        str, typer.Argument(help="registry.path of the night: a folder, gs:// or s3://.", callback=not_empty)
+    ],
     add: Annotated[
         Path | None,
         typer.Option(
             "--add", metavar="FOLDER", help="Add a model's folder, as a candidate.", show_default=False
         ),
     ] = None,
-    remove: Annotated[str, typer.Option("--remove", metavar="ID", help="Remove a retired model.")] = "",
+    remove: Annotated[
+        str | None,
+        typer.Option("--remove", metavar="ID", help="Remove a retired model.", callback=not_empty),
+    ] = None,
     decisions: Annotated[
         bool, typer.Option("--decisions", help="Show what was decided, with every check.")
     ] = False,
@@ -53,17 +58,21 @@ def models(
         }
         typer.echo(json.dumps(record, ensure_ascii=False))
     elif not quiet:
-        print_models(entries)
+        print_models(entries, registry=registry)
         if added:
             console.out.print(f"\n[bold]Added[/] {added.id}, {added.state}", soft_wrap=True)
         for decision in made if decisions else ():
             print_decision(decision)
 
 
-def print_models(entries: list[Entry]) -> None:
+def print_models(entries: list[Entry], *, registry: str) -> None:
     """The models, the newest first."""
     if not entries:
-        console.out.print("no models; add one with --add FOLDER. Until one serves, the model that ships does")
+        console.out.print(
+            f"no models in {printable(registry)}; add one with --add FOLDER. Until one serves, the model that ships "
+            "with Nightrank does",
+            soft_wrap=True,
+        )
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("model", "state", "since", "size", "trained on", "from"):

@@ -6,10 +6,10 @@ import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -26,7 +26,7 @@ from rich.table import Table
 from pipelines.cli import console, leaving
 from pipelines.cli.console import file_size, printable
 from pipelines.cli.estimate import show_estimate
-from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night
+from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night, not_empty
 from pipelines.plan.clock import next_time
 from rerank_core.config.night import Config
 from rerank_core.config.operation import check_clock
@@ -42,28 +42,34 @@ BEAM_HELP = (
     "or -- --runner=DataflowRunner ..."
 )
 FinishBy = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--finish-by",
         metavar="HH:MM",
         help="When the lists must be published, in plan.time_zone; default: plan.finish_by.",
         show_default=False,
+        callback=not_empty,
     ),
 ]
 STEPS_HELP = "rerank, train, evaluate, promote, report, publish_back or clean_up"
 FromStep = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--from-step",
         metavar="STEP",
         help=f"Run this step and those after it, also if they were done: {STEPS_HELP}.",
         show_default=False,
+        callback=not_empty,
     ),
 ]
 Only = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--only", metavar="STEP", help="Run this step alone, also if it was done.", show_default=False
+        "--only",
+        metavar="STEP",
+        help="Run this step alone, also if it was done.",
+        show_default=False,
+        callback=not_empty,
     ),
 ]
 RECORDS = {
@@ -95,9 +101,9 @@ def nightly(
             "--set-latest", help="Let latest.json name this run, even if it names one of a later date."
         ),
     ] = False,
-    finish_by: FinishBy = "",
-    from_step: FromStep = "",
-    only: Only = "",
+    finish_by: FinishBy = None,
+    from_step: FromStep = None,
+    only: Only = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and estimate the reranking alone, and write nothing.")
     ] = False,
@@ -108,7 +114,7 @@ def nightly(
     from pipelines.plan.run import message, run_plan
 
     night, shown = load_night(config), not (quiet or as_json)
-    until = deadline(night, finish_by, started=started)
+    until = deadline(night, finish_by or "", started=started)
     if dry_run:
         show_estimate(night, day, beam_flags or (), finish_by=until, quiet=quiet, as_json=as_json)
         return
@@ -116,8 +122,8 @@ def nightly(
         outcome = run_plan(
             night,
             run_date=day,
-            from_step=from_step,
-            only=only,
+            from_step=from_step or "",
+            only=only or "",
             interrupted=leaving.interrupted,
             tell=lambda step: console.logger.info("%s begins", step) if shown else None,
             beam_flags=beam_flags or (),
@@ -128,7 +134,7 @@ def nightly(
     if as_json and outcome.manifest:
         typer.echo(manifest_json(outcome.manifest))
     elif shown:
-        print_outcome(outcome, night.output.path)
+        print_outcome(outcome, night.output.path, only=only or "")
     for line in outcome.unsent:
         console.print_error(line)
     for failure in outcome.failures[1:]:
@@ -146,12 +152,12 @@ def deadline(night: Config, finish_by: str, *, started: datetime.datetime) -> da
     clock = finish_by or night.plan.finish_by
     try:
         return next_time(check_clock(clock), night.plan.time_zone, now=started) if clock else None
-    except ValueError as error:
-        raise ConfigError(f"--finish-by {error}") from None
+    except ValueError:
+        raise ConfigError(f"--finish-by {clock!r} is no time of day; write HH:MM, such as 06:00") from None
 
 
-def print_outcome(outcome: Outcome, output: str) -> None:
-    """Print the summary of the night, and a line for each further step that was run or failed."""
+def print_outcome(outcome: Outcome, output: str, *, only: str = "") -> None:
+    """Print the summary of the night, and a line for each further step that was run, failed, or was `only` wanted."""
     rerank, manifest = outcome.record.step("rerank"), outcome.manifest
     if manifest and rerank and rerank.state == "done":
         if "rerank" in outcome.ran:
@@ -163,11 +169,25 @@ def print_outcome(outcome: Outcome, output: str) -> None:
                 soft_wrap=True,
             )
     for step in outcome.record.steps:
-        if step.name in outcome.ran and step.name != "rerank":
-            colour = {"done": "green"}.get(step.state, "red")
-            told = step.reason or ", ".join(f"{name} {value}" for name, value in step.result.items())
-            line = f"[{colour}]{step.name:<13}[/]{step.state}  {printable(told)}"
-            console.out.print(line, soft_wrap=True)
+        if step.name != "rerank" and (step.name in outcome.ran or step.name == only):
+            colour = {"done": "green", "not_due": "yellow"}.get(step.state, "red")
+            told = printable(step.reason or result_text(step.result))
+            console.out.print(
+                f"[{colour}]{step.name:<13}[/]{step.state.replace('_', ' ')}  {told}", soft_wrap=True
+            )
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """A step's result in a line: names, numbers and reasons; the measures and checks are for the report."""
+    parts = []
+    for name, value in result.items():
+        if isinstance(value, bool):
+            parts.append(name if value else f"not {name}")
+        elif isinstance(value, list) and value and not any(isinstance(item, dict) for item in value):
+            parts.append(f"{name} {', '.join(map(str, value))}")
+        elif isinstance(value, str | int | float) and value != "":
+            parts.append(f"{name} {value}")
+    return ", ".join(parts) or "nothing to do"
 
 
 @contextmanager

@@ -50,21 +50,25 @@ Work = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Store nothing.")]
 
 
-Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Output folder of the nightly job.")]
-RunId = Annotated[
-    str | None, typer.Option("--run-id", help="A published run; default: the newest.", show_default=False)
-]
-
-
-def chosen_run(run_id: str | None) -> str:
-    """The run id of the `--run-id` option; "" (the newest run) if it was not given.
+def not_empty(value: str | None) -> str | None:
+    """An argument or option as it was given, a folder without a slash at its end.
 
     Raises:
-        ConfigError: an empty one, as of a script's variable that is not set: the newest may not be meant.
+        BadParameter: it is empty, as a script's variable that is not set: neither a default nor this folder is meant.
     """
-    if run_id is not None and not run_id.strip():
-        raise ConfigError("--run-id is empty; name a run, or leave the option out for the newest")
-    return run_id or ""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; give a value, or leave it out if there is a default")
+    return value if value is None else value.rstrip("/") or "/"
+
+
+OUTPUT_HELP = "Output folder of the nightly job: local, gs:// or s3://."
+Output = Annotated[str, typer.Argument(metavar="OUTPUT", help=OUTPUT_HELP, callback=not_empty)]
+RunId = Annotated[
+    str | None,
+    typer.Option(
+        "--run-id", help="A published run; default: the newest.", show_default=False, callback=not_empty
+    ),
+]
 
 
 def min_relevance(specs: Sequence[str]) -> dict[str, int]:

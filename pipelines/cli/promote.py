@@ -11,16 +11,21 @@ import typer
 from pipelines.cli import console
 from pipelines.cli.console import cut
 from pipelines.cli.models import print_checks
-from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night, set_progress
+from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night, not_empty, set_progress
 from rerank_core.errors import FAILED, ConfigError
 
 
 def promote(
     config: Annotated[Path, typer.Option("--config", help="The night's TOML; see examples/nightly.toml.")],
     model: Annotated[
-        str,
-        typer.Option("--model", metavar="ID", help="A model of the registry; default: the newest candidate."),
-    ] = "",
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="ID",
+            help="A model of the registry; default: the newest candidate.",
+            callback=not_empty,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Let it serve without any check; needs --reason.")
     ] = False,
@@ -38,7 +43,7 @@ def promote(
     """Let a candidate model serve if it is not worse than the serving one. Exit code 5: it is turned down."""
     from pipelines.promotion.steps import open_registry, promote_candidate
 
-    _check(model=model, force=force, rollback=rollback, reason=reason, dry_run=dry_run)
+    _check(model=model or "", force=force, rollback=rollback, reason=reason, dry_run=dry_run)
     night = load_night(config)
     if rollback:
         decision = open_registry(night).rollback(reason=reason)
@@ -48,7 +53,7 @@ def promote(
             result = promote_candidate(
                 night,
                 run_date=day_or_yesterday(run_date),
-                model=model,
+                model=model or "",
                 force=force,
                 reason=reason,
                 dry_run=dry_run,

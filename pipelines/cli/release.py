@@ -8,9 +8,11 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.nightly import manifest_json, pointer
-from pipelines.cli.options import Json, Output, Quiet
+from pipelines.cli.options import Json, Output, Quiet, not_empty
 
-HeldRun = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run that was held back.")]
+HeldRun = Annotated[
+    str, typer.Argument(metavar="RUN_ID", help="A run that was held back.", callback=not_empty)
+]
 
 
 def release(
@@ -28,11 +30,11 @@ def release(
     """Publish a run that was held back, once somebody has looked at it."""
     from pipelines.storage.held import release as release_run
 
-    manifest = release_run(str(output), run_id, set_latest=set_latest)
+    manifest = release_run(output, run_id, set_latest=set_latest)
     if as_json:
         typer.echo(manifest_json(manifest))
     elif not quiet:
         console.out.print(
-            f"[bold]Published[/] run {manifest.run_id} of {manifest.run_date}; {pointer(manifest, str(output))}",
+            f"[bold]Published[/] run {manifest.run_id} of {manifest.run_date}; {pointer(manifest, output)}",
             soft_wrap=True,
         )

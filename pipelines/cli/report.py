@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import RunId, chosen_run
+from pipelines.cli.options import Output, RunId, not_empty
 from rerank_core.errors import ConfigError
 
 
 def report(
-    output: Annotated[str, typer.Argument(help="Output folder of the nightly job.")],
+    output: Output,
     run_id: RunId = None,
     week: Annotated[
         bool, typer.Option("--week", help="The seven days that end with the newest run, as trend lines.")
@@ -23,6 +23,7 @@ def report(
         typer.Option(
             "--to",
             help="File to write; default: report.html beside the manifest, or week.html in OUTPUT.",
+            callback=not_empty,
         ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -30,15 +31,13 @@ def report(
     """Write the report of a run, published or held: one HTML file that needs nothing else. Prints its path."""
     if week and run_id is not None:
         raise ConfigError("--week and --run-id exclude each other; leave one out")
-    if to is not None and not to.strip():
-        raise ConfigError("--to is empty; name a file, or leave the option out")
     from pipelines.report.write import choose_run, report_html, report_path, save, write_week
     from pipelines.storage.filesystem import is_local
 
     if week:
         path = write_week(output, to or "")
     else:
-        manifest, held = choose_run(output, chosen_run(run_id))
+        manifest, held = choose_run(output, run_id or "")
         page = to or report_path(output, manifest, held=held)
         path = save(page, report_html(output, manifest, held=held))
     typer.echo(path)

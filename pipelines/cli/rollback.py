@@ -8,11 +8,13 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.nightly import manifest_json
-from pipelines.cli.options import Json, Output, Quiet, chosen_run
+from pipelines.cli.options import Json, Output, Quiet, not_empty
 
 Target = Annotated[
     str | None,
-    typer.Option("--run-id", help="The run to serve; default: the one before.", show_default=False),
+    typer.Option(
+        "--run-id", help="The run to serve; default: the one before.", show_default=False, callback=not_empty
+    ),
 ]
 
 
@@ -20,7 +22,7 @@ def rollback(output: Output, run_id: Target = None, quiet: Quiet = False, as_jso
     """Let latest.json name an older run, by default the one before the current one, once its files are checked."""
     from pipelines.storage.rollback import rollback as roll_back
 
-    manifest = roll_back(str(output), chosen_run(run_id))
+    manifest = roll_back(output, run_id or "")
     if as_json:
         typer.echo(manifest_json(manifest))
     elif not quiet:

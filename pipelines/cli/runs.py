@@ -24,12 +24,12 @@ DRIFT = {"warn": "yellow", "hold": "red"}
 def runs(output: Output, as_json: Json = False) -> None:
     """List the published and held runs, the newest first."""
     from pipelines.storage.overview import list_runs
+    from pipelines.storage.runs import check_output
 
-    rows = list_runs(str(output))
+    check_output(output)
+    rows = list_runs(output)
     if as_json:
         typer.echo(json.dumps({"runs": [dataclasses.asdict(row) for row in rows]}, ensure_ascii=False))
-    elif not rows:
-        console.out.print(f"No run in {printable(str(output))}", soft_wrap=True)
     else:
         print_runs(rows)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.console import cut
-from pipelines.cli.options import Json, RunId, chosen_run
+from pipelines.cli.options import OUTPUT_HELP, Json, RunId, not_empty
 
 
 class QueryRows(NamedTuple):
@@ -28,7 +27,7 @@ def show(
     query: Annotated[
         str, typer.Argument(help="The query, as typed; case and closing punctuation do not matter.")
     ],
-    run: Annotated[Path, typer.Option("--run", help="Output folder of the nightly job.")],
+    run: Annotated[str, typer.Option("--run", help=OUTPUT_HELP, callback=not_empty)],
     run_id: RunId = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many rows to show.")] = 10,
     explain: Annotated[
@@ -40,7 +39,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a query's list before and after, with scores and tags."""
-    result = read_query(str(run), query, run_id=chosen_run(run_id))
+    result = read_query(run, query, run_id=run_id or "")
     if as_json:
         record = {"query": result.query, "run_id": result.run_id, "rows": result.rows[:top]}
         typer.echo(json.dumps(record, ensure_ascii=False))

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.cli.options import RunId, chosen_run
+from pipelines.cli.options import Output, RunId
 
 
 def sql(
-    output: Annotated[str, typer.Argument(help="Output folder of the nightly job: local, gs:// or s3://.")],
+    output: Output,
     run_id: RunId = None,
     dialect: Annotated[
         Literal["duckdb", "spark"], typer.Option("--dialect", help="The database that reads the views.")
@@ -19,4 +19,4 @@ def sql(
     """Print SQL views over a run's tables, and over the newest run of each date."""
     from nightrank.read.views import sql_views
 
-    typer.echo(sql_views(output, run_id=chosen_run(run_id), dialect=dialect), nl=False)
+    typer.echo(sql_views(output, run_id=run_id or "", dialect=dialect), nl=False)

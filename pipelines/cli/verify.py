@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.console import printable
-from pipelines.cli.options import Json, Output, Quiet, RunId, chosen_run
+from pipelines.cli.options import Json, Output, Quiet, RunId
 from rerank_core.errors import ConfigError
 from schemas.errors import ManifestError
 
@@ -26,11 +26,10 @@ def verify(
 
     if every and run_id is not None:
         raise ConfigError("--all and --run-id exclude each other")
-    path = str(output)
-    chosen = _chosen(path, chosen_run(run_id), every=every)
-    runs = [_verified(path, *run) for run in chosen]
+    chosen = _chosen(output, run_id or "", every=every)
+    runs = [_verified(output, *run) for run in chosen]
     dates = [""] if every else [run_date for run_date, _, held in chosen if not held]
-    folder = [line for date in dates for line in check_folder(path, date)]
+    folder = [line for date in dates for line in check_folder(output, date)]
     lines = [f"{run['run_id']}: {line}" for run in runs for line in run["findings"]] + folder
     if as_json:
         typer.echo(json.dumps({"runs": runs, "folder": folder}, ensure_ascii=False))
@@ -38,15 +37,18 @@ def verify(
         for line in lines:
             console.out.print(printable(line), soft_wrap=True)
         if not lines:
-            console.out.print(f"[bold green]Whole[/]: {len(runs):,} runs verified, nothing found")
+            what = "1 run" if len(runs) == 1 else f"{len(runs):,} runs"
+            console.out.print(f"[bold green]Whole[/]: {what} verified, nothing found")
     if lines:
-        raise ManifestError(f"{len(lines):,} findings in {path}: {'; '.join(lines[:3])}")
+        count = "1 finding" if len(lines) == 1 else f"{len(lines):,} findings"
+        raise ManifestError(f"{count} in {output}: {'; '.join(lines[:3])}")
 
 
 def _chosen(output: str, run_id: str, *, every: bool) -> list[tuple[str, str, bool]]:
     """(date, id, held) of the runs to verify."""
-    from pipelines.storage.runs import HELD, latest, run_ids
+    from pipelines.storage.runs import HELD, check_output, latest, run_ids
 
+    check_output(output)
     known = [(*run, False) for run in run_ids(output)] + [(*run, True) for run in run_ids(output, top=HELD)]
     if every:
         chosen = known
@@ -56,8 +58,9 @@ def _chosen(output: str, run_id: str, *, every: bool) -> list[tuple[str, str, bo
         newest = latest(output)
         chosen = [(newest.run_date, newest.run_id, False)] if newest else []
     if not chosen:
+        which = repr(run_id) if run_id else "was published"
         raise ManifestError(
-            f"no run {run_id or 'was published'} in {output}; nightrank runs {output} lists them"
+            f"no run {which} in {output}; `nightrank runs {output}` lists those that are there"
         )
     return chosen
 

@@ -93,7 +93,7 @@ def _checksum(path: str) -> str:
     try:
         return filesystem.sha256(path)
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error}") from None
+        raise SourceError(f"cannot read {path!r}: {error.strerror or error}") from None
 
 
 def _write(

@@ -179,9 +179,17 @@ def _retire_older(registry: Registry, newest: Entry, day: str) -> None:
 
 
 def _decided_before(registry: Registry, day: str) -> Result:
-    """What was decided for this run date before the step was killed; or that there is nothing to decide."""
+    """What the checks decided for this run date before the step was killed; or that there is nothing to decide.
+
+    What a person changed since is not repeated as if it still held.
+    """
     made = [d for d in registry.decisions() if d.run_date == day and d.action in ("promoted", "rejected")]
-    return _result(made[-1]) if made else {"skipped": NOTHING}
+    serving = registry.serving()
+    if not made or made[-1].forced:
+        return {"skipped": NOTHING}
+    if made[-1].action == "promoted" and (serving is None or serving.id != made[-1].model):
+        return {"skipped": NOTHING}
+    return _result(made[-1])
 
 
 def _result(decision: Decision) -> Result:

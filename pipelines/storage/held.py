@@ -16,6 +16,7 @@ from pipelines.storage.publish import move_run, publish
 from pipelines.storage.runs import (
     HELD,
     STAGING,
+    check_output,
     check_run,
     find_run,
     held_path,
@@ -91,6 +92,7 @@ def release(output: str, run_id: str, *, set_latest: bool = False) -> Manifest:
         Locked, OutputError: the output folder cannot be written now.
         NightError: the disk refuses it.
     """
+    check_output(output)
     with lock(output, run_id) as locked:
         clean(output)
         held = find_held(output, run_id)
@@ -112,5 +114,8 @@ def _not_held(output: str, run_id: str) -> str:
         find_run(output, run_id)
     except ManifestError:
         known = ", ".join(held_id for _, held_id in run_ids(output, top=HELD)) or "none"
-        return f"no held run {run_id!r} in {output}; held are: {known}"
-    return f"run {run_id} is not held: it is published; nightrank rollback --run-id {run_id} serves it"
+        return f"no run {run_id!r} is held back in {output}; those held back are: {known}"
+    return (
+        f"run {run_id} is not held back: it is published; `nightrank rollback {output} --run-id {run_id}` lets "
+        "latest.json name it"
+    )

@@ -6,7 +6,7 @@ from pipelines.storage.clean import clean
 from pipelines.storage.filesystem import join
 from pipelines.storage.lock import lock
 from pipelines.storage.pointer import point
-from pipelines.storage.runs import RUNS, check_run, find_run, latest, read_manifest, run_ids
+from pipelines.storage.runs import RUNS, check_output, check_run, find_run, latest, read_manifest, run_ids
 from rerank_core.errors import NightError
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -26,6 +26,7 @@ def rollback(output: str, run_id: str = "") -> Manifest:
         Locked, OutputError: the output folder cannot be written now.
         NightError: the disk refuses it.
     """
+    check_output(output)
     with lock(output, "rollback") as held:
         clean(output)
         manifest = find_run(output, run_id) if run_id else _before(output)

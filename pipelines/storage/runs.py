@@ -117,6 +117,16 @@ def open_run(output: str, run_id: str = "") -> Manifest:
     return manifest
 
 
+def check_output(output: str) -> None:
+    """Refuse a folder that no night has written to, before a command locks it, which would make it.
+
+    Raises:
+        ManifestError: it has no run, published or held.
+    """
+    if not run_ids(output) and not run_ids(output, top=HELD):
+        raise ManifestError(f"there is no run in {output}; name the output folder of a nightly job")
+
+
 def find_run(output: str, run_id: str) -> Manifest:
     """Manifest of one published run of an output folder.
 
@@ -126,7 +136,9 @@ def find_run(output: str, run_id: str) -> Manifest:
     """
     runs = [run for run in run_ids(output) if run[1] == run_id]
     if not runs:
-        raise ManifestError(f"no run {run_id!r} in {output}; look under {join(output, RUNS)}")
+        raise ManifestError(
+            f"no run {run_id!r} in {output}; `nightrank runs {output}` lists those that are there"
+        )
     return read_manifest(output, *runs[0])
 
 

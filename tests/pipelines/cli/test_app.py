@@ -242,6 +242,8 @@ def test_a_night_started_again_says_that_it_was_done(config: Callable[..., Path]
     assert json.loads(anew.stdout)["previous_run_id"] == as_json["run_id"]
     only = nightly(config(), "--only", "report").stdout.splitlines()
     assert [line.split()[:2] for line in only[1:]] == [["report", "done"]]
+    only = nightly(config(), "--only", "train").stdout.splitlines()
+    assert [line.split()[:3] for line in only[1:]] == [["train", "not", "due"]]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def call(*arguments: str) -> tuple[int, str]:
 
 def test_a_registry_from_empty_to_a_removed_model(registry: Registry, tmp_path: Path) -> None:
     code, output = call(registry.path)
-    assert (code, "Until one serves, the model that ships does" in output) == (0, True)
+    assert (code, "Until one serves, the model that ships with Nightrank does" in output) == (0, True)
     one, two = (write_word_model(tmp_path / name, w) for name, w in (("one", SERVING), ("two", GOOD)))
     code, output = call(registry.path, "--add", str(one))
     assert (code, "Added" in output, "candidate" in output) == (0, True, True)

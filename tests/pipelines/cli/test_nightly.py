@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipelines.cli import console as cli_console
 from pipelines.cli import index, nightly, show
+from pipelines.cli.nightly import result_text
 from pipelines.nightly.progress import Progress
 from pipelines.sources.local.bm25_index import IndexReport
 from schemas.manifest import Balance, Manifest
@@ -218,3 +219,27 @@ def test_a_quiet_night_shows_nothing(
         draw(Progress(0.5, 10))
     assert not stream.getvalue().strip("\x1b[?25hl\n")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"path": "out/report.html"}, "path out/report.html"),
+        ({"removed": []}, "nothing to do"),
+        ({"removed": ["20260301-a", "20260302-b"]}, "removed 20260301-a, 20260302-b"),
+        (
+            {
+                "model": "m",
+                "promoted": False,
+                "reason": "slow",
+                "previous": "",
+                "checks": [{"name": "speed"}],
+            },
+            "model m, not promoted, reason slow",
+        ),
+        ({"model": "m", "problem": "", "sets": {"ours": {"candidate": {"nDCG@10": 0.5}}}}, "model m"),
+        ({"model": "m", "runs": [], "parent": None, "figures": [{"loss": 0.5}], "notes": []}, "model m"),
+    ],
+)
+def test_the_result_of_a_step_is_told_without_its_records(result: dict[str, Any], told: str) -> None:
+    assert result_text(result) == told

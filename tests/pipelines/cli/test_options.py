@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from pipelines.cli import calibrate as cli_calibrate
 from pipelines.cli import console
 from pipelines.cli import evaluate as cli_evaluate
 from pipelines.cli import fuse as cli_fuse
-from pipelines.cli.options import chosen_run, min_relevance, set_progress
+from pipelines.cli.app import app
+from pipelines.cli.options import min_relevance, not_empty, set_progress
 from pipelines.evaluate.calibrate import calibrate
 from pipelines.evaluate.fuse import fuse
 from pipelines.evaluate.run import evaluate
@@ -82,9 +85,34 @@ def test_each_bar_closes_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
-def test_a_blank_run_id_is_not_the_newest_run() -> None:
-    assert chosen_run(None) == ""
-    assert chosen_run("20260308-a") == "20260308-a"
+def test_a_blank_value_is_not_the_default() -> None:
+    assert not_empty(None) is None
+    assert not_empty("20260308-a") == "20260308-a"
+    assert (not_empty("out/"), not_empty("gs://bucket/out/"), not_empty("/")) == (
+        "out",
+        "gs://bucket/out",
+        "/",
+    )
     for blank in ("", " "):
-        with pytest.raises(ConfigError, match="--run-id is empty"):
-            chosen_run(blank)
+        with pytest.raises(typer.BadParameter, match="it is empty"):
+            not_empty(blank)
+
+
+OF_RUNS = (
+    *(("runs",), ("diff", "a", "b"), ("verify",), ("sql",), ("rollback",), ("report",), ("release", "a")),
+    ("export", "--format", "trec", "--to", "trec"),
+)
+
+
+@pytest.mark.parametrize("command", OF_RUNS, ids=lambda command: command[0])
+def test_a_blank_folder_is_not_the_one_that_the_command_runs_in(command: tuple[str, ...]) -> None:
+    name, *options = command
+    found = CliRunner().invoke(app, [name, "", *options])
+    assert (found.exit_code, "it is empty" in found.output) == (2, True)
+
+
+@pytest.mark.parametrize("command", OF_RUNS, ids=lambda command: command[0])
+def test_a_folder_in_an_object_store_keeps_its_two_slashes(command: tuple[str, ...]) -> None:
+    name, *options = command
+    found = CliRunner().invoke(app, [name, "mem://bucket/nowhere", *options])
+    assert (found.exit_code, "mem://bucket/nowhere" in found.output) == (3, True)

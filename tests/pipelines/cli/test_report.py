@@ -52,8 +52,8 @@ def test_it_opens_the_page(output: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ("words", "code", "told"),
     [
         (["--week", "--run-id", "x"], 2, "--week and --run-id exclude each other"),
-        (["--to", " "], 2, "--to is empty"),
-        (["--run-id", ""], 2, "--run-id is empty"),
+        (["--to", " "], 2, "it is empty"),
+        (["--run-id", ""], 2, "it is empty"),
         (["--run-id", "nosuch"], 3, "no run 'nosuch'"),
     ],
 )

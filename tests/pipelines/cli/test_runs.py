@@ -67,7 +67,7 @@ def test_a_run_is_released_and_rolled_back(night: Night, output: Path) -> None:
     assert call("rollback", output, "--run-id", "").exit_code == 2
     shown = call("release", output, held)
     assert shown.exit_code == 3
-    assert "is not held: it is published" in shown.stderr
+    assert "is not held back: it is published" in shown.stderr
 
 
 def test_the_table_fits_80_columns(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,4 +117,4 @@ def test_the_table_fits_80_columns(output: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:
     shown = call("runs", tmp_path)
-    assert (shown.exit_code, "No run in" in shown.stdout) == (0, True)
+    assert (shown.exit_code, "there is no run in" in shown.stderr) == (3, True)

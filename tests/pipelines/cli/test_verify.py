@@ -42,7 +42,7 @@ def output(night: Night, tmp_path: Path) -> Path:
 def test_a_whole_run_passes(output: Path) -> None:
     shown = call(output)
     assert shown.exit_code == 0, shown.output
-    assert "Whole: 1 runs verified, nothing found" in shown.stdout
+    assert "Whole: 1 run verified, nothing found" in shown.stdout
     shown = call(output, "--run-id", "20260309-newest", "--quiet")
     assert (shown.exit_code, shown.output) == (0, "")
     shown = call(output, "--json")
@@ -79,8 +79,8 @@ def test_a_held_run_is_verified_by_its_id(output: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--run-id", "nosuch"], 3, "no run nosuch in"),
-        (["--run-id", ""], 2, "--run-id is empty"),
+        (["--run-id", "nosuch"], 3, "no run 'nosuch' in"),
+        (["--run-id", ""], 2, "it is empty"),
         (["--run-id", "x", "--all"], 2, "exclude each other"),
     ],
 )
@@ -94,4 +94,4 @@ def test_a_folder_without_runs(tmp_path: Path) -> None:
     for options in ([], ["--all"]):
         shown = call(tmp_path, *options)
         assert shown.exit_code == 3
-        assert "no run was published in" in shown.stderr
+        assert "there is no run in" in shown.stderr

@@ -110,6 +110,8 @@ def test_without_judged_sets_nothing_is_promoted_unseen_but_by_force(loop: Loop)
     forced = promote_candidate(config, run_date=DAY, force=True, reason="I looked at it")
     assert (forced["promoted"], forced["forced"], forced["reason"]) == (True, True, "I looked at it")
     assert loop.registry.entry(entry.id).state == "serving"
+    loop.registry.rollback(reason="I looked again")
+    assert promote_candidate(config, run_date=DAY) == {"skipped": steps.NOTHING}, "it serves no longer"
 
 
 def test_a_missing_set_is_no_fault_of_the_candidate(loop: Loop, tmp_path: Path) -> None:

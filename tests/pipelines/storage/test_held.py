@@ -69,9 +69,12 @@ def test_released_it_is_published_as_a_night_would(night: Night, output: Path, t
     assert released.created_at != manifest.created_at  # the moment of publishing
     assert published_bytes(output, released) == published_bytes(direct, manifest)
     assert contents(output).keys() == contents(direct).keys()
-    with pytest.raises(ManifestError, match="is not held: it is published"):
+    with pytest.raises(ManifestError, match="is not held back: it is published"):
         release(str(output), HELD)
-    with pytest.raises(ManifestError, match="no held run 'nosuch' in .*; held are: none"):
+    with pytest.raises(ManifestError, match="there is no run in .*/mistyped; name the output folder"):
+        release(str(tmp_path / "mistyped"), HELD)
+    assert not (tmp_path / "mistyped").exists()
+    with pytest.raises(ManifestError, match="no run 'nosuch' is held back in .*; those held back are: none"):
         release(str(output), "nosuch")
 
 

@@ -76,9 +76,13 @@ def test_a_damaged_run_is_not_served(output: Path, three: list[Manifest], named:
 def test_what_cannot_be_rolled_back_says_why(output: Path, three: list[Manifest], tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no run 'nosuch'"):
         rollback(str(output), "nosuch")
-    with pytest.raises(ManifestError, match="nothing is served from .* name a run with --run-id"):
-        rollback(str(tmp_path / "empty"))
+    with pytest.raises(ManifestError, match="there is no run in .*/mistyped; name the output folder"):
+        rollback(str(tmp_path / "mistyped"))
+    assert not (tmp_path / "mistyped").exists()
     with lock(str(output), "tonight"), pytest.raises(Locked, match="tonight"):
+        rollback(str(output))
+    (output / "latest.json").unlink()
+    with pytest.raises(ManifestError, match="nothing is served from .* name a run with --run-id"):
         rollback(str(output))
     (output / "latest.json").write_text("[")
     with pytest.raises(ManifestError, match="or name the run to serve with --run-id"):
