@@ -125,7 +125,8 @@ def test_of_a_large_run_evenly_spaced_files_are_read(tmp_path: Path, monkeypatch
     assert len(sample(run, "reranked").files) == 10
     page = report_html(str(tmp_path), dataclasses.replace(manifest, drift=None, mining={}, config={}))
     assert re.search(
-        r"Read for 1\d\d of 400 queries, in files evenly spaced from the most frequent", " ".join(page.split())
+        r"Read for 1\d\d of 400 queries, in files evenly spaced from the most frequent",
+        " ".join(page.split()),
     )
 
 
