@@ -1,7 +1,8 @@
 """Queries that a night had no time for keep the list that is in service, marked stale with the date that made it.
 
-The lists are copied by file of the earlier run, each of which is read once; the rows of one file become one file of
-tonight's table. Beside it, memory holds the ids of the queries alone.
+The lists are copied by file of the earlier run, each of which is read once; the rows of two files become one file of
+tonight's table. One by one, every night with a deadline would add files of lists that were kept before. Beside the two,
+memory holds the ids of the queries alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from schemas.records import Rejected
 from schemas.tables import RERANKED
 
 REASON = "not_reached"
+FILES_TOGETHER = 2
+"""Files of the earlier run whose kept lists become one file: a night adds no more files than it has shards itself."""
 
 
 class KeepLists(beam.PTransform):
@@ -37,7 +40,7 @@ class KeepLists(beam.PTransform):
             found.main
             | "OfEachQuery" >> beam.FlatMap(lambda queries: queries)
             | "ByFile" >> beam.GroupByKey()
-            | "Kept" >> beam.MapTuple(lambda file, queries: Kept(file, tuple(queries)))
+            | "Kept" >> beam.MapTuple(lambda number, queries: Kept(number, tuple(queries)))
             | CopyLists(self._run, self._config, self._lists)
         )
         return StageOutputs(
@@ -48,19 +51,31 @@ class KeepLists(beam.PTransform):
 
 
 class FindLists(ShardStage):
-    """Unreached queries of a shard -> (file of the earlier run, (query_id, count)); without a list, a reject."""
+    """Unreached queries of a shard -> (number of the file to write, KeptQuery); without a list, a reject."""
 
     def handle(self, unreached: tuple[Unreached, ...]) -> Handled:
-        kept = [(one.file, (one.query.query_id, one.query.count)) for one in unreached if one.file >= 0]
+        kept = [
+            (one.file // FILES_TOGETHER, KeptQuery(one.query.query_id, one.query.count, one.file))
+            for one in unreached
+            if one.file >= 0
+        ]
         rejected = [_not_reached(one) for one in unreached if one.file < 0]
         return Handled(kept, rejected, {"in": len(unreached), "out": len(kept)})
 
 
-class Kept(NamedTuple):
-    """The queries whose lists are copied from one file of the earlier run."""
+class KeptQuery(NamedTuple):
+    """A query whose list is copied."""
 
-    file: int
-    queries: tuple[tuple[str, int], ...]  # ids, and how often they are asked tonight
+    query_id: str
+    count: int  # how often it is asked tonight
+    file: int  # of the earlier run
+
+
+class Kept(NamedTuple):
+    """The queries whose lists are copied into one file."""
+
+    number: int
+    queries: tuple[KeptQuery, ...]
 
 
 class CopyLists(ShardStage):
@@ -70,15 +85,20 @@ class CopyLists(ShardStage):
         self._run, self._lists, self._store_text = run, lists, config.output.store_text
 
     def handle(self, kept: Kept) -> Handled:
-        wanted = pa.array(sorted(query_id for query_id, _ in kept.queries), pa.string())
-        table = read_table(self._lists.files[kept.file])
-        table = stale(table.filter(pc.is_in(table["query_id"], wanted)), since=self._lists.run_date)
+        files = sorted({query.file for query in kept.queries})
+        wanted = pa.array(sorted(query.query_id for query in kept.queries), pa.string())
+        table = pa.concat_tables(self._copied(file, wanted) for file in files).sort_by("query_id")
         if not self._store_text:
             for name in ("title", "text"):
                 table = _with(table, name, pa.nulls(table.num_rows, pa.string()))
-        name = file_name(kept.file, len(self._lists.files)).replace("part-", "part-stale-")
-        write_lists(self._run, name, table, dict(kept.queries))
-        return Handled(kept.file, [], {"in": len(wanted), "out": table.num_rows})
+        total = -(-len(self._lists.files) // FILES_TOGETHER)
+        name = file_name(kept.number, total).replace("part-", "part-stale-")
+        write_lists(self._run, name, table, {query.query_id: query.count for query in kept.queries})
+        return Handled(kept.number, [], {"in": len(wanted), "out": table.num_rows})
+
+    def _copied(self, file: int, wanted: pa.Array) -> pa.Table:
+        table = read_table(self._lists.files[file])
+        return stale(table.filter(pc.is_in(table["query_id"], wanted)), since=self._lists.run_date)
 
 
 def stale(table: pa.Table, *, since: str) -> pa.Table:

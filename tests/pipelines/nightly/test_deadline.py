@@ -447,6 +447,20 @@ def test_a_model_that_cannot_be_opened_in_time_is_given_up(a_night: MakeNight, t
     assert not (tmp_path / "output").exists()
 
 
+def test_nights_with_a_deadline_do_not_add_up_files(a_night: MakeNight, tmp_path: Path, clock: Clock) -> None:
+    """Whichever queries are reached: one night after the other keeps lists of every file of the one before."""
+    output, shards = tmp_path / "output", {"queries_per_shard": 2}
+    a_night(fake(), finish_by=None, output=shards)
+    for night in range(1, 6):
+        CLOCK.__init__()  # type: ignore[misc]
+        first = list(ASKED)[night % len(ASKED)]
+        asked = dict.fromkeys(ASKED, 1) | {first: 9}
+        manifest = a_night(slow(f"model {night}", seconds=700), asked, run_date=NEXT, output=shards)
+        assert fresh(output, manifest) == {first}
+        assert manifest.balance.queries == {"read": 6, "published": 1, "stale": 5, "rejected": 0}
+        assert len(manifest.tables["reranked"].files) <= 2 * 3
+
+
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_night_that_reaches_nothing_leaves_the_last_one_in_service(
     a_night: MakeNight, tmp_path: Path, earlier: bool
