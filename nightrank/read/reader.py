@@ -175,6 +175,7 @@ class Reader:
 
         Raises:
             ManifestError: the pointer or the manifest that it names is damaged; the reader keeps its run.
+            RunRemoved: the run that it names is not there; likewise.
         """
         with self._checking:
             return self._refresh()
@@ -194,7 +195,7 @@ class Reader:
         if due and self._checking.acquire(blocking=False):
             try:
                 self._refresh()
-            except (OSError, ManifestError) as error:  # the run that is open can still be read
+            except (OSError, ManifestError, RunRemoved) as error:  # the run that is open can still be read
                 _log.warning("run %s stays in use: %s", self._opened.manifest.run_id, error)
             finally:
                 self._checking.release()

@@ -174,9 +174,9 @@ class ScoreCandidates(ShardStage):
         """For each part: its indices into `groups`, its scored groups, its rejects, and halved batches."""
 
         def scored(inputs: int) -> None:
-            progress.add(inputs)
-            if left() <= 0:
+            if left() <= 0:  # an abandoned thread: the folder of the progress files may be going away
                 raise TimeUp
+            progress.add(inputs)
 
         scorer = self._model.get()
         for part in stages.parts_by_value(groups, size=chunk_of(scorer)):

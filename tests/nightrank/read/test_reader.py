@@ -185,6 +185,19 @@ def test_following_survives_a_damaged_pointer(tmp_path: Path, caplog: pytest.Log
             reader.refresh()
 
 
+def test_following_survives_a_pointer_to_a_run_that_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_run(tmp_path, run_id="r1")
+    with read.open(str(tmp_path), follow=True, check_seconds=0) as reader:
+        publish_run(tmp_path, run_id="r2")
+        shutil.rmtree(tmp_path / runs.run_path(RUN_DATE, "r2"))
+        assert reader.lookup(text(1)).run_id == "r1"
+        assert "run r1 stays in use" in caplog.text
+        with pytest.raises(read.RunRemoved, match="run_id=r2"):
+            reader.refresh()
+
+
 def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(read.ManifestError, match="no published run in"):
         read.open(str(tmp_path))
