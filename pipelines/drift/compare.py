@@ -120,6 +120,8 @@ def _changed(tonight: Manifest, last: Manifest) -> dict[str, str]:
     changed = {}
     if any(tonight.config.get(name) != last.config.get(name) for name in ("log", "privacy")):
         changed["log"] = f"[log] or [privacy] is not as in run {last.run_id}: {lenient}"
+    if tonight.config.get("evaluation") != last.config.get("evaluation"):
+        changed["judgements"] = f"[evaluation] is not as in run {last.run_id}: {lenient}"
     if _search(tonight) != _search(last):
         changed["candidates"] = f"the search for candidates is not as in run {last.run_id}: {lenient}"
     if tonight.model_fingerprint != last.model_fingerprint:

@@ -54,7 +54,9 @@ class Rule(NamedTuple):
     kind: Kind
     key: str  # in [drift.warn] and [drift.hold]
     meaning: str  # for the reasons
-    follows: tuple[str, ...] = ()  # what may have been changed on purpose: log, candidates, scores, tags
+    follows: tuple[
+        str, ...
+    ] = ()  # what may have been changed on purpose: log, candidates, scores, tags, judgements
 
 
 _CANDIDATES, _SCORES = ("candidates",), ("scores",)
@@ -87,7 +89,9 @@ RULES: dict[str, Rule] = {
         "change", "tag_share", "share of passages tagged REASONING", ("tags", "candidates")
     ),
     "entities_per_passage": Rule("mean", "entities", "entities named per passage", ("tags", "candidates")),
-    "ndcg_gain": Rule("gain", "ndcg_gain", "gain of nDCG@10 over BM25 on the judged queries"),
+    "ndcg_gain": Rule(
+        "gain", "ndcg_gain", "gain of nDCG@10 over BM25 on the judged queries", ("judgements",)
+    ),
 }
 """By name; a measure "dead_letters:STAGE/REASON" is judged as "dead_letters"."""
 

@@ -140,6 +140,7 @@ def test_another_scale_of_scores_is_not_compared(published: Nights, field: str) 
         ("candidates", "top_k", {"candidates_per_query", "candidate_overlap", "overlap_at_10", "score_psi"}),
         ("log", "window_days", {"queries", "events"}),
         ("privacy", "min_users", {"queries", "events"}),
+        ("evaluation", "qrels", {"ndcg_gain"}),
     ],
 )
 def test_what_was_configured_otherwise_warns_at_most(
@@ -147,7 +148,8 @@ def test_what_was_configured_otherwise_warns_at_most(
 ) -> None:
     config = published.second.config
     changed = config | {section: config[section] | {key: 7}}
-    found = published.compare(published.tonight(config=changed))
+    judged = {"document": {"before nDCG@10": 0.5, "after nDCG@10": 0.6, "queries": 300.0}}
+    found = published.compare(published.tonight(config=changed, metrics=judged))
     assert len(found["notes"]) == 1
     without = {name for name, one in found["measures"].items() if one["hold"] is None}
     assert capped <= without
