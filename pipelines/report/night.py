@@ -332,5 +332,5 @@ def _judgements(manifest: Manifest) -> tuple[Qrels, Level, str]:
 def _decisions(manifest: Manifest) -> tuple[list[Mapping[str, Any]], str]:
     try:
         return models.read_decisions(manifest), ""
-    except NightrankError as error:
-        return [], message(str(error))
+    except (NightrankError, OSError) as error:  # such as of a bucket that cannot be reached from here
+        return [], message(str(error) or type(error).__name__)

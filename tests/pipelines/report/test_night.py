@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -144,6 +145,14 @@ def test_a_model_has_its_lineage_and_what_was_decided(kinds: Kinds, monkeypatch:
         "worse on nq ✗ failed −0.031 −0.005",
     ):
         assert words in text, words
+
+
+def test_a_registry_that_cannot_be_reached_costs_no_report(
+    kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, manifest, _ = kinds("first")
+    monkeypatch.setattr(models, "read_decisions", Mock(side_effect=ConnectionError("no route to the bucket")))
+    assert "no route to the bucket" in Elements(report_html(str(output), manifest)).text
 
 
 def test_judgements_that_are_gone_are_said_to_be(kinds: Kinds, tmp_path: Path) -> None:
