@@ -36,6 +36,7 @@ COLUMNS = [
     "bm25_score",
     "logit",
     "cheap_score",
+    "stale_since",
     *Tags._fields,
 ]
 Rows = list[dict[str, Any]]
@@ -119,7 +120,10 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _sample(output: str, manifest: Manifest) -> list[Rows]:
-    """The scored rows of some queries, each query's by rank; the choice is a hash of the run's and queries' ids."""
+    """The rows of some queries that the night scored, each query's by rank, chosen by a hash of the run and the query.
+
+    Lists that the deadline left as they were may be of another model.
+    """
     files = stored_runs.table_files(output, manifest, "reranked")
     files = sorted(files, key=lambda path: fingerprint(manifest.run_id, path.rpartition("/")[2]))[
         :SAMPLE_FILES
@@ -127,7 +131,9 @@ def _sample(output: str, manifest: Manifest) -> list[Rows]:
     by_query: dict[str, Rows] = {}
     for path in files:
         for row in filesystem.read_table(path, COLUMNS).to_pylist():
-            if row["logit"] is not None:  # the cascade's pruned ones have no place among the scored ones
+            if row["logit"] is not None and not row.get(
+                "stale_since"
+            ):  # the cascade's pruned ones have no place among the scored ones
                 by_query.setdefault(row["query_id"], []).append(row)
     chosen = sorted(by_query, key=lambda query: fingerprint(manifest.run_id, query))[:SAMPLE]
     return [sorted(by_query[query], key=lambda row: row["rank"]) for query in chosen]

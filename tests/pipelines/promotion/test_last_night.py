@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines.nightly.run import run
 from pipelines.promotion import last_night
 from pipelines.promotion.measure import Model, load
+from pipelines.storage.runs import find_run
 from rerank_core.config.operation import Plan
 from schemas.manifest import Manifest
 from tests.pipelines.promotion.conftest import Loop
+from tests.support.published_run import rewrite
 from tests.support.tiny import DAY
 
 
@@ -63,6 +67,24 @@ def test_the_model_that_scored_ranks_its_own_lists_as_published(loop: Loop) -> N
     other = last_night.compare(loop.config, loop.manifest, reverse.system)
     assert other.correlation is not None
     assert other.correlation < 0
+
+
+def test_lists_of_an_earlier_night_are_not_last_nights(loop: Loop) -> None:
+    def mostly_stale(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        fresh = sorted({row["query_id"] for row in rows})[0]
+        for row in rows:
+            if row["query_id"] != fresh:
+                row |= {"stale_since": "2026-03-01", "rank": -row["rank"]}
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    output = Path(loop.config.output.path)
+    rewrite(output, loop.manifest, "reranked", mostly_stale)
+    night = find_run(str(output), loop.manifest.run_id)
+    loaded = load(loop.config, Model(loop.serving, str(loop.models["serving"])))
+    found = last_night.compare(loop.config, night, loaded.system)
+    assert 0 < found.queries < 16
+    assert (found.overlap, found.correlation) == (1.0, 1.0)
 
 
 def test_a_night_without_texts_is_not_compared_and_says_why(loop: Loop) -> None:
