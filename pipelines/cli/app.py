@@ -2,7 +2,7 @@
 
 Exit codes: 0 success; 2 the call or the configuration is wrong; 3 an input cannot be used (log, index, model,
 judgements, a published run, a cluster); 4 another run is writing to the output folder; 5 the night ran but may not be
-published, or could not be published back, a training failed, a candidate model was turned down, or the disk or the
+published, or could not be published back, a training failed, a candidate model was not promoted, or the disk or the
 memory is full; 130 interrupted by Ctrl-C, 143 by SIGTERM; 1 anything else, which is a defect: the traceback is printed.
 A reader of the output that goes away (`| head`) changes nothing.
 """

@@ -57,7 +57,7 @@ FromStep = Annotated[
     typer.Option(
         "--from-step",
         metavar="STEP",
-        help=f"Run this step and those after it, also if they were done: {STEPS_HELP}.",
+        help=f"Run this step and those after it, even if they were done: {STEPS_HELP}.",
         show_default=False,
         callback=not_empty,
     ),
@@ -67,7 +67,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="STEP",
-        help="Run this step alone, also if it was done.",
+        help="Run this step alone, even if it was done.",
         show_default=False,
         callback=not_empty,
     ),
@@ -98,7 +98,7 @@ def nightly(
     set_latest: Annotated[
         bool,
         typer.Option(
-            "--set-latest", help="Let latest.json name this run, even if it names one of a later date."
+            "--set-latest", help="Point latest.json at this run, even if it names one of a later date."
         ),
     ] = False,
     finish_by: FinishBy = None,
@@ -164,8 +164,8 @@ def print_outcome(outcome: Outcome, output: str, *, only: str = "") -> None:
             print_night(manifest, output)
         else:
             console.out.print(
-                f"Night of {manifest.run_date}: run {manifest.run_id} is published, of the same inputs. "
-                "--from-step rerank makes it anew",
+                f"Night of {manifest.run_date}: run {manifest.run_id} was published before, from the same inputs; "
+                "--from-step rerank runs it again",
                 soft_wrap=True,
             )
     for step in outcome.record.steps:

@@ -70,6 +70,16 @@ RunId = Annotated[
     ),
 ]
 
+AnyRunId = Annotated[
+    str | None,
+    typer.Option(
+        "--run-id",
+        help="A run, published or held; default: the newest.",
+        show_default=False,
+        callback=not_empty,
+    ),
+]
+
 
 def min_relevance(specs: Sequence[str]) -> dict[str, int]:
     """Lowest relevant grades by set from "2" or "SET=2"; "" is every other set.

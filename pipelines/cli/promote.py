@@ -27,10 +27,10 @@ def promote(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Let it serve without any check; needs --reason.")
+        bool, typer.Option("--force", help="Promote it without any check; needs --reason.")
     ] = False,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Let the model serve that did before; needs --reason.")
+        bool, typer.Option("--rollback", help="Serve the previous model again; needs --reason.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the log of decisions.")] = "",
     dry_run: Annotated[
@@ -40,7 +40,7 @@ def promote(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Let a candidate model serve if it is not worse than the serving one. Exit code 5: it is turned down."""
+    """Promote a candidate model if it is not worse than the serving one. Exit code 5: it was not promoted."""
     from pipelines.promotion.steps import open_registry, promote_candidate
 
     _check(model=model or "", force=force, rollback=rollback, reason=reason, dry_run=dry_run)
@@ -92,7 +92,7 @@ def print_result(result: dict[str, Any], *, configured: str) -> None:
     print_checks(tuple(result.get("checks", ())))
     if result.get("promoted") is False:
         console.out.print(
-            f"[bold red]Turned down[/] {model}: {cut(result['reason'], 1000)}; {previous} serves on",
+            f"[bold red]Not promoted[/]: {model}: {cut(result['reason'], 1000)}; {previous} keeps serving",
             soft_wrap=True,
         )
         return

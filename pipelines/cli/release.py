@@ -21,7 +21,7 @@ def release(
     set_latest: Annotated[
         bool,
         typer.Option(
-            "--set-latest", help="Let latest.json name this run, even if it names one of a later date."
+            "--set-latest", help="Point latest.json at this run, even if it names one of a later date."
         ),
     ] = False,
     quiet: Quiet = False,

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Output, RunId, not_empty
+from pipelines.cli.options import AnyRunId, Output, not_empty
 from rerank_core.errors import ConfigError
 
 
 def report(
     output: Output,
-    run_id: RunId = None,
+    run_id: AnyRunId = None,
     week: Annotated[
         bool, typer.Option("--week", help="The seven days that end with the newest run, as trend lines.")
     ] = False,

@@ -13,13 +13,16 @@ from pipelines.cli.options import Json, Output, Quiet, not_empty
 Target = Annotated[
     str | None,
     typer.Option(
-        "--run-id", help="The run to serve; default: the one before.", show_default=False, callback=not_empty
+        "--run-id",
+        help="The run to serve; default: the one before the current one.",
+        show_default=False,
+        callback=not_empty,
     ),
 ]
 
 
 def rollback(output: Output, run_id: Target = None, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Let latest.json name an older run, by default the one before the current one, once its files are checked."""
+    """Serve an older run again: check its files, then point latest.json at it."""
     from pipelines.storage.rollback import rollback as roll_back
 
     manifest = roll_back(output, run_id or "")

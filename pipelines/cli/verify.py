@@ -9,19 +9,19 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.console import printable
-from pipelines.cli.options import Json, Output, Quiet, RunId
+from pipelines.cli.options import AnyRunId, Json, Output, Quiet
 from rerank_core.errors import ConfigError
 from schemas.errors import ManifestError
 
 
 def verify(
     output: Output,
-    run_id: RunId = None,
+    run_id: AnyRunId = None,
     every: Annotated[bool, typer.Option("--all", help="Verify every run, published or held.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Check a run's files against its manifest: checksums, schemas, counts, balance; and what the folder shows."""
+    """Check a run's files against its manifest (checksums, schemas, counts, balance), and the folders of the tables."""
     from pipelines.nightly.published import check_folder
 
     if every and run_id is not None:
@@ -38,7 +38,7 @@ def verify(
             console.out.print(printable(line), soft_wrap=True)
         if not lines:
             what = "1 run" if len(runs) == 1 else f"{len(runs):,} runs"
-            console.out.print(f"[bold green]Whole[/]: {what} verified, nothing found")
+            console.out.print(f"[bold green]OK[/]: {what} verified, no findings")
     if lines:
         count = "1 finding" if len(lines) == 1 else f"{len(lines):,} findings"
         raise ManifestError(f"{count} in {output}: {'; '.join(lines[:3])}")

@@ -233,7 +233,7 @@ def test_a_night_started_again_says_that_it_was_done(config: Callable[..., Path]
     again = nightly(config())
     assert (again.exit_code, again.stderr) == (0, "")
     lines = again.stdout.splitlines()
-    assert "is published, of the same inputs. --from-step rerank makes it anew" in lines[0]
+    assert "was published before, from the same inputs; --from-step rerank runs it again" in lines[0]
     assert lines[1].startswith("report       done")
     assert len(lines) == 2
     as_json = json.loads(nightly(config(), "--json").stdout)

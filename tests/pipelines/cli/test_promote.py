@@ -53,7 +53,7 @@ def test_a_bad_candidate_is_turned_down_with_an_exit_code(night: Night, tmp_path
     result = json.loads(output)
     assert (code, result["promoted"], result["model"]) == (5, False, entry.id)
     code, output = night.promote("--model", entry.id)
-    assert (code, "Turned down" in output, "failed logits" in output) == (5, True, True)
+    assert (code, "Not promoted" in output, "failed logits" in output) == (5, True, True)
     code, output = night.promote("--model", entry.id, "--force", "--reason", "for a test")
     assert (code, f"{entry.id} serves in place of {night.serving}" in output) == (0, True)
     decision = night.registry.decisions()[-1]

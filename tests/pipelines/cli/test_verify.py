@@ -42,7 +42,7 @@ def output(night: Night, tmp_path: Path) -> Path:
 def test_a_whole_run_passes(output: Path) -> None:
     shown = call(output)
     assert shown.exit_code == 0, shown.output
-    assert "Whole: 1 run verified, nothing found" in shown.stdout
+    assert "OK: 1 run verified, no findings" in shown.stdout
     shown = call(output, "--run-id", "20260309-newest", "--quiet")
     assert (shown.exit_code, shown.output) == (0, "")
     shown = call(output, "--json")
