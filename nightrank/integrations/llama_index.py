@@ -73,7 +73,9 @@ class NightrankRetriever(BaseRetriever):
         nodes = []
         for one in found.passages[: self._k]:
             metadata = metadata_of(one, found)
-            hidden = [name for name in metadata if name != "title"]
+            hidden = [
+                name for name in metadata if name != "title" or not one.title
+            ]  # no "title: None" in a prompt
             node = TextNode(
                 id_=one.passage_id,
                 text=text_of(one, found),

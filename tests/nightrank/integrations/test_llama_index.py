@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 
@@ -45,6 +46,14 @@ def test_a_published_list_comes_as_nodes(reader: Reader, night: Night) -> None:
     assert found[0].node.metadata["run_id"] == night.manifest.run_id
     seen = found[0].node.get_content(MetadataMode.LLM)
     assert seen == f"title: {published[0].title}\n\n{published[0].text}"
+
+
+@pytest.mark.parametrize("title", [None, ""])
+def test_a_passage_without_a_title_shows_a_prompt_none(reader: Reader, title: str | None) -> None:
+    published = reader.lookup(QUERY)
+    untitled = dataclasses.replace(published, passages=(dataclasses.replace(published[0], title=title),))
+    nodes = NightrankRetriever(reader)._nodes(untitled)
+    assert nodes[0].node.get_content(MetadataMode.LLM) == published[0].text
 
 
 def test_an_unknown_query_gives_nothing_raises_falls_back_or_takes_the_nearest(reader: Reader) -> None:
