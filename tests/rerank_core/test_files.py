@@ -48,7 +48,7 @@ def test_damage_is_said(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "absent"))
 
 
-@pytest.mark.parametrize("content", [TEXT.encode(), gzip.compress(TEXT.encode()), b""])
+@pytest.mark.parametrize("content", [TEXT.encode(), gzip.compress(TEXT.encode(), mtime=0), b""])
 def test_a_pipe_is_read(tmp_path: Path, content: bytes) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))

@@ -95,7 +95,6 @@ Change = Callable[[pa.Table], pa.Table]
             ["schema version 99, where its manifest says"],
         ),
     ],
-    ids=str,
 )
 def test_rows_that_the_manifest_does_not_know_are_found(
     night: Night, output: Path, table: str, change: Change, expected: list[str]
