@@ -133,8 +133,7 @@ class _Plan:
             self._find_run(names)
         for step in STEPS:
             if step.name in names:
-                held.check()
-                self._step(step)
+                self._step(step, held)
         self._write()
 
     # --- the steps
@@ -198,9 +197,10 @@ class _Plan:
             self.note("rerank", "done", "", key=run.inputs, result=_run_result(run), seconds=run.seconds)
             self._write()
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step, held: Lock) -> None:
         context = self.context
         with self._attempt(step.name, optional=step.optional) as attempt:
+            held.check()
             if why := self._unmet(step.needs) or step.why_not(context):
                 self.note(step.name, "not_due", why)
                 attempt.skipped = True
@@ -271,9 +271,11 @@ class _Plan:
     def _write(self) -> None:
         """Write the record to the output folder; if that fails, the night has failed."""
         assert self._held is not None
-        self._held.check()
         try:
+            self._held.check()
             write_plan(self.context.output, self.context.record)
+        except Locked:
+            raise
         except (OSError, NightrankError) as error:
             if not self.failures:
                 self.failures.append(error)

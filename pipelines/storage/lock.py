@@ -233,7 +233,12 @@ def _remote_lock(output: str, run: str, timing: Timing) -> Iterator[Lock]:
         yield held
     finally:
         stopped.set()
-        held._give_back()
+        try:
+            held._give_back()
+        except OSError as error:  # no reason to fail what was done under the lock
+            logger.warning(
+                "%s could not be removed (%s): it expires in %g s", held.path, error, timing.expiry
+            )
 
 
 def _wait_for_the_dead(path: str, output: str, timing: Timing) -> None:

@@ -16,7 +16,7 @@ from pipelines.plan.context import Context
 from pipelines.plan.run import Outcome, run_plan
 from pipelines.storage import runs
 from pipelines.storage.filesystem import write_bytes
-from pipelines.storage.lock import holder_of, lock
+from pipelines.storage.lock import Lock, holder_of, lock
 from pipelines.storage.plan_records import plan_path, read_plan
 from rerank_core.errors import (
     ConfigError,
@@ -509,6 +509,26 @@ def test_a_night_whose_lock_was_stolen_while_it_scored_publishes_nothing(
     assert not called
     assert runs.latest(config.output.path) is None
     assert not list(Path(config.output.path).glob("runs/*/*"))
+
+
+@pytest.mark.parametrize(("times", "ran"), [(1, ALL), (2, ["train", "report", "publish_back", "clean_up"])])
+def test_a_lock_that_cannot_be_read_for_a_moment_does_not_end_the_night(
+    make_config: MakeConfig, called: list[str], monkeypatch: pytest.MonkeyPatch, times: int, ran: list[str]
+) -> None:
+    """First while the record of the training is written, then before the evaluation."""
+    check, failed = Lock.check, []
+
+    def flaky(self: Lock) -> None:
+        if called[-1:] == ["train"] and len(failed) < times:
+            failed.append(OSError("no answer"))
+            raise failed[-1]
+        check(self)
+
+    monkeypatch.setattr(Lock, "check", flaky)
+    outcome = start(make_config())
+    assert called == ran
+    assert outcome.failures == tuple(failed)
+    assert len(failed) == times
 
 
 def test_an_output_folder_that_cannot_be_used_is_a_failed_night(

@@ -143,6 +143,21 @@ def test_a_lock_in_an_object_store_is_given_back() -> None:
     assert not exists(LOCK)
 
 
+def test_a_lock_in_an_object_store_that_cannot_be_removed_is_left_to_expire(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(f"{path}: no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.storage.lock.remove", refuse)
+        with lock(OUTPUT, "first", timing=hurried()):
+            pass
+    assert "could not be removed (mem://bucket/output/_lock: no answer): it expires in 180 s" in caplog.text
+    with lock(OUTPUT, "second", timing=hurried()):
+        assert "second" in holder_of(LOCK)
+
+
 def _start(run: str, timing: Timing) -> None:
     """Take the lock in a process of its own, as far as the lock can tell, and give it back."""
     failed: list[BaseException] = []
