@@ -131,9 +131,8 @@ class _Plan:
             self._rerank()
         else:
             self._find_run(names)
-        for step in STEPS:
-            if step.name in names:
-                self._step(step, held)
+        for step in (one for one in STEPS if one.name in names):
+            self._step(step, held)
         self._write()
 
     # --- the steps
@@ -177,10 +176,9 @@ class _Plan:
         recorded = context.record.step("rerank")
         if recorded and recorded.state == "held":
             context.manifest = done.held_run(context, run_id=recorded.result.get("run_id", ""))
-        if context.manifest is None:  # a held run may have been released since
-            context.manifest = run = done.published_run(context)
-            if run:
-                self._note_run(run)
+        if not context.manifest and (run := done.published_run(context)):  # it may have been released
+            context.manifest = run
+            self._note_run(run)
         if context.manifest is None and names != ("clean_up",):
             raise ConfigError(
                 f"the steps {', '.join(names)} need a published run of {context.run_date}, and {context.output} has "
