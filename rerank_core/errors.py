@@ -168,6 +168,11 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
         return _system_error(error.errno, error.strerror or str(error), str(error.filename or path))
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # of Path.resolve
         return _system_error(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2].rstrip("'"))
+    if isinstance(error, ValueError) and str(error).startswith("Unable to get filesystem"):  # of Beam
+        return ConfigError(
+            f"{str(error).rpartition('Path specified: ')[2]}: its file system is not installed; pip install "
+            "'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://, or name a local path"
+        )
     if isinstance(error, RuntimeError) and "[while running '" in str(error):  # of Beam
         return reported_error(str(error))
     if isinstance(error, MemoryError):

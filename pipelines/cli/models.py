@@ -98,9 +98,11 @@ def print_decision(decision: Decision) -> None:
     """A decision with its checks."""
     name = decision.model or "the model that ships"
     forced = " by force" if decision.forced else ""
+    what = (
+        f"rolled back to {name}" if decision.action == "rolled_back" else f"{name} {decision.action}{forced}"
+    )
     console.out.print(
-        f"\n[bold]{decision.at[:16].replace('T', ' ')}[/] {name} {decision.action.replace('_', ' ')}{forced}: "
-        f"{cut(decision.reason, 1000)}",
+        f"\n[bold]{decision.at[:16].replace('T', ' ')}[/] {what}: {cut(decision.reason, 1000)}",
         soft_wrap=True,
     )
     print_checks(decision.checks)

@@ -189,15 +189,19 @@ def _query(value: Any, where: str) -> str:
 
 def _text(value: Any, where: str, what: str) -> str:
     if not isinstance(value, str):
-        raise SourceError(f"{where}: {what} is {shown(value)}; it must be a string")
+        raise SourceError(f"{where}: {what} is {_shown(value)}; it must be a string")
     if not (text := utf8(value)).strip():
         raise SourceError(f"{where}: {what} is an empty text; remove it")
     return text
 
 
+def _shown(value: Any) -> str:
+    return "missing" if value is None else shown(value)
+
+
 def _list(row: dict[str, Any], name: str, where: str) -> list[Any]:
     if not isinstance(row.get(name), list):
-        raise SourceError(f"{where}: {name} is {shown(row.get(name))}; it must be a list of texts")
+        raise SourceError(f"{where}: {name} is {_shown(row.get(name))}; it must be a list of texts")
     return list(row[name])
 
 

@@ -112,7 +112,16 @@ def test_a_blank_folder_is_not_the_one_that_the_command_runs_in(command: tuple[s
 
 
 @pytest.mark.parametrize("command", OF_RUNS, ids=lambda command: command[0])
-def test_a_folder_in_an_object_store_keeps_its_two_slashes(command: tuple[str, ...]) -> None:
+def test_a_folder_in_an_object_store_keeps_its_two_slashes(command: tuple[str, ...], store: str) -> None:
     name, *options = command
-    found = CliRunner().invoke(app, [name, "mem://bucket/nowhere", *options])
-    assert (found.exit_code, "mem://bucket/nowhere" in found.output) == (3, True)
+    found = CliRunner().invoke(app, [name, store, *options])
+    assert (found.exit_code, store in found.output) == (3, True)
+
+
+@pytest.mark.parametrize(
+    "command", [one for one in OF_RUNS if one != ("sql",)], ids=lambda command: command[0]
+)
+def test_a_file_system_that_is_not_installed_is_named(command: tuple[str, ...]) -> None:
+    name, *options = command
+    found = CliRunner().invoke(app, [name, "nosuch://bucket/output", *options])
+    assert (found.exit_code, "file system is not installed" in found.output) == (2, True)

@@ -66,7 +66,7 @@ PAIR = {"anchor": "q", "document": "p", "label": 1}
 BAD: list[tuple[str, Any, str]] = [
     ("flagembedding", "{", "must hold one JSON object"),
     ("flagembedding", "[1]", "expected a JSON object"),
-    ("flagembedding", FLAG | {"query": None}, "the query is None; it must be a string"),
+    ("flagembedding", FLAG | {"query": None}, "the query is missing; it must be a string"),
     ("flagembedding", FLAG | {"query": " ?! "}, "the query is ' ?! ', which is empty; remove the record"),
     ("flagembedding", FLAG | {"pos": []}, "pos is empty; give at least one text, or remove the line"),
     ("flagembedding", FLAG | {"neg": "n"}, "neg is 'n'; it must be a list of texts"),
