@@ -48,7 +48,12 @@ def nightrank() -> None:
     def night(dag_run: Any = None) -> None:
         moment = dag_run.logical_date or dag_run.run_after  # a run by hand may have no logical date
         day = (moment.astimezone(datetime.UTC) - datetime.timedelta(days=1)).date()
-        secrets = {"NIGHTRANK_ES_API_KEY": Connection.get(CONNECTION).password} if CONNECTION else {}
+        secrets = {}
+        if CONNECTION:
+            key = Connection.get(CONNECTION).password
+            if not key:
+                raise AirflowFailException(f"the connection {CONNECTION!r} has no password: put the API key there")
+            secrets["NIGHTRANK_ES_API_KEY"] = key
         call = [*COMMAND, "--run-date", day.isoformat(), "--quiet"]
         with subprocess.Popen(call, env=os.environ | secrets) as process:
             try:

@@ -100,7 +100,7 @@ class Files:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(
-                f"{self.name(path)} is damaged: {' '.join(str(error).split())[:300]}"
+                f"{self.name(path)} is damaged, or could not be read: {' '.join(str(error).split())[:300]}"
             ) from None
         self._give_back(path, file)
         return result
