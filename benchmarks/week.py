@@ -99,7 +99,7 @@ class Night(NamedTuple):
 
 def prepare(folder: Path, *, quick: bool) -> None:
     """Configuration and log of all nights."""
-    settings = {"top_k": 10 if quick else 20, "judged": 12 if quick else 0}
+    settings = {"top_k": 10 if quick else 20, "judged": 12 if quick else 30}
     (folder / "night.toml").write_text(TOML.format(sample=SAMPLE.as_posix(), **settings), encoding="utf-8")
     events = (SAMPLE / "query_log.jsonl").read_text(encoding="utf-8").splitlines()
     kept = events[:: 8 if quick else 1]
