@@ -34,7 +34,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from benchmarks.common import parser, report
-from pipelines.nightly import run as nightly
+from pipelines.nightly import outcome
 from pipelines.nightly.run import run
 from pipelines.storage import runs
 from pipelines.storage.clean import clean
@@ -301,11 +301,11 @@ def _stage(tiny: Tiny, base: Path, output: Path, name: str, day: datetime.date) 
         kept.append(manifest)
         return manifest
 
-    real, nightly.publish = nightly.publish, keep  # type: ignore[assignment]
+    real, outcome.publish = outcome.publish, keep  # type: ignore[assignment]
     try:
         run(_config(tiny, output, name), run_date=day, load=fake(name))
     finally:
-        nightly.publish = real
+        outcome.publish = real
     return _Staged(output, kept[0])
 
 

@@ -52,7 +52,9 @@ def nightrank() -> None:
         if CONNECTION:
             key = Connection.get(CONNECTION).password
             if not key:
-                raise AirflowFailException(f"the connection {CONNECTION!r} has no password: put the API key there")
+                raise AirflowFailException(
+                    f"the connection {CONNECTION!r} has no password: put the API key there"
+                )
             secrets["NIGHTRANK_ES_API_KEY"] = key
         call = [*COMMAND, "--run-date", day.isoformat(), "--quiet"]
         with subprocess.Popen(call, env=os.environ | secrets) as process:
