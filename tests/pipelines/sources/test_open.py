@@ -72,5 +72,5 @@ def test_a_toy_source_is_one_line_in_the_table(tmp_path: Path, monkeypatch: pyte
     manifest = json.loads(done.stdout)
     assert manifest["source"]["kind"] == "toy"
     assert manifest["balance"]["events"]["kept"] == 4
-    assert manifest["balance"]["queries"] == {"read": 3, "published": 2, "rejected": 1}
+    assert manifest["balance"]["queries"] == {"read": 3, "published": 2, "stale": 0, "rejected": 1}
     assert manifest["balance"]["pairs"]["published"] == 3
