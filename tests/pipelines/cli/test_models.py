@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from pipelines.cli import console
 from pipelines.cli.app import app
 from pipelines.registry.entry import Lineage, Parent, TrainedOn
 from pipelines.registry.store import Registry
@@ -57,7 +59,10 @@ def test_a_registry_from_empty_to_a_removed_model(registry: Registry, tmp_path: 
     assert call(registry.path, "--quiet") == (0, "")
 
 
-def test_the_table_names_runs_and_parent(registry: Registry, tmp_path: Path) -> None:
+def test_the_table_names_runs_and_parent(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "out", Console(width=200, highlight=False))
     folder = write_word_model(tmp_path / "one", GOOD)
     registry.add(folder, Lineage((TrainedOn("out", "20260308-abc"),), {}, Parent("base-model")))
     _, output = call(registry.path)
