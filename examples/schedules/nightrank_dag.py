@@ -26,7 +26,7 @@ FINAL = {
     3: "an input cannot be used",
     6: "held back: read its report",
 }
-"""Exit codes that another try cannot mend, so that somebody is told at once."""
+"""Exit codes that another try cannot mend, so that somebody is notified at once."""
 
 
 @dag(

@@ -110,7 +110,7 @@ def happened(night: Night) -> list[str]:
 
 
 def _troubled(night: Night) -> list[StepRecord]:
-    """Steps to tell of; a held rerank is told by its reasons."""
+    """Steps to report; a held rerank is reported by its reasons."""
     bad = [step for step in night.record.steps if step.state in ("held", "failed")]
     return [step for step in bad if not (step.name == "rerank" and step.state == "held")]
 

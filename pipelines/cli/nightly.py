@@ -174,9 +174,9 @@ def print_outcome(outcome: Outcome, output: str, *, only: str = "") -> None:
     for step in outcome.record.steps:
         if step.name != "rerank" and (step.name in outcome.ran or step.name == only):
             colour = {"done": "green", "not_due": "yellow"}.get(step.state, "red")
-            told = printable(step.reason or result_text(step.result))
+            text = printable(step.reason or result_text(step.result))
             console.out.print(
-                f"[{colour}]{step.name:<13}[/]{step.state.replace('_', ' ')}  {told}", soft_wrap=True
+                f"[{colour}]{step.name:<13}[/]{step.state.replace('_', ' ')}  {text}", soft_wrap=True
             )
 
 

@@ -61,7 +61,7 @@ def compare_runs(output: str, one: Manifest, other: Manifest, *, top: int = 10) 
 
     Args:
         one: the earlier one, by which "added" and "removed" are meant.
-        top: how many of the queries that moved most are told.
+        top: how many of the queries that moved most are listed.
 
     Raises:
         ManifestError: a file of a run is damaged.

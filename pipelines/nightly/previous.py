@@ -30,7 +30,7 @@ FACTS = ["passage_key", "mentions", "words", "role", "causal"]
 
 
 LISTS_VERSIONS = (5, 6)
-"""Schema versions of `reranked` whose rows can stand in tonight's files: 5 lacks a column that may be null."""
+"""Schema versions of `reranked` whose rows can be copied into tonight's files: 5 lacks a column that may be null."""
 
 
 class Lists(NamedTuple):

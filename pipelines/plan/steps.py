@@ -37,7 +37,7 @@ class Step(NamedTuple):
     inputs: Callable[[Context], tuple[str, ...]]  # what decides its result, beside the step that it needs
     run: Callable[[Context], Result]
     repeated: bool = False  # run again though it was done: it costs little, and shows what other steps did
-    optional: bool = False  # its failure is told, but is not the night's
+    optional: bool = False  # its failure is reported, but does not fail the night
 
 
 def key(step: Step, context: Context) -> str:

@@ -45,7 +45,7 @@ class Plan:
     finish_by: Clock = ""  # "" is no deadline
     time_zone: Annotated[str, AfterValidator(_check_zone)] = "UTC"  # of finish_by, an IANA name
     cost_per_hour: Annotated[float, Field(ge=0)] = (
-        0.0  # of the machines, for --dry-run and the report; 0 is not told
+        0.0  # of the machines, for --dry-run and the report; 0: no cost is shown
     )
     train: str = ""  # a training's TOML; "" never trains
     train_days: tuple[Weekday, ...] = ("sunday",)  # of the run date
