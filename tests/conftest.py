@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    """A command that was called within the process leaves no log level behind, as it does where it ends with it."""
-    yield
+def _logging() -> None:
+    """What a command or a library that was called within the process did to logging does not reach another test."""
     logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("nightrank", "nightrank.read.reader", "pipelines"):
+        logging.getLogger(name).disabled = False
 
 
 @pytest.fixture(scope="session")

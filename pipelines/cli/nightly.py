@@ -89,9 +89,6 @@ RECORDS = {
 }
 """The stages in the order of the summary, and what each reads and writes."""
 
-LONG = ("train", "evaluate", "promote", "publish_back")
-"""Steps that may take so long that their beginning is logged."""
-
 
 def nightly(
     config: Annotated[Path, typer.Option("--config", help="The night's TOML; see examples/nightly.toml.")],
@@ -128,7 +125,7 @@ def nightly(
             from_step=from_step or "",
             only=only or "",
             interrupted=leaving.interrupted,
-            tell=lambda step: console.logger.info("%s begins", step) if shown and step in LONG else None,
+            tell=lambda step: console.logger.info("%s begins", step) if shown else None,
             beam_flags=beam_flags or (),
             show=progress,
             set_latest=set_latest,

@@ -116,7 +116,7 @@ def test_a_receiver_that_is_not_there_is_told() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    problem = post(f"http://127.0.0.1:{port}/services/{SECRET}", MESSAGE, seconds=1)
+    problem = post(f"http://127.0.0.1:{port}/services/{SECRET}", MESSAGE, seconds=8)
     assert_told(problem, "no connection", "webhook at 127.0.0.1")
 
 

@@ -28,7 +28,7 @@ def test_pieces_join_up_to_the_text_and_keep_to_the_bounds(text: str) -> None:
         assert 0 < len(piece) <= 30
         assert pieces.words(piece) <= 8
     for one, after in itertools.pairwise(cuts):  # a word is cut only where no white space is near
-        assert one[-1].isspace() or not {" ", "\n"} & set(one) or after[0].isspace()
+        assert one[-1].isspace() or not {" ", "\n"} & set(one.lstrip()) or after[0].isspace()
 
 
 def test_pieces_end_at_white_space(monkeypatch: pytest.MonkeyPatch) -> None:
