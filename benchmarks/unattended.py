@@ -1,4 +1,4 @@
-"""What a night has to show that nobody watches: kills, deadline, look-ups, report, promotion and a week, in one run.
+"""Unattended nights: kills, deadline, look-ups, report, promotion and a week of nights, in one run.
 
     python -m benchmarks.unattended [--quick] [--without NAME...] [--json FILE]
 

@@ -105,6 +105,16 @@ class Manifest:
     inputs: str = ""  # fingerprint of what decided the rows, earlier nights apart; "" if the source has none
     format: int = FORMAT
 
+    @property
+    def gains(self) -> dict[str, float]:
+        """By level, nDCG@10 after reranking minus BM25's, -1 to 1, where both were measured."""
+        before, after = "before nDCG@10", "after nDCG@10"
+        return {
+            level: values[after] - values[before]
+            for level, values in self.metrics.items()
+            if {before, after} <= values.keys()
+        }
+
 
 def to_json(manifest: Manifest) -> str:
     """The manifest as readable JSON."""

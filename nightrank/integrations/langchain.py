@@ -32,7 +32,7 @@ class NightrankRetriever(BaseRetriever):
         k: how many documents, best first.
         nearest: take the most similar published query for an unknown one.
         unknown: what an unknown query gives: "empty" or "raise" (QueryNotFound).
-        fallback: a retriever that is asked for an unknown query, in place of `unknown`.
+        fallback: retriever used for queries that the run does not have; replaces `unknown`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

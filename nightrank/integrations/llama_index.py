@@ -40,7 +40,7 @@ class NightrankRetriever(BaseRetriever):
             similarity_top_k: how many nodes, best first.
             nearest: take the most similar published query for an unknown one.
             unknown: what an unknown query gives: "empty" or "raise" (QueryNotFound).
-            fallback: a retriever that is asked for an unknown query, in place of `unknown`.
+            fallback: retriever used for queries that the run does not have; replaces `unknown`.
             options: of BaseRetriever.
         """
         if similarity_top_k < 1:

@@ -146,11 +146,7 @@ def _quality(page: _Page, run: Manifest) -> None:
         "ndcg_gain",
         "nDCG@10 after reranking minus BM25's, on the judged queries.",
         ("level",),
-        (
-            ((level,), values["after nDCG@10"] - values["before nDCG@10"])
-            for level, values in run.metrics.items()
-            if {"before nDCG@10", "after nDCG@10"} <= values.keys()
-        ),
+        (((level,), gain) for level, gain in run.gains.items()),
     )
     if not run.drift:
         return

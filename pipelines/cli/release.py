@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import console
-from pipelines.cli.nightly import manifest_json, pointer
+from pipelines.cli.night_summary import manifest_json, pointer
 from pipelines.cli.options import Json, Output, Quiet, not_empty
 
 HeldRun = Annotated[

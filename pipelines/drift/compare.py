@@ -15,7 +15,6 @@ from pipelines.drift.earlier import (
     earlier_nights,
     is_cut_off,
     letters_of,
-    lists_of,
     measures_of,
     stored_measure,
 )
@@ -107,7 +106,7 @@ def _read_previous(output: str, last: Manifest, tonight: Night, notes: list[str]
 
 
 def _boundary(manifest: Manifest) -> str:
-    fresh, lists = manifest.balance.queries.get("published", 0), lists_of(manifest)
+    fresh, lists = manifest.balance.queries.get("published", 0), manifest.balance.lists
     return boundary(fresh, manifest.tables["reranked"].rows * fresh // max(1, lists))
 
 
@@ -212,7 +211,7 @@ def _of_night(night: Manifest, name: str, records: int) -> Value | None:
     if known := measures_of(night).get(name):
         return known
     stored = stored_measure(night, name)
-    return None if stored is None else Value(stored, min(records, lists_of(night)))
+    return None if stored is None else Value(stored, min(records, night.balance.lists))
 
 
 def _distances(tonight: Sample, previous: Sample, *, scores: bool) -> Measured:

@@ -60,17 +60,10 @@ def measures_of(manifest: Manifest) -> dict[str, Value]:
     scored = pairs.get("published", 0) + pairs.get("reused", 0)
     if scored and manifest.previous_run_id:
         values["reused_share"] = Value(pairs.get("reused", 0) / scored, queries.get("published", 0))
-    for level in manifest.metrics.values():
-        if {"before nDCG@10", "after nDCG@10", "queries"} <= level.keys():
-            gain = level["after nDCG@10"] - level["before nDCG@10"]
-            values["ndcg_gain"] = Value(gain, int(level["queries"]))
-            break  # documents, where they are judged
+    for level, gain in manifest.gains.items():
+        values["ndcg_gain"] = Value(gain, int(manifest.metrics[level].get("queries", 0)))
+        break  # documents, where they are judged
     return values
-
-
-def lists_of(manifest: Manifest) -> int:
-    """Number of queries that a run has a list of, tonight's or an earlier one."""
-    return manifest.balance.queries.get("published", 0) + manifest.balance.queries.get("stale", 0)
 
 
 def is_cut_off(manifest: Manifest) -> bool:

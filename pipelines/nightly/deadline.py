@@ -84,7 +84,7 @@ class Deadline:
 
 
 class TimeUp(Exception):
-    """Ends work that nobody waits for any more."""
+    """Ends work that was abandoned at the cut-off."""
 
 
 def once(left: Left, work: Callable[[], T]) -> T | None:

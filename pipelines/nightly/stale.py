@@ -67,7 +67,7 @@ class KeptQuery(NamedTuple):
     """A query whose list is copied."""
 
     query_id: str
-    asked: int  # how often it is asked tonight
+    events: int  # how often it occurs in the log tonight
     file: int  # of the earlier run
 
 
@@ -93,7 +93,7 @@ class CopyLists(ShardStage):
                 table = _with(table, name, pa.nulls(table.num_rows, pa.string()))
         total = -(-len(self._lists.files) // FILES_TOGETHER)
         name = file_name(kept.number, total).replace("part-", "part-stale-")
-        write_lists(self._run, name, table, {query.query_id: query.asked for query in kept.queries})
+        write_lists(self._run, name, table, {query.query_id: query.events for query in kept.queries})
         return Handled(kept.number, [], {"in": len(wanted), "out": table.num_rows})
 
     def _copied(self, file: int, wanted: pa.Array) -> pa.Table:

@@ -217,7 +217,7 @@ def _plots(manifest: Manifest, found: Scan) -> dict[str, Any]:
         plots["reliability"] = charts.reliability_diagram(reliable.bins, reliable.error)
         source = {
             "judgements": "the judgements; what is not judged counts as not relevant",
-            "clicks": "clicks, which say little of what nobody looked at",
+            "clicks": "clicks, which say little about results that users did not see",
         }[reliable.labels]
         plots["reliability_note"] = (
             f"Of {count(reliable.pairs)} pairs; labels are from {source}. A larger dot is more pairs; on the dotted "

@@ -11,7 +11,7 @@ from schemas.manifest import Manifest
 from schemas.outcome import PlanRecord
 
 NOTABLE_SHARE = 0.01
-"""Records of a kind that are fewer than this share of all need nobody."""
+"""A smaller share of records of one kind needs no attention."""
 
 State = Literal["published", "held"]
 NO_HITS = "FetchCandidates/no_candidates"

@@ -106,7 +106,7 @@ class Lock:
             return False
 
     def _take(self, timing: Timing) -> None:
-        """Take a lock in an object store that nobody holds.
+        """Take a free lock in an object store.
 
         Where several processes write at once, the last one has it. It is the only one if no write takes longer than
         `settle`; if one does, the process that loses its record notices at its next `check`.

@@ -48,7 +48,7 @@ def remove_old_runs(
         Ids of the removed runs, the oldest first.
 
     Raises:
-        ManifestError: `latest.json` is damaged, so that nobody knows which run is served.
+        ManifestError: `latest.json` is damaged, so the served run is unknown.
         Locked, OutputError: the output folder cannot be written now.
     """
     if not (retention.keep_runs or retention.keep_days):

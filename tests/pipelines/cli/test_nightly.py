@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.cli import console as cli_console
-from pipelines.cli import index, nightly, show
+from pipelines.cli import index, night_summary, nightly, show
 from pipelines.cli.nightly import result_text
 from pipelines.nightly.progress import Progress
 from pipelines.sources.local.bm25_index import IndexReport
@@ -62,8 +62,8 @@ def large(manifest: Manifest) -> Manifest:
 
 
 def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
-    nightly.print_night(night.manifest, str(night.output))
-    nightly.print_night(large(night.manifest), str(night.output))
+    night_summary.print_night(night.manifest, str(night.output))
+    night_summary.print_night(large(night.manifest), str(night.output))
     shown = screen()
     for line in shown.splitlines():
         assert len(line) <= 80 or "run_id=" in line or str(night.output) in line, line
@@ -87,14 +87,14 @@ def test_a_night_fits_the_terminal(night: Night, screen: Screen) -> None:
 
 def test_a_night_of_an_older_date_says_what_is_in_service(night: Night, screen: Screen) -> None:
     older = dataclasses.replace(night.manifest, run_id="20260301-older", run_date="2026-03-01")
-    nightly.print_night(older, str(night.output))
+    night_summary.print_night(older, str(night.output))
     told = f"latest.json still names run {night.manifest.run_id} of 2026-03-08, a later date; --set-latest moves it"
     assert told in " ".join(screen().split())
 
 
 def test_what_was_not_reused_is_told(night: Night, screen: Screen) -> None:
     problem = "run [bold]x[/] was scored by another model"
-    nightly.print_night(dataclasses.replace(night.manifest, degraded={"reuse": problem}), "out")
+    night_summary.print_night(dataclasses.replace(night.manifest, degraded={"reuse": problem}), "out")
     assert problem in screen()
 
 
@@ -127,14 +127,14 @@ def test_each_reason_to_look_into_a_night_has_a_line(night: Night, screen: Scree
         "previous": "20260307-0123456789ab",
         "measures": {"queries": {}},
     }
-    nightly.print_night(dataclasses.replace(night.manifest, drift=drift), str(night.output))
+    night_summary.print_night(dataclasses.replace(night.manifest, drift=drift), str(night.output))
     assert "drift ok: 1 measures against run 20260307-0123456789ab and the week\n" in screen()
     worse = drift | {
         "verdict": "warn",
         "reasons": ["fewer [red]queries", "other scores"],
         "notes": ["a note"],
     }
-    nightly.print_night(dataclasses.replace(night.manifest, drift=worse), str(night.output))
+    night_summary.print_night(dataclasses.replace(night.manifest, drift=worse), str(night.output))
     for line in ("drift: warn fewer [red]queries\n", "drift: warn other scores\n", "drift a note\n"):
         assert line in screen()
 
@@ -180,7 +180,7 @@ def test_texts_are_shown_and_not_obeyed(screen: Screen) -> None:
 
 
 def test_a_manifest_is_one_line_of_json(night: Night) -> None:
-    line = nightly.manifest_json(night.manifest)
+    line = night_summary.manifest_json(night.manifest)
     assert "\n" not in line
     assert json.loads(line)["run_id"] == night.manifest.run_id
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,29 +15,12 @@ from typer.testing import CliRunner
 from pipelines.cli import console as cli_console
 from pipelines.cli import runs as cli_runs
 from pipelines.cli.app import app
-from pipelines.storage.held import hold
 from pipelines.storage.overview import RunRow
-from pipelines.storage.publish import publish
 from tests.conftest import Night
-from tests.pipelines.storage.conftest import renamed, stage
 
 
 def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def output(night: Night, tmp_path: Path) -> Path:
-    """A run of 8 March, a newer one, and a held one."""
-    output = tmp_path / "output"
-    shutil.copytree(night.output, output)
-    newest = renamed(night, "20260309-newest", run_date="2026-03-09")
-    stage(night, output, newest)
-    publish(str(output), newest)
-    held = renamed(night, "20260310-held", run_date="2026-03-10")
-    stage(night, output, held)
-    hold(str(output), held)
-    return output
 
 
 def states(output: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.app import app
 from pipelines.storage import runs
-from pipelines.storage.held import hold
-from pipelines.storage.publish import publish
 from tests.conftest import Night
-from tests.pipelines.storage.conftest import renamed, stage
 
 
 def call(*arguments: str | Path) -> Result:
@@ -23,17 +19,9 @@ def call(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture
-def output(night: Night, tmp_path: Path) -> Path:
+def output(output: Path, night: Night) -> Path:
     """Two published runs, the older one damaged, and a held run without a readable manifest."""
-    output = tmp_path / "output"
-    shutil.copytree(night.output, output)
-    newest = renamed(night, "20260309-newest", run_date="2026-03-09")
-    stage(night, output, newest)
-    publish(str(output), newest)
-    held = renamed(night, "20260310-held", run_date="2026-03-10")
-    stage(night, output, held)
-    folder = hold(str(output), held)
-    (output / folder / "manifest.json").write_text("[]")
+    (output / runs.held_path("2026-03-10", "20260310-held") / "manifest.json").write_text("[]")
     victim = Path(runs.table_files(str(output), night.manifest, "reranked")[0])
     victim.write_bytes(victim.read_bytes()[:-9])
     return output

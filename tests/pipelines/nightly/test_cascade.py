@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cli import nightly, show
+from pipelines.cli import night_summary, show
 from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import build_index
 from rerank_core.config.night import Config, parse_config
@@ -204,7 +204,7 @@ def test_a_cheap_model_scores_each_input_once_for_all_nights(
 
 
 def test_pruned_ones_are_shown_as_such(pruned: Pruned, capsys: pytest.CaptureFixture[str]) -> None:
-    nightly.print_night(pruned.manifest, str(pruned.output))
+    night_summary.print_night(pruned.manifest, str(pruned.output))
     query = next(row["query"] for row in pruned.rows if row["logit"] is None)
     found = show.read_query(str(pruned.output), query)
     show.print_query(found, top=len(found.rows), explain=True)

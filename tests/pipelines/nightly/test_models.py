@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cli import nightly
+from pipelines.cli import night_summary
 from pipelines.nightly.run import run
 from rerank_core.errors import ConfigError, ModelError
 from rerank_core.ranking import calibration
@@ -71,7 +71,7 @@ def test_a_fused_night_ranks_by_the_weights_and_reuses_the_logits(
             scores_of[row["query_id"], row["positive_id"]] - scores_of[row["query_id"], row["negative_id"]]
         )
         assert row["margin"] == pytest.approx(margin, abs=1e-6)
-    nightly.print_night(night, str(tmp_path / "output"))
+    night_summary.print_night(night, str(tmp_path / "output"))
     assert "fusion ranks by cross_encoder +1, bm25 -3, unreachable -2" in capsys.readouterr().out
     off = run(make_config(scoring={"model": str(model)}, fusion={"use": "off"}), run_date=DAY)
     assert off.fusion is None

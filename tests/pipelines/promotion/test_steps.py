@@ -212,8 +212,10 @@ def test_two_promotions_at_once_end_in_one_decision(loop: Loop) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert True in results
-    assert set(results) <= {True, "Locked"}
+    assert set(results) in (
+        {True},
+        {True, "Locked"},
+    )  # one promotes; the other finds the lock or the decision
     assert [d.action for d in loop.registry.decisions()] == ["promoted", "promoted"]
 
 

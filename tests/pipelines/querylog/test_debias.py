@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cli import nightly
+from pipelines.cli import night_summary
 from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import build_index
 from rerank_core.config.night import Config, parse_config
@@ -72,7 +72,7 @@ def test_the_positives_of_the_sample_are_the_right_ones(
     assert corrected.stages["ReadQueryLog"]["events_clicking_all"] > 50
     assert right_positives(tmp_path / "corrected", corrected) > 0.9
     assert right_positives(tmp_path / "plain", plain) < 0.3
-    nightly.print_night(corrected, "out")
+    night_summary.print_night(corrected, "out")
     shown = " ".join(capsys.readouterr().out.split())
     assert "corrected for position; propensities from rank 1: 1.00 0." in shown
     assert "events that click nearly all documents shown" in shown

@@ -27,7 +27,8 @@ def test_pieces_join_up_to_the_text_and_keep_to_the_bounds(text: str) -> None:
     for piece in cuts:
         assert 0 < len(piece) <= 30
         assert pieces.words(piece) <= 8
-    for one, after in itertools.pairwise(cuts):  # a word is cut only where no white space is near
+    # A word is cut only where no white space is near; to cut at leading white space would leave a piece without a word.
+    for one, after in itertools.pairwise(cuts):
         assert one[-1].isspace() or not {" ", "\n"} & set(one.lstrip()) or after[0].isspace()
 
 
