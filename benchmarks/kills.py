@@ -90,8 +90,8 @@ def served_content(folder: Path) -> Content:
 
 def listed_content(folder: Path, *, tries: int = 5) -> Content:
     """Checksums of all files that the folder `reranked` lists; listed again if one has gone meanwhile."""
-    paths = sorted((folder / "output" / "reranked").glob("*/*/part-*.parquet"))
-    try:
+    try:  # around the listing, too: `glob` fails if a folder goes while it is listed
+        paths = sorted((folder / "output" / "reranked").glob("*/*/part-*.parquet"))
         return {f"{path.parts[-3]}/{path.name}": _sha256(path) for path in paths}
     except FileNotFoundError:
         if not tries:
