@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pipelines.alerts import prometheus, summary, webhook
 from pipelines.alerts.night import Night, end_of_night
-from pipelines.storage.filesystem import exists, read_bytes, write_bytes
+from pipelines.storage.filesystem import read_if_any, write_bytes
 from rerank_core.config.operation import Alerts
 from rerank_core.redact import redact
 from schemas.manifest import Manifest
@@ -49,7 +49,7 @@ def _tried(key: str, way: Callable[[], str]) -> str:
 
 def _write_metrics(path: str, night: Night) -> str:
     if path:
-        before = read_bytes(path).decode("utf-8", "replace") if exists(path) else ""
+        before = (read_if_any(path) or b"").decode("utf-8", "replace")
         write_bytes(path, prometheus.metrics(night, before=before))
     return ""
 

@@ -256,10 +256,11 @@ def _contents(limits: Promotion) -> Iterator[str]:
 
 def _stored(path: str, key: str) -> Measures | None:
     """Measures of an earlier start with this key; what is damaged is measured again."""
-    if not filesystem.exists(path):
+    data = filesystem.read_if_any(path)
+    if data is None:
         return None
     try:
-        contents = parse_json(filesystem.read_bytes(path))
+        contents = parse_json(data)
         return validate(Measures, contents["measures"], name=path) if contents["key"] == key else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -260,11 +260,8 @@ class Registry:
 
     def _pointer(self) -> Pointer | None:
         path = join(self.path, POINTER)
-        try:
-            data = filesystem.read_bytes(path)
-        except OSError:
-            if filesystem.exists(path):
-                raise
+        data = filesystem.read_if_any(path)
+        if data is None:
             return None
         remedy = "choose the model by nightrank promote --model ID --force, after removing the file"
         return from_json(Pointer, data, path=path, remedy=remedy)

@@ -95,6 +95,19 @@ def read_bytes(path: str) -> bytes:
         return bytes(file.read())
 
 
+def read_if_any(path: str) -> bytes | None:
+    """The bytes of a file; None if there is none.
+
+    Raises:
+        OSError: there is one, and it cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except OSError:
+        # Read again, as it may have been written in this moment.
+        return read_bytes(path) if exists(path) else None
+
+
 def sha256(path: str) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
@@ -115,9 +128,17 @@ def make_folder(path: str) -> None:
 def files(folder: str, pattern: str = "*") -> list[str]:
     """Sorted paths of the files of a folder that match; none if there is no such folder."""
     if is_local(folder):  # Beam would read "[" or "*" in the folder's name as a pattern
-        return sorted(str(path) for path in Path(folder).glob(pattern))
+        return sorted(map(str, _glob(folder, pattern)))
     matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
     return sorted(file.path for file in matched)
+
+
+def _glob(folder: str, pattern: str) -> list[Path]:
+    """Paths of a local folder that match, listed again if a folder goes meanwhile: `Path.glob` fails then."""
+    for _ in range(9):
+        with contextlib.suppress(FileNotFoundError):
+            return list(Path(folder).glob(pattern))
+    return list(Path(folder).glob(pattern))
 
 
 def listing(folder: str) -> dict[str, Stamp]:
@@ -133,8 +154,9 @@ def listing(folder: str) -> dict[str, Stamp]:
     above = len(os.path.join(folder, ""))
     for path, _, names in os.walk(folder, onerror=_unless_missing):
         for name in names:  # without pathlib: a year of nights has some hundred thousand files
-            state = os.lstat(os.path.join(path, name))
-            found[os.path.join(path[above:], name)] = (state.st_size, state.st_mtime_ns)
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                state = os.lstat(os.path.join(path, name))
+                found[os.path.join(path[above:], name)] = (state.st_size, state.st_mtime_ns)
     return found
 
 
@@ -150,7 +172,7 @@ def folders(folder: str, listed: Iterable[str], *, depth: int) -> list[str]:
         listed: the `listing` of the folder, which in an object store is all there is.
     """
     if is_local(folder):
-        found = (path for path in Path(folder).glob("/".join("*" * depth)) if path.is_dir())
+        found = (path for path in _glob(folder, "/".join("*" * depth)) if path.is_dir())
         return sorted(path.relative_to(folder).as_posix() for path in found)
     return sorted({"/".join(path.split("/")[:depth]) for path in listed if path.count("/") >= depth})
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from pipelines.storage.filesystem import exists, is_local, join, make_folder, put_bytes, read_bytes, remove
+from pipelines.storage.filesystem import is_local, join, make_folder, put_bytes, read_if_any, remove
 from rerank_core.errors import Locked, OutputError, output_error
 from schemas.parsing import parse_json
 
@@ -99,7 +99,7 @@ class Lock:
 
     def _is_held(self) -> bool:
         if self._descriptor is None:
-            return _token(_read(self.path)) == self._token
+            return _token(read_if_any(self.path)) == self._token
         try:  # the file that is locked may no longer be the one of this name
             return os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path))
         except FileNotFoundError:
@@ -247,13 +247,13 @@ def _wait_for_the_dead(path: str, output: str, timing: Timing) -> None:
     Raises:
         Locked: its holder lives.
     """
-    first = _read(path)
+    first = read_if_any(path)
     if first is None:
         return
     logger.info("%s names %s: watching whether it still runs", path, holder_of(path))
     for _ in range(math.ceil(timing.expiry / timing.look)):
         timing.sleep(timing.look)
-        seen = _read(path)
+        seen = read_if_any(path)
         if seen is None:
             return
         if seen != first:
@@ -263,7 +263,7 @@ def _wait_for_the_dead(path: str, output: str, timing: Timing) -> None:
 
 def holder_of(path: str) -> str:
     """Who holds a lock, by its file: for messages."""
-    data = _read(path)
+    data = read_if_any(path)
     if not data:
         return "unknown"
     record = _parse(data)
@@ -288,11 +288,3 @@ def _parse(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _read(path: str) -> bytes | None:
-    """The bytes of a lock's file; None if there is none."""
-    try:
-        return read_bytes(path)
-    except OSError:
-        return read_bytes(path) if exists(path) else None  # it may have been written in this moment

@@ -12,7 +12,7 @@ import logging
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.storage.filesystem import exists, files, is_temporary, join, read_bytes, remove, write_bytes
+from pipelines.storage.filesystem import files, is_temporary, join, read_if_any, remove, write_bytes
 from pipelines.storage.runs import check_inside
 from schemas.errors import ManifestError
 from schemas.outcome import PlanRecord
@@ -32,9 +32,9 @@ def read_plan(output: str, run_date: str) -> PlanRecord:
     path = join(output, plan_path(run_date))
     try:
         check_inside(output, plan_path(run_date))
-        if not exists(path):
+        if (data := read_if_any(path)) is None:
             return PlanRecord(run_date)
-        record = _READER.validate_json(read_bytes(path), strict=True)
+        record = _READER.validate_json(data, strict=True)
         if record.run_date != run_date:
             raise ValueError(f"it is of {record.run_date!r:.40}")
     except (OSError, ValueError, ManifestError) as error:

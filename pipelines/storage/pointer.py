@@ -6,7 +6,7 @@ import datetime
 import json
 from typing import Any
 
-from pipelines.storage.filesystem import exists, join, read_bytes, write_bytes
+from pipelines.storage.filesystem import join, read_if_any, write_bytes
 from pipelines.storage.runs import HISTORY, POINTER, latest, manifest_path, utc
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -47,7 +47,8 @@ def _entries(output: str) -> list[dict[str, Any]]:
     """The entries of the history, the latest last; of a file that is damaged, those that can be read."""
     path = join(output, HISTORY)
     try:
-        found: Any = parse_json(read_bytes(path))["served"] if exists(path) else []
+        data = read_if_any(path)
+        found: Any = parse_json(data)["served"] if data is not None else []
         return [entry for entry in found if _is_entry(entry)]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -24,12 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pipelines.storage.filesystem import (
-    exists,
     files,
     is_local,
     join,
     listing,
     read_bytes,
+    read_if_any,
     sha256,
 )
 from rerank_core.config.toml import validate
@@ -91,11 +91,10 @@ def latest(output: str) -> Manifest | None:
     """
     refuse_earlier_layout(output)
     pointer = join(output, POINTER)
-    if not exists(pointer):
-        return None
     check_inside(output, POINTER)
     try:
-        data = read_bytes(pointer)
+        if (data := read_if_any(pointer)) is None:
+            return None
     except OSError as error:
         raise damaged_pointer(pointer, error) from None
     return read_manifest(output, *pointer_run(data, name=pointer))

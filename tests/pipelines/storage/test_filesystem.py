@@ -6,6 +6,9 @@ import errno
 import gzip
 import itertools
 import os
+import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,55 @@ def test_missing_files_are_none_and_removing_them_is_no_error(tmp_path: Path) ->
     assert filesystem.files(nowhere) == []
     assert not filesystem.exists(nowhere)
     filesystem.remove(nowhere)
+
+
+def test_a_file_that_comes_while_it_is_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, there = tmp_path / "latest.json", filesystem.exists
+
+    def exists(name: str) -> bool:
+        path.write_bytes(b"{}")
+        return there(name)
+
+    monkeypatch.setattr(filesystem, "exists", exists)
+    assert filesystem.read_if_any(str(path)) == b"{}"
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    assert filesystem.read_if_any(str(tmp_path / "none")) is None
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        filesystem.read_if_any(str(tmp_path / "folder"))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda folder: filesystem.files(folder, "run_date=*/*"),
+        lambda folder: filesystem.folders(folder, [], depth=2),
+        lambda folder: list(filesystem.listing(folder)),
+    ],
+    ids=["files", "folders", "listing"],
+)
+def test_folders_come_and_go_while_they_are_listed(look: Callable[[str], list[str]], tmp_path: Path) -> None:
+    (tmp_path / "run_date=1" / "stays").mkdir(parents=True)
+    (tmp_path / "run_date=1" / "stays" / "file").touch()
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for name in "abc":
+                (tmp_path / f"run_date={name}").mkdir()
+                (tmp_path / f"run_date={name}" / "file").touch()
+            for name in "abc":
+                shutil.rmtree(tmp_path / f"run_date={name}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert all(any("stays" in path for path in look(str(tmp_path))) for _ in range(1000))
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_a_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
