@@ -10,6 +10,7 @@ from typing import NoReturn
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
+    PortableOptions,
     StandardOptions,
     WorkerOptions,
 )
@@ -21,6 +22,10 @@ from rerank_core.errors import ConfigError
 # on the machine. This one is in Beam itself and the same everywhere.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
 LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi", LOCAL_RUNNER.lower())
+# Levels by names that Python's logging and the Java job servers of Flink and Spark both know; a job server refuses
+# any other, such as Python's own WARNING, with a bare INTERNAL.
+LOG_LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR", "FATAL": "ERROR"}
+LOG_LEVELS |= {level: level for level in ("ERROR", "WARN", "INFO", "DEBUG")}
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
@@ -44,9 +49,8 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     else:
         _check_runner(standard.runner)
     workers = options.view_as(WorkerOptions)
-    if workers.default_sdk_harness_log_level is None:
-        # At INFO, Beam's own level, every worker process logs its start and its end in many lines.
-        workers.default_sdk_harness_log_level = "WARNING"
+    # At INFO, Beam's own level, every worker process logs its start and its end in many lines.
+    workers.default_sdk_harness_log_level = _log_level(workers.default_sdk_harness_log_level or "WARN")
     return options
 
 
@@ -55,12 +59,38 @@ def is_local_run(options: PipelineOptions) -> bool:
     return bool(options.view_as(StandardOptions).runner == LOCAL_RUNNER)
 
 
-def threads_per_worker(options: PipelineOptions, threads: int) -> int:
-    """Threads of one worker's model: as configured, or the machine's processors shared among local workers."""
-    if threads or not is_local_run(options):
+def is_loopback(options: PipelineOptions) -> bool:
+    """Whether an engine's workers are threads of this process, which then does all the work of the Python stages."""
+    return str(options.view_as(PortableOptions).environment_type).upper() == "LOOPBACK"
+
+
+def threads_per_worker(options: PipelineOptions, threads: int, *, device: str = "cpu") -> int:
+    """Threads of one worker's model.
+
+    Args:
+        threads: as configured; 0: this machine's processors, shared among its workers. Elsewhere it is 1, since an
+            engine starts its workers by its own count of processors; on a GPU there, as many as the backend takes.
+        device: what the model runs on.
+    """
+    processors = len(os.sched_getaffinity(0))
+    if threads:
         return threads
-    workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
-    return max(1, len(os.sched_getaffinity(0)) // workers)
+    if is_local_run(options):
+        workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+        return max(1, processors // workers)
+    if is_loopback(options):
+        return processors
+    return 1 if device == "cpu" else 0
+
+
+def _log_level(name: str) -> str:
+    level = LOG_LEVELS.get(name.upper())
+    if level is None:
+        raise ConfigError(
+            f"--default_sdk_harness_log_level={name} is no level that every runner knows; choose one of "
+            f"{', '.join(LOG_LEVELS)}"
+        )
+    return level
 
 
 def _check_runner(name: str) -> None:

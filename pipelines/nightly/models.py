@@ -99,7 +99,7 @@ def _model(load: Loader, opened: Scorer) -> Model:
 def scorer_loader(config: Config, options: PipelineOptions) -> Loader:
     scoring = dataclasses.asdict(config.scoring)
     fields = {name: scoring[name] for name in ("backend", *Options._fields)}
-    fields["threads"] = threads_per_worker(options, config.scoring.threads)
+    fields["threads"] = threads_per_worker(options, config.scoring.threads, device=config.scoring.device)
     if model := fetched_id(config):  # a worker elsewhere does not have this machine's cache folder
         return functools.partial(load_registered, config.registry.path, model, **fields)
     return functools.partial(load_scorer, config.scoring.model or None, **fields)
@@ -123,7 +123,6 @@ def read_fusion(config: Config) -> tuple[Fusion | None, dict[str, Any] | None]:
 def first_stage_loader(config: Config, options: PipelineOptions, weights: Fusion | None) -> Loader | None:
     """Loads fusion's bi-encoder where the weights need it, else the cascade's model, where it has one."""
     cascade, bi_encoder = config.cascade, config.fusion.bi_encoder
-    threads = threads_per_worker(options, config.scoring.threads)
     needed = weights is not None and bool(weights.bi_encoder)
     if bi_encoder and not needed and config.fusion.use != "off":
         raise ConfigError(
@@ -136,7 +135,7 @@ def first_stage_loader(config: Config, options: PipelineOptions, weights: Fusion
                 f"cascade.model = {cascade.model!r} differs from fusion.bi_encoder = {bi_encoder!r}, but a candidate "
                 "has one first-stage score; name the same model for both, or switch one of them off"
             )
-        length = config.fusion.max_length
+        length, threads = config.fusion.max_length, threads_per_worker(options, config.scoring.threads)
         return functools.partial(
             load_scorer, bi_encoder, backend="bi_encoder", max_length=length, threads=threads
         )
@@ -148,7 +147,7 @@ def first_stage_loader(config: Config, options: PipelineOptions, weights: Fusion
         backend=cascade.backend,
         device=cascade.device,
         max_length=cascade.max_length,
-        threads=threads,
+        threads=threads_per_worker(options, config.scoring.threads, device=cascade.device),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions, WorkerOptions
 
 from pipelines.beam_options import LOCAL_RUNNER, beam_options, is_local_run, threads_per_worker
 from rerank_core.errors import ConfigError
@@ -77,4 +78,57 @@ def test_local_workers_share_the_processors() -> None:
     assert threads_per_worker(beam_options([f"--direct_num_workers={4 * processors}"]), 0) == 1
     assert threads_per_worker(beam_options(["--direct_num_workers=0"]), 0) >= 1
     assert threads_per_worker(beam_options(["--direct_num_workers=2"]), 5) == 5
-    assert threads_per_worker(beam_options(["--runner=PortableRunner"]), 0) == 0
+
+
+LOOPBACK = ["--runner=PortableRunner", "--job_endpoint=localhost:8099", "--environment_type=LOOPBACK"]
+
+
+@pytest.mark.parametrize("runner", ["PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"])
+def test_workers_elsewhere_have_one_thread_unless_configured(runner: str) -> None:
+    options = beam_options([f"--runner={runner}"])
+    assert threads_per_worker(options, 0) == 1
+    assert threads_per_worker(options, 3) == 3
+    assert threads_per_worker(options, 0, device="cuda") == 0  # as many as the backend takes
+
+
+def test_loopback_workers_are_this_process_and_have_its_processors() -> None:
+    assert threads_per_worker(beam_options(LOOPBACK), 0) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [([], "WARN")]
+    + [
+        ([f"--default_sdk_harness_log_level={name}"], level)
+        for name, level in {
+            "WARNING": "WARN",
+            "WARN": "WARN",
+            "warning": "WARN",
+            "CRITICAL": "ERROR",
+            "ERROR": "ERROR",
+            "INFO": "INFO",
+            "DEBUG": "DEBUG",
+        }.items()
+    ],
+)
+@pytest.mark.parametrize("runner", [[], LOOPBACK])
+def test_log_levels_have_names_that_python_and_java_job_servers_know(
+    runner: list[str], given: list[str], level: str
+) -> None:
+    options = beam_options([*runner, *given])
+    assert options.view_as(WorkerOptions).default_sdk_harness_log_level == level
+    assert isinstance(getattr(logging, level), int)  # as Beam's worker looks it up
+    assert level in (
+        "OFF",
+        "ERROR",
+        "WARN",
+        "INFO",
+        "DEBUG",
+        "TRACE",
+    )  # Beam's SdkHarnessOptions.LogLevel in Java
+
+
+@pytest.mark.parametrize("level", ["LOUD", "30", "TRACE"])
+def test_another_log_level_is_refused(level: str) -> None:
+    with pytest.raises(ConfigError, match=f"--default_sdk_harness_log_level={level} is no level.*WARN"):
+        beam_options([f"--default_sdk_harness_log_level={level}"])

