@@ -28,6 +28,7 @@ from rerank_core.config.operation import (
     PublishBack,
     RegistryOptions,
     Retention,
+    Workers,
 )
 from rerank_core.config.toml import (
     STRICT,
@@ -322,6 +323,7 @@ class Config:
     promotion: Promotion = Promotion()
     drift: DriftOptions = DriftOptions()
     alerts: Alerts = Alerts()
+    workers: Workers = Workers()
 
 
 PATHS = {
@@ -338,6 +340,7 @@ PATHS = {
     "registry": ("path",),
     "promotion": ("judged_sets",),
     "alerts": ("prometheus", "summary"),
+    "workers": ("shared_paths",),
 }
 
 

@@ -156,5 +156,14 @@ class Alerts:
     webhook_timeout_seconds: Positive = 30
 
 
-OPERATION = ("plan", "publish_back", "retention", "registry", "promotion", "drift", "alerts")
+@dataclass(frozen=True, config=STRICT)
+class Workers:
+    """Workers on other machines: which local paths they have, and what those that score need."""
+
+    shared_paths: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    scoring_min_ram: Annotated[str, Field(pattern=r"^(|\d+(\.\d+)? ?[KMGT]i?B)$")] = ""
+    scoring_accelerator: Annotated[str, Field(pattern=r"^(|type:[a-z0-9-]+;count:\d+(;[a-z0-9:;-]+)?)$")] = ""
+
+
+OPERATION = ("plan", "publish_back", "retention", "registry", "promotion", "drift", "alerts", "workers")
 """Sections of a night's configuration that do not change its rows, and so not its run id."""

@@ -1,0 +1,144 @@
+"""What workers on other machines cannot have is refused before a night starts."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SparkRunnerOptions,
+    StandardOptions,
+)
+
+from pipelines.beam_options import is_local_run
+from pipelines.registry.resolve import PREFIX
+from pipelines.storage.filesystem import is_local
+from rerank_core.config.night import Config
+from rerank_core.errors import ConfigError
+
+ANYWHERE = "anywhere"  # read through Beam's file systems, so an address of an object store will do
+FILE = "file"  # opened by a library that reads local files alone
+DRIVER = "driver"  # needed where the night is started, and nowhere else
+
+NEEDS = {
+    "source.log": ANYWHERE,
+    "source.index": ANYWHERE,
+    "source.elasticsearch.ca_file": FILE,
+    "source.elasticsearch.client_cert": FILE,
+    "source.elasticsearch.client_key": FILE,
+    "source.elasticsearch.query_template": DRIVER,  # its text travels in the job
+    "source.elasticsearch.filter": DRIVER,  # likewise
+    "tags.recogniser_model": FILE,
+    "scoring.model": FILE,
+    "scoring.tuning": DRIVER,
+    "cascade.model": FILE,
+    "fusion.weights": DRIVER,  # likewise
+    "fusion.bi_encoder": FILE,
+    "labels.queries": ANYWHERE,
+    "labels.qrels": ANYWHERE,
+    "output.path": ANYWHERE,
+    "evaluation.queries": DRIVER,
+    "evaluation.qrels": DRIVER,
+    "evaluation.sentence_qrels": DRIVER,
+    "plan.train": DRIVER,
+    "publish_back.ca_file": DRIVER,
+    "registry.path": ANYWHERE,  # by the workers, if the model is from there
+    "promotion.judged_sets": DRIVER,
+    "alerts.prometheus": DRIVER,
+    "alerts.summary": DRIVER,
+    "workers.shared_paths": DRIVER,
+}
+"""Where each path of a configuration is needed."""
+
+_HERE = re.compile(r"^(https?://)?(localhost|127\.[\d.]+|\[::1\]|\[local\]|\[auto\])(:\d+)?/?$")
+
+
+def check_paths(config: Config, options: PipelineOptions) -> None:
+    """Refuse local paths that the workers of a remote runner need and do not have.
+
+    Raises:
+        ConfigError: the message names every such path, and what to do.
+    """
+    if workers_are_here(options):
+        return
+    missing = [name for name in NEEDS if not _reaches_workers(config, name)]
+    if not missing:
+        return
+    named = ", ".join(f"{name} = {_value(config, name)!r}" for name in missing)
+    stores = [name for name in missing if NEEDS[name] == ANYWHERE]
+    address = (
+        f"set {' and '.join(stores)} to addresses of an object store (gs://, s3://), or " if stores else ""
+    )
+    raise ConfigError(
+        f"with --runner={options.view_as(StandardOptions).runner} the workers are on other machines, which do not have "
+        f"{named}; {address}put what is local into a volume or an image that every worker has under the same path, "
+        "and name that folder in workers.shared_paths"
+    )
+
+
+def _reaches_workers(config: Config, name: str) -> bool:
+    """Whether the workers have a path of the configuration, or do not need it."""
+    section = name.split(".")[1] if name.count(".") > 1 else ""
+    if NEEDS[name] == DRIVER or (section and config.source.kind != section):
+        return True
+    if name in ("source.log", "source.index") and config.source.kind != "local":
+        return True
+    if name == "registry.path" and not config.scoring.model.startswith(PREFIX):
+        return True
+    path = Path(value := _value(config, name))
+    # A relative one is the name of a model on a hub, since paths were made absolute when they were read.
+    if not path.is_absolute() or not is_local(value):
+        return True
+    return any(path.is_relative_to(folder) for folder in config.workers.shared_paths)
+
+
+def _value(config: Config, name: str) -> str:
+    return str(functools.reduce(getattr, name.split("."), config))
+
+
+def workers_are_here(options: PipelineOptions) -> bool:
+    """Whether the workers are on this machine: in this process, or started here by a runner that is here, too."""
+    if is_local_run(options):
+        return True
+    environment = (options.view_as(PortableOptions).environment_type or "").upper()
+    if environment == "LOOPBACK":
+        return True
+    at = _endpoints(options)
+    if (
+        environment == "PROCESS"
+    ):  # an address of this machine may be a tunnel; but then its workers' program is not here
+        return Path(_command(options)).is_file() and all(_HERE.match(one) for one in at)
+    runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower()
+    if environment or runner == "portablerunner":
+        return False
+    # Without an environment these start LOOPBACK workers where their own engine is within this process.
+    if runner == "flinkrunner":
+        return str(options.view_as(FlinkRunnerOptions).flink_master) in ("[local]", "[auto]")
+    if runner == "sparkrunner":
+        return str(options.view_as(SparkRunnerOptions).spark_master_url).startswith("local")
+    return bool(runner == "prismrunner")
+
+
+def _endpoints(options: PipelineOptions) -> Iterator[str]:
+    """Addresses of the engine, and of the server that takes its jobs."""
+    yield options.view_as(PortableOptions).job_endpoint or "localhost"
+    yield options.view_as(FlinkRunnerOptions).flink_master
+
+
+def _command(options: PipelineOptions) -> str:
+    """The program of PROCESS workers; "" if none is given as Beam expects it."""
+    portable = options.view_as(PortableOptions)
+    for option in portable.environment_options or []:
+        name, _, value = option.partition("=")
+        if name == "process_command":
+            return value
+    try:
+        return str(json.loads(portable.environment_config or "{}").get("command", ""))
+    except (ValueError, AttributeError):
+        return ""
