@@ -7,7 +7,8 @@ the bundled judged questions: a copy of the shipped model, which must pass ("goo
 defect each, as a wrong export or training makes them: the head's sign turned around, one score for all, NaN, scores of
 another order, a vocabulary that is shifted against the embeddings, scores near 1, three times the time, a high score
 for the tag [HOP:0] alone, a file cut short. "held_bad_model" is the share of these that is turned down; "rejected_NAME"
-is 1 where one is, and its reasons are printed. `--quick` asks 12 questions in place of all.
+is 1 where one is, and its reasons are printed. `--quick` asks 12 questions in place of all. The margin is the smallest
+that the number of questions can show.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from pipelines.nightly.run import run
 from pipelines.promotion.steps import promote_candidate
 from pipelines.registry.store import Registry
 from rerank_core.config.night import Config
+from rerank_core.promotion.rules import least_margin
 from rerank_core.scoring.load import DEFAULT_MODEL
 
 DAY = datetime.date(2026, 3, 8)
-EVENTS, TOP_K = 40, 12
+EVENTS, TOP_K, QUESTIONS = 40, 12, 112
 Change = Callable[[onnx.ModelProto], None]
 
 
@@ -171,7 +173,11 @@ def publish_night(folder: Path, *, queries: int) -> Config:
         candidates={"top_k": TOP_K},
         evidence={"top_n": 0},
         registry={"path": str(folder / "registry")},
-        promotion={"judged_sets": [str(SAMPLE)], "max_queries": queries},
+        promotion={
+            "judged_sets": [str(SAMPLE)],
+            "max_queries": queries,
+            "margin": 1.05 * least_margin(queries),
+        },
     )
     registry = Registry(config.registry.path)
     registry.promote(registry.add(DEFAULT_MODEL).id, reason="the model that ships", forced=True)
@@ -200,7 +206,7 @@ def held_bad_model(config: Config, folder: Path) -> dict[str, float]:
 def main() -> None:
     args = parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as work:
-        config = publish_night(Path(work), queries=12 if args.quick else 0)
+        config = publish_night(Path(work), queries=12 if args.quick else QUESTIONS)
         report(held_bad_model(config, Path(work) / "candidates"), args.json)
 
 

@@ -30,6 +30,7 @@ from pipelines.sources.local.bm25_index import build_index
 from pipelines.storage.held import held_path
 from pipelines.storage.plan_records import read_plan
 from pipelines.storage.runs import run_path
+from rerank_core.promotion.rules import least_margin
 from schemas.outcome import PlanRecord
 
 FIRST = datetime.date(2026, 3, 2)
@@ -64,6 +65,7 @@ path = "registry"
 [promotion]
 judged_sets = ["{sample}"]
 max_queries = {judged}
+margin = {margin}
 
 [retention]
 keep_runs = 5
@@ -99,7 +101,8 @@ class Night(NamedTuple):
 
 def prepare(folder: Path, *, quick: bool) -> None:
     """Configuration and log of all nights."""
-    settings = {"top_k": 10 if quick else 20, "judged": 12 if quick else 30}
+    judged = 12 if quick else 60
+    settings = {"top_k": 10 if quick else 20, "judged": judged, "margin": 1.05 * least_margin(judged)}
     (folder / "night.toml").write_text(TOML.format(sample=SAMPLE.as_posix(), **settings), encoding="utf-8")
     events = (SAMPLE / "query_log.jsonl").read_text(encoding="utf-8").splitlines()
     kept = events[:: 8 if quick else 1]

@@ -83,8 +83,8 @@ class Promotion:
 
     judged_sets: tuple[str, ...] = ()
     split: str = "dev"
-    max_queries: NonNegative = 300
-    margin: Annotated[float, Field(ge=0)] = 0.005
+    max_queries: NonNegative = 600
+    margin: Annotated[float, Field(ge=0)] = 0.01
     max_shortcut_gap: Share = 0.01
     max_calibration_error: Share = 0.1
     max_slowdown: Annotated[float, Field(ge=1)] = 1.5

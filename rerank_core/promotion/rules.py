@@ -14,10 +14,10 @@ from pydantic.dataclasses import dataclass
 
 from rerank_core.config.operation import Promotion
 from rerank_core.config.toml import STRICT
-from rerank_core.evaluation.significance import mean_interval
+from rerank_core.evaluation.significance import LEVEL, mean_at_least
 
-MIN_QUERIES = 10
-"""A set of fewer judged queries shows nothing."""
+SMALLEST_MARGIN = 1e-6
+"""Of nDCG: three million queries."""
 
 MIN_SPREAD = 1e-3
 """Mean distance between a query's highest and lowest logit, below which a model gives all the same score."""
@@ -166,25 +166,48 @@ def _label_order(judged: JudgedSet) -> Check:
 
 
 def _quality(judged: JudgedSet, limits: Promotion) -> Check:
-    """Not worse: the confidence interval of the mean difference in nDCG@10 ends above the margin."""
+    """Not worse: the mean difference in nDCG@10 is above the margin, with 95 % confidence."""
     name, margin = f"nDCG@10 on {judged.name}", -limits.margin
     ours, theirs = judged.candidate.ndcg, judged.serving.ndcg
     assert ours.keys() == theirs.keys(), f"{judged.name}: the models were measured on other queries"
     differences = [ours[query] - theirs[query] for query in sorted(ours)]
-    interval = mean_interval(differences) if len(differences) >= MIN_QUERIES else None
-    if interval is None:
-        text = f"{judged.name} has {len(differences)} judged queries; fewer than {MIN_QUERIES} show nothing"
-        return Check(name, None, margin, False, text)
-    low, high = interval
-    means = [math.fsum(by_query.values()) / len(by_query) for by_query in (ours, theirs)]
+    if not differences:
+        return Check(
+            name, None, margin, False, f"{judged.name} has no judged queries, so it shows nothing; judge some"
+        )
+    low, count = mean_at_least(differences), len(differences)
+    means = [math.fsum(by_query.values()) / count for by_query in (ours, theirs)]
     text = (
-        f"nDCG@10 on {judged.name} is {means[0]:.4f}, the serving model's {means[1]:.4f}: {means[0] - means[1]:+.4f} "
-        f"[{low:+.4f}, {high:+.4f}] over {len(differences):,} queries"
+        f"nDCG@10 on {judged.name} is {means[0]:.4f}, the serving model's {means[1]:.4f}: {means[0] - means[1]:+.4f}, "
+        f"at least {low:+.4f} with {1 - LEVEL:.0%} confidence, over {count:,} queries"
     )
     passed = low >= margin
     if not passed:
-        text += f"; the interval must not reach below {margin:+.4f}"
+        text += f"; it must be {margin:+.4f} at least"
+        if least_margin(count) > limits.margin:
+            text += _too_few(count, limits.margin)
     return Check(name, low, margin, passed, text)
+
+
+def least_margin(queries: int) -> float:
+    """The smallest margin at which a model with the same lists passes; that many queries may miss rarer losses."""
+    return float(1 - LEVEL ** (1 / queries))
+
+
+def fewest_queries(margin: float) -> int | None:
+    """How many queries show of a model with the same lists that it loses no more; None: no number of use does."""
+    if margin < SMALLEST_MARGIN:
+        return None
+    return 1 if margin >= 1 else math.ceil(math.log(LEVEL) / math.log1p(-margin))
+
+
+def _too_few(count: int, margin: float) -> str:
+    """What to do about a set that would turn a model with the same lists down."""
+    needed, allowed = fewest_queries(margin), math.ceil(1010 * least_margin(count)) / 1000
+    more = f"judge {needed:,} or more, or " if needed else ""
+    return (
+        f". Even equal lists on {count:,} queries do not show that: {more}set promotion.margin to {allowed:g}"
+    )
 
 
 def _held(judged: JudgedSet, limits: Promotion) -> list[Check]:

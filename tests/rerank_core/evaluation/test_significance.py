@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 
-from rerank_core.evaluation.significance import Verdict, against_baselines, holm, mean_interval, sign_flip
+from rerank_core.evaluation.significance import (
+    Verdict,
+    against_baselines,
+    holm,
+    mean_at_least,
+    mean_interval,
+    sign_flip,
+)
 
 P_VALUES = st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.2, 0.5, 1.0]), max_size=6)
 
@@ -48,6 +56,64 @@ def test_without_a_difference_there_is_nothing_to_find() -> None:
     assert sign_flip([]) == sign_flip([0.0] * 50) == sign_flip([0.0, 0.7]) == 1.0
     with pytest.raises(ValueError, match="not finite"):
         sign_flip([0.1, math.nan])
+
+
+LOSS = 0.05
+"""What the systems below lose on average."""
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+WORSE: dict[str, Draw] = {
+    "all vary": lambda random, n: random.normal(-LOSS, 0.1, n),
+    "a third varies": lambda random, n: np.where(
+        random.random(n) < 0.3, random.normal(-LOSS / 0.3, 0.2, n), 0
+    ),
+    "a fifth loses a quarter": lambda random, n: (random.random(n) < 0.2) * -LOSS / 0.2,
+    "a tenth loses half": lambda random, n: (random.random(n) < 2 * LOSS) * -0.5,
+    "a twentieth loses all": lambda random, n: (random.random(n) < LOSS) * -1.0,
+    "more gain than lose": lambda random, n: random.choice(
+        [0.1, -1.0, 0.0], n, p=[0.3, LOSS + 0.03, 0.67 - LOSS]
+    ),
+}
+
+
+@pytest.mark.parametrize("queries", [5, 10, 30, 60, 100, 300])
+@pytest.mark.parametrize("name", WORSE)
+def test_a_bound_is_above_the_true_mean_in_a_twentieth_of_samples_at_most(name: str, queries: int) -> None:
+    """Whatever the losses look like, and however few queries there are; by 400 samples."""
+    random = np.random.default_rng(queries)
+    samples = [WORSE[name](random, queries).clip(-1) for _ in range(400)]
+    wrong = sum(mean_at_least(list(sample), resamples=300) > -LOSS for sample in samples)
+    assert wrong <= 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
+
+
+@given(st.integers(1, 40), st.integers(0, 40))
+def test_a_bound_of_two_values_is_that_of_clopper_and_pearson(queries: int, losing: int) -> None:
+    losing = min(losing, queries)
+    exact = binomtest(losing, queries, alternative="less").proportion_ci(0.95).high
+    assert mean_at_least([-1.0] * losing + [0.0] * (queries - losing)) == pytest.approx(-exact, abs=0.01)
+
+
+@given(st.lists(st.floats(-1, 1), max_size=40), st.floats(-1, 1))
+def test_a_bound_is_below_the_mean_and_rises_with_every_difference(
+    changes: list[float], other: float
+) -> None:
+    found = mean_at_least(changes, resamples=300)
+    assert -1 <= found <= (np.mean(changes) if changes else -1) + 1e-9
+    assert found == mean_at_least(changes, resamples=300)
+    higher = [max(change, other) for change in changes]
+    assert mean_at_least(higher, resamples=300) >= found - 1e-9
+
+
+def test_a_bound_of_equal_differences_falls_short_by_what_was_not_seen() -> None:
+    for queries in (1, 10, 100, 1000):
+        unseen = 1 - 0.05 ** (1 / queries)
+        assert mean_at_least([0.2] * queries) == pytest.approx(0.2 - 1.2 * unseen, rel=0.01)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -1.1])
+def test_a_bound_of_impossible_differences_is_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="not finite or below -1"):
+        mean_at_least([0.0, wrong])
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=40))
