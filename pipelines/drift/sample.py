@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipelines.storage.filesystem import is_local, read_bytes
+from pipelines.storage.parquet import damage, open_parquet
 from schemas.errors import ManifestError
 from schemas.tables import TABLES
 
@@ -72,14 +71,10 @@ def _filtered(rows: pa.Table, below: str, also: pa.Array) -> pa.Table:
 
 
 def _read(path: str) -> pa.Table:
-    try:
-        # From a local disk, the pages of the columns alone: most of a file is text.
-        source = pa.OSFile(path) if is_local(path) else pa.BufferReader(read_bytes(path))
-        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-        names = [*COLUMNS, STALE] if STALE in file.schema_arrow.names else COLUMNS
+    file = open_parquet(path)
+    names = [*COLUMNS, STALE] if STALE in file.schema_arrow.names else COLUMNS
+    with damage(path):
         rows = file.read(columns=names, use_threads=False)
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from None
     if missing := set(COLUMNS) - set(rows.column_names):
         raise ManifestError(f"{path} has no column {min(missing)!r}: it is of another version")
     # A list that the deadline left as it was is of another night, and maybe of another model.

@@ -14,17 +14,18 @@ import shutil
 import stat
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.errors import ManifestError
+from pipelines.storage.object_stores import answered, store_of
+from pipelines.storage.parquet import open_parquet as open_parquet
+from pipelines.storage.parquet import read_batches as read_batches
+from pipelines.storage.parquet import read_table as read_table
 
 Stamp = tuple[int, int]
 """Size in bytes and, of a local file, when it was changed (ns): links and copies of a file have the same."""
@@ -42,11 +43,12 @@ def is_local(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Whether there is such a file."""
-    return bool(FileSystems.exists(path))
+    with answered(path):
+        return bool(FileSystems.exists(path))
 
 
 def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
-    """Write a file atomically: under a temporary name first, then a rename.
+    """Write a file atomically: under a temporary name first, then a rename; an object of a store in one step.
 
     If the process is killed in between, Arrow and Spark skip the temporary file: its name begins with "_".
 
@@ -56,12 +58,12 @@ def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    if not is_local(path):
+        with answered(path):
+            store_of(path).put(path, data)
+        return
     folder, slash, name = path.rpartition("/")
     temporary = f"{folder}{slash}_{name}.tmp-{uuid.uuid4().hex}"
-    if not is_local(path):
-        put_bytes(temporary, data)
-        FileSystems.rename([temporary], [path])
-        return
     make_folder(folder or ".")
     try:
         with open(temporary, "wb") as file:
@@ -77,12 +79,6 @@ def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
         flush_names(folder or ".")
 
 
-def put_bytes(path: str, data: bytes) -> None:
-    """Write an object of an object store under its own name, in one request and without a temporary one."""
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-        remote.write(data)
-
-
 def is_temporary(path: str) -> bool:
     """Whether a file of this path was left by a `write_bytes` that was killed."""
     name = path.rpartition("/")[2]
@@ -91,8 +87,11 @@ def is_temporary(path: str) -> bool:
 
 def read_bytes(path: str) -> bytes:
     """The bytes of a file."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        return bytes(file.read())
+    if is_local(path):
+        with open(path, "rb") as file:
+            return file.read()
+    with answered(path):
+        return store_of(path).get(path).data
 
 
 def read_if_any(path: str) -> bytes | None:
@@ -115,8 +114,9 @@ def sha256(path: str) -> str:
 
 def open_binary(path: str) -> BinaryIO:
     """Open a file as it is, compressed or not."""
-    file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return file
+    with answered(path):
+        file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return file
 
 
 def make_folder(path: str) -> None:
@@ -129,7 +129,8 @@ def files(folder: str, pattern: str = "*") -> list[str]:
     """Sorted paths of the files of a folder that match; none if there is no such folder."""
     if is_local(folder):  # Beam would read "[" or "*" in the folder's name as a pattern
         return sorted(map(str, _glob(folder, pattern)))
-    matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
+    with answered(folder):
+        matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
     return sorted(file.path for file in matched)
 
 
@@ -148,7 +149,8 @@ def listing(folder: str) -> dict[str, Stamp]:
         OSError: a folder cannot be listed: it is not the same as an empty one.
     """
     if not is_local(folder):
-        matched = FileSystems.match([join(folder, "**")])[0].metadata_list
+        with answered(folder):
+            matched = FileSystems.match([join(folder, "**")])[0].metadata_list
         return {file.path[len(folder) :].strip("/"): (file.size_in_bytes, 0) for file in matched}
     found: dict[str, Stamp] = {}
     above = len(os.path.join(folder, ""))
@@ -185,10 +187,10 @@ def remove(path: str) -> None:
             shutil.rmtree(local)
         else:
             local.unlink(missing_ok=True)
-    elif below := listing(path):
-        FileSystems.delete([join(path, name) for name in below])
-    elif exists(path):
-        FileSystems.delete([path])
+    else:  # one object or what is below it: asking which of the two it is costs as much
+        objects = [join(path, name) for name in listing(path)] or [path] * exists(path)
+        with answered(path):
+            FileSystems.delete(objects)
 
 
 def flush(folder: str) -> None:
@@ -252,7 +254,11 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
     make_folder(target)
     pairs = [(join(source, name), join(target, name)) for name in names]
     if not is_local(target):
-        FileSystems.copy([one for one, _ in pairs], [other for _, other in pairs])
+        with answered(target):
+            results = FileSystems.copy([one for one, _ in pairs], [other for _, other in pairs])
+            for *_, error in results or ():  # Beam's S3 file system gives what failed, and raises nothing
+                if error is not None:
+                    raise error
         return
     for one, other in pairs:
         try:
@@ -272,67 +278,13 @@ def transfer(source: str, target: str) -> None:
 def _create(path: str) -> BinaryIO:
     if is_local(path):
         return open(path, "wb")
-    remote: BinaryIO = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return remote
+    with answered(path):
+        remote: BinaryIO = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return remote
 
 
 def move_files(source: str, target: str, names: Iterable[str]) -> None:
     """Move files of an object store."""
     pairs = [(join(source, name), join(target, name)) for name in names]
-    FileSystems.rename([one for one, _ in pairs], [other for _, other in pairs])
-
-
-def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns.
-
-    Raises:
-        ManifestError: the file is damaged.
-    """
-    file = open_parquet(path)
-    with _damage(path):
-        return file.read(columns=columns, use_threads=False)
-
-
-def read_batches(
-    file: pq.ParquetFile, path: str, *, columns: list[str], batch_size: int = 50_000
-) -> Iterator[pa.RecordBatch]:
-    """The rows of an open Parquet file in batches.
-
-    Raises:
-        ManifestError: the file is damaged.
-    """
-    batches = file.iter_batches(columns=columns, batch_size=batch_size, use_threads=False)
-    while True:
-        with _damage(path):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-
-
-@contextlib.contextmanager
-def _damage(path: str) -> Iterator[None]:
-    """Raise what Arrow says of damaged pages as a ManifestError that names the file."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        raise ManifestError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from None
-
-
-def open_parquet(path: str, data: bytes | None = None) -> pq.ParquetFile:
-    """Open a Parquet file.
-
-    It is read into memory first: a shard's file is small, and Arrow's reading threads, with a Python file, can crash
-    the interpreter when it exits.
-
-    Args:
-        data: the file's bytes, where they were read already.
-
-    Raises:
-        ManifestError: not a whole Parquet file.
-    """
-    try:
-        source = pa.BufferReader(read_bytes(path) if data is None else data)
-        return pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
+    with answered(target):
+        FileSystems.rename([one for one, _ in pairs], [other for _, other in pairs])

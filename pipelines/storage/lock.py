@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from pipelines.storage.filesystem import is_local, join, make_folder, put_bytes, read_if_any, remove
+from pipelines.storage.filesystem import is_local, join, make_folder, read_if_any, remove, write_bytes
 from rerank_core.errors import Locked, OutputError, output_error
 from schemas.parsing import parse_json
 
@@ -92,7 +92,7 @@ class Lock:
     def _write(self) -> None:
         data = (json.dumps(self._record) + "\n").encode()
         if self._descriptor is None:
-            put_bytes(self.path, data)  # a temporary file beside it would be cleaned up
+            write_bytes(self.path, data)
             return
         os.pwrite(self._descriptor, data, 0)
         os.ftruncate(self._descriptor, len(data))
