@@ -92,7 +92,7 @@ def prepare(
         facts_fingerprint=models.tagger.facts_fingerprint if models.tagger else None,
         first_stage_fingerprint=models.first_stage_fingerprint,
         calibration_record=models.calibration_record,
-        keep_lists=finish_by is not None,
+        lists_until=run_date.isoformat() if finish_by else "",
     )
     day = run_date.isoformat().replace("-", "")  # not strftime, whose year 1 has one digit
     run_id = f"{day}-{_identity(config, source_record, models, previous, cut=finish_by is not None)[:12]}"

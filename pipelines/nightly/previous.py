@@ -5,7 +5,7 @@ With a deadline it also has the lists that tonight's queries keep if they are no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -34,7 +34,7 @@ LISTS_VERSIONS = (5, 6)
 
 
 class Lists(NamedTuple):
-    """The lists that are in service."""
+    """The lists that are in service; of a night for an earlier date, those that its date or an earlier one made."""
 
     run_id: str = ""  # "": none
     run_date: str = ""
@@ -50,7 +50,7 @@ class Previous(NamedTuple):
     evidence: bool = False  # its evidence was chosen with the same options and calibration
     first_stage: bool = False  # its first-stage scores are of the same model
     problem: str | None = None  # why a published run is not reused; shown in the manifest
-    lists: Lists = Lists()  # of the newest run, whatever its model; only with a deadline
+    lists: Lists = Lists()  # whatever its model; only with a deadline
 
 
 def find_previous(
@@ -60,16 +60,18 @@ def find_previous(
     facts_fingerprint: str | None,
     first_stage_fingerprint: str = "",
     calibration_record: dict[str, Any] | None = None,
-    keep_lists: bool = False,
+    lists_until: str = "",
 ) -> Previous:
     """The newest published run, if it is undamaged and was made with the same models.
 
-    A damaged run is no error: everything is computed anew, and the manifest says why.
+    Scores are reused of a later date, too: they are the same by their inputs' fingerprints. A list is of its date, so a
+    night for an earlier date keeps none of a later one. A damaged run is no error: everything is computed anew, and
+    the manifest says why.
 
     Args:
-        keep_lists: its lists are needed too, for queries that are not reached.
+        lists_until: lists are needed too, for queries that are not reached, of a run of at most this date, YYYY-MM-DD.
     """
-    if not (config.reuse.enabled or keep_lists):
+    if not (config.reuse.enabled or lists_until):
         return Previous(None)
     output = config.output.path
     try:
@@ -86,9 +88,20 @@ def find_previous(
                 first_stage_fingerprint=first_stage_fingerprint,
                 calibration_record=calibration_record,
             )
-        return _with_lists(found, output, manifest) if keep_lists else found
+        if lists_until and (kept := _newest_until(output, manifest, lists_until)):
+            found = _with_lists(found, output, kept)
+        return found
     except ManifestError as error:
         return Previous(None, problem=str(error))
+
+
+def _newest_until(output: str, newest: Manifest, run_date: str) -> Manifest | None:
+    """The run whose lists may be kept on a date: the newest one, or of the last date before, the one published last."""
+    if newest.run_date <= run_date:
+        return newest
+    dates = [run for run in stored_runs.run_ids(output) if run[0] <= run_date]
+    manifests = [stored_runs.read_manifest(output, *run) for run in dates if run[0] == dates[-1][0]]
+    return max(manifests, key=lambda manifest: (manifest.created_at, manifest.run_id), default=None)
 
 
 def _reusable(
@@ -119,14 +132,15 @@ def _reusable(
 
 
 def _with_lists(found: Previous, output: str, manifest: Manifest) -> Previous:
-    """With the files of the run's lists; `problem` says why it has none that can be kept."""
+    """With the files of a run's lists; `problem` says why it has none that can be kept."""
     version = manifest.tables["reranked"].schema_version if "reranked" in manifest.tables else 0
     if version not in LISTS_VERSIONS:
         problem = (
             f"the lists of run {manifest.run_id} have version {version} of `reranked`, and none can be kept"
         )
         return found._replace(problem="; ".join(filter(None, (found.problem, problem))))
-    files = found.files or _whole_files(output, manifest, "reranked")
+    same = found.run_id == manifest.run_id
+    files = found.files if same else _whole_files(output, manifest, "reranked")
     return found._replace(lists=Lists(manifest.run_id, manifest.run_date, files))
 
 
@@ -137,16 +151,20 @@ def _whole_files(output: str, manifest: Manifest, table: str) -> tuple[str, ...]
 
 
 class ReadPreviousScores(beam.PTransform):
-    """PBegin -> PCollection[(query_id, Earlier)] from the files of a published `reranked` table."""
+    """PBegin -> PCollection[(query_id, Earlier)] from the files of published `reranked` tables.
+
+    A file that has both scores and lists is read once.
+    """
 
     def __init__(self, previous: Previous):
-        self._files = list(enumerate(previous.files or previous.lists.files))
-        self._columns = score_columns(previous) if previous.files else ["query_id"]
-        self._keeps_lists = bool(previous.lists.files)
+        numbers = {path: number for number, path in enumerate(previous.lists.files)}
+        scored = dict.fromkeys(previous.files, tuple(score_columns(previous)))
+        columns = dict.fromkeys(previous.lists.files, ("query_id",)) | scored
+        self._files = [(numbers.get(path, -1), path, columns[path]) for path in columns]
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         files = begin | beam.Create(self._files, reshuffle=False) | beam.Reshuffle()
-        return files | beam.FlatMap(_read_earlier, self._columns, self._keeps_lists)
+        return files | beam.FlatMapTuple(_read_earlier)
 
 
 def score_columns(previous: Previous) -> list[str]:
@@ -154,15 +172,12 @@ def score_columns(previous: Previous) -> list[str]:
     return COLUMNS + (EVIDENCE if previous.evidence else []) + (FIRST_STAGE if previous.first_stage else [])
 
 
-def _read_earlier(
-    numbered: tuple[int, str], columns: list[str], keeps_lists: bool
-) -> Iterator[tuple[str, Earlier]]:
-    number, path = numbered
+def _read_earlier(number: int, path: str, columns: Sequence[str]) -> Iterator[tuple[str, Earlier]]:
     for query_id, scores in read_scores(path, columns):
-        yield query_id, Earlier(scores, number if keeps_lists else -1)
+        yield query_id, Earlier(scores, number)
 
 
-def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
+def read_scores(path: str, columns: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """One (query_id, packed scores) for each run of rows with the same query; a published file is sorted by query.
 
     Of a stale list only the logits are read, which its inputs' fingerprints vouch for: its evidence and its first-stage
@@ -176,8 +191,8 @@ def read_scores(path: str, columns: list[str]) -> Iterator[tuple[str, bytes]]:
     """
     file = filesystem.open_parquet(path)
     if len(columns) > 1 and STALE in file.schema_arrow.names:  # version 5 has no such column
-        columns = [*columns, STALE]
-    for batch in filesystem.read_batches(file, path, columns=columns):
+        columns = (*columns, STALE)
+    for batch in filesystem.read_batches(file, path, columns=list(columns)):
         yield from _by_query(batch)
 
 

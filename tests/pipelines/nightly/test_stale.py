@@ -327,6 +327,46 @@ def test_a_night_that_reaches_nothing_leaves_the_last_one_in_service(
     assert runs.latest(output) == before
 
 
+@pytest.mark.parametrize("same_model", [True, False])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_night_for_an_earlier_date_keeps_no_list_of_a_later_one(
+    a_night: MakeNight, tmp_path: Path, earlier: bool, same_model: bool
+) -> None:
+    """But it reuses the later one's scores, which are the same by their inputs."""
+    output, later = tmp_path / "output", NEXT + datetime.timedelta(days=1)
+    if earlier:
+        first = a_night(fake("old"), dict(list(ASKED.items())[:4]), finish_by=None)
+    a_night(fake("new" if same_model else "newest"), finish_by=None, run_date=later)
+    night = a_night(slow("new", seconds=400), run_date=NEXT)
+    # the queries whose scores are reused take no time
+    assert night.balance.queries["published"] == (6 if same_model else 2)
+    if same_model:
+        assert (night.stale, night.balance.pairs["published"]) == (None, 0)
+        return
+    assert night.stale == ({DAY.isoformat(): 2} if earlier else None)
+    assert night.balance.queries["rejected"] == (2 if earlier else 4)
+    if earlier:
+        before, kept = lists(output, first), lists(output, night)
+        for query in list(ASKED)[2:4]:
+            assert kept[query] == [row | {"stale_since": DAY.isoformat()} for row in before[query]]
+    assert_balanced(night)
+
+
+def test_of_two_earlier_runs_a_night_may_keep_lists_of_one_and_reuse_scores_of_the_other(
+    a_night: MakeNight, tmp_path: Path
+) -> None:
+    output, later = tmp_path / "output", NEXT + datetime.timedelta(days=1)
+    first = a_night(fake("old"), dict(list(ASKED.items())[:4]), finish_by=None)
+    a_night(fake("new"), dict(list(ASKED.items())[:2]), finish_by=None, run_date=later)
+    night = a_night(slow("new", seconds=1500), run_date=NEXT)
+    assert fresh(output, night) == set(list(ASKED)[:2])
+    assert (night.stale, night.balance.pairs["published"]) == ({DAY.isoformat(): 2}, 0)
+    before, kept = lists(output, first), lists(output, night)
+    for query in list(ASKED)[2:4]:
+        assert kept[query] == [row | {"stale_since": DAY.isoformat()} for row in before[query]]
+    assert_balanced(night)
+
+
 def test_lists_of_another_layout_are_not_kept_and_the_manifest_says_so(
     a_night: MakeNight, tmp_path: Path
 ) -> None:
