@@ -49,12 +49,13 @@ def models(
     added = store.add(add) if add else None
     if remove:
         store.remove(remove)
-    entries, made = store.entries(), store.decisions()
+    entries, (made, problems) = store.entries(), store.log()
     if as_json:
         record = {
             "added": added.id if added else None,
             "models": [describe(entry) for entry in entries],
             "decisions": [dataclasses.asdict(decision) for decision in made],
+            "problems": problems,
         }
         typer.echo(json.dumps(record, ensure_ascii=False))
     elif not quiet:
@@ -63,6 +64,8 @@ def models(
             console.out.print(f"\n[bold]Added[/] {added.id}, {added.state}", soft_wrap=True)
         for decision in made if decisions else ():
             print_decision(decision)
+        for problem in problems:
+            console.out.print(f"[yellow]damaged[/] {printable(problem)}", soft_wrap=True)
 
 
 def print_models(entries: list[Entry], *, registry: str) -> None:

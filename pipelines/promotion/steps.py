@@ -112,7 +112,7 @@ def promote_candidate(
     registry, day = open_registry(config), run_date.isoformat()
     candidate = registry.entry(model) if model else newest_candidate(registry)
     if candidate is None:
-        return _decided_before(registry, day)
+        return _decided_before(registry, run_date)
     if candidate.state == "serving":
         return _result(registry.promote(candidate.id, reason=reason))
     if force:
@@ -161,29 +161,32 @@ def open_registry(config: Config) -> Registry:
 
 def newest_candidate(registry: Registry) -> Entry | None:
     """The model that was added last, of those that nothing was decided about."""
-    return next((entry for entry in registry.entries() if entry.state == "candidate"), None)
+    return next(iter(registry.candidates()), None)
 
 
 def undecided(config: Config, *, run_date: datetime.date) -> str:
     """Id of the model that a night has to decide about, or did before it was interrupted; "" if there is none."""
-    registry, day = open_registry(config), run_date.isoformat()
+    registry = open_registry(config)
     candidate = newest_candidate(registry)
-    return candidate.id if candidate else str(_decided_before(registry, day).get("model", ""))
+    return candidate.id if candidate else str(_decided_before(registry, run_date).get("model", ""))
 
 
 def _retire_older(registry: Registry, newest: Entry, day: str) -> None:
     reason = f"{newest.id}, a newer candidate, was decided in its place"
-    for entry in registry.entries():
-        if entry.state == "candidate" and entry.id != newest.id:
+    for entry in registry.candidates():
+        if entry.id != newest.id:
             registry.decide("retired", entry.id, reason=reason, run_date=day)
 
 
-def _decided_before(registry: Registry, day: str) -> Result:
+def _decided_before(registry: Registry, run_date: datetime.date) -> Result:
     """What the checks decided for this run date before the step was killed; or that there is nothing to decide.
 
     What a person changed since is not repeated as if it still held.
     """
-    made = [d for d in registry.decisions() if d.run_date == day and d.action in ("promoted", "rejected")]
+    day, before = run_date.isoformat(), run_date.toordinal() - 1  # it may be tomorrow in UTC
+    since = datetime.date.fromordinal(max(1, before)).isoformat()
+    decided = ("promoted", "rejected")
+    made = [d for d in registry.decisions(since=since) if d.run_date == day and d.action in decided]
     serving = registry.serving()
     if not made or made[-1].forced:
         return {"skipped": NOTHING}

@@ -47,6 +47,18 @@ def files_fingerprint(files: dict[str, StoredFile]) -> str:
     return fingerprint(*(part for name in sorted(files) for part in (name, files[name].sha256)))
 
 
+def model_ids(registry: str) -> list[str]:
+    """Sorted ids of the models that are in a registry whole."""
+    folder = join(registry, MODELS)
+    if filesystem.is_local(folder):
+        paths = filesystem.files(folder, f"*/{ENTRY}")
+    else:  # one listing: in an object store "*" may not stop at "/"
+        paths = [
+            name for name in filesystem.listing(folder) if name.count("/") == 1 and name.endswith(f"/{ENTRY}")
+        ]
+    return sorted(path.split("/")[-2] for path in paths)
+
+
 def put_model(registry: str, folder: Path, entry: Entry, *, check: Callable[[], None]) -> None:
     """Write a model's folder whole: by one rename, or on an object store with its entry last.
 

@@ -101,7 +101,7 @@ def local_model(registry: Registry, entry: Entry) -> Path:
 def load_registered(registry: str, model: str, **options: Any) -> Scorer:
     """Load a model of a registry in an object store, wherever this process runs; it is fetched if it is not here."""
     store = Registry(registry)
-    return load_scorer(local_model(store, store.entry(model)), **options)
+    return load_scorer(local_model(store, store.stored(model)), **options)
 
 
 def fetched_id(config: Config) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
+from pipelines.registry import decisions as logged
 from pipelines.registry.entry import Action, Decision, Entry, Lineage, Pointer, from_json, to_json, with_state
 from pipelines.registry.lineage import read_lineage
 from pipelines.registry.model_files import (
@@ -28,6 +29,7 @@ from pipelines.registry.model_files import (
     clean_additions,
     files_fingerprint,
     model_files,
+    model_ids,
     put_model,
 )
 from pipelines.storage import filesystem
@@ -35,7 +37,7 @@ from pipelines.storage.filesystem import join
 from pipelines.storage.lock import Lock, lock
 from rerank_core.errors import RegistryError
 
-DECISIONS, POINTER = "decisions", "serving.json"
+POINTER = "serving.json"
 
 
 class Registry:
@@ -50,7 +52,7 @@ class Registry:
         """All models, the newest first, with their states.
 
         Raises:
-            RegistryError: an entry, the pointer or a decision is damaged.
+            RegistryError: an entry or the pointer is damaged.
         """
         pointer, decisions = self._pointer(), self.decisions()
         found = [with_state(self._entry(name), pointer, decisions) for name in self._ids()]
@@ -62,38 +64,55 @@ class Registry:
         Raises:
             RegistryError: there is none of this id, or its entry is damaged.
         """
+        return with_state(self.stored(model), self._pointer(), self.decisions())
+
+    def stored(self, model: str) -> Entry:
+        """One model as it is stored, without its state: no decision is read.
+
+        Raises:
+            RegistryError: as `entry`.
+        """
         if model not in (known := self._ids()):
             raise RegistryError(
                 f"no model {model!r:.60} in the registry {self.path}; it has: {', '.join(known) or 'none'}"
             )
-        return with_state(self._entry(model), self._pointer(), self.decisions())
+        return self._entry(model)
 
     def serving(self) -> Entry | None:
-        """The model that serves; None: the model that ships with Nightrank does.
+        """The model that serves, its history as the pointer has it; None: the model that ships with Nightrank does.
 
         Raises:
             RegistryError: the pointer is damaged, or names a model that is not there.
         """
         pointer = self._pointer()
-        return self.entry(pointer.model) if pointer and pointer.model else None
+        if not (pointer and pointer.model):
+            return None
+        return with_state(self.stored(pointer.model), pointer, [pointer.decision])
 
-    def decisions(self) -> list[Decision]:
-        """Every decision, the oldest first.
+    def candidates(self) -> list[Entry]:
+        """The models that nothing was decided about, the newest first, from the names of the decisions.
 
         Raises:
-            RegistryError: one is damaged.
+            RegistryError: the entry of one, or the pointer, is damaged.
         """
-        paths = [
-            p
-            for p in filesystem.files(join(self.path, DECISIONS), "*.json")
-            if not filesystem.is_temporary(p)
-        ]
-        remedy = "remove it: it is a record, which no night needs"
-        stored = [from_json(Decision, filesystem.read_bytes(p), path=p, remedy=remedy) for p in paths]
-        last = self._pointer()
-        if last and last.decision not in stored:  # killed before it was logged
-            stored.append(last.decision)
-        return sorted(stored, key=lambda decision: (decision.number, decision.at))
+        pointer = self._pointer()
+        decided = {one.model for one in logged.named(self.path)}
+        decided |= {pointer.model, pointer.decision.model, pointer.decision.previous} if pointer else set()
+        found = [self._entry(name) for name in self._ids() if name not in decided]
+        return sorted(found, key=lambda entry: (entry.created, entry.id), reverse=True)
+
+    def decisions(self, *, since: str = "") -> list[Decision]:
+        """Every decision, the oldest first; one whose file is damaged is what its name says.
+
+        Args:
+            since: leave out those before one that was made earlier than this date or time, UTC.
+        """
+        return self.log(since=since).made
+
+    def log(self, *, since: str = "") -> logged.Log:
+        """As `decisions`, with a line for each file that is damaged."""
+        pointer = self._pointer()
+        return logged.read(logged.named(self.path), last=pointer.decision if pointer else None, since=since)
 
     def known(self) -> dict[str, str]:
         """Ids of the models, by fingerprint."""
@@ -211,10 +230,12 @@ class Registry:
                 raise RegistryError(
                     f"model {model} serves, and cannot be {action}; let another one serve first"
                 )
-            same = [d for d in self.decisions() if (d.action, d.model, d.reason) == (action, model, reason)]
+            made = [one for one in logged.named(self.path) if (one.action, one.model) == (action, model)]
+            same = [decision for decision in logged.read(made, last=None).made if decision.reason == reason]
             if same:
                 return same[-1]
-            return self._log(self._decision(action, model, reason, checks=tuple(checks), run_date=run_date))
+            decision = self._decision(action, model, reason, checks=tuple(checks), run_date=run_date)
+            return logged.write(self.path, decision)
 
     def remove(self, model: str, *, reason: str = "removed") -> None:
         """Remove a model that is retired; its decisions stay.
@@ -227,7 +248,7 @@ class Registry:
             if entry.state != "retired" or (pointer and pointer.before[-1:] == (model,)):
                 why = entry.state if entry.state != "retired" else "the one to go back to"
                 raise RegistryError(f"model {model} is {why}; only a retired one is removed")
-            self._log(self._decision("removed", model, reason))
+            logged.write(self.path, self._decision("removed", model, reason))
             filesystem.remove(join(self.path, MODELS, model, ENTRY))  # first: it is not there without
             filesystem.remove(join(self.path, MODELS, model))
 
@@ -239,16 +260,7 @@ class Registry:
             yield held
 
     def _ids(self) -> list[str]:
-        folder = join(self.path, MODELS)
-        if filesystem.is_local(folder):
-            paths = filesystem.files(folder, f"*/{ENTRY}")
-        else:  # one listing: in an object store "*" may not stop at "/"
-            paths = [
-                name
-                for name in filesystem.listing(folder)
-                if name.count("/") == 1 and name.endswith(f"/{ENTRY}")
-            ]
-        return sorted(path.split("/")[-2] for path in paths)
+        return model_ids(self.path)
 
     def _entry(self, name: str) -> Entry:
         path = join(self.path, MODELS, name, ENTRY)
@@ -267,24 +279,18 @@ class Registry:
         return from_json(Pointer, data, path=path, remedy=remedy)
 
     def _decision(self, action: Action, model: str, reason: str, **fields: Any) -> Decision:
-        known, pointer = self.decisions(), self._pointer()
-        number = known[-1].number + 1 if known else 1
+        known, pointer = logged.named(self.path), self._pointer()
+        number = 1 + max(known[-1].number if known else 0, pointer.decision.number if pointer else 0)
         served = pointer.model if pointer and action in ("promoted", "rolled_back") else ""
         return Decision(number, _now(), action, model, reason, previous=served, **fields)
 
     def _point(self, held: Lock, old: Pointer | None, new: Pointer) -> Decision:
         """Change the pointer by one write; the decision that it held is in the log before."""
         if old:
-            self._log(old.decision)
+            logged.write(self.path, old.decision)
         held.check()
         filesystem.write_bytes(join(self.path, POINTER), to_json(new), durable=True)
-        return self._log(new.decision)
-
-    def _log(self, decision: Decision) -> Decision:
-        path = join(self.path, DECISIONS, decision.name)
-        if not filesystem.exists(path):
-            filesystem.write_bytes(path, to_json(decision), durable=True)
-        return decision
+        return logged.write(self.path, new.decision)
 
 
 def _now() -> str:

@@ -73,7 +73,20 @@ def test_the_table_names_runs_and_parent(
 def test_what_cannot_be_used_is_one_line(registry: Registry, tmp_path: Path) -> None:
     code, output = call(registry.path, "--add", str(tmp_path / "none"))
     assert (code, "no model's folder" in output) == (3, True)
-    (Path(registry.path) / "decisions").mkdir(parents=True)
-    (Path(registry.path) / "decisions" / "x.json").write_text("{")
+    Path(registry.path).mkdir(exist_ok=True)
+    (Path(registry.path) / "serving.json").write_text("{")
     code, output = call(registry.path)
     assert (code, "is damaged" in output, output.count("\n")) == (3, True, 1)
+
+
+def test_a_damaged_decision_is_one_line(registry: Registry, tmp_path: Path) -> None:
+    model = registry.add(write_word_model(tmp_path / "one", SERVING)).id
+    registry.promote(model, reason="first")
+    (path,) = Path(registry.path, "decisions").iterdir()
+    path.write_text("{")
+    code, output = call(registry.path)
+    assert (code, "serving" in output) == (0, True)
+    (line,) = (line for line in output.splitlines() if line.startswith("damaged "))
+    assert str(path) in line
+    assert "remove it" in line
+    assert json.loads(call(registry.path, "--json")[1])["problems"] == [line.removeprefix("damaged ")]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.registry import decisions, store
 from pipelines.registry.entry import Lineage, Parent, Pointer, TrainedOn
 from pipelines.registry.model_files import files_fingerprint, model_files
 from pipelines.registry.store import Registry
@@ -66,7 +67,10 @@ def test_one_model_serves_and_its_history_says_since_when(registry: Registry, mo
     assert states(registry) == {one: "serving", two: "retired", three: "retired"}
     serving = registry.serving()
     assert serving
-    assert [change.state for change in serving.history] == ["candidate", "serving", "retired", "serving"]
+    assert [change.state for change in serving.history] == ["candidate", "serving"]  # as the pointer knows it
+    history = registry.entry(one).history
+    assert [change.state for change in history] == ["candidate", "serving", "retired", "serving"]
+    assert history[-1] == serving.history[-1]
     reasons = [change.reason for change in registry.entry(two).history]
     assert reasons == ["", "by hand", f"{one} serves in its place"]
     assert [(d.number, d.action, d.model, d.previous) for d in registry.decisions()] == [
@@ -127,7 +131,7 @@ def test_only_a_retired_model_is_removed(registry: Registry, models: list[Path])
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"id": 7}', b"\xff"])
-@pytest.mark.parametrize("name", ["serving.json", "entry", "decisions/000001-promoted-x.json"])
+@pytest.mark.parametrize("name", ["serving.json", "entry"])
 def test_a_damaged_file_is_one_clear_error(
     registry: Registry, models: list[Path], name: str, damage: bytes
 ) -> None:
@@ -138,6 +142,59 @@ def test_a_damaged_file_is_one_clear_error(
         registry.entries()
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"\xff"])
+def test_a_damaged_decision_stops_nothing_and_changes_no_state(
+    registry: Registry, models: list[Path], damage: bytes
+) -> None:
+    """Its name says what it decided; the pointer has its own copy of the newest one that changed it."""
+    one, two, three = (registry.add(folder).id for folder in models[:3])
+    registry.promote(one, reason="first")
+    registry.decide("rejected", two, reason="worse")
+    made = registry.promote(three, reason="better")
+    serving, before, listed = registry.serving(), states(registry), registry.decisions()
+    folder = filesystem.join(registry.path, "decisions")
+    paths = filesystem.files(folder, "*.json")
+    for path in paths:
+        filesystem.write_bytes(path, damage)
+    filesystem.write_bytes(filesystem.join(folder, "notes.json"), b"of a person")
+    assert (registry.serving(), states(registry), registry.candidates()) == (serving, before, [])
+    log = registry.log()
+    assert [(d.number, d.action, d.model) for d in log.made] == [
+        (d.number, d.action, d.model) for d in listed
+    ]
+    assert log.made[-1] == made
+    assert [line.partition(" ")[0] for line in log.problems] == paths
+    assert all(line.endswith("remove it: it is a record, which no night needs") for line in log.problems)
+    assert registry.rollback(reason="slow").number == 4
+    assert registry.decide("rejected", two, reason="worse").number == 5
+
+
+def test_a_night_reads_no_decision_to_find_the_model_that_serves_and_the_candidates(
+    registry: Registry, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (registry.add(folder).id for folder in models[:2])
+    registry.promote(one, reason="first")
+    monkeypatch.setattr(decisions, "read", lambda *_, **__: pytest.fail("a decision was read"))
+    serving = registry.serving()
+    assert serving
+    assert (serving.id, serving.state, serving.history[-1].reason) == (one, "serving", "first")
+    assert [entry.id for entry in registry.candidates()] == [two]
+
+
+def test_decisions_since_a_time_are_read_from_the_newest_back(
+    registry: Registry, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (registry.add(folder).id for folder in models[:2])
+    times = iter(f"2026-03-0{day}T01:00:00.000+00:00" for day in range(1, 10))
+    monkeypatch.setattr(store, "_now", lambda: next(times))
+    for model in (one, two, one, two):
+        registry.promote(model, reason="in turns")
+    real, seen = filesystem.read_bytes, list[str]()
+    monkeypatch.setattr(filesystem, "read_bytes", lambda path: (seen.append(path), real(path))[1])
+    assert [decision.number for decision in registry.decisions(since="2026-03-03")] == [3, 4]
+    assert sum("/decisions/" in path for path in seen) == 3
 
 
 def test_an_entry_of_another_model_is_refused(registry: Registry, models: list[Path]) -> None:
