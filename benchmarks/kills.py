@@ -3,7 +3,7 @@
     python -m benchmarks.kills [--kills N] [--seed S] [--quick] [--json FILE]
 
 Two nights are published, and a third one (tests/support/tiny_plan.py) is started in a process of its own: it reranks,
-trains a tiny model, measures and promotes it, writes its report and removes the oldest run. By turns it is of a new
+trains a tiny model, measures and promotes it, removes the oldest run and writes its report. By turns it is of a new
 date and of a date that has a run already. It is killed at a random moment, and started again. Then every table, every
 model, and what serves must equal, byte for byte, what an uninterrupted night leaves. Meanwhile three readers poll: one
 reads every file of the run that `latest.json` names, one what the folder `reranked` lists, one the model that serves. A
@@ -36,7 +36,7 @@ from tests.support.tiny import DAY
 from tests.support.tiny_plan import OLD, contents, make_plan
 
 Content = dict[str, str]  # "table/file", or another place -> SHA-256
-STEPS = ("rerank", "train", "evaluate", "promote", "report", "clean_up")
+STEPS = ("rerank", "train", "evaluate", "promote", "clean_up", "report")
 
 
 class Night(NamedTuple):

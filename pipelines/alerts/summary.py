@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from pipelines.alerts.night import Night, happened, readers, remedy, title
-from pipelines.storage.filesystem import join
+from pipelines.storage.filesystem import exists, join
+from pipelines.storage.plan_records import page_path
 from pipelines.storage.runs import MANIFEST
 
 FORMAT = 1
@@ -44,11 +45,13 @@ def summary(night: Night) -> dict[str, Any]:
 
 
 def _paths(night: Night) -> dict[str, str]:
+    page = join(night.output, page_path(night.record.run_date)) if night.output else ""
+    failed = {"report": page} if page and exists(page) else {}
     if not (night.output and night.folder):
-        return {}
+        return failed
     folder, report = join(night.output, night.folder), night.record.step("report")
     paths = {"run": folder, "manifest": join(folder, MANIFEST)}
-    return paths | ({"report": join(folder, REPORT)} if report and report.state == "done" else {})
+    return paths | ({"report": join(folder, REPORT)} if report and report.state == "done" else failed)
 
 
 def to_json(night: Night) -> str:

@@ -47,7 +47,7 @@ FinishBy = Annotated[
         callback=not_empty,
     ),
 ]
-STEPS_HELP = "rerank, train, evaluate, promote, report, publish_back or clean_up"
+STEPS_HELP = "rerank, train, evaluate, promote, publish_back, clean_up or report"
 FromStep = Annotated[
     str | None,
     typer.Option(
@@ -63,7 +63,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="STEP",
-        help="Run this step alone, even if it was done.",
+        help="Run this step alone, even if it was done, and write the report anew.",
         show_default=False,
         callback=not_empty,
     ),

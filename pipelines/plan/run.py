@@ -53,7 +53,7 @@ def run_plan(
         config: the night's configuration.
         run_date: last day of the log's window.
         from_step: run this step and those after it, also those that were done; the steps before it are not run.
-        only: run this step alone, though it was done.
+        only: run this step alone, though it was done, and write the report anew.
         interrupted: whether the process is being ended, so that nothing more may begin.
         tell: called with the name of each step after reranking, as it begins.
         options: beam_flags, load, show, set_latest and finish_by, of `pipelines.nightly.run.run`.
@@ -92,7 +92,7 @@ def _chosen(from_step: str, only: str) -> tuple[str, ...]:
         if name and name not in NAMES:
             raise ConfigError(f"no step {name!r}; the steps are {', '.join(NAMES)}")
     if only:
-        return (only,)
+        return tuple(dict.fromkeys((only, "report")))
     return NAMES[NAMES.index(from_step) :] if from_step else NAMES
 
 
@@ -134,6 +134,7 @@ class _Plan:
         for step in (one for one in STEPS if one.name in names):
             self._step(step, held)
         self._write()
+        self._write_page()
 
     # --- the steps
 
@@ -179,7 +180,7 @@ class _Plan:
         if not context.manifest and (run := done.published_run(context)):  # it may have been released
             context.manifest = run
             self._note_run(run)
-        if context.manifest is None and names != ("clean_up",):
+        if context.manifest is None and context.only != "clean_up":
             raise ConfigError(
                 f"the steps {', '.join(names)} need a published run of {context.run_date}, and {context.output} has "
                 "none; run the night first"
@@ -201,6 +202,7 @@ class _Plan:
             held.check()
             if why := self._unmet(step.needs) or step.why_not(context):
                 self.note(step.name, "not_due", why)
+                self._write()
                 attempt.skipped = True
                 return
             attempt.key, before = key(step, context), context.record.step(step.name)
@@ -277,6 +279,19 @@ class _Plan:
         except (OSError, NightrankError) as error:
             if not self.failures:
                 self.failures.append(error)
+
+    def _write_page(self) -> None:
+        """Give a night without a report a page all the same, and remove it once there is a report."""
+        from pipelines.report.failed import update_failed_page
+
+        assert self._held is not None
+        try:
+            self._held.check()
+            update_failed_page(self.context.output, self.context.record)
+        except Locked:
+            raise
+        except (OSError, NightrankError) as error:
+            self.failures.append(error)
 
 
 def _run_result(manifest: Manifest) -> Result:

@@ -4,9 +4,9 @@
     train         trains a candidate model from published runs, on its days
     evaluate      measures the candidate on judged sets and on the run's queries
     promote       lets the candidate serve, or rejects it
-    report        writes report.html beside the manifest
     publish_back  puts the lists into Elasticsearch
     clean_up      removes runs that retention does not keep
+    report        writes report.html beside the manifest; the last one, so that it tells of all the others
 
 Each step is imported when it runs: a night that does not train needs no torch.
 """
@@ -171,7 +171,6 @@ STEPS = (
     ),
     Step("evaluate", "rerank", _no_candidate, _candidate, _evaluate),
     Step("promote", "evaluate", lambda _: "", _candidate, _promote),
-    Step("report", "", _no_run, lambda _: (), _report, repeated=True),
     Step(
         "publish_back",
         "rerank",
@@ -187,6 +186,7 @@ STEPS = (
         _clean_up,
         optional=True,
     ),
+    Step("report", "", _no_run, lambda _: (), _report, repeated=True),
 )
 """In their order."""
 

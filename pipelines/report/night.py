@@ -308,14 +308,7 @@ def _times(manifest: Manifest, plan: PlanRecord | None) -> dict[str, Any]:
     return {
         "times": times,
         "longest": max([stage.seconds for stage in times], default=0) or 1,
-        "steps": [
-            [
-                verdict.STEP_NAMES.get(step.name, step.name),
-                step.state.replace("_", " "),
-                f"{step.seconds:.1f}",
-            ]
-            for step in (plan.steps if plan else ())
-        ],
+        "steps": [row for row in verdict.step_rows(plan) if row.step != "report"],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -20,10 +21,12 @@ STEP_NAMES = {
     "train": "Training",
     "evaluate": "Evaluation of the candidate model",
     "promote": "Promotion",
-    "report": "The report",
     "publish_back": "Publishing back to the search cluster",
     "clean_up": "Removal of old runs",
+    "report": "The report",
 }
+"""In the order in which they are run."""
+MARKS = {"done": "✓", "not_due": "–", "held": "■", "failed": "✗"}
 
 
 class Task(NamedTuple):
@@ -32,6 +35,17 @@ class Task(NamedTuple):
     what: str
     why: str
     remedy: str = ""
+
+
+class StepRow(NamedTuple):
+    """A step of the night as a page shows it."""
+
+    mark: str
+    step: str  # as --from-step names it
+    name: str
+    state: str
+    seconds: float | None  # None: it was not run
+    why: str
 
 
 class Gain(NamedTuple):
@@ -80,7 +94,7 @@ def tasks(
     """Everything about a night that a person should look at, the gravest first."""
     return [
         *_of_drift(manifest, held=held),
-        *_of_steps(plan),
+        *step_tasks(plan),
         *_of_quality(manifest),
         *_of_candidates(manifest, plan, decisions),
         *_of_stale(manifest),
@@ -103,12 +117,44 @@ def _of_drift(manifest: Manifest, *, held: bool) -> Iterator[Task]:
         yield Task("Drift", reason)
 
 
-def _of_steps(plan: PlanRecord | None) -> Iterator[Task]:
-    for step in plan.steps if plan else ():
+def step_rows(plan: PlanRecord | None) -> list[StepRow]:
+    """Every step of a night in order, also those of which nothing is recorded; none without a record."""
+    rows = []
+    for name, title in STEP_NAMES.items() if plan and plan.steps else ():
+        step = plan.step(name) if plan else None
+        if step is None:
+            rows.append(StepRow("–", name, title, "not recorded", None, ""))
+            continue
+        seconds = None if step.state == "not_due" else step.seconds
+        rows.append(
+            StepRow(
+                MARKS[step.state], name, title, step.state.replace("_", " "), seconds, message(step.reason)
+            )
+        )
+    return rows
+
+
+def without_report(plan: PlanRecord | None) -> PlanRecord | None:
+    """The steps that a report tells of: of its own step there is only what an earlier attempt left."""
+    return plan and dataclasses.replace(
+        plan, steps=tuple(step for step in plan.steps if step.name != "report")
+    )
+
+
+def step_tasks(plan: PlanRecord | None) -> Iterator[Task]:
+    """What failed in a night, and what of it is not known."""
+    if plan is None or not plan.steps:
+        return
+    command = f"nightrank nightly --config … --run-date {plan.run_date}"
+    for step in plan.steps:
         if step.state == "failed":
-            name = STEP_NAMES.get(step.name, step.name)
-            remedy = f"Mend the cause, then: nightrank nightly --from-step {step.name}"
-            yield Task(f"{name} failed", message(step.reason), remedy)
+            again = "" if step.name == "rerank" else f" --from-step {step.name}"
+            remedy = f"Mend the cause, then: {command}{again}"
+            yield Task(f"{STEP_NAMES.get(step.name, step.name)} failed", message(step.reason), remedy)
+    missing = [name for name in STEP_NAMES if name != "report" and plan.step(name) is None]
+    if missing:
+        why = f"Nothing is recorded of {', '.join(missing)}: the night is not over, was killed, or was to do a part."
+        yield Task("Not finished", why, f"If it was killed: {command} goes on from what was done.")
 
 
 def _of_quality(manifest: Manifest) -> Iterator[Task]:

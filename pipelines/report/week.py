@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pipelines.report.charts import Chart, Mark, trend
+from pipelines.report.failed import has_no_run
 from pipelines.report.page import render
 from pipelines.report.text import count, day, duration, message, points, share
 from pipelines.report.verdict import gain_over_bm25, stale_lists
 from pipelines.storage.filesystem import exists, join
-from pipelines.storage.plan_records import read_plan
+from pipelines.storage.plan_records import page_path, plan_dates, read_plan
 from pipelines.storage.runs import HELD, held_path, read_manifest, run_ids, run_path
 from rerank_core.drift.rules import RULES
 from schemas.errors import ManifestError
@@ -69,11 +70,14 @@ def week_page(output: str, *, links: bool) -> str:
         ManifestError: there is no run.
         OutputError: the folder has the layout of an earlier version.
     """
-    nights, damaged = _nights(output)
-    if not nights:
+    nights, failed, damaged = _nights(output)
+    dates = sorted({night.date for night in nights} | failed.keys())
+    if not dates:
         raise ManifestError(f"no run in {output}; name the output folder of a nightly job")
-    first, last = nights[0].date, nights[-1].date
-    shown = [_trend(title, unit, value, nights) for title, unit, value in MEASURES]
+    first, last = dates[0], dates[-1]
+    shown = [_trend(title, unit, value, nights) for title, unit, value in MEASURES if nights]
+    rows = [_row(output, night, links=links) for night in nights]
+    rows += [_failed_row(output, date, links=links) for date in failed]
     drift = [_drift(name, nights) for name in RULES if any(name in _measures(night) for night in nights)]
     return render(
         "week.html",
@@ -81,25 +85,37 @@ def week_page(output: str, *, links: bool) -> str:
             "days": f"{day(first.isoformat())} to {day(last.isoformat())}"
             if first < last
             else day(first.isoformat()),
-            "missing": [_missed(output, date) for date in _missing(nights)],
+            "missing": _missing(nights, failed, first, last),
             "published": sum(not night.held for night in nights),
             "held": sum(night.held for night in nights),
+            "failed": len(failed),
             "charts": [chart for chart in shown if any(row[1] != "–" for row in chart.rows)],
             "drift": drift,
-            "rows": [_row(output, night, links=links) for night in reversed(nights)],
+            "rows": sorted(rows, key=lambda row: str(row["date"]))[::-1],
             "damaged": damaged,
         },
     )
 
 
-def _nights(output: str) -> tuple[list[Night], list[str]]:
-    """The week's runs by date and time of publishing, and what is wrong with those that cannot be read."""
+Failed = dict[datetime.date, str]
+"""Nights whose reranking failed, and why."""
+
+
+def _nights(output: str) -> tuple[list[Night], Failed, list[str]]:
+    """The week's runs by date and time of publishing, its nights that failed, and runs that cannot be read."""
     found = [(date, run_id, False) for date, run_id in run_ids(output)]
     found += [(date, run_id, True) for date, run_id in run_ids(output, top=HELD)]
-    if not found:
-        return [], []
-    newest = datetime.date.fromisoformat(max(date for date, _, _ in found))
+    records = [record for date in plan_dates(output) if has_no_run(record := read_plan(output, date))]
+    dates = [date for date, _, _ in found] + [record.run_date for record in records]
+    if not dates:
+        return [], {}, []
+    newest = datetime.date.fromisoformat(max(dates))
     oldest = (newest - datetime.timedelta(days=DAYS - 1)).isoformat()
+    failed = {
+        datetime.date.fromisoformat(record.run_date): message(step.reason)
+        for record in records
+        if record.run_date >= oldest and (step := record.step("rerank"))
+    }
     nights, damaged = [], []
     for date, run_id, held in found:
         if date >= oldest:
@@ -109,20 +125,18 @@ def _nights(output: str) -> tuple[list[Night], list[str]]:
                 damaged.append(message(str(error)))
     nights.sort(key=lambda night: (night.date, night.manifest.created_at))
     last = {night.date: night for night in nights if not night.held}  # of a date readers see the newest
-    return [night for night in nights if night.held or last[night.date] is night], damaged
+    return [night for night in nights if night.held or last[night.date] is night], failed, damaged
 
 
-def _missing(nights: list[Night]) -> list[datetime.date]:
+def _missing(nights: list[Night], failed: Failed, first: datetime.date, last: datetime.date) -> list[str]:
+    """The days without a run, and why, where the record of their steps says so."""
     there = {night.date for night in nights}
-    days = (nights[-1].date - nights[0].date).days
-    dates = (nights[0].date + datetime.timedelta(days=n) for n in range(days))
-    return [date for date in dates if date not in there]
-
-
-def _missed(output: str, date: datetime.date) -> str:
-    """A day without a run, and why, where the record of its steps says so."""
-    step = read_plan(output, date.isoformat()).step("rerank")
-    return day(date.isoformat()) + (f" ({message(step.reason)})" if step and step.state == "failed" else "")
+    dates = (first + datetime.timedelta(days=n) for n in range((last - first).days + 1))
+    return [
+        day(date.isoformat()) + (f" ({failed[date]})" if date in failed else "")
+        for date in dates
+        if date not in there
+    ]
 
 
 def _trend(title: str, unit: str, value: Value, nights: list[Night]) -> Chart:
@@ -148,13 +162,22 @@ def _drift(name: str, nights: list[Night]) -> Chart:
     return trend(meaning[:1].upper() + meaning[1:], "", marks)
 
 
+def _link(output: str, path: str) -> str:
+    with contextlib.suppress(OSError):
+        return path if exists(join(output, path)) else ""
+    return ""
+
+
+def _failed_row(output: str, date: datetime.date, *, links: bool) -> dict[str, Any]:
+    figures = dict.fromkeys(("gain", "queries", "reused", "time", "drift", "letters", "stale"), "–")
+    run_date = date.isoformat()
+    link = _link(output, page_path(run_date)) if links else ""
+    return {**figures, "date": run_date, "link": link, "run_id": "", "state": "✗ failed"}
+
+
 def _row(output: str, night: Night, *, links: bool) -> dict[str, Any]:
     manifest = night.manifest
     path = (held_path if night.held else run_path)(manifest.run_date, manifest.run_id) + "/report.html"
-    there = False
-    if links:
-        with contextlib.suppress(OSError):
-            there = exists(join(output, path))
     gain = gain_over_bm25(manifest)
     interval = ""
     if gain and gain.low is not None and gain.high is not None:
@@ -162,7 +185,7 @@ def _row(output: str, night: Night, *, links: bool) -> dict[str, Any]:
     reused = _reused(manifest)
     return {
         "date": manifest.run_date,
-        "link": path if there else "",
+        "link": _link(output, path) if links else "",
         "run_id": manifest.run_id,
         "state": "■ held" if night.held else "✓ published",
         "gain": f"{points(gain.value)}{interval}" if gain else "–",

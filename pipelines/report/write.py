@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import contextlib
 
+from pipelines.report.failed import failed_html, failed_path, has_no_run, last_failed
 from pipelines.report.night import Sources, night_page
 from pipelines.report.sample import Run
+from pipelines.report.verdict import without_report
 from pipelines.report.week import week_page
 from pipelines.storage.filesystem import join, write_bytes
 from pipelines.storage.held import find_held, held_runs
 from pipelines.storage.plan_records import read_plan
-from pipelines.storage.runs import find_run, held_path, latest, moved, open_run, run_ids, run_path
+from pipelines.storage.runs import (
+    HELD,
+    RUNS,
+    find_run,
+    held_path,
+    latest,
+    moved,
+    open_run,
+    read_manifest,
+    run_ids,
+    run_path,
+)
 from rerank_core.errors import output_error
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -50,6 +63,40 @@ def report_html(output: str, manifest: Manifest, *, held: bool = False) -> str:
     """
     run = Run(output, moved(manifest, _folder(manifest, held=held)))
     return night_page(Sources(run, last_night(output, manifest), held, _plan(output, manifest)))
+
+
+def page_of_night(output: str, *, run_id: str = "", run_date: str = "") -> tuple[str, str]:
+    """Where the page of a night lies, and its HTML, made from what is there now.
+
+    Args:
+        run_id: of this run, published or held.
+        run_date: of this night: its newest run, or if it failed, why; by default the newest night.
+
+    Raises:
+        ManifestError: there is no such run or night, or a manifest or table of it is damaged.
+        OutputError: the folder has the layout of an earlier version.
+    """
+    if not run_id:
+        failed = read_plan(output, run_date) if run_date else last_failed(output)
+        if failed and has_no_run(failed):
+            return failed_path(output, failed.run_date), failed_html(output, failed)
+    manifest, held = _newest_of(output, run_date) if run_date else choose_run(output, run_id)
+    return report_path(output, manifest, held=held), report_html(output, manifest, held=held)
+
+
+def _newest_of(output: str, run_date: str) -> tuple[Manifest, bool]:
+    found = [
+        (read_manifest(output, date, run_id, held=held), held)
+        for held, top in ((False, RUNS), (True, HELD))
+        for date, run_id in run_ids(output, top=top)
+        if date == run_date
+    ]
+    if not found:
+        raise ManifestError(
+            f"{output} has no run of {run_date}, and no record that this night failed; it was not started there, or "
+            "was killed while it reranked: start it again, or see nightrank runs for those that are there"
+        )
+    return max(found, key=lambda one: (one[0].created_at, one[0].run_id))
 
 
 def choose_run(output: str, run_id: str = "") -> tuple[Manifest, bool]:
@@ -107,7 +154,7 @@ def _plan(output: str, manifest: Manifest) -> PlanRecord | None:
     plan = read_plan(output, manifest.run_date)
     rerank = plan.step("rerank")
     ran = rerank.result.get("run_id") if rerank else None
-    return plan if plan.steps and ran in (None, manifest.run_id) else None
+    return without_report(plan) if plan.steps and ran in (None, manifest.run_id) else None
 
 
 def write_week(output: str, path: str = "") -> str:

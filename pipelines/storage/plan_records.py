@@ -1,12 +1,15 @@
 """The record of a night's steps: `_plan/run_date=D.json` in the output folder, written whole after each step.
 
 It is what a night that is started again goes on from, and what reports and alerts read. It is not trusted: a file that
-is damaged, or of another date, counts as none, and the steps are run again.
+is damaged, or of another date, counts as none, and the steps are run again. Beside it lies the page of a night that has
+no report (pipelines.report.failed).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 import json
 import logging
 
@@ -25,6 +28,24 @@ logger = logging.getLogger(__name__)
 def plan_path(run_date: str) -> str:
     """Path of the record of a run date, relative to the output folder."""
     return f"{PLANS}/run_date={run_date}.json"
+
+
+def page_path(run_date: str) -> str:
+    """Path of the page of a night without a report, relative to the output folder."""
+    return f"{PLANS}/run_date={run_date}.html"
+
+
+def plan_dates(output: str) -> list[str]:
+    """The run dates that have a record, the oldest first."""
+    names = [path.rpartition("/")[2] for path in files(join(output, PLANS), "run_date=*.json")]
+    dates = [name.removeprefix("run_date=").removesuffix(".json") for name in names]
+    return sorted(filter(_is_date, dates))
+
+
+def _is_date(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return datetime.date.fromisoformat(text).isoformat() == text
+    return False
 
 
 def read_plan(output: str, run_date: str) -> PlanRecord:

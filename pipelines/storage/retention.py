@@ -157,8 +157,8 @@ def _stored(output: str, top: str) -> list[StoredRun]:
 
 
 def _remove_plans(output: str) -> None:
-    """Remove the records of plans from before the oldest run that is left."""
+    """Remove the records and pages of plans from before the oldest run that is left."""
     oldest = min(run_ids(output) + run_ids(output, top=HELD), default=("", ""))[0]
-    for path in files(join(output, PLANS), "run_date=*.json"):
+    for path in files(join(output, PLANS), "run_date=*"):
         if path.rpartition("/")[2].removeprefix("run_date=") < oldest:
             remove(path)

@@ -25,7 +25,7 @@ from tests.support.tiny import DAY
 from tests.support.tiny_plan import contents, make_plan
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("rerank", "train", "evaluate", "promote", "report", "clean_up")
+STEPS = ("rerank", "train", "evaluate", "promote", "clean_up", "report")
 MOMENTS = 4  # of the sweeps over all changes that a night makes
 
 

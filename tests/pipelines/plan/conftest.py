@@ -50,4 +50,4 @@ def start(config: Any, **options: Any) -> Outcome:
     return run_plan(config, run_date=DAY, load=options.pop("load", fake()), **options)
 
 
-ALL = ["train", "evaluate", "promote", "report", "publish_back", "clean_up"]
+ALL = ["train", "evaluate", "promote", "publish_back", "clean_up", "report"]

@@ -88,7 +88,7 @@ def test_a_night_whose_lock_was_stolen_while_it_scored_publishes_nothing(
     assert not list(Path(config.output.path).glob("runs/*/*"))
 
 
-@pytest.mark.parametrize(("times", "ran"), [(1, ALL), (2, ["train", "report", "publish_back", "clean_up"])])
+@pytest.mark.parametrize(("times", "ran"), [(1, ALL), (2, ["train", "publish_back", "clean_up", "report"])])
 def test_a_lock_that_cannot_be_read_for_a_moment_does_not_end_the_night(
     make_config: MakeConfig, called: list[str], monkeypatch: pytest.MonkeyPatch, times: int, ran: list[str]
 ) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.report.failed import failed_path, update_failed_page
+from pipelines.report.verdict import STEP_NAMES
 from pipelines.report.write import write_report, write_week
+from pipelines.storage.plan_records import write_plan
 from schemas.manifest import Manifest
+from schemas.outcome import PlanRecord, StepRecord, StepState
 from tests.pipelines.report.conftest import Kinds
 from tests.support import browser
 from tests.support.browser import THEMES, WIDTHS, Visit, opened, visit
@@ -44,6 +49,34 @@ def test_a_week_likewise(chromium: Any, kinds: Kinds) -> None:
                 width,
                 theme,
             )
+
+
+@pytest.mark.parametrize("state", ["failed", "done"])
+def test_a_night_without_a_report_likewise(
+    chromium: Any, kinds: Kinds, tmp_path: Path, state: StepState
+) -> None:
+    """Its reranking failed, or its report; with reasons of every length, and in the week's page, which leads to it."""
+    output = shutil.copytree(kinds("held")[0], tmp_path / "output")
+    long = f"{MARKUP[0]} {'a-name-without-a-space' * 20} {'and more words ' * 40}"
+    steps = [StepRecord(name, "not_due", "rerank failed", "", "", 0.0, {}) for name in STEP_NAMES]
+    steps[0] = StepRecord("rerank", state, long, "", "", 3661.0, {})
+    steps[-1] = StepRecord("report", "failed", long, "", "", 0.4, {})
+    record = PlanRecord("2026-03-10", tuple(steps))
+    write_plan(str(output), record)
+    update_failed_page(str(output), record)
+    pages = [Path(failed_path(str(output), record.run_date)), Path(write_week(str(output)))]
+    for path in pages:
+        for width in WIDTHS:
+            for theme in THEMES:
+                seen = visit(chromium, path, width=width, theme=theme)
+                assert seen == Visit([], [], 0, [], [], []), (path, width, theme)
+    with opened(chromium, pages[0], width=1600) as (page, _, _):
+        for heading in ("What needs a person", "Steps: "):  # above the fold
+            assert page.get_by_text(heading).first.bounding_box()["y"] < 900
+    if state == "failed":
+        with opened(chromium, pages[1], width=380) as (page, _, _):
+            page.get_by_role("link", name="2026-03-10, no run").click()
+            assert page.title() == "Failed: night of 2026-03-10"
 
 
 def test_hostile_texts_are_seen_as_they_are(chromium: Any, hostile: tuple[Path, Manifest]) -> None:

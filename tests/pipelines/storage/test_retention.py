@@ -141,6 +141,7 @@ def test_runs_go_by_number_and_by_days(
     (output / "_plan").mkdir()
     for manifest in week:
         (output / "_plan" / f"run_date={manifest.run_date}.json").write_text("{}")
+        (output / "_plan" / f"run_date={manifest.run_date}.html").write_text("")
     # The run of 8 March was published (by the clock of this test's machine) just now.
     expected = ids(week)[1:-kept]
     assert remove_after(output, **limits) == expected
@@ -155,7 +156,7 @@ def test_runs_go_by_number_and_by_days(
     assert {path.name.removeprefix("run_date=") for path in (output / "runs").iterdir()} == {
         manifest.run_date for manifest in stay
     }
-    assert len(list((output / "_plan").iterdir())) == len(week)  # that of 8 March stays, and all after it
+    assert len(list((output / "_plan").iterdir())) == 2 * len(week)  # that of 8 March stays, and all after it
     assert remove_after(output, **limits) == []
 
 
