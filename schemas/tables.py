@@ -163,7 +163,7 @@ TRAINING_PAIRS = _table(
 
 PASSAGE_TAGS = _table(
     "passage_tags",
-    2,
+    3,
     [
         ("passage_key", STR, False, "Hash of the unit's title and text and of what read it: key of reuse."),
         (

@@ -14,6 +14,7 @@ from pipelines.nightly.previous import ReadPreviousScores
 from pipelines.nightly.shards import MakeShards, StageOutputs
 from pipelines.nightly.stale import KeepLists
 from pipelines.nightly.workers import WorkerResources, worker_resources
+from pipelines.nightly.write_facts import PackFacts, WritePassageTags
 from pipelines.querylog.read_log import ReadQueryLog
 
 
@@ -31,12 +32,14 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
         rule = first.main | FitCascade(run.staging, max_loss=max_loss, calibration=calibration)
         rest = shards.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources)
         outputs: list[StageOutputs | Reranked] = [first, rest]
+        facts = [first.facts, rest.facts] | "Facts" >> beam.Flatten()
         unreached = [first.unreached, rest.unreached] | "Unreached" >> beam.Flatten()
     else:
         rest = shards.rest | Rerank(night, resources)
-        outputs, unreached = [rest], rest.unreached
+        outputs, unreached, facts = [rest], rest.unreached, rest.facts
     if run.finish_by:
         outputs.append(unreached | KeepLists(run, config, night.previous.lists))
+    outputs.append(facts | WritePassageTags(run))
     rejected = [log.rejected, *(output.rejected for output in outputs)]
     letters = rejected | "Rejected" >> beam.Flatten() | sinks.WriteDeadLetters(run)
     tallies = [log.tallies, letters, *(output.tallies for output in outputs)]
@@ -48,12 +51,13 @@ class Reranked(NamedTuple):
 
     main: beam.PCollection  # ranked shards
     unreached: beam.PCollection
+    facts: beam.PCollection  # packed, for WritePassageTags
     rejected: beam.PCollection
     tallies: beam.PCollection
 
 
 class Rerank(beam.PTransform):
-    """PCollection[Shard] -> ranked shards, with all their tables written."""
+    """PCollection[Shard] -> ranked shards, with all their tables written but `passage_tags`."""
 
     def __init__(self, night: Night, resources: WorkerResources):
         self._night, self._resources = night, resources
@@ -66,7 +70,7 @@ class Rerank(beam.PTransform):
         deadline = Deadline(run.finish_by, rows_per_shard=rows)
         fetched = shards | stages.FetchCandidates(night.source, config, reader, deadline)
         tags = fetched.main | stages.TagFeatures(config, reader, deadline)
-        facts = tags.main | sinks.WritePassageTags(run)
+        facts = tags.main | PackFacts(rows)
         reused = tags.main | stages.ReuseScores(model, tagged=tagged)
         pruned = None
         if night.sample_queries or first_stage:
@@ -84,4 +88,4 @@ class Rerank(beam.PTransform):
         outputs = [stage for stage in every if stage]
         rejected = [stage.rejected for stage in outputs] | "Rejected" >> beam.Flatten()
         tallies = [stage.tallies for stage in outputs] | "Tallies" >> beam.Flatten()
-        return Reranked(ranked.main, written.main, rejected, tallies)
+        return Reranked(ranked.main, written.main, facts.main, rejected, tallies)

@@ -1,33 +1,31 @@
-"""The previous run as a cache: which run to reuse, its scores by query, and the facts of its passages.
+"""The previous run as a cache: which run to reuse, and its scores by query.
 
 With a deadline it also has the lists that tonight's queries keep if they are not reached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.nightly.facts import BY_KEY, StoredFacts
 from pipelines.nightly.shards import Earlier
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
-from rerank_core import rows
 from rerank_core.config.night import Config
 from rerank_core.scoring.reuse import PreviousScore, pack
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
-from schemas.records import Evidence, PassageFacts
+from schemas.records import Evidence
 
 STALE = "stale_since"
 COLUMNS = ["query_id", "input_fingerprint", "logit", "overflow_tokens"]
 EVIDENCE = ["evidence_sentences", "evidence_logit"]
 FIRST_STAGE = ["cheap_score"]
-FACTS = ["passage_key", "mentions", "words", "role", "causal"]
-
 
 LISTS_VERSIONS = (5, 6)
 """Schema versions of `reranked` whose rows can be copied into tonight's files: 5 lacks a column that may be null."""
@@ -46,7 +44,7 @@ class Previous(NamedTuple):
 
     run_id: str | None  # None: nothing is reused
     files: tuple[str, ...] = ()
-    facts_files: tuple[str, ...] = ()  # of `passage_tags`, if its recogniser was the same
+    facts: StoredFacts = StoredFacts()  # of its passages, if its recogniser was the same
     evidence: bool = False  # its evidence was chosen with the same options and calibration
     first_stage: bool = False  # its first-stage scores are of the same model
     problem: str | None = None  # why a published run is not reused; shown in the manifest
@@ -113,12 +111,13 @@ def _reusable(
     first_stage_fingerprint: str,
     calibration_record: dict[str, Any] | None,
 ) -> Previous:
-    output, facts = config.output.path, tuple[str, ...]()
+    output, facts = config.output.path, StoredFacts()
     if facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint:
-        facts = _whole_files(output, manifest, "passage_tags")
+        by_key = manifest.tables["passage_tags"].schema_version >= BY_KEY
+        facts = StoredFacts(_whole_files(output, manifest, "passage_tags"), by_key)
     if manifest.model_fingerprint != model_fingerprint:
         problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
-        return Previous(None, facts_files=facts, problem=problem)
+        return Previous(None, facts=facts, problem=problem)
     evidence = manifest.config.get("evidence", {})
     first_stage = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
     return Previous(
@@ -214,22 +213,3 @@ def _previous_score(row: dict[str, Any]) -> PreviousScore:
     sentences = row.get("evidence_sentences")
     evidence = Evidence(tuple(sentences), row["evidence_logit"]) if sentences else None
     return PreviousScore(row["logit"], row["overflow_tokens"], evidence, row.get("cheap_score"))
-
-
-def read_facts(files: Iterable[str], wanted: set[str]) -> dict[str, PassageFacts]:
-    """The facts of the wanted passage keys, as far as files of `passage_tags` hold them.
-
-    All files are read for every shard, since a passage may be in any of them: a million rows take a second, and hardly
-    any memory.
-
-    Raises:
-        ManifestError: a file was damaged after the night began.
-    """
-    keys = pa.array(sorted(wanted), pa.string())
-    facts: dict[str, PassageFacts] = {}
-    for path in files:
-        file = filesystem.open_parquet(path)
-        for batch in filesystem.read_batches(file, path, columns=FACTS):
-            selected = batch.filter(pc.is_in(batch.column("passage_key"), keys))
-            facts.update(rows.read_passage_tags(selected))
-    return facts

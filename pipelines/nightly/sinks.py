@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.nightly import query_table
 from pipelines.nightly.prepare import Run
-from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage, Tally
+from pipelines.nightly.shards import Handled, MinedShard, RankedShard, ShardStage, Tally
 from pipelines.storage.filesystem import join, write_bytes
 from rerank_core import rows
 from rerank_core.config.night import Config
@@ -28,8 +28,9 @@ TALLIES = "tallies.json"
 
 
 def file_name(number: int, total: int) -> str:
-    """Name of a shard's file: part-00003-of-00012.parquet."""
-    return f"part-{number:05d}-of-{total:05d}.parquet"
+    """Name of a shard's file, part-00003-of-00012.parquet; sorted by name, files are sorted by number."""
+    digits = max(5, len(str(total)))
+    return f"part-{number:0{digits}d}-of-{total:0{digits}d}.parquet"
 
 
 def write_table(run: Run, name: str, part: str, table: pa.Table, *, row_groups: Sequence[int] = ()) -> None:
@@ -47,7 +48,9 @@ def write_table(run: Run, name: str, part: str, table: pa.Table, *, row_groups: 
         table.schema,
         compression="zstd",
         compression_level=3,  # a tenth smaller than level 1, Arrow's default, and read as fast
-        use_dictionary=name != "queries",  # whose values are nearly all different
+        # Values that are nearly all different, in row groups for look-ups by the first column.
+        use_dictionary=name not in ("queries", "passage_tags"),
+        write_statistics=["passage_key"] if name == "passage_tags" else True,
         write_page_checksum=True,
     ) as writer:
         if table.num_rows and not row_groups:
@@ -112,18 +115,6 @@ class WriteHardNegatives(ShardStage):
         write_table(self._run, "training_pairs", name, lean)
         tally = {"in": rich.num_rows, "out": rich.num_rows, "training_pairs": lean.num_rows}
         return Handled(shard.number, [], tally)
-
-
-class WritePassageTags(ShardStage):
-    """A tagged shard -> its file of `passage_tags`; a passage of several shards is in the file of each."""
-
-    def __init__(self, run: Run):
-        self._run = run
-
-    def handle(self, shard: Shard) -> Handled:
-        table = rows.passage_tags(dict(shard.facts))
-        write_table(self._run, "passage_tags", file_name(shard.number, shard.total), table)
-        return Handled(shard.number, [], {"in": len(shard.facts), "out": table.num_rows})
 
 
 class WriteDeadLetters(beam.PTransform):

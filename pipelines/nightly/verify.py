@@ -146,6 +146,12 @@ def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:
         "passage_tags": stages.get("WritePassageTags", {}).get("out", 0),
         "dead_letters": stages.get("WriteDeadLetters", {}).get("out", 0),
     }
+    facts = stages.get("WritePassageTags", {})
+    if facts.get("in", 0) != facts.get("out", 0) + facts.get("again", 0):
+        raise NightError(
+            f"passage_tags: {facts.get('in', 0):.0f} rows were made, but {facts.get('out', 0):.0f} were written and "
+            f"{facts.get('again', 0):.0f} were in other shards, too"
+        )
     for name, rows in written.items():
         if rows != tables[name].rows:
             raise NightError(f"{name}: {rows:.0f} rows were written, but the files hold {tables[name].rows}")

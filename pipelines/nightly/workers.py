@@ -8,9 +8,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from apache_beam.utils.shared import Shared
 
+from pipelines.nightly.facts import StoredFacts, read_facts
 from pipelines.nightly.models import Model, Tagger
 from pipelines.nightly.prepare import Night
-from pipelines.nightly.previous import read_facts
 from rerank_core.config.night import Tagging
 from rerank_core.errors import ScoringFailed
 from rerank_core.features.reader import PassageReader
@@ -59,9 +59,7 @@ def worker_resources(night: Night) -> WorkerResources:
     return WorkerResources(
         shared_scorer(models.scorer),
         shared_scorer(models.first_stage) if models.first_stage else None,
-        _shared_reader(night.config.tags, models.tagger, night.previous.facts_files)
-        if models.tagger
-        else None,
+        _shared_reader(night.config.tags, models.tagger, night.previous.facts) if models.tagger else None,
     )
 
 
@@ -80,14 +78,14 @@ def _load_scorer(model: Model) -> Scorer:
     return scorer
 
 
-def _shared_reader(config: Tagging, tagger: Tagger, facts_files: tuple[str, ...]) -> SharedReader:
+def _shared_reader(config: Tagging, tagger: Tagger, facts: StoredFacts) -> SharedReader:
     """Reads passages in a worker; `get` raises ModelError if its recogniser is not the expected one."""
-    return OncePerProcess(functools.partial(_open_reader, config, tagger, facts_files))
+    return OncePerProcess(functools.partial(_open_reader, config, tagger, facts))
 
 
-def _open_reader(config: Tagging, tagger: Tagger, facts_files: tuple[str, ...]) -> PassageReader:
+def _open_reader(config: Tagging, tagger: Tagger, facts: StoredFacts) -> PassageReader:
     return PassageReader(
         default_recogniser(config, threads=tagger.threads),
         facts_fingerprint=tagger.facts_fingerprint,
-        look_up=functools.partial(read_facts, facts_files),
+        look_up=functools.partial(read_facts, facts),
     )

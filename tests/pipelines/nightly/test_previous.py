@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.nightly.previous import COLUMNS, EVIDENCE, Previous, find_previous, read_facts, read_scores
+from pipelines.nightly.facts import read_facts
+from pipelines.nightly.previous import COLUMNS, EVIDENCE, Previous, find_previous, read_scores
 from pipelines.storage import filesystem, runs
 from rerank_core.config.night import EvidenceOptions, Reuse
 from rerank_core.scoring.reuse import unpack
-from schemas.errors import ManifestError
 from schemas.manifest import to_json
 from schemas.tables import RERANKED
 from tests.conftest import MakeConfig, Night
@@ -81,7 +81,7 @@ def test_the_newest_whole_run_of_the_same_model_is_used(night: Night, make_confi
     assert find_previous(off, model, facts_fingerprint=FACTS) == Previous(None)
     other = find_previous(night.config, "0123", facts_fingerprint=night.manifest.facts_fingerprint)
     assert (other.run_id, other.files) == (None, ())
-    assert len(other.facts_files) == 3  # another scorer reads the same passages
+    assert len(other.facts.files) == 1  # another scorer reads the same passages
     assert "another model" in str(other.problem)
 
 
@@ -133,18 +133,30 @@ def test_evidence_is_reused_where_it_was_chosen_alike(night: Night) -> None:
     }
 
 
-def test_facts_come_back_as_far_as_they_were_kept(night: Night, tmp_path: Path) -> None:
-    files = runs.table_files(str(night.output), night.manifest, "passage_tags")
-    kept = {row["passage_key"]: row for path in files for row in filesystem.read_table(path).to_pylist()}
-    wanted = {*list(kept)[:3], "unknown"}
-    found = read_facts(files, wanted)
-    assert set(found) == wanted - {"unknown"}
-    for key, facts in found.items():
+def test_facts_come_back_as_far_as_they_were_kept(night: Night) -> None:
+    found = find_previous(night.config, "another", facts_fingerprint=night.manifest.facts_fingerprint)
+    kept = {
+        row["passage_key"]: row
+        for path in found.facts.files
+        for row in filesystem.read_table(path).to_pylist()
+    }
+    wanted = {*list(kept)[:3], "0" * 32}
+    known = read_facts(found.facts, wanted)
+    assert set(known) == wanted - {"0" * 32}
+    for key, facts in known.items():
         row = kept[key]
         assert [mention._asdict() for mention in facts.mentions] == row["mentions"]
         assert (facts.words, facts.role, facts.causal) == (row["words"], row["role"], row["causal"])
-    damaged = tmp_path / "part.parquet"
-    whole = Path(files[0]).read_bytes()
-    damaged.write_bytes(whole[:20] + b"\xff" * 40 + whole[60:])
-    with pytest.raises(ManifestError, match=r"part.parquet is damaged"):
-        read_facts([str(damaged)], set(kept))
+
+
+@pytest.mark.parametrize(("version", "by_key"), [(2, False), (3, True)])
+def test_the_version_of_the_table_says_where_facts_are(
+    night: Night, monkeypatch: pytest.MonkeyPatch, version: int, by_key: bool
+) -> None:
+    """Until version 2 a shard's file held the facts of the shard, whatever their keys."""
+    info = dataclasses.replace(night.manifest.tables["passage_tags"], schema_version=version)
+    manifest = dataclasses.replace(night.manifest, tables=night.manifest.tables | {"passage_tags": info})
+    monkeypatch.setattr(runs, "latest", lambda output: manifest)
+    found = find_previous(night.config, "another", facts_fingerprint=manifest.facts_fingerprint)
+    assert found.facts.by_key is by_key
+    assert found.facts.files

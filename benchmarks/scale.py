@@ -1,0 +1,208 @@
+"""What a pair costs as nights grow: time, memory, bytes read and written, and requests to the store.
+
+    python -m benchmarks.scale [--quick] [--json FILE]
+
+A first night of 10^4, 10^5 and 10^6 pairs (`--quick`: 10^4 and 3x10^4), and a second night over the same log, in which
+one document in ten is new. The corpus grows with the night, ten pairs a document. The scorer takes no time, so that
+everything but the model is measured; at 10^4 pairs the shipped model is measured beside it.
+
+Each night runs on the local runner, in a new process with one worker. Bytes are those that the process read and wrote
+by system calls (Linux); the index is mapped into memory, and not among them. Requests are counted in an object store in
+memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import SAMPLE, parser, peak_rss_mb, report
+from benchmarks.memory import ConstantTime
+from pipelines.nightly.run import run
+from pipelines.sources.local.bm25_index import build_index
+from rerank_core.config.night import Config, parse_config
+
+CANDIDATES, PAIRS_PER_DOCUMENT = 50, 10
+WORDS_PER_QUERY = 8
+DAY = datetime.date(2026, 3, 8)
+REQUESTS = ("create", "open", "_list", "copy", "delete", "exists", "metadata", "size")
+"""What Beam's file systems ask a store for, one request each; a rename is a copy and a deletion."""
+
+
+def make_inputs(folder: Path, pairs: int) -> None:
+    """A log of distinct queries and the indices of two days, made of the bundled passages' sentences."""
+    draw = random.Random(7)
+    texts = [json.loads(line)["text"] for line in (SAMPLE / "corpus.jsonl").open(encoding="utf-8")]
+    sentences = sorted({s for text in texts for s in text.split(". ") if s})
+    words = sorted({word for text in texts for word in text.lower().split() if word.isalpha()})
+    documents = [
+        {"_id": str(n), "title": f"Document {n}", "text": ". ".join(draw.sample(sentences, 4))}
+        for n in range(max(CANDIDATES, pairs // PAIRS_PER_DOCUMENT))
+    ]
+    for day in ("first", "second"):
+        corpus = folder / f"{day}.jsonl"
+        corpus.write_text("".join(json.dumps(d) + "\n" for d in documents), encoding="utf-8")
+        build_index(corpus, folder / day)
+        for document in documents[::10]:
+            document["text"] += " It was changed."
+    with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
+        for n in range(pairs // CANDIDATES):
+            query = f"the {' '.join(draw.sample(words, WORDS_PER_QUERY))} {n}"
+            log.write(json.dumps({"timestamp": "2026-03-08T12:00:00Z", "query": query}) + "\n")
+
+
+def config_of(folder: Path, output: str, *, day: str) -> Config:
+    """A night over the inputs of a day."""
+    return parse_config(
+        {
+            "source": {"log": str(folder / "log.jsonl"), "index": str(folder / day)},
+            "output": {"path": output},
+            "candidates": {"top_k": CANDIDATES},
+            "tags": {"recogniser": "rules"},
+            "drift": {"enabled": False},
+        }
+    )
+
+
+def one_night(folder: Path, *, day: str, scorer: str, store: bool) -> dict[str, float]:
+    """Run a night in this process.
+
+    Args:
+        scorer: "constant", or "shipped".
+        store: write into an object store in memory, a first night and then this one, and count the requests.
+    """
+    load = ConstantTime if scorer == "constant" else None
+    with counted_requests() if store else contextlib.nullcontext(Counter[str]()) as requests:
+        output = "mem://bucket/output" if store else str(folder / f"output-{scorer}")
+        if store and day == "second":
+            run(config_of(folder, output, day="first"), run_date=DAY, load=load)
+            requests.clear()
+        before, started = _usage(), time.perf_counter()
+        manifest = run(config_of(folder, output, day=day), run_date=DAY, load=load)
+        seconds = time.perf_counter() - started
+    after = _usage()
+    return {
+        "pairs": float(manifest.balance.pairs["read"]),
+        "reused": float(manifest.balance.pairs["reused"]),
+        "seconds": seconds,
+        "rss_mb": peak_rss_mb(),
+        **{name: after[name] - before[name] for name in before},
+        **{f"requests_{name.strip('_')}": float(count) for name, count in requests.items()},
+        "requests": float(requests.total()),
+        **{f"seconds_{stage}": t["seconds"] for stage, t in manifest.stages.items() if "seconds" in t},
+    }
+
+
+def _usage() -> dict[str, float]:
+    """Processor seconds, and bytes that this process has read and written."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    lines = (line.split() for line in Path("/proc/self/io").read_text().splitlines())
+    bytes_of = {name: float(count) for name, count in lines}
+    return {
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "read_bytes": bytes_of["rchar:"],
+        "written_bytes": bytes_of["wchar:"],
+    }
+
+
+@contextlib.contextmanager
+def counted_requests() -> Iterator[Counter[str]]:
+    """An object store in memory, mem://, and the number of requests of each kind to it."""
+    from tests.support.object_store import MemoryFileSystem
+
+    requests, plain = Counter[str](), {name: getattr(MemoryFileSystem, name) for name in REQUESTS}
+
+    def counting(name: str) -> Any:
+        def request(*args: Any, **kwargs: Any) -> Any:
+            requests[name] += 1
+            return plain[name](*args, **kwargs)
+
+        return request
+
+    for name in REQUESTS:
+        setattr(MemoryFileSystem, name, counting(name))
+    try:
+        yield requests
+    finally:
+        for name, method in plain.items():
+            setattr(MemoryFileSystem, name, method)
+
+
+def in_a_process(folder: Path, *flags: str) -> dict[str, float]:
+    """A night in a new process, since its memory is not given back."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--night", str(folder), *flags]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    night: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return night
+
+
+def measure_size(pairs: int, *, store: bool, shipped: bool) -> dict[str, dict[str, float]]:
+    """Nights of one size: "first" and "second", with `shipped` "model", with `store` "first_store", "second_store"."""
+    nights = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_inputs(folder, pairs)
+        for day in ("first", "second"):
+            nights[day] = in_a_process(folder, "--day", day)
+        if shipped:
+            nights["model"] = in_a_process(folder, "--scorer", "shipped")
+        if store:
+            for day in ("first", "second"):
+                nights[f"{day}_store"] = in_a_process(folder, "--day", day, "--store")
+    for kind, night in nights.items():
+        per_pair = {key: night[key] / night["pairs"] for key in ("read_bytes", "written_bytes", "requests")}
+        print(
+            f"{pairs:>9,} {kind:<13}{night['seconds']:7.1f} s {night['cpu_seconds']:7.1f} s of processor "
+            f"{night['rss_mb']:7,.0f} MB  a pair: {per_pair['read_bytes']:7,.0f} B read, "
+            f"{per_pair['written_bytes']:5,.0f} B written, {per_pair['requests']:.4f} requests",
+            flush=True,
+        )
+    return nights
+
+
+def measure(sizes: list[int]) -> dict[str, float]:
+    """The figures of nights of some sizes."""
+    figures: dict[str, float] = {}
+    for pairs in sizes:
+        size = f"1e{len(str(pairs)) - 1}" if str(pairs).strip("0") == "1" else f"{pairs}"
+        nights = measure_size(pairs, store=pairs <= 100_000, shipped=pairs == 10_000)
+        for kind, night in nights.items():
+            for key in ("seconds", "cpu_seconds", "rss_mb", "read_bytes", "written_bytes", "requests"):
+                if night[key]:
+                    figures[f"{kind}_{key}_{size}"] = night[key]
+        figures[f"rss_mb_{size}"] = max(nights["first"]["rss_mb"], nights["second"]["rss_mb"])
+    return figures
+
+
+def main() -> None:
+    flags = parser(__doc__ or "")
+    flags.add_argument("--sizes", type=int, nargs="+", metavar="PAIRS", help="instead of the usual sizes")
+    flags.add_argument("--night", type=Path, help=argparse.SUPPRESS)
+    flags.add_argument("--day", choices=("first", "second"), default="first", help=argparse.SUPPRESS)
+    flags.add_argument(
+        "--scorer", choices=("constant", "shipped"), default="constant", help=argparse.SUPPRESS
+    )
+    flags.add_argument("--store", action="store_true", help=argparse.SUPPRESS)
+    args = flags.parse_args()
+    if args.night:
+        night = one_night(args.night, day=args.day, scorer=args.scorer, store=args.store)
+        print(json.dumps(night))
+        return
+    sizes = args.sizes or ([10_000, 30_000] if args.quick else [10_000, 100_000, 1_000_000])
+    report(measure(sizes), args.json)
+
+
+if __name__ == "__main__":
+    main()
