@@ -207,7 +207,7 @@ class _Plan:
                 return
             attempt.key, before = key(step, context), context.record.step(step.name)
             same = before is not None and (before.state, before.key) == ("done", attempt.key)
-            if same and not step.repeated and step.name not in context.forced:
+            if same and not step.repeated and step.name not in context.forced and step.holds(context):
                 attempt.skipped = True
                 return
             self._tell(step.name)

@@ -23,6 +23,7 @@ from pipelines.plan.context import Context
 from pipelines.storage.runs import latest
 from rerank_core.files import read_text
 from rerank_core.text import fingerprint
+from schemas.errors import NightrankError
 
 Result = dict[str, Any]
 """What a step leaves for later ones, the report and alerts: JSON data."""
@@ -36,6 +37,9 @@ class Step(NamedTuple):
     why_not: Callable[[Context], str]  # why it is not due; "": it is
     inputs: Callable[[Context], tuple[str, ...]]  # what decides its result, beside the step that it needs
     run: Callable[[Context], Result]
+    holds: Callable[[Context], bool] = lambda _: (
+        True
+    )  # whether what was done with the same inputs is still so
     repeated: bool = False  # run again though it was done: it costs little, and shows what other steps did
     optional: bool = False  # its failure is reported, but does not fail the night
 
@@ -124,6 +128,21 @@ def _publish_back(context: Context) -> Result:
     return {"index": done.index, "queries": done.queries, "alias": done.alias}
 
 
+def _names_the_run(context: Context) -> bool:
+    """Whether the alias names the run: nights of other dates, and people, move it. If it is unknown, it is not."""
+    from pipelines.elasticsearch.publish import served
+    from pipelines.elasticsearch.write import open_cluster, source_errors
+
+    back = context.config.publish_back
+    try:
+        cluster = open_cluster(back.url, ca_file=back.ca_file)
+        with source_errors(cluster):
+            current = served(cluster, back.alias)
+    except NightrankError:
+        return False
+    return current is not None and current.run_id == context.run.run_id
+
+
 def _no_retention(context: Context) -> str:
     retention = context.config.retention
     kept = retention.keep_runs or retention.keep_days
@@ -177,6 +196,7 @@ STEPS = (
         _not_served,
         lambda context: (repr(context.config.publish_back),),
         _publish_back,
+        holds=_names_the_run,
     ),
     Step(
         "clean_up",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,13 @@ from pipelines.cli.app import app
 from pipelines.elasticsearch import write
 from pipelines.elasticsearch.publish import publish, rollback
 from pipelines.elasticsearch.write import Cluster, IndexDocument, open_cluster
+from pipelines.plan.context import Context
+from pipelines.plan.steps import STEPS
+from rerank_core.config.night import Config
+from rerank_core.config.operation import PublishBack
 from rerank_core.errors import ConfigError, WriteError
 from rerank_core.text import query_id
+from schemas.outcome import PlanRecord
 from tests.integration.conftest import started
 from tests.support.published_run import publish_run, text
 from tests.support.servers.elasticsearch import Node
@@ -69,6 +75,27 @@ def test_two_nights_and_a_way_back(es: Node, es_name: Names, cluster: Cluster, t
     third = publish(cluster, out, publish_run(tmp_path, run_id="r3", queries=5), alias=alias)
     assert third.removed == (f"{alias}-r2",)  # it was rolled back from, so nobody goes back to it
     assert rollback(cluster, alias).index == f"{alias}-r1"
+
+
+def test_a_plan_knows_whether_the_alias_names_its_run(
+    es: Node, es_name: Names, cluster: Cluster, tmp_path: Path
+) -> None:
+    alias, out = es_name("followed"), str(tmp_path)
+    one, two = (publish_run(tmp_path, run_id=name, queries=3) for name in ("r1", "r2"))
+
+    def named(url: str = es.url) -> list[bool]:
+        back = PublishBack(url=url, alias=alias)
+        night = Context(Config(publish_back=back), datetime.date(2026, 3, 8), PlanRecord("2026-03-08"))
+        (step,) = (step for step in STEPS if step.name == "publish_back")
+        return [step.holds(dataclasses.replace(night, manifest=run)) for run in (one, two)]
+
+    assert named() == [False, False]
+    publish(cluster, out, one, alias=alias)
+    publish(cluster, out, two, alias=alias)
+    assert named() == [False, True]
+    rollback(cluster, alias)
+    assert named() == [True, False]
+    assert named("http://127.0.0.1:9") == [False, False]
 
 
 def test_old_indices_are_kept_as_told(es: Node, es_name: Names, cluster: Cluster, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def set_steps(monkeypatch: pytest.MonkeyPatch, **behaviour: Callable[[Context], 
             "promote",
         )  # they read the training's file, and the registry
         inputs = (lambda _: ()) if of_a_model else step.inputs
-        return step._replace(why_not=lambda _: "", inputs=inputs, run=work)
+        return step._replace(why_not=lambda _: "", inputs=inputs, run=work, holds=lambda _: True)
 
     monkeypatch.setattr(run, "STEPS", tuple(map(make, steps.STEPS)))
     return ran

@@ -107,13 +107,35 @@ def test_a_step_alone_whose_need_was_not_met(
         start(config, only="promote")
 
 
+def publish_to_a_list(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let publish_back be the only step after reranking, and an alias the last of these dates."""
+    back: list[str] = []
+    publish = next(step for step in steps.STEPS if step.name == "publish_back")
+    step = publish._replace(
+        run=lambda context: back.append(context.run.run_date) or {},
+        holds=lambda context: back[-1] == context.run.run_date,
+    )
+    monkeypatch.setattr(run, "STEPS", (step,))
+    return back
+
+
+def test_the_alias_follows_what_is_served_back_and_forth(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = publish_to_a_list(monkeypatch)
+    config, days = make_config(publish_back={"url": "http://localhost:1"}), (DAY, DAY.replace(day=9))
+    for day in (*days, *days, days[1]):
+        outcome = run_plan(config, run_date=day, load=fake(), set_latest=True)
+        latest = runs.latest(config.output.path)
+        assert latest
+        assert (back[-1], latest.run_date, outcome.failures) == (str(day), str(day), ())
+    assert back == [*map(str, days), *map(str, days)], "the last one was done already"
+
+
 def test_the_night_of_an_earlier_date_does_not_take_the_alias_back(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back: list[str] = []
-    publish = next(step for step in steps.STEPS if step.name == "publish_back")
-    step = publish._replace(run=lambda context: back.append(context.run.run_date) or {})
-    monkeypatch.setattr(run, "STEPS", (step,))
+    back = publish_to_a_list(monkeypatch)
     config = make_config(publish_back={"url": "http://localhost:1"})
     later = DAY.replace(day=9)
     run_plan(config, run_date=later, load=fake())
