@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from pipelines.beam_options import beam_options
+from pipelines.beam_options import beam_options, is_local_run, is_loopback
 from pipelines.nightly import progress
 from pipelines.nightly.deadline import in_time
 from pipelines.nightly.graph import build
@@ -113,12 +115,33 @@ def _run_graph(
 ) -> None:
     if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
         _silence_workers()
+    if is_loopback(options):
+        _silence_readers()
     pipeline = beam.Pipeline(options=options)
     build(pipeline, night)
     folder, show = night.run.progress, show or (lambda _: None)
     watching = progress.watch(Path(folder), show) if folder else contextlib.nullcontext()
-    with watching, worker_errors():
-        pipeline.run().wait_until_finish()
+    with watching, worker_errors(options):
+        job = pipeline.run()
+        try:
+            job.wait_until_finish()
+        except KeyboardInterrupt:  # or SIGTERM: an engine would go on scoring for nobody
+            if not is_local_run(options):
+                with contextlib.suppress(Exception):
+                    job.cancel()
+            raise
+
+
+@functools.cache
+def _silence_readers() -> None:
+    """Let threads of LOOPBACK workers, in this process, end without a traceback when an engine hangs up on them."""
+    shown = threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if raised.thread is None or raised.thread.name != "read_grpc_client_inputs":
+            shown(raised)
+
+    threading.excepthook = hook
 
 
 def _silence_workers() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import elasticsearch
 import pytest
@@ -20,6 +21,7 @@ VERSION = VERSIONS[elasticsearch.__version__[0]]
 NODES = {"es", "secure_es"}
 
 Name = Callable[[str], str]
+T = TypeVar("T")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -29,15 +31,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def started(**options: object) -> Iterator[Node]:
-    """A running node; without what it takes a skip, or a failure where servers are required."""
+    """A running node."""
+    with require(lambda: Node(VERSION, **options)) as node:  # type: ignore[arg-type]
+        yield node
+
+
+def require(prepare: Callable[[], T]) -> T:
+    """What `prepare` returns; without what it takes a skip, or a failure where servers are required."""
     try:
-        node = Node(VERSION, **options)  # type: ignore[arg-type]
+        return prepare()
     except Unavailable as error:
         if os.environ.get("NIGHTRANK_REQUIRE_SERVERS") == "1":
             pytest.fail(f"NIGHTRANK_REQUIRE_SERVERS=1, but: {error}", pytrace=False)
         pytest.skip(str(error))
-    with node:
-        yield node
 
 
 @pytest.fixture(scope="session", params=[VERSION], ids=lambda version: f"elasticsearch-{version}")

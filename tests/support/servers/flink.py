@@ -68,7 +68,7 @@ CONFIG = {
     "rest.address": "127.0.0.1",
     "rest.bind-address": "127.0.0.1",
     "restart-strategy.type": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": "10",
+    "restart-strategy.fixed-delay.attempts": "3",
     "restart-strategy.fixed-delay.delay": "1s",
     "heartbeat.interval": "1000",
     "heartbeat.timeout": "60000",  # a busy machine is no dead one; that of a dead one refuses connections at once
@@ -142,21 +142,7 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
 
     def start(self) -> Self:
         """Start everything, and wait until it accepts a job."""
-        settings = CONFIG | {
-            "rest.port": self.rest_port,
-            "jobmanager.rpc.port": self.rpc_port,
-            "taskmanager.numberOfTaskSlots": self._slots,
-            "taskmanager.cpu.cores": self._slots,
-            **{f"taskmanager.memory.{name}": size for name, size in MEMORY.items()},
-        }
-        (self.folder / "conf" / "config.yaml").write_text(
-            "".join(f"{name}: {value}\n" for name, value in settings.items())
-        )
-        entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-        conf = ("--configDir", os.fspath(self.folder / "conf"))
-        self._launch("jobmanager", ("-Xmx384m",), entry, *conf, "--executionMode", "cluster")
-        for number in self._numbers:
-            self.start_task_manager(number)
+        self.start_job_manager()
         self._launch(
             "jobserver",
             ("-Xmx384m",),
@@ -168,27 +154,57 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
             ),
             f"--artifacts-dir={self.folder / 'artifacts'}",
         )
-        self.wait(lambda: accepts(self._job_ports[0]) and self.task_managers() == len(self._numbers))
+        for number in self._numbers:
+            self.start_task_manager(number)
+        self.wait(lambda: accepts(self._job_ports[0]) and self._complete())
         return self
+
+    def resize(self, *, task_managers: int, slots: int) -> None:
+        """Kill the TaskManagers, and start so many with so many slots each."""
+        for number in self._numbers:
+            self.kill_task_manager(number)
+        self._numbers, self._slots = range(1, task_managers + 1), slots
+        for number in self._numbers:
+            self.start_task_manager(number)
+        self.wait(self._complete)
+
+    def start_job_manager(self) -> None:
+        """Start the JobManager, which must be the first process."""
+        settings = CONFIG | {"rest.port": self.rest_port, "jobmanager.rpc.port": self.rpc_port}
+        settings |= {f"taskmanager.memory.{name}": size for name, size in MEMORY.items()}
+        (self.folder / "conf" / "config.yaml").write_text(
+            "".join(f"{name}: {value}\n" for name, value in settings.items())
+        )
+        entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        self._launch("jobmanager", ("-Xmx384m",), entry, *self._conf, "--executionMode", "cluster")
 
     def start_task_manager(self, number: int) -> None:
         """Start one TaskManager, numbered from 1; its slots are there some seconds later."""
+        settings = {
+            "taskmanager.resource-id": f"taskmanager{number}",
+            "taskmanager.numberOfTaskSlots": self._slots,
+            "taskmanager.cpu.cores": self._slots,
+        }
         self._launch(
             f"taskmanager{number}",
             ("-Xmx512m", "-XX:MaxDirectMemorySize=448m", "-XX:MaxMetaspaceSize=256m"),
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
-            "--configDir",
-            os.fspath(self.folder / "conf"),
-            "-D",
-            f"taskmanager.resource-id=taskmanager{number}",
+            *self._conf,
+            *(word for name, value in settings.items() for word in ("-D", f"{name}={value}")),
         )
 
-    def kill_task_manager(self, number: int) -> int:
-        """Kill one TaskManager as a lost machine is, but for its Python workers; its process id."""
+    def kill_task_manager(self, number: int) -> None:
+        """Kill one TaskManager with -9, as a lost machine is, but for its Python workers."""
         killed = self._processes.pop(f"taskmanager{number}")
         killed.kill()
         killed.wait(60)
-        return killed.pid
+
+    def kill_task_manager_of(self, worker: int) -> int:
+        """Kill the TaskManager whose Python worker has that process id; its number."""
+        parent = self.workers()[worker]
+        (number,) = (n for n in self._numbers if self._processes[f"taskmanager{n}"].pid == parent)
+        self.kill_task_manager(number)
+        return number
 
     def wait(self, condition: Callable[[], bool], *, seconds: float = START_SECONDS) -> None:
         """Wait until something is so.
@@ -239,13 +255,6 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.rest_port}{path}", timeout=30) as answer:
             return json.loads(answer.read())
 
-    def task_managers(self) -> int:
-        """TaskManagers that the JobManager knows; 0 while it does not answer."""
-        try:
-            return int(self.get("/overview")["taskmanagers"])
-        except (OSError, ValueError):
-            return 0
-
     def workers(self) -> dict[int, int]:
         """Process ids of the Python workers that run, and the parent of each."""
         found = {}
@@ -264,6 +273,18 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
         )
 
     # How
+
+    @property
+    def _conf(self) -> tuple[str, str]:
+        return "--configDir", os.fspath(self.folder / "conf")
+
+    def _complete(self) -> bool:
+        """Whether the JobManager knows every TaskManager, and no others."""
+        try:
+            known = self.get("/taskmanagers")["taskmanagers"]
+        except (OSError, ValueError):  # it does not answer yet
+            return False
+        return [one["slotsNumber"] for one in known] == [self._slots] * len(self._numbers)
 
     def _launch(self, name: str, options: tuple[str, ...], *command: str) -> None:
         light = (*LIGHT, f"-Djava.io.tmpdir={self.folder / 'tmp'}", *options)

@@ -1,0 +1,111 @@
+"""Nights on an engine of several processes, one of which is killed while a model scores in it.
+
+`held_load` makes any scorer one that stops within its first call until it may go on: that is where its worker, or the
+process that started it, can be killed. The benchmark and the test of Flink share it; workers import it by name.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from pipelines.nightly.models import Loader
+from rerank_core.scoring.protocol import Scorer
+from tests.support.servers.flink import Cluster
+
+T = TypeVar("T")
+WAIT_SECONDS = 600.0
+
+
+class Gate(NamedTuple):
+    """A folder in which workers leave marks, and a file that lets them go on."""
+
+    folder: Path
+    driver: int  # the process that prepares the night, which loads the model, too, and is not held
+
+    @classmethod
+    def make(cls, folder: Path) -> Gate:
+        folder.mkdir(parents=True)
+        return cls(folder, os.getpid())
+
+    def workers(self) -> list[int]:
+        """Processes that have come to a call of their model."""
+        return [int(path.name) for path in self.folder.glob("[0-9]*")]
+
+    def open(self) -> None:
+        """Let every worker go on, now and later."""
+        (self.folder / "open").touch()
+
+    def pass_(self) -> None:
+        """Leave a mark of this process, and wait until it may go on."""
+        (self.folder / str(os.getpid())).touch()
+        wait(lambda: (self.folder / "open").exists())
+
+
+def held_load(load: Loader, gate: Gate) -> Scorer:
+    """The scorer that `load` makes; in a worker, its calls return only when the gate is open."""
+    scorer: Any = load()
+    if os.getpid() != gate.driver:
+        score = scorer.score
+
+        def held(pairs: Sequence[tuple[str, str]], *rest: Any, **options: Any) -> np.ndarray:
+            logits: np.ndarray = score(pairs, *rest, **options)
+            gate.pass_()
+            return logits
+
+        scorer.score = held
+    made: Scorer = scorer
+    return made
+
+
+def with_a_kill(cluster: Cluster, gate: Gate, night: Callable[[], T]) -> tuple[T, bool]:
+    """What `night` returns, although a TaskManager is killed -9 while its worker scores; and whether that ended, too.
+
+    A new TaskManager takes its place.
+    """
+    result: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(night())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="night")
+    thread.start()
+    try:
+        wait(lambda: bool(gate.workers()) or not thread.is_alive())
+        reaped = bool(gate.workers()) and _kill(cluster, gate.workers()[0])
+    finally:
+        gate.open()
+        thread.join()
+    if errors:
+        raise errors[0]
+    return result[0], reaped
+
+
+def _kill(cluster: Cluster, worker: int) -> bool:
+    number = cluster.kill_task_manager_of(worker)
+    wait(lambda: worker not in cluster.workers())
+    cluster.start_task_manager(number)
+    return True
+
+
+def wait(condition: Callable[[], bool], *, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until something is so.
+
+    Raises:
+        TimeoutError: it was not in time.
+    """
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"waited for {seconds:.0f} s")
+        time.sleep(0.05)
