@@ -8,16 +8,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 from pipelines.storage.filesystem import (
+    create,
     exists,
     is_local,
     join,
     listing,
-    make_folder,
-    move_files,
+    move_objects,
     put_folder,
     remove,
 )
@@ -41,10 +38,10 @@ def writing(path: str) -> Iterator[Open]:
     try:
         with contextlib.ExitStack() as opened:
 
-            def create(part: str = "") -> BinaryIO:
-                return opened.enter_context(_create(join(temporary, part) if part else temporary))
+            def open_part(part: str = "") -> BinaryIO:
+                return opened.enter_context(create(join(temporary, part) if part else temporary))
 
-            yield create
+            yield open_part
         _put(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -65,20 +62,10 @@ def check_free(path: str) -> None:
         raise OutputError(f"{path} exists already, and is not replaced; remove it, or name another")
 
 
-def _create(path: str) -> BinaryIO:
-    if is_local(path):
-        make_folder(os.path.dirname(path) or ".")
-        return open(path, "wb")
-    file: BinaryIO = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return file
-
-
 def _put(temporary: str, path: str) -> None:
     if not is_local(path):
-        if below := listing(temporary):
-            move_files(temporary, path, below)
-        else:
-            FileSystems.rename([temporary], [path])
+        pairs = [(join(temporary, name), join(path, name)) for name in listing(temporary)]
+        move_objects(pairs or [(temporary, path)])
     elif os.path.isdir(temporary):
         put_folder(temporary, path)
         remove(temporary)  # the empty folder that was there, if there was one

@@ -96,7 +96,7 @@ def prepare(
     )
     day = run_date.isoformat().replace("-", "")  # not strftime, whose year 1 has one digit
     run_id = f"{day}-{_identity(config, source_record, models, previous, cut=finish_by is not None)[:12]}"
-    staging = runs.staging(config.output.path, run_id)
+    staging = runs.place(config.output.path, run_date.isoformat(), run_id, cut=finish_by is not None)
     local = is_local_run(options) and filesystem.is_local(config.output.path)
     progress = filesystem.join(staging, "_progress") if local else None
     run = Run(run_id, run_date.isoformat(), span, staging, progress, finish_by)
@@ -155,4 +155,8 @@ def _without_paths(config: Config) -> Config:
 def _label_files(config: Config) -> list[str]:
     """Hashes of the label files, which decide what is mined."""
     paths = [path for path in (config.labels.queries, config.labels.qrels) if path]
-    return [file_digest(Path(path)) for path in paths if Path(path).is_file()]
+    if config.labels.source == "clicks":  # they are not read, and may not exist
+        paths = [path for path in paths if filesystem.is_local(path) and Path(path).is_file()]
+    return [
+        file_digest(Path(path)) if filesystem.is_local(path) else filesystem.sha256(path) for path in paths
+    ]

@@ -32,6 +32,7 @@ from pipelines.nightly.worker_errors import worker_errors
 from pipelines.storage import filesystem
 from pipelines.storage.clean import clean
 from pipelines.storage.lock import lock
+from pipelines.storage.runs import MANIFEST
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
 from schemas.manifest import Manifest
@@ -102,6 +103,8 @@ def _cleaned_up(staging: str) -> Iterator[None]:
 
 def _remove(staging: str, *, keep: str) -> None:
     """Remove a run's staging folder, but for one table; "": all of it."""
+    if not filesystem.is_local(staging) and filesystem.exists(filesystem.join(staging, MANIFEST)):
+        return  # it is the run's own place, and the run was published: only what comes after that failed
     if not keep:
         filesystem.remove(staging)
         return

@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.nightly.stale import REASON, FindLists
-from pipelines.storage.filesystem import files, join, open_parquet, read_bytes, read_table
+from pipelines.storage.filesystem import exists, files, join, open_parquet, read_bytes, read_table
 from pipelines.storage.runs import table_path
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError
@@ -63,7 +62,7 @@ def verify(run: Run, config: Config) -> Verified:
         NightError: nothing was read, records are missing, or too many were rejected.
     """
     path = join(run.staging, TALLIES)
-    if not FileSystems.exists(path):
+    if not exists(path):
         raise NightError(
             f"the pipeline stopped before its last stage: {path} was not written; start the night again"
         )

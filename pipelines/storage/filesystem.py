@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fnmatch
 import hashlib
 import os
 import shutil
@@ -33,7 +34,9 @@ Stamp = tuple[int, int]
 
 def join(*parts: str) -> str:
     """Join the parts of a path in the way of its file system."""
-    return str(FileSystems.join(*parts))
+    if is_local(parts[0]):
+        return os.path.join(*parts)
+    return "/".join([parts[0].rstrip("/"), *(part.strip("/") for part in parts[1:])])
 
 
 def is_local(path: str) -> bool:
@@ -43,8 +46,13 @@ def is_local(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Whether there is such a file."""
-    with answered(path):
-        return bool(FileSystems.exists(path))
+    if is_local(path):
+        return os.path.exists(path)
+    try:
+        with answered(path):
+            return store_of(path).size(path) >= 0
+    except FileNotFoundError:
+        return False
 
 
 def write_bytes(path: str, data: bytes, *, durable: bool = False) -> None:
@@ -126,12 +134,19 @@ def make_folder(path: str) -> None:
 
 
 def files(folder: str, pattern: str = "*") -> list[str]:
-    """Sorted paths of the files of a folder that match; none if there is no such folder."""
+    """Sorted paths of the files of a folder that match, "*" being no "/"; none if there is no such folder."""
     if is_local(folder):  # Beam would read "[" or "*" in the folder's name as a pattern
         return sorted(map(str, _glob(folder, pattern)))
+    start = join(folder, pattern.partition("*")[0])
+    parts = pattern.split("/")
     with answered(folder):
-        matched = FileSystems.match([join(folder, pattern)])[0].metadata_list
-    return sorted(file.path for file in matched)
+        found = store_of(folder).list(start)
+    below = len(folder.rstrip("/")) + 1
+    return sorted(path for path in found if _matches(path[below:].split("/"), parts))
+
+
+def _matches(names: list[str], patterns: list[str]) -> bool:
+    return len(names) == len(patterns) and all(map(fnmatch.fnmatchcase, names, patterns))
 
 
 def _glob(folder: str, pattern: str) -> list[Path]:
@@ -150,8 +165,9 @@ def listing(folder: str) -> dict[str, Stamp]:
     """
     if not is_local(folder):
         with answered(folder):
-            matched = FileSystems.match([join(folder, "**")])[0].metadata_list
-        return {file.path[len(folder) :].strip("/"): (file.size_in_bytes, 0) for file in matched}
+            sizes = store_of(folder).list(f"{folder.rstrip('/')}/")
+        below = len(folder.rstrip("/")) + 1
+        return {path[below:]: (size, 0) for path, size in sizes.items() if not path.endswith("/")}
     found: dict[str, Stamp] = {}
     above = len(os.path.join(folder, ""))
     for path, _, names in os.walk(folder, onerror=_unless_missing):
@@ -187,10 +203,16 @@ def remove(path: str) -> None:
             shutil.rmtree(local)
         else:
             local.unlink(missing_ok=True)
-    else:  # one object or what is below it: asking which of the two it is costs as much
-        objects = [join(path, name) for name in listing(path)] or [path] * exists(path)
+    else:  # what is below it, and an object of this name
         with answered(path):
-            FileSystems.delete(objects)
+            store_of(path).delete([*(join(path, name) for name in listing(path)), path.rstrip("/")])
+
+
+def remove_files(folder: str, names: Iterable[str]) -> None:
+    """Remove objects of a folder of an object store."""
+    if paths := [join(folder, name) for name in sorted(names)]:
+        with answered(folder):
+            store_of(folder).delete(paths)
 
 
 def flush(folder: str) -> None:
@@ -254,11 +276,7 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
     make_folder(target)
     pairs = [(join(source, name), join(target, name)) for name in names]
     if not is_local(target):
-        with answered(target):
-            results = FileSystems.copy([one for one, _ in pairs], [other for _, other in pairs])
-            for *_, error in results or ():  # Beam's S3 file system gives what failed, and raises nothing
-                if error is not None:
-                    raise error
+        _copy_objects(pairs)
         return
     for one, other in pairs:
         try:
@@ -269,14 +287,14 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
 
 def transfer(source: str, target: str) -> None:
     """Copy the bytes of one file, from any file system to any other, a few MB at a time."""
-    if is_local(target):
-        make_folder(target.rpartition("/")[0] or ".")
-    with open_binary(source) as reader, _create(target) as writer:
+    with open_binary(source) as reader, create(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 22)
 
 
-def _create(path: str) -> BinaryIO:
+def create(path: str) -> BinaryIO:
+    """Open a file to write it, its folder made; what an exception leaves of it may be a part."""
     if is_local(path):
+        make_folder(os.path.dirname(path) or ".")
         return open(path, "wb")
     with answered(path):
         remote: BinaryIO = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
@@ -285,6 +303,22 @@ def _create(path: str) -> BinaryIO:
 
 def move_files(source: str, target: str, names: Iterable[str]) -> None:
     """Move files of an object store."""
-    pairs = [(join(source, name), join(target, name)) for name in names]
-    with answered(target):
-        FileSystems.rename([one for one, _ in pairs], [other for _, other in pairs])
+    move_objects([(join(source, name), join(target, name)) for name in names])
+
+
+def move_objects(pairs: list[tuple[str, str]]) -> None:
+    """Move objects of one store: (from, to) of each."""
+    _copy_objects(pairs)
+    if pairs:
+        with answered(pairs[0][0]):
+            store_of(pairs[0][0]).delete([one for one, _ in pairs])
+
+
+def _copy_objects(pairs: list[tuple[str, str]]) -> None:
+    def copy(pair: tuple[str, str]) -> None:
+        with answered(pair[0]):
+            store_of(pair[0]).copy(*pair)
+
+    with ThreadPoolExecutor(16) as threads:
+        for _ in threads.map(copy, pairs):
+            pass

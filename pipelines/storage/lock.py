@@ -3,7 +3,8 @@
 On a local folder the lock is the operating system's (flock) and ends with the process. An object store has none: there
 the holder changes the file every few seconds, and a file that another process has not seen change for minutes is of a
 run that was killed. Only the waiting process's own sleeps are counted: no two clocks are compared, and none is read, so
-a clock that jumps neither takes a lock away nor keeps one.
+a clock that jumps neither takes a lock away nor keeps one. Where the store can, each write is made only over the
+version that was seen: of several processes that take a lock, or take it from the dead, one has it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from pipelines.storage.filesystem import is_local, join, make_folder, read_if_any, remove, write_bytes
+from pipelines.storage.clients import Found
+from pipelines.storage.filesystem import is_local, join, make_folder, remove
+from pipelines.storage.lock_record import holder_of, read_object, token_of
+from pipelines.storage.object_stores import answered, store_of
 from rerank_core.errors import Locked, OutputError, output_error
-from schemas.parsing import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Lock:
         self.path = join(output, "_lock")
         self._output, self._descriptor = output, descriptor
         self._token = uuid.uuid4().hex
+        self._store = None if is_local(output) else store_of(output)
+        self._version: str | None = None  # of the lock's object, as it was last seen; None: there is none
         self._record: dict[str, Any] = {
             "run": run,
             "host": socket.gethostname(),
@@ -92,27 +97,45 @@ class Lock:
     def _write(self) -> None:
         data = (json.dumps(self._record) + "\n").encode()
         if self._descriptor is None:
-            write_bytes(self.path, data)
+            self._write_object(data)
             return
         os.pwrite(self._descriptor, data, 0)
         os.ftruncate(self._descriptor, len(data))
 
+    def _write_object(self, data: bytes) -> None:
+        assert self._store is not None
+        with answered(self.path):
+            if self._store.conditional:
+                # Without effect if another was first; then the next look finds its record.
+                self._version = self._store.put_over(self.path, data, self._version) or self._version
+            else:
+                self._store.put(self.path, data)
+
     def _is_held(self) -> bool:
-        if self._descriptor is None:
-            return _token(read_if_any(self.path)) == self._token
+        if self._store is not None:
+            found = read_object(self.path)
+            if found is None or token_of(found.data) != self._token:
+                return False
+            self._version = found.version
+            return True
+        assert self._descriptor is not None
         try:  # the file that is locked may no longer be the one of this name
             return os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path))
         except FileNotFoundError:
             return False
 
-    def _take(self, timing: Timing) -> None:
-        """Take a free lock in an object store.
+    def _take(self, seen: Found | None, timing: Timing) -> None:
+        """Take a lock in an object store that is free, or whose holder was killed.
 
-        Where several processes write at once, the last one has it. It is the only one if no write takes longer than
-        `settle`; if one does, the process that loses its record notices at its next `check`.
+        Where the store has no conditions and several processes write at once, the last one has it. It is the only one
+        if no write takes longer than `settle`; if one does, the process that loses its record notices at its next
+        `check`.
         """
+        assert self._store is not None
+        self._version = seen.version if seen else None
         self._write()
-        timing.sleep(timing.settle)
+        if not self._store.conditional:
+            timing.sleep(timing.settle)
         if not self._is_held():
             raise Locked(
                 f"another run ({holder_of(self.path)}) took {self.path} at the same moment; start this one later"
@@ -218,8 +241,7 @@ def _open_lock(path: str) -> int:
 @contextlib.contextmanager
 def _remote_lock(output: str, run: str, timing: Timing) -> Iterator[Lock]:
     held = Lock(output, run, descriptor=None)
-    _wait_for_the_dead(held.path, output, timing)
-    held._take(timing)
+    held._take(_wait_for_the_dead(held.path, output, timing), timing)
     stopped = threading.Event()
 
     def beat() -> None:
@@ -241,50 +263,26 @@ def _remote_lock(output: str, run: str, timing: Timing) -> Iterator[Lock]:
             )
 
 
-def _wait_for_the_dead(path: str, output: str, timing: Timing) -> None:
-    """Return once there is no lock, or one whose holder was killed.
+def _wait_for_the_dead(path: str, output: str, timing: Timing) -> Found | None:
+    """Return once there is no lock, or one whose holder was killed: what it left.
 
     Raises:
         Locked: its holder lives.
     """
-    first = read_if_any(path)
+    first = read_object(path)
     if first is None:
-        return
+        return None
     logger.info("%s names %s: watching whether it still runs", path, holder_of(path))
     for _ in range(math.ceil(timing.expiry / timing.look)):
         timing.sleep(timing.look)
-        seen = read_if_any(path)
+        seen = read_object(path)
         if seen is None:
-            return
+            return None
         if seen != first:
             raise _locked(output, holder_of(path))
     logger.info("%s did not change for %g s: its run was killed, and this one goes on", path, timing.expiry)
-
-
-def holder_of(path: str) -> str:
-    """Who holds a lock, by its file: for messages."""
-    data = read_if_any(path)
-    if not data:
-        return "unknown"
-    record = _parse(data)
-    if not record:
-        return " ".join(data[:200].decode("utf-8", "replace").split()) or "unknown"
-    text = f"{record.get('run')}, process {record.get('process')} on {record.get('host')} since {record.get('since')}"
-    return text[:300]
+    return first
 
 
 def _locked(output: str, holder: str) -> Locked:
     return Locked(f"another run ({holder}) is writing to {output}; wait for it or use another folder")
-
-
-def _token(data: bytes | None) -> str | None:
-    token = _parse(data or b"").get("token")
-    return token if isinstance(token, str) else None
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        record = parse_json(data)
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}

@@ -1,9 +1,4 @@
-"""Objects of S3 and Google Cloud Storage, by the clients that Beam's own file systems use, with Beam's options.
-
-Beam's file systems write an S3 object in three requests, read 16 MB where 16 KB are needed, and know no conditions.
-What is read and written most is therefore here: whole objects in one request each, ranges of them, and writes that are
-made only over the version that was read. Any other file system of Beam has the same functions, without conditions.
-"""
+"""Which store a path is in, its client with Beam's options, and what its failures are called."""
 
 from __future__ import annotations
 
@@ -11,12 +6,12 @@ import contextlib
 import importlib.util
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.storage.clients import KINDS, BeamStore, Store, cause_of, status_of
 from rerank_core.errors import ConfigError
 from rerank_core.redact import redact
 
@@ -26,37 +21,6 @@ EXTRAS = {"s3": ("boto3", "s3"), "gs": ("google.cloud.storage", "gcs")}
 
 class StoreError(OSError):
     """An object store refused, or did not answer: what it holds may be whole."""
-
-
-class Found(NamedTuple):
-    """An object as it was read."""
-
-    data: bytes
-    version: str  # "" where the store has none
-
-
-class Store(Protocol):
-    """The objects of one kind of store. Missing objects are FileNotFoundError, all other failures any exception."""
-
-    conditional: bool
-
-    def get(self, path: str) -> Found:
-        """A whole object."""
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write a whole object: readers see the one before or this one."""
-
-    def put_over(self, path: str, data: bytes, version: str | None) -> str | None:
-        """Write it if the object is still of that version (None: there is none); the new version, or None if it is not.
-
-        Only where the store is `conditional`.
-        """
-
-    def size(self, path: str) -> int:
-        """Bytes of an object."""
-
-    def read(self, path: str, start: int, end: int) -> bytes:
-        """The bytes from `start` up to `end`, which is not later than the object's end."""
 
 
 _stores: dict[str, tuple[Any, Store]] = {}
@@ -71,14 +35,24 @@ def store_of(path: str) -> Store:
     """
     scheme = path.partition("://")[0]
     check_installed(path)
-    if FileSystems._pipeline_options is None:
-        FileSystems.set_options(PipelineOptions([]))
-    options = FileSystems._pipeline_options
+    options = use_options()
     with _opening:
         known = _stores.get(scheme)
         if known is None or known[0] is not options:
-            known = _stores[scheme] = options, _KINDS.get(scheme, BeamStore)(options)
+            known = _stores[scheme] = options, KINDS.get(scheme, BeamStore)(options)
     return known[1]
+
+
+def use_options(options: PipelineOptions | None = None) -> PipelineOptions:
+    """Give Beam's file systems their options, which they need before their first use: by default the environment's.
+
+    Returns:
+        The options that they have now.
+    """
+    if options is not None or FileSystems._pipeline_options is None:  # a worker has those of its pipeline
+        FileSystems.set_options(PipelineOptions([]) if options is None else options)
+    found: PipelineOptions = FileSystems._pipeline_options
+    return found
 
 
 def check_installed(path: str) -> None:
@@ -105,6 +79,7 @@ def answered(path: str) -> Iterator[None]:
         yield
         return
     check_installed(path)
+    use_options()
     try:
         yield
     except FileNotFoundError:
@@ -112,148 +87,9 @@ def answered(path: str) -> Iterator[None]:
     except (ConfigError, MemoryError):
         raise
     except Exception as error:
-        if _code(error) == 404:
+        if status_of(error) == 404:
             raise FileNotFoundError(2, "there is no such object or bucket", path) from None
         if isinstance(error, ValueError) and str(error).startswith("Unable to get filesystem"):
             raise  # of a scheme that nobody knows, for which there is a message
-        said = " ".join(redact(str(_cause(error)) or type(error).__name__).split())[:300]
+        said = " ".join(redact(str(cause_of(error)) or type(error).__name__).split())[:300]
         raise StoreError(None, f"the object store answers: {said}", path) from None
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What Beam wrapped, if it did: it keeps an exception for each path."""
-    details = getattr(error, "exception_details", None)
-    causes = [one for one in details.values() if isinstance(one, BaseException)] if details else []
-    return causes[0] if causes else error
-
-
-def _code(error: BaseException) -> int | None:
-    """The HTTP status of an answer, by any of the clients."""
-    error = _cause(error)
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
-    code = getattr(error, "code", None)
-    return int(code) if isinstance(code, int) else None
-
-
-def _split(path: str) -> tuple[str, str]:
-    bucket, _, name = path.partition("://")[2].partition("/")
-    return bucket, name
-
-
-class S3Store:
-    """S3, and what speaks its protocol."""
-
-    conditional = True
-
-    def __init__(self, options: PipelineOptions):
-        from apache_beam.io.aws.clients.s3.boto3_client import Client
-
-        self._client = Client(options).client
-
-    def get(self, path: str) -> Found:
-        found = self._get(path)
-        return Found(found["Body"].read(), found["ETag"])
-
-    def put(self, path: str, data: bytes) -> None:
-        bucket, key = _split(path)
-        self._client.put_object(Bucket=bucket, Key=key, Body=data)
-
-    def put_over(self, path: str, data: bytes, version: str | None) -> str | None:
-        bucket, key = _split(path)
-        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        try:
-            return str(self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)["ETag"])
-        except self._client.exceptions.ClientError as error:
-            if _code(error) in (404, 409, 412):  # gone, written at this moment, of another version
-                return None
-            raise
-
-    def size(self, path: str) -> int:
-        bucket, key = _split(path)
-        return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
-
-    def read(self, path: str, start: int, end: int) -> bytes:
-        return bytes(self._get(path, Range=f"bytes={start}-{end - 1}")["Body"].read())
-
-    def _get(self, path: str, **options: str) -> Any:
-        bucket, key = _split(path)
-        return self._client.get_object(Bucket=bucket, Key=key, **options)
-
-
-class GcsStore:
-    """Google Cloud Storage."""
-
-    conditional = True
-
-    def __init__(self, options: PipelineOptions):
-        from apache_beam.io.gcp.gcsio import create_storage_client
-
-        self._client = create_storage_client(options)
-
-    def get(self, path: str) -> Found:
-        blob = self._blob(path)
-        data = blob.download_as_bytes(raw_download=True)  # which notes the generation of what it read
-        return Found(data, str(blob.generation))
-
-    def put(self, path: str, data: bytes) -> None:
-        self._blob(path).upload_from_string(data, content_type="application/octet-stream")
-
-    def put_over(self, path: str, data: bytes, version: str | None) -> str | None:
-        from google.api_core.exceptions import NotFound, PreconditionFailed
-
-        blob = self._blob(path)
-        try:
-            blob.upload_from_string(
-                data, content_type="application/octet-stream", if_generation_match=int(version or 0)
-            )
-        except (NotFound, PreconditionFailed):
-            return None
-        return str(blob.generation)
-
-    def size(self, path: str) -> int:
-        blob = self._blob(path)
-        blob.reload()
-        return int(blob.size)
-
-    def read(self, path: str, start: int, end: int) -> bytes:
-        return bytes(self._blob(path).download_as_bytes(start=start, end=end - 1, raw_download=True))
-
-    def _blob(self, path: str) -> Any:
-        bucket, name = _split(path)
-        return self._client.bucket(bucket).blob(name)
-
-
-class BeamStore:
-    """Any other file system of Beam."""
-
-    conditional = False
-
-    def __init__(self, options: PipelineOptions):
-        """Beam's file systems know the options."""
-
-    def get(self, path: str) -> Found:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            return Found(bytes(file.read()), "")
-
-    def put(self, path: str, data: bytes) -> None:
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            remote.write(data)
-
-    def put_over(self, path: str, data: bytes, version: str | None) -> str | None:
-        raise NotImplementedError("this file system has no conditions")
-
-    def size(self, path: str) -> int:
-        (found,) = FileSystems.match([path])[0].metadata_list or [None]
-        if found is None:
-            raise FileNotFoundError(2, "there is no such object", path)
-        return int(found.size_in_bytes)
-
-    def read(self, path: str, start: int, end: int) -> bytes:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            file.seek(start)
-            return bytes(file.read(end - start))
-
-
-_KINDS: dict[str, Any] = {"s3": S3Store, "gs": GcsStore}

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.storage.object_stores import Store, StoreError, answered, store_of
+from pipelines.storage.clients import Store
+from pipelines.storage.object_stores import StoreError, answered, store_of
 from schemas.errors import ManifestError
 
 TAIL = 64 * 1024

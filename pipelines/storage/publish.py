@@ -1,9 +1,10 @@
 """Publishing a verified run, under the lock.
 
-A run appears whole: on a local file system it is completed in staging and moved by one rename, on an object store its
-manifest is written last. Then come the folders by table, which show the newest run of each date to readers that list
-folders, and last `latest.json`: started again before it moved, a killed night has the same inputs, and so the same
-bytes. What a kill leaves undone or behind, the next run makes up for (clean.py), whichever that is.
+A run appears whole: on a local file system it is completed in staging and moved by one rename, in an object store its
+files are written in their places and its manifest last. Then come the folders by table, which show the newest run of
+each date to readers that list folders, and last `latest.json`: started again before it moved, a killed night has the
+same inputs, and so the same bytes. What a kill leaves undone or behind, the next run makes up for (clean.py), whichever
+that is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pipelines.storage.filesystem import (
     move_files,
     put_folder,
     remove,
+    remove_files,
     write_bytes,
 )
 from pipelines.storage.pointer import point
@@ -106,10 +108,7 @@ def move_run(output: str, manifest: Manifest, path: str) -> None:
     """
     base, target = staging(output, manifest.run_id), join(output, path)
     if not is_local(output):
-        remove_run(output, path)
-        for table, info in manifest.tables.items():
-            move_files(join(base, table), join(target, table), info.files)
-        write_bytes(join(target, MANIFEST), to_json(manifest).encode())
+        _move_objects(output, base, target, manifest)
         return
     _prune(base, manifest)
     write_bytes(join(base, MANIFEST), to_json(manifest).encode())
@@ -119,6 +118,20 @@ def move_run(output: str, manifest: Manifest, path: str) -> None:
     flush_names(output)
     put_folder(base, target)
     flush_names(top)
+
+
+def _move_objects(output: str, base: str, target: str, manifest: Manifest) -> None:
+    """The same in an object store: the manifest is written last, when nothing but the tables' files is there."""
+    written = listing(base)
+    if not written:  # the run wrote to its own place
+        base = join(output, run_path(manifest.run_date, manifest.run_id))
+        written = listing(base)
+    tables = [f"{table}/{name}" for table, info in manifest.tables.items() for name in info.files]
+    if base != target:
+        remove_run(output, target.removeprefix(output).strip("/"))
+        move_files(base, target, tables)
+    remove_files(base, written.keys() - tables)
+    write_bytes(join(target, MANIFEST), to_json(manifest).encode())
 
 
 def remove_run(output: str, path: str) -> None:

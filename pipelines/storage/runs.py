@@ -5,7 +5,8 @@
     runs/run_date=<D>/run_id=<R>/manifest.json               a run is published once its manifest stands here
     runs/run_date=<D>/run_id=<R>/<table>/part-*.parquet      its tables, which are never changed
     <table>/run_date=<D>/run_id=<R>/part-*.parquet           the newest run of each date, for readers that list folders
-    _staging/<run_id>/<table>/part-*.parquet                 a run's files before it is published
+    _staging/<run_id>/<table>/part-*.parquet                 a run's files before it is published (in an object
+                                                             store they wait in their own place for the manifest)
     _plan/run_date=<D>.json                                  the steps of a night, as they ended last
     _held/run_date=<D>/run_id=<R>/                           a whole run that was held back from publishing
     _lock                                                    locked while a run writes, and names it
@@ -24,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pipelines.storage.filesystem import (
+    exists,
     files,
     is_local,
     join,
@@ -54,6 +56,20 @@ T = TypeVar("T")
 def staging(output: str, run_id: str) -> str:
     """Folder in which a run writes before it is published."""
     return join(output, STAGING, run_id)
+
+
+def place(output: str, run_date: str, run_id: str, *, cut: bool) -> str:
+    """Folder in which a night writes its files until it is published.
+
+    An object store cannot rename, so there it is the place where they are published: they are seen once their manifest
+    is there. Not so if that has a manifest, or if a late worker could write other bytes than those that were published.
+
+    Args:
+        cut: there is a deadline, and so the bytes are not decided by the run's id.
+    """
+    published = join(output, run_path(run_date, run_id))
+    in_place = not is_local(output) and not cut and not exists(join(published, MANIFEST))
+    return published if in_place else staging(output, run_id)
 
 
 def held_path(run_date: str, run_id: str) -> str:

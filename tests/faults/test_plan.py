@@ -17,7 +17,7 @@ import torch
 
 from pipelines.plan.run import Outcome, run_plan
 from pipelines.storage import runs
-from pipelines.storage.lock import holder_of
+from pipelines.storage.lock_record import holder_of
 from rerank_core.config.night import load_config
 from rerank_core.errors import FAILED
 from tests.support.killed import count_changes, full_disk, killed

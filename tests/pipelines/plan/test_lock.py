@@ -11,7 +11,8 @@ import pytest
 from pipelines.nightly import run as nightly
 from pipelines.plan.context import Context
 from pipelines.storage import runs
-from pipelines.storage.lock import Lock, holder_of, lock
+from pipelines.storage.lock import Lock, lock
+from pipelines.storage.lock_record import holder_of
 from pipelines.storage.plan_records import read_plan
 from rerank_core.errors import (
     Locked,

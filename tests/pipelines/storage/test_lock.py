@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.storage.filesystem import exists, read_bytes, write_bytes
-from pipelines.storage.lock import Timing, holder_of, lock
+from pipelines.storage.lock import Timing, lock
+from pipelines.storage.lock_record import holder_of
 from rerank_core import errors
 from tests.support.object_store import MemoryFileSystem
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.storage.object_stores import BeamStore, store_of
+from pipelines.storage.clients import BeamStore
+from pipelines.storage.object_stores import store_of
 from pipelines.storage.parquet import HOLE, TAIL, RangedFile, joined, open_parquet, read_batches, read_table
 from schemas.errors import ManifestError
 from tests.support.object_store import MemoryFileSystem
