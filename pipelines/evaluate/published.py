@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipelines.evaluate.systems import LoadedSystem
 from pipelines.storage import runs as stored_runs
 from pipelines.storage.filesystem import files, join, open_binary, read_table
+from pipelines.storage.parquet import damage, open_parquet
 from rerank_core.config.backends import gives_cosines
 from rerank_core.config.night import Evaluation, Scoring
 from rerank_core.errors import ConfigError, JudgementError
@@ -94,11 +95,9 @@ def before_and_after(
             not known, and neither is the gain.
     """
     metrics: dict[str, dict[str, float]] = {}
-    reranked, letters = (
-        files(join(staging, table), "part-*.parquet") for table in ("reranked", "dead_letters")
-    )
+    letters = files(join(staging, "dead_letters"), "part-*.parquet")
     for level, qrels in judged.items():
-        rows, asked = _read_rows(reranked, letters, qrels)
+        rows, asked = _read_rows(_places(staging, qrels), letters, qrels)
         if not asked or (level == "unit" and not _has_units(rows)):
             continue
         relevant = {query: qrels[query] for query in sorted(asked)}
@@ -213,7 +212,7 @@ def _read(run: JudgedRun, manifest: Manifest) -> tuple[Rows, Qrels, int]:
     reranked, letters = (
         stored_runs.table_files(run.output, manifest, table) for table in ("reranked", "dead_letters")
     )
-    rows, asked = _read_rows(reranked, letters, judged)
+    rows, asked = _read_rows(dict.fromkeys(reranked), letters, judged)
     if run.level == "unit" and not _has_units(rows):
         raise JudgementError(
             f"run {manifest.run_id} ranked whole passages, to which judged sentences do not apply; use --level document"
@@ -236,12 +235,32 @@ def _read(run: JudgedRun, manifest: Manifest) -> tuple[Rows, Qrels, int]:
     return [row for row in rows if row["query_id"] in qrels], qrels, failed
 
 
-def _read_rows(reranked: Sequence[str], dead_letters: Sequence[str], qrels: Qrels) -> tuple[Rows, set[str]]:
-    """Rows of the judged queries, and which of these the log asked: published or in the dead letters."""
+def _places(staging: str, qrels: Qrels) -> dict[str, list[int]]:
+    """The files of `reranked` that hold rows of judged queries, and their row groups, as the table `queries` says."""
+    found: dict[str, set[int]] = {}
+    judged = pc.field("query_id").isin(sorted(qrels))
+    for path in files(join(staging, "queries"), "part-*.parquet"):
+        for row in read_table(path, ["query_id", "part", "row_group"]).filter(judged).to_pylist():
+            found.setdefault(join(staging, "reranked", row["part"]), set()).add(row["row_group"])
+    return {path: sorted(groups) for path, groups in sorted(found.items())}
+
+
+def _read_rows(
+    reranked: Mapping[str, Sequence[int] | None], dead_letters: Sequence[str], qrels: Qrels
+) -> tuple[Rows, set[str]]:
+    """Rows of the judged queries, and which of these the log asked: published or in the dead letters.
+
+    Args:
+        reranked: files, and the row groups of each that are read; None: all.
+    """
     rows: Rows = []
-    for path in reranked:
-        judged = pc.field("query_id").isin(sorted(qrels))
-        rows += read_table(path, list(COLUMNS)).filter(judged).to_pylist()
+    judged = pc.field("query_id").isin(sorted(qrels))
+    for path, groups in reranked.items():
+        file = open_parquet(path)
+        with damage(path):
+            wanted = range(file.num_row_groups) if groups is None else groups
+            table = file.read_row_groups(list(wanted), columns=list(COLUMNS), use_threads=False)
+        rows += table.filter(judged).to_pylist()
     asked = {str(row["query_id"]) for row in rows}
     for path in dead_letters:
         letters = read_table(path, ["unit", "record"]).filter(pc.field("unit") == "query")

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.storage import filesystem
+from pipelines.storage.parquet import damage, open_parquet
 from rerank_core import rows
-from schemas.errors import ManifestError
 from schemas.layout import file_of_id
 from schemas.records import PassageFacts
 
@@ -48,12 +47,10 @@ def read_facts(stored: StoredFacts, wanted: set[str]) -> dict[str, PassageFacts]
     """
     facts: dict[str, PassageFacts] = {}
     for path, keys in _keys_by_file(stored, sorted(wanted)):
-        file = filesystem.open_parquet(path)
+        file = open_parquet(path)
         if groups := _groups(file.metadata, keys):
-            try:
+            with damage(path):
                 table = file.read_row_groups(groups, columns=COLUMNS, use_threads=False)
-            except (OSError, ValueError, KeyError) as error:
-                raise ManifestError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from None
             selected = table.filter(pc.is_in(table["passage_key"], pa.array(keys, pa.string())))
             facts.update(rows.read_passage_tags(selected))
     return facts

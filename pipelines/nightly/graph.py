@@ -8,6 +8,7 @@ import apache_beam as beam
 
 from pipelines.nightly import sinks, stages
 from pipelines.nightly.cascade import FitCascade, PruneCandidates, TakeRule
+from pipelines.nightly.checked import CheckFiles
 from pipelines.nightly.deadline import Deadline
 from pipelines.nightly.prepare import Night
 from pipelines.nightly.previous import ReadPreviousScores
@@ -43,7 +44,8 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
     rejected = [log.rejected, *(output.rejected for output in outputs)]
     letters = rejected | "Rejected" >> beam.Flatten() | sinks.WriteDeadLetters(run)
     tallies = [log.tallies, letters, *(output.tallies for output in outputs)]
-    _ = tallies | "Tallies" >> beam.Flatten() | sinks.WriteTallies(run)
+    written = tallies | "Tallies" >> beam.Flatten() | sinks.WriteTallies(run)
+    _ = written | CheckFiles(run)
 
 
 class Reranked(NamedTuple):

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.nightly.verify import Counts, count_rows, imbalances, read_part
+from pipelines.nightly.counts import Counts, count_rows, read_part
+from pipelines.nightly.verify import imbalances
 from pipelines.storage.clean import newest_of_date
 from pipelines.storage.filesystem import folders, is_local, join, listing, read_table, sha256
 from pipelines.storage.runs import is_part, latest, run_ids, run_path

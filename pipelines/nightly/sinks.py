@@ -7,12 +7,15 @@ tallies; the driver compares them with the rows that it counts in the files.
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam import pvalue
 
 from pipelines.nightly import query_table
 from pipelines.nightly.prepare import Run
@@ -25,6 +28,7 @@ from rerank_core.ranking.calibration import Calibration
 from schemas.records import Rejected
 
 TALLIES = "tallies.json"
+LETTERS_PER_FILE = 100_000
 
 
 def file_name(number: int, total: int) -> str:
@@ -118,21 +122,41 @@ class WriteHardNegatives(ShardStage):
 
 
 class WriteDeadLetters(beam.PTransform):
-    """PCollection[Rejected] -> one sorted file of `dead_letters`, empty for a clean night.
-
-    One file: a night with more dead letters than fit into a worker's memory is not published anyway.
-    """
+    """PCollection[Rejected] -> sorted files of `dead_letters`, one for each 100,000; for a clean night an empty one."""
 
     def __init__(self, run: Run):
         self._run = run
 
     def expand(self, rejected: beam.PCollection) -> beam.PCollection:
-        return rejected | beam.combiners.ToList() | beam.Map(_write_dead_letters, self._run)
+        count = pvalue.AsSingleton(rejected | "Count" >> beam.combiners.Count.Globally())
+        # Any: a lone surrogate in a record survives pickling, but not the coder that typed rows would get.
+        of_file = tuple[tuple[int, int], Any]
+        begin = rejected.pipeline | "Begin" >> beam.Create([None])
+        files = begin | "Files" >> beam.FlatMap(_files, count).with_output_types(of_file)
+        keyed = rejected | "FileOf" >> beam.Map(_file_of, count).with_output_types(of_file)
+        return (
+            [files, keyed]
+            | "Both" >> beam.Flatten()
+            | "ByFile" >> beam.GroupByKey()
+            | "WriteFile" >> beam.Map(_write_dead_letters, self._run)
+        )
 
 
-def _write_dead_letters(rejected: Iterable[Rejected], run: Run) -> Tally:
-    table = rows.dead_letters(rejected)
-    write_table(run, "dead_letters", file_name(0, 1), table)
+def _files(_: None, count: int) -> Iterator[tuple[tuple[int, int], None]]:
+    total = max(1, -(-count // LETTERS_PER_FILE))
+    yield from (((number, total), None) for number in range(total))
+
+
+def _file_of(rejected: Rejected, count: int) -> tuple[tuple[int, int], Rejected]:
+    """A record with its file, which depends on the record and the number of all: a retry puts it into the same one."""
+    total = max(1, -(-count // LETTERS_PER_FILE))
+    return (zlib.crc32(repr(rejected).encode("utf-8", "backslashreplace")) % total, total), rejected
+
+
+def _write_dead_letters(grouped: tuple[tuple[int, int], Iterable[Rejected | None]], run: Run) -> Tally:
+    (number, total), rejected = grouped
+    table = rows.dead_letters(record for record in rejected if record)
+    write_table(run, "dead_letters", file_name(number, total), table)
     return ("WriteDeadLetters", "out"), float(table.num_rows)
 
 

@@ -1,27 +1,25 @@
 """The check between a finished pipeline and its publication: every record is accounted for, by reading the files.
 
 Beam's state "DONE" is no evidence: runners have lost rows and reported it. What was written is counted in the Parquet
-files themselves and compared with what was read.
+files themselves, by the workers or here, and compared with what was read.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from pipelines.nightly.checked import Checked, check, parts, read_reports
+from pipelines.nightly.counts import Counts, total
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.nightly.stale import REASON, FindLists
-from pipelines.storage.filesystem import exists, files, join, open_parquet, read_bytes, read_table
+from pipelines.storage.filesystem import exists, join, read_bytes
 from pipelines.storage.runs import table_path
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError
 from schemas.errors import ManifestError
-from schemas.manifest import Balance, FileInfo, TableInfo, file_info
+from schemas.manifest import Balance, TableInfo
 from schemas.tables import TABLES, schema_version
 
 Stages = dict[str, dict[str, float]]
@@ -43,18 +41,6 @@ class Verified(NamedTuple):
     stale: dict[str, int] = {}  # queries that keep an earlier list, by its date  # noqa: RUF012
 
 
-class Counts(NamedTuple):
-    """What the files of a run hold, in numbers."""
-
-    queries: int  # with a list of tonight
-    stale: Counter[str]  # queries with an earlier list, by its date
-    fresh: int
-    reused: int
-    pruned: int
-    rejected_units: Counter[str]
-    rejected_reasons: Counter[str]
-
-
 def verify(run: Run, config: Config) -> Verified:
     """Count what was written and compare it with what was read.
 
@@ -68,10 +54,11 @@ def verify(run: Run, config: Config) -> Verified:
         )
     stages: Stages = json.loads(read_bytes(path))
     try:
-        tables = {name: table_info(run, name) for name in TABLES}
-        counts = count_rows(run.staging)
+        staged = read_staged(run)
     except ManifestError as error:
         raise NightError(f"{error}; start the night again") from None
+    tables = {name: table_info(run, name, every) for name, every in staged.items()}
+    counts = total(checked.counts for every in staged.values() for checked in every.values())
     _check_rows(stages, tables)
     balance = _balance(stages, counts)
     if problems := imbalances(balance):
@@ -83,56 +70,33 @@ def verify(run: Run, config: Config) -> Verified:
     )
 
 
-def table_info(run: Run, name: str) -> TableInfo:
-    """Rows and checksums of a staged table, as the manifest holds them."""
-    rows, written = 0, dict[str, FileInfo]()
-    for path in files(join(run.staging, name), "part-*.parquet"):
-        found, schema, written[path.rpartition("/")[2]] = read_part(path)
-        rows += found
-        if not schema.equals(TABLES[name], check_metadata=False):
-            raise NightError(f"{path} does not have the schema of {name}; this is a defect in Nightrank")
+def table_info(run: Run, name: str, every: dict[str, Checked]) -> TableInfo:
+    """Rows and checksums of a staged table, as the manifest holds them.
+
+    Args:
+        every: what its files hold, by name.
+    """
     path = table_path(name, run.run_date, run.run_id)
-    return TableInfo(path, schema_version(TABLES[name]), rows, written)
+    rows = sum(checked.rows for checked in every.values())
+    files = {part: checked.info for part, checked in every.items()}
+    return TableInfo(path, schema_version(TABLES[name]), rows, files)
 
 
-def read_part(path: str) -> tuple[int, pa.Schema, FileInfo]:
-    """Number of rows, schema, size and checksum of a file.
-
-    Raises:
-        ManifestError: not a whole Parquet file.
-    """
-    data = read_bytes(path)
-    parquet = open_parquet(path, data)
-    return parquet.metadata.num_rows, parquet.schema_arrow, file_info(data)
-
-
-def count_rows(folder: str) -> Counts:
-    """Count what the tables in the folder of a run hold, staged or published.
+def read_staged(run: Run) -> dict[str, dict[str, Checked]]:
+    """What each file of each staged table holds, as a worker reported it or as it is read now.
 
     Raises:
-        ManifestError: a file cannot be read.
+        ManifestError: a file is damaged.
+        NightError: one has another schema than its table.
     """
-    queries = fresh = reused = pruned = 0
-    stale: Counter[str] = Counter()
-    for path in files(join(folder, "reranked"), "part-*.parquet"):
-        table = every = read_table(path, ["query_id", "reused", "logit", "stale_since"])
-        if "stale_since" in every.schema.names:  # files of earlier versions lack it
-            table = every.filter(every["stale_since"].is_null())
-        if table.num_rows < every.num_rows:
-            of_query = every.filter(every["stale_since"].is_valid()).group_by(["query_id", "stale_since"])
-            stale.update(of_query.aggregate([])["stale_since"].to_pylist())
-        queries += pc.count_distinct(table["query_id"]).as_py()  # a query is in one file only
-        table_reused, table_pruned = pc.sum(table["reused"]).as_py() or 0, table["logit"].null_count
-        reused += table_reused
-        pruned += table_pruned
-        fresh += table.num_rows - table_reused - table_pruned
-    units: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for path in files(join(folder, "dead_letters"), "part-*.parquet"):
-        for row in read_table(path, ["unit", "stage", "reason"]).to_pylist():
-            units[row["unit"]] += 1
-            reasons[f"{row['stage']}/{row['reason']}"] += 1
-    return Counts(queries, stale, fresh, reused, pruned, units, reasons)
+    known = read_reports(run.staging)
+    return {
+        table: {
+            name: known.get((table, name, stamp)) or check(run.staging, table, name)
+            for name, stamp in sorted(parts(run.staging, table).items())
+        }
+        for table in TABLES
+    }
 
 
 def _check_rows(stages: Stages, tables: dict[str, TableInfo]) -> None:

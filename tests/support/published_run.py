@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.queries import merge_queries
 from pipelines.nightly.sinks import file_name, write_lists, write_table
-from pipelines.nightly.verify import table_info
+from pipelines.nightly.verify import read_staged, table_info
 from pipelines.storage import runs
 from pipelines.storage.publish import publish
 from rerank_core.text import query_id
@@ -40,7 +40,7 @@ def publish_staged(output: Path, run: Run, *, queries: int) -> Manifest:
     """Publish what stands in staging of `reranked` and `queries`, the other tables empty."""
     for name in TABLES.keys() - {"reranked", "queries"}:
         write_table(run, name, file_name(0, 1), TABLES[name].empty_table())
-    tables = {name: table_info(run, name) for name in TABLES}
+    tables = {name: table_info(run, name, every) for name, every in read_staged(run).items()}
     return publish(str(output), _manifest(run.run_id, tables, queries=queries))
 
 

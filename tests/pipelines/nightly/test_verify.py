@@ -13,12 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.nightly import run as nightly_run
+from pipelines.nightly import verify as verify_module
+from pipelines.nightly.checked import REPORTS, Checked, check, read_reports
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.run import run
 from pipelines.nightly.sinks import TALLIES
 from pipelines.nightly.verify import Verified, verify
 from rerank_core.config.night import Config, parse_config
 from rerank_core.errors import NightError
+from schemas.tables import TABLES
 from tests.support.fakes import fake
 from tests.support.tiny import DAY, Tiny, make_config
 
@@ -83,6 +86,43 @@ def test_a_whole_run_passes(finished: Staged) -> None:
     assert verified.balance.pairs["below_top_n"] > 0
     assert verified.tables["reranked"].rows == verified.balance.pairs["published"]
     assert verified.tables["reranked"].path == f"runs/run_date={RUN_DATE}/run_id={RUN_ID}/reranked"
+
+
+def test_the_workers_reports_are_what_the_driver_would_read(
+    finished: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = read_reports(str(finished.folder))
+    every = {(table, path.name) for table in TABLES if table != "queries" for path in finished.files(table)}
+    assert {(table, name) for table, name, _ in reports} == every
+    for (table, name, _), report in reports.items():
+        read = check(str(finished.folder), table, name)
+        assert report == read
+        assert report.info.footer_crc32 == read.info.footer_crc32
+    read_by_driver = []
+
+    def counted(folder: str, table: str, name: str) -> Checked:
+        read_by_driver.append(table)
+        return check(folder, table, name)
+
+    monkeypatch.setattr(verify_module, "check", counted)
+    finished.verify()
+    assert read_by_driver == ["queries"]  # which the driver itself has written
+
+
+@pytest.mark.parametrize("lost", ["all", "one"])
+def test_a_file_without_a_report_is_read_by_the_driver(staged: Staged, finished: Staged, lost: str) -> None:
+    """Runners lose elements, and say nothing."""
+    path = staged.folder / REPORTS
+    path.write_text(json.dumps([] if lost == "all" else json.loads(path.read_text())[1:]))
+    assert staged.verify() == finished.verify()
+
+
+def test_a_file_that_changed_after_its_report_is_read_again(staged: Staged) -> None:
+    path = staged.files("reranked")[0]
+    size = path.stat().st_size
+    path.write_bytes(b"x" * size)
+    with pytest.raises(NightError, match=path.name):
+        staged.verify()
 
 
 @pytest.mark.parametrize("table", ["reranked", "hard_negatives", "training_pairs", "dead_letters"])
