@@ -137,7 +137,7 @@ def _command(options: PipelineOptions) -> str:
     for option in portable.environment_options or []:
         name, _, value = option.partition("=")
         if name == "process_command":
-            return value
+            return str(value)
     try:
         return str(json.loads(portable.environment_config or "{}").get("command", ""))
     except (ValueError, AttributeError):

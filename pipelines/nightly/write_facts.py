@@ -45,7 +45,7 @@ class WritePassageTags(beam.PTransform):
             packed
             | "OfEachFile" >> beam.FlatMap(lambda pieces: pieces)
             | "ByFile" >> beam.GroupByKey()
-            | "Pieces" >> beam.MapTuple(lambda file, pieces: FilePieces(*file, tuple(pieces)))
+            | "Pieces" >> beam.MapTuple(_file_pieces)
             | "WriteFacts" >> _WriteFacts(self._run)
         )
         return written
@@ -77,6 +77,10 @@ class FilePieces(NamedTuple):
     number: int
     total: int
     pieces: tuple[Piece, ...]
+
+
+def _file_pieces(file: tuple[int, int], pieces: Iterable[Piece]) -> FilePieces:
+    return FilePieces(*file, pieces=tuple(pieces))
 
 
 class _WriteFacts(ShardStage):
