@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import time
 from collections.abc import Callable, Sequence
 
 from pipelines.nightly.models import Loader
@@ -28,6 +29,18 @@ class Context:
     show: Callable[[Progress], None] | None = None
     set_latest: bool = False
     finish_by: datetime.datetime | None = None
+    began: tuple[datetime.datetime, float] = dataclasses.field(
+        default_factory=lambda: (datetime.datetime.now(datetime.UTC), time.monotonic())
+    )
+
+    def now(self) -> datetime.datetime:
+        """This moment (UTC), but not later than the time that has passed since the night began.
+
+        So a clock that is set forward in the meantime ends no reader's grace.
+        """
+        wall, ticks = self.began
+        passed = datetime.timedelta(seconds=time.monotonic() - ticks)
+        return min(datetime.datetime.now(datetime.UTC), wall + passed)
 
     @property
     def output(self) -> str:

@@ -13,7 +13,6 @@ Each step is imported when it runs: a night that does not train needs no torch.
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -152,13 +151,12 @@ def _no_retention(context: Context) -> str:
 def _clean_up(context: Context) -> Result:
     from pipelines.storage.retention import remove_old_runs
 
-    now = datetime.datetime.now(datetime.UTC)
     removed = remove_old_runs(
         context.output,
         context.config.retention,
         run_date=context.run_date,
         keep=_named_runs(context),
-        now=now,
+        now=context.now(),
     )
     return {"removed": removed}
 

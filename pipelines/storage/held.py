@@ -12,7 +12,7 @@ import datetime
 from pipelines.storage.clean import clean
 from pipelines.storage.filesystem import copy_files, join, remove
 from pipelines.storage.lock import lock
-from pipelines.storage.publish import move_run, publish
+from pipelines.storage.publish import after_others, move_run, publish
 from pipelines.storage.runs import (
     HELD,
     STAGING,
@@ -47,7 +47,7 @@ def hold(output: str, manifest: Manifest) -> str:
     """
     path = held_path(manifest.run_date, manifest.run_id)
     try:
-        move_run(output, manifest, path)
+        move_run(output, after_others(output, manifest), path)
         remove(join(output, STAGING))
     except OSError as error:
         raise NightError(

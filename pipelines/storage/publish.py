@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import os
 from pathlib import Path
 
@@ -29,14 +30,18 @@ from pipelines.storage.filesystem import (
 )
 from pipelines.storage.pointer import point
 from pipelines.storage.runs import (
+    HELD,
     MANIFEST,
+    RUNS,
     STAGING,
     check_run,
     held_path,
     latest,
     read_manifest,
+    run_ids,
     run_path,
     staging,
+    utc,
 )
 from pipelines.storage.views import show
 from rerank_core.errors import NightError
@@ -62,7 +67,7 @@ def publish(output: str, manifest: Manifest, *, set_latest: bool = False) -> Man
         NightError: the output folder cannot be written.
     """
     try:
-        manifest = _put_in_place(output, manifest)
+        manifest = _put_in_place(output, after_others(output, manifest))
         for table in TABLES:
             show(output, table, manifest.run_date, manifest.run_id)
         if set_latest or _is_newest(output, manifest):
@@ -75,6 +80,24 @@ def publish(output: str, manifest: Manifest, *, set_latest: bool = False) -> Man
             "start the night again"
         ) from None
     return manifest
+
+
+def after_others(output: str, manifest: Manifest) -> Manifest:
+    """The manifest with a time that is later than those of the other runs of its date, published or held.
+
+    Of a date the newest run counts. If the clock was set back since an earlier one, its time alone would not say which.
+    """
+    created = utc(manifest.created_at)
+    for top in (RUNS, HELD):
+        for run_date, run_id in run_ids(output, top=top):
+            if (run_date, run_id) == (manifest.run_date, manifest.run_id) or run_date != manifest.run_date:
+                continue
+            with contextlib.suppress(ManifestError, ValueError, OverflowError):
+                other = read_manifest(output, run_date, run_id, held=top == HELD)
+                created = max(created, utc(other.created_at) + datetime.timedelta(milliseconds=1))
+    if created == utc(manifest.created_at):
+        return manifest
+    return dataclasses.replace(manifest, created_at=created.isoformat(timespec="milliseconds"))
 
 
 def _is_newest(output: str, manifest: Manifest) -> bool:

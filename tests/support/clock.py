@@ -1,8 +1,9 @@
-"""Both clocks of a deadline, which stand still unless a test moves them."""
+"""Both clocks of a deadline, which stand still unless a test moves them; and a wall clock that somebody sets."""
 
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 
@@ -33,3 +34,36 @@ def stand_still(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(deadline, "monotonic", lambda: CLOCK.monotonic)
     monkeypatch.setattr(deadline, "POLL_SECONDS", 0.02)
     return CLOCK
+
+
+_REAL = datetime.datetime
+
+
+class WallClock:
+    """By how much the wall clock is wrong. The monotonic one, which nobody sets, goes on as ever."""
+
+    ahead = datetime.timedelta()
+
+
+class _IsOne(type):
+    def __instancecheck__(cls, other: object) -> bool:
+        return isinstance(other, _REAL)
+
+
+class _Moved(_REAL, metaclass=_IsOne):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
+        return _REAL.now(tz) + WallClock.ahead
+
+
+def settable(monkeypatch: pytest.MonkeyPatch, *, everywhere: bool = True) -> type[WallClock]:
+    """Let a test set the wall clock that this process reads.
+
+    Args:
+        everywhere: also where it is no deadline's; then no `datetime` can be pickled.
+    """
+    WallClock.ahead = datetime.timedelta()
+    if everywhere:
+        monkeypatch.setattr(datetime, "datetime", _Moved)
+    monkeypatch.setattr(deadline, "wall", lambda: time.time() + WallClock.ahead.total_seconds())
+    return WallClock
