@@ -127,7 +127,10 @@ def publish(
         current = served(cluster, alias)
         if current and current.index == index:
             _check_served(cluster, index, documents, count=count)
-            return result(current.previous, swapped=False)
+            removed = _prune(
+                cluster, alias, index, keep=keep
+            )  # a publish that was killed may not have come to it
+            return result(current.previous, swapped=False, removed=removed)
     _clear(cluster, alias, index)
     previous = current.index if current else ""
     facts = _facts(alias, manifest, previous=previous)
