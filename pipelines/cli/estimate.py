@@ -14,10 +14,43 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.console import printable
-from rerank_core.config.night import Config
+from rerank_core.config.night import Config, require
 
 if TYPE_CHECKING:
     from pipelines.nightly.estimate import Estimate
+
+
+def show_again(
+    night: Config,
+    run_date: datetime.date,
+    beam_flags: Sequence[str],
+    *,
+    set_latest: bool,
+    quiet: bool,
+    as_json: bool,
+) -> bool:
+    """Print what a night whose run is there, from the same inputs, would do; False: it would be reranked."""
+    from pipelines.plan.preview import preview
+
+    require(night, "output.path")
+    again = preview(night, run_date=run_date, beam_flags=beam_flags, set_latest=set_latest)
+    if again and as_json:
+        steps = [step._asdict() for step in again.steps]
+        typer.echo(json.dumps(dataclasses.asdict(again) | {"steps": steps}, ensure_ascii=False))
+    elif again and not quiet:
+        what = "is held back, and would be again" if again.held else "was published before"
+        console.out.print(
+            f"\n[bold]Night of {again.run_date}[/] would not be reranked: run {again.run_id} {what}, from the same "
+            "inputs",
+            soft_wrap=True,
+        )
+        for step in again.steps:
+            colour = {"be done": "green", "fail": "red"}.get(step.would, "dim")
+            console.out.print(
+                f"[{colour}]{step.name:<13}[/]would {step.would}  {printable(step.why)}", soft_wrap=True
+            )
+        console.out.print("Nothing was written.")
+    return again is not None
 
 
 def show_estimate(

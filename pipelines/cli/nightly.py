@@ -21,9 +21,9 @@ from rich.progress import (
 
 from pipelines.cli import console, leaving
 from pipelines.cli.console import printable
-from pipelines.cli.estimate import show_estimate
+from pipelines.cli.estimate import show_again, show_estimate
 from pipelines.cli.night_summary import manifest_json, print_night
-from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night, not_empty
+from pipelines.cli.options import Json, Quiet, RunDate, SetLatest, day_or_yesterday, load_night, not_empty
 from pipelines.plan.clock import next_time
 from rerank_core.config.night import Config
 from rerank_core.config.operation import check_clock
@@ -75,17 +75,16 @@ def nightly(
     run_date: RunDate = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    set_latest: Annotated[
-        bool,
-        typer.Option(
-            "--set-latest", help="Point latest.json at this run, even if it names one of a later date."
-        ),
-    ] = False,
+    set_latest: SetLatest = False,
     finish_by: FinishBy = None,
     from_step: FromStep = None,
     only: Only = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and estimate the reranking alone, and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check and estimate the night, or say what is left of one that is done; write nothing.",
+        ),
     ] = False,
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
 ) -> None:
@@ -96,7 +95,10 @@ def nightly(
     night, shown = load_night(config), not (quiet or as_json)
     until = deadline(night, finish_by or "", started=started)
     if dry_run:
-        show_estimate(night, day, beam_flags or (), finish_by=until, quiet=quiet, as_json=as_json)
+        if "rerank" in (from_step, only) or not show_again(
+            night, day, beam_flags or (), set_latest=set_latest, quiet=quiet, as_json=as_json
+        ):
+            show_estimate(night, day, beam_flags or (), finish_by=until, quiet=quiet, as_json=as_json)
         return
     with night_progress(show=shown) as progress:
         outcome = run_plan(

@@ -70,6 +70,10 @@ RunId = Annotated[
     ),
 ]
 
+SetLatest = Annotated[
+    bool,
+    typer.Option("--set-latest", help="Point latest.json at this run, even if it names one of a later date."),
+]
 AnyRunId = Annotated[
     str | None,
     typer.Option(

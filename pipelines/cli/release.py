@@ -8,7 +8,7 @@ import typer
 
 from pipelines.cli import console
 from pipelines.cli.night_summary import manifest_json, pointer
-from pipelines.cli.options import Json, Output, Quiet, not_empty
+from pipelines.cli.options import Json, Output, Quiet, SetLatest, not_empty
 
 HeldRun = Annotated[
     str, typer.Argument(metavar="RUN_ID", help="A run that was held back.", callback=not_empty)
@@ -18,12 +18,7 @@ HeldRun = Annotated[
 def release(
     output: Output,
     run_id: HeldRun,
-    set_latest: Annotated[
-        bool,
-        typer.Option(
-            "--set-latest", help="Point latest.json at this run, even if it names one of a later date."
-        ),
-    ] = False,
+    set_latest: SetLatest = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

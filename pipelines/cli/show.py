@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipelines.cli import console
 from pipelines.cli.console import cut
-from pipelines.cli.options import OUTPUT_HELP, Json, RunId, not_empty
+from pipelines.cli.options import OUTPUT_HELP, AnyRunId, Json, not_empty
 
 
 class QueryRows(NamedTuple):
@@ -21,6 +21,7 @@ class QueryRows(NamedTuple):
     run_id: str
     run_date: str
     rows: list[dict[str, Any]]
+    held: bool = False  # not published
 
 
 def show(
@@ -28,7 +29,7 @@ def show(
         str, typer.Argument(help="The query, as typed; case and closing punctuation do not matter.")
     ],
     run: Annotated[str, typer.Option("--run", help=OUTPUT_HELP, callback=not_empty)],
-    run_id: RunId = None,
+    run_id: AnyRunId = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many rows to show.")] = 10,
     explain: Annotated[
         bool,
@@ -41,7 +42,12 @@ def show(
     """Print a query's list before and after, with scores and tags."""
     result = read_query(run, query, run_id=run_id or "")
     if as_json:
-        record = {"query": result.query, "run_id": result.run_id, "rows": result.rows[:top]}
+        record = {
+            "query": result.query,
+            "run_id": result.run_id,
+            "held": result.held,
+            "rows": result.rows[:top],
+        }
         typer.echo(json.dumps(record, ensure_ascii=False))
     else:
         print_query(result, top=top, explain=explain)
@@ -50,26 +56,39 @@ def show(
 def read_query(output: str, query: str, *, run_id: str = "") -> QueryRows:
     """Rows of `reranked` for one query, by its text as a user would type it.
 
+    Args:
+        run_id: of a run, published or held; "" is the one that is served.
+
     Raises:
-        ManifestError: nothing was published there, or the run is damaged.
+        ManifestError: nothing was published there, no such run, or it is damaged.
         QueryNotFound: the run does not have the query; the message names the nearest ones.
     """
     from nightrank import read
+    from nightrank.read.files import Files
+    from nightrank.read.reader import Reader
+    from nightrank.read.run import OpenRun
+    from pipelines.storage.held import find_held
 
-    with read.open(output, run_id=run_id) as reader:
+    held = find_held(output, run_id) if run_id else None
+    if held:
+        opened = Reader(files := Files(output), OpenRun(files, held), check_seconds=None)
+    else:
+        opened = read.open(output, run_id=run_id)
+    with opened as reader:
         try:
             rows = reader.table(query).to_pylist()
         except read.QueryNotFound as error:
             near = ", ".join(repr(other.query) for other in reader.nearest(query))
             raise read.QueryNotFound(f"{error}; the nearest are {near}" if near else str(error)) from None
-        return QueryRows(rows[0]["query"], reader.run.run_id, reader.run.run_date, rows)
+        return QueryRows(rows[0]["query"], reader.run.run_id, reader.run.run_date, rows, held is not None)
 
 
 def print_query(result: QueryRows, *, top: int, explain: bool = False) -> None:
     """Print a query's list before and after; with `explain` also the chain behind each HOP, and the evidence."""
     kept = f", list of {since}" if (since := result.rows[0].get("stale_since")) else ""
+    held = ", [yellow]held back[/]" if result.held else ""
     console.out.print(
-        f"[bold]{cut(result.query, 200)}[/]  run {result.run_id}, night of {result.run_date}{kept}"
+        f"[bold]{cut(result.query, 200)}[/]  run {result.run_id}, night of {result.run_date}{kept}{held}"
     )
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("rank", "before", "score", "BM25", "passage", "tags"):

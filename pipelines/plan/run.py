@@ -85,7 +85,7 @@ def run_plan(
 
 
 def _chosen(from_step: str, only: str) -> tuple[str, ...]:
-    """The steps to look at, in their order."""
+    """The steps to look at."""
     if from_step and only:
         raise ConfigError("--from-step and --only exclude each other; give one of them")
     for name in (from_step, only):
@@ -155,7 +155,7 @@ class _Plan:
                 set_latest=context.set_latest,
                 finish_by=context.finish_by,
             )
-            attempt.key, attempt.result = manifest.inputs, _run_result(manifest)
+            attempt.key, attempt.result = manifest.inputs, run_result(manifest)
 
     def _was_reranked(self) -> bool:
         """Whether a run of this date and of these inputs is published; a run that is held is raised again."""
@@ -193,7 +193,7 @@ class _Plan:
         """Record a published run as reranked, where a night was killed before it could."""
         recorded = self.context.record.step("rerank")
         if not recorded or (recorded.state, recorded.result.get("run_id")) != ("done", run.run_id):
-            self.note("rerank", "done", "", key=run.inputs, result=_run_result(run), seconds=run.seconds)
+            self.note("rerank", "done", "", key=run.inputs, result=run_result(run), seconds=run.seconds)
             self._write()
 
     def _step(self, step: Step, held: Lock) -> None:
@@ -236,7 +236,7 @@ class _Plan:
             state, reason = ("held" if isinstance(error, NightHeld) else "failed"), message(error)
             if isinstance(error, NightHeld):
                 self.context.manifest = error.manifest
-                attempt.result = _run_result(error.manifest) if error.manifest else {}
+                attempt.result = run_result(error.manifest) if error.manifest else {}
             if not optional:
                 self.failures.append(error)
         if attempt.skipped and state == "done":
@@ -294,7 +294,7 @@ class _Plan:
             self.failures.append(error)
 
 
-def _run_result(manifest: Manifest) -> Result:
+def run_result(manifest: Manifest) -> Result:
     return {"run_id": manifest.run_id, "model": (manifest.model or {}).get("id", "")}
 
 
@@ -309,7 +309,7 @@ def _held_again(held: Manifest, recorded: StepRecord | None) -> NightHeld:
 def _send_alerts(plan: _Plan) -> tuple[str, ...]:
     from pipelines.alerts.send import send
 
-    context = plan.context
-    problem = message(plan.failures[0]) if plan.failures else ""
-    alerts = context.config.alerts
-    return tuple(send(alerts, context.record, context.manifest, problem, output=context.output))
+    context, problem = plan.context, message(plan.failures[0]) if plan.failures else ""
+    return tuple(
+        send(context.config.alerts, context.record, context.manifest, problem, output=context.output)
+    )

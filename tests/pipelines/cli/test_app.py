@@ -312,3 +312,12 @@ def test_a_night_that_is_held_is_6(
         assert (held.exit_code, len(held.stderr.splitlines())) == (6, 1), held.output
         assert "was held back" in held.stderr
         assert json.loads(held.stdout)["drift"]["verdict"] == "hold"
+    run_id = json.loads(held.stdout)["run_id"]
+    output = tmp_path / "output"
+    shown = call("show", "question 1 of dune", "--run", output, "--run-id", run_id)
+    assert (shown.exit_code, f"run {run_id}" in shown.stdout, "held back" in shown.stdout) == (0, True, True)
+    served = call("show", "question 1 of dune", "--run", output, "--json")
+    assert json.loads(served.stdout)["held"] is False
+    assert call("show", "question 1 of dune", "--run", output, "--run-id", "20260308-none").exit_code == 3
+    again = call("nightly", "--config", tmp_path / "night.toml", "--run-date", DAY, "--dry-run")
+    assert f"run {run_id} is held back, and would be again" in again.stdout

@@ -191,3 +191,33 @@ def test_the_command(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (printed["queries"], printed["run_date"]) == (5, str(DAY))
     assert CliRunner().invoke(app, [*call, "--quiet"]).stdout == ""
     assert tree(tmp_path) == before
+
+
+def test_the_command_of_a_night_that_is_done(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was published, so it is not estimated; --from-step rerank means it."""
+    monkeypatch.setattr(models, "load_scorer", load_fake)
+    toml = tmp_path / "night.toml"
+    toml.write_text(
+        f'[source]\nlog = "{tiny.good_log}"\nindex = "{tiny.index}"\n[output]\npath = "{tmp_path / "output"}"\n'
+        '[tags]\nrecogniser = "rules"\n'
+    )
+    call = ["nightly", "--config", str(toml), "--run-date", str(DAY)]
+    assert CliRunner().invoke(app, [*call, "--quiet"]).exit_code == 0
+    before = tree(tmp_path)
+    shown = CliRunner().invoke(app, [*call, "--dry-run"])
+    assert shown.exit_code == 0, shown.output
+    for text in (
+        "would not be reranked: run 20260308-",
+        "report       would be done",
+        "Nothing was written.",
+    ):
+        assert text in shown.stdout
+    printed = json.loads(CliRunner().invoke(app, [*call, "--dry-run", "--json"]).stdout)
+    assert (printed["run_date"], printed["held"]) == (str(DAY), False)
+    assert {step["name"] for step in printed["steps"] if step["would"] == "be done"} == {"report"}
+    assert CliRunner().invoke(app, [*call, "--dry-run", "--quiet"]).stdout == ""
+    again = CliRunner().invoke(app, [*call, "--dry-run", "--from-step", "rerank", "--json"])
+    assert "pairs" in json.loads(again.stdout)
+    assert tree(tmp_path) == before

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
-from pipelines.plan import run, steps
+from pipelines.nightly import run as nightly
+from pipelines.plan import preview, run, steps
 from pipelines.plan.context import Context
 from pipelines.plan.run import Outcome, run_plan
+from rerank_core.errors import NightHeld
 from tests.support.fakes import fake
 from tests.support.tiny import DAY
 
@@ -38,8 +40,26 @@ def set_steps(monkeypatch: pytest.MonkeyPatch, **behaviour: Callable[[Context], 
         inputs = (lambda _: ()) if of_a_model else step.inputs
         return step._replace(why_not=lambda _: "", inputs=inputs, run=work, holds=lambda _: True)
 
-    monkeypatch.setattr(run, "STEPS", tuple(map(make, steps.STEPS)))
+    replace_steps(monkeypatch, map(make, steps.STEPS))
     return ran
+
+
+def replace_steps(monkeypatch: pytest.MonkeyPatch, replaced: Iterable[steps.Step]) -> None:
+    found = tuple(replaced)
+    for module in (run, preview):
+        monkeypatch.setattr(module, "STEPS", found)
+
+
+def hold_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.storage.held import hold
+
+    def hold_back(output: str, manifest: Any, *, set_latest: bool = False) -> Any:
+        hold(output, manifest)
+        raise NightHeld(f"run {manifest.run_id} is held", manifest)
+
+    for name in ("publish", "publish_or_hold"):
+        if hasattr(nightly, name):
+            monkeypatch.setattr(nightly, name, hold_back)
 
 
 def states(outcome: Outcome) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pipelines.nightly import run as nightly
 from pipelines.plan import run, steps
 from pipelines.plan.context import Context
 from pipelines.plan.run import run_plan
@@ -28,7 +27,7 @@ from tests.support.killed import Killed
 from tests.support.tiny import DAY
 
 Steps = dict[str, Callable[[Context], Any]]
-from tests.pipelines.plan.conftest import ALL, set_steps, start, states
+from tests.pipelines.plan.conftest import ALL, hold_everything, set_steps, start, states
 
 
 def test_a_night_is_all_steps_once(make_config: MakeConfig, called: list[str]) -> None:
@@ -255,18 +254,6 @@ def test_what_beam_makes_of_an_interrupt_is_no_failure_either(
 
 
 # --- a night that is held
-
-
-def hold_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.storage.held import hold
-
-    def hold_back(output: str, manifest: Any, *, set_latest: bool = False) -> Any:
-        hold(output, manifest)
-        raise NightHeld(f"run {manifest.run_id} is held", manifest)
-
-    for name in ("publish", "publish_or_hold"):
-        if hasattr(nightly, name):
-            monkeypatch.setattr(nightly, name, hold_back)
 
 
 def test_a_held_night(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
