@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from pipelines.storage.clean import clean
 from pipelines.storage.filesystem import join
 from pipelines.storage.lock import lock
@@ -10,6 +12,8 @@ from pipelines.storage.runs import RUNS, check_output, check_run, find_run, late
 from rerank_core.errors import NightError
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 
 def rollback(output: str, run_id: str = "") -> Manifest:
@@ -52,17 +56,20 @@ def _before(output: str) -> Manifest:
             f"nothing is served from {output}: it has no latest.json; name a run with --run-id"
         )
     older = [run for run in run_ids(output) if run[0] <= current.run_date and run[1] != current.run_id]
-    found = []
+    found, damaged = list[Manifest](), list[str]()
     for date in sorted({run_date for run_date, _ in older}, reverse=True):
-        manifests = [read_manifest(output, *run) for run in older if run[0] == date]
-        found = [
-            manifest
-            for manifest in manifests
-            if (date, manifest.created_at) < (current.run_date, current.created_at)
-        ]
+        for run in (run for run in older if run[0] == date):
+            try:
+                manifest = read_manifest(output, *run)
+            except ManifestError as error:  # it cannot be served; which run was before it is still known
+                damaged.append(str(error))
+                logger.warning("%s; it is passed over", error)
+                continue
+            if (date, manifest.created_at) < (current.run_date, current.created_at):
+                found.append(manifest)
         if found:
             return max(found, key=lambda manifest: manifest.created_at)
     raise ManifestError(
         f"no run before {current.run_id} of {current.run_date} is left under {join(output, RUNS)}; name one with "
-        "--run-id"
+        "--run-id" + "".join(f"; left out: {problem}" for problem in damaged)
     )

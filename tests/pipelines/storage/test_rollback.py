@@ -73,6 +73,26 @@ def test_a_damaged_run_is_not_served(output: Path, three: list[Manifest], named:
     assert runs.latest(str(output)) == three[2]
 
 
+@pytest.mark.parametrize("victims", [(1,), (0,), (0, 1)])
+def test_a_damaged_manifest_of_another_run_stops_nothing(
+    output: Path, three: list[Manifest], victims: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is passed over, with a warning; only where no other run is left it is an error, which names it."""
+    for number in victims:
+        (output / runs.manifest_path(three[number].run_date, three[number].run_id)).write_text("{")
+    if len(victims) == 2:
+        with pytest.raises(ManifestError, match=r"no run before 20260309-third .*; left out: .*; left out: "):
+            rollback(str(output))
+        assert runs.latest(str(output)) == three[2]
+        return
+    (left,) = {0, 1} - set(victims)
+    assert rollback(str(output)) == three[left]
+    assert runs.latest(str(output)) == three[left]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert three[victims[0]].run_id in line
+    assert line.endswith("; it is passed over")
+
+
 def test_what_cannot_be_rolled_back_says_why(output: Path, three: list[Manifest], tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no run 'nosuch'"):
         rollback(str(output), "nosuch")
