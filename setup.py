@@ -17,6 +17,7 @@ TRAIN = [
     "onnx>=1.17,<2",
     "onnxscript>=0.5",
 ]
+DATAFLOW = ["apache-beam[gcp]>=2.70,<3"]  # Google's clients; the images of deploy/ have them from Beam's own
 LANGCHAIN = ["langchain-core>=1,<2"]
 LLAMA_INDEX = ["llama-index-core>=0.14,<0.15"]
 BENCH = ["matplotlib>=3.9,<4", "bm25s>=0.2,<0.4", "PyStemmer>=2.2,<4"]
@@ -36,6 +37,10 @@ TEST = [
     *LLAMA_INDEX,
     "kubernetes-validate>=1.33,<2",  # the schemas of Kubernetes, for examples/schedules
     "PyYAML>=6,<7",
+    "google-cloud-dataflow-client>=0.13,<0.14",  # these make Dataflow's job file: what it takes of `dataflow`, 21 MB
+    "google-cloud-storage>=2.18.2,<4",
+    "google-auth-httplib2>=0.1,<0.3",
+    "google-apitools>=0.5.31,<0.6",
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
     "duckdb>=1.2,<3",
@@ -83,6 +88,7 @@ setup(
         "train": TRAIN,
         "tensorboard": ["tensorboard>=2.18,<3"],
         "faiss": FAISS,
+        "dataflow": DATAFLOW,
         "langchain": LANGCHAIN,
         "llama-index": LLAMA_INDEX,
         "bench": BENCH,

@@ -110,6 +110,15 @@ def _lines(found: Estimate) -> Iterator[str]:
         yield f"deadline {found.finish_by:>11}: {kept}"
     if found.cost is not None:
         yield f"cost     {found.cost:>11,.2f}"
+    if not found.job.local:
+        flags = ", ".join(f"{name}={value}" for name, value in found.job.options.items())
+        yield printable(f"runner   {found.job.runner}: {flags}")
+        yield f"graph    {len(found.job.stages):>11,} stages, {found.job.graph_bytes:,} bytes"
+    for hints in {tuple(stage.hints.items()) for stage in found.job.stages if stage.hints}:
+        named = ", ".join(stage.name for stage in found.job.stages if tuple(stage.hints.items()) == hints)
+        yield printable(
+            f"workers  {', '.join(f'{name}={value}' for name, value in hints)}: for {named} alone"
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,8 @@
 The log is read whole, by the transform that a night reads it with. A sample of its queries, drawn by hash, goes
 through the stages up to scoring. The seconds of the stages are those of the last night for each event, query or pair;
 where there is none, or it scored too little, they are measured on the sample. Nothing is written to the output folder,
-and it is not locked. The runner plays no part but in how many workers the last night had.
+and it is not locked. The graph is built for the runner, which is not asked. In the time the runner plays no part but in
+how many workers the last night had.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipelines.beam_options import beam_options
 from pipelines.drift.earlier import not_reached
+from pipelines.nightly.job import Job, describe_job
 from pipelines.nightly.models import Loader
 from pipelines.nightly.prepare import Night, prepare
 from pipelines.nightly.sample import SCORED_PAIRS, Log, Sample, read_log, run_sample, score_some
@@ -62,6 +64,7 @@ class Estimate:
     in_time: bool | None  # None without a deadline
     cost: float | None  # seconds by plan.cost_per_hour; None without it
     notes: list[str]  # what the estimate does not know
+    job: Job  # what the runner would be given
 
 
 def estimate(
@@ -86,9 +89,8 @@ def estimate(
         ConfigError, SourceError, ModelError, JudgementError: the night could not start.
     """
     began = time.monotonic()
-    night = prepare(
-        config, run_date=run_date, options=beam_options(beam_flags), load=load, finish_by=finish_by
-    )
+    options = beam_options(beam_flags)
+    night = prepare(config, run_date=run_date, options=options, load=load, finish_by=finish_by)
     opening = time.monotonic() - began
     log = read_log(night)
     resources = worker_resources(night)
@@ -122,6 +124,7 @@ def estimate(
         in_time=finished <= finish_by if finish_by else None,
         cost=hourly * seconds / 3600 if hourly else None,
         notes=_notes(night, last, scored_enough=scored_enough or not sample.open),
+        job=describe_job(night, options),
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
+from pipelines.beam_options import is_local_run
 from pipelines.nightly import sinks, stages
 from pipelines.nightly.cascade import FitCascade, PruneCandidates, TakeRule
 from pipelines.nightly.checked import CheckFiles
@@ -17,26 +18,31 @@ from pipelines.nightly.stale import KeepLists
 from pipelines.nightly.workers import WorkerResources, worker_resources
 from pipelines.nightly.write_facts import PackFacts, WritePassageTags
 from pipelines.querylog.read_log import ReadQueryLog
+from rerank_core.config.operation import Workers
+
+Hints = dict[str, str]
+"""Beam's resource hints: name -> value."""
 
 
 def build(pipeline: beam.Pipeline, night: Night) -> None:
     """Add the whole night to a pipeline; with a cascade, its sample is reranked before the other queries."""
     run, config = night.run, night.config
     resources, calibration = worker_resources(night), night.models.calibration
+    hints = {} if is_local_run(pipeline.options) else scoring_hints(config.workers)
     log = pipeline | ReadQueryLog(night.source, run.window, config)
     previous = pipeline | ReadPreviousScores(night.previous)
     size = config.output.queries_per_shard
     shards = (log.queries, previous) | MakeShards(size, sample_queries=night.sample_queries)
     if shards.sample:
-        first = shards.sample | "Sample" >> Rerank(night, resources)
+        first = shards.sample | "Sample" >> Rerank(night, resources, hints)
         max_loss = config.cascade.max_loss
         rule = first.main | FitCascade(run.staging, max_loss=max_loss, calibration=calibration)
-        rest = shards.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources)
+        rest = shards.rest | TakeRule(rule) | "Rest" >> Rerank(night, resources, hints)
         outputs: list[StageOutputs | Reranked] = [first, rest]
         facts = [first.facts, rest.facts] | "Facts" >> beam.Flatten()
         unreached = [first.unreached, rest.unreached] | "Unreached" >> beam.Flatten()
     else:
-        rest = shards.rest | Rerank(night, resources)
+        rest = shards.rest | Rerank(night, resources, hints)
         outputs, unreached, facts = [rest], rest.unreached, rest.facts
     if run.finish_by:
         outputs.append(unreached | KeepLists(run, config, night.previous.lists))
@@ -46,6 +52,12 @@ def build(pipeline: beam.Pipeline, night: Night) -> None:
     tallies = [log.tallies, letters, *(output.tallies for output in outputs)]
     written = tallies | "Tallies" >> beam.Flatten() | sinks.WriteTallies(run)
     _ = written | CheckFiles(run)
+
+
+def scoring_hints(workers: Workers) -> Hints:
+    """The resource hints of the stages that run the models; none if nothing is configured."""
+    hints = {"min_ram": workers.scoring_min_ram, "accelerator": workers.scoring_accelerator}
+    return {name: value for name, value in hints.items() if value}
 
 
 class Reranked(NamedTuple):
@@ -59,10 +71,15 @@ class Reranked(NamedTuple):
 
 
 class Rerank(beam.PTransform):
-    """PCollection[Shard] -> ranked shards, with all their tables written but `passage_tags`."""
+    """PCollection[Shard] -> ranked shards, with all their tables written but `passage_tags`.
 
-    def __init__(self, night: Night, resources: WorkerResources):
-        self._night, self._resources = night, resources
+    With hints, the stages from the first model to the evidence run on workers of their own. A runner may fuse stages
+    whose hints differ, and then gives all of them the costlier workers; a reshuffle before and after keeps the others
+    out. It moves the candidates' texts over the network, so there is none without hints.
+    """
+
+    def __init__(self, night: Night, resources: WorkerResources, hints: Hints):
+        self._night, self._resources, self._hints = night, resources, hints
 
     def expand(self, shards: beam.PCollection) -> Reranked:
         night, (scorer, first_stage, reader) = self._night, self._resources
@@ -74,20 +91,31 @@ class Rerank(beam.PTransform):
         tags = fetched.main | stages.TagFeatures(config, reader, deadline)
         facts = tags.main | PackFacts(rows)
         reused = tags.main | stages.ReuseScores(model, tagged=tagged)
-        pruned = None
+        rest, pruned = self._apart(reused.main, "ToScoring"), None
         if night.sample_queries or first_stage:
-            pruned = reused.main | PruneCandidates(first_stage, deadline)
-        rest = pruned or reused
-        scored = rest.main | stages.ScoreCandidates(scorer, deadline, tagged=tagged, progress=run.progress)
-        ranked = scored.main | stages.RankCandidates(models.fusion)
-        shown = ranked.main | stages.FindEvidence(
-            scorer, config, deadline, tagged=tagged, calibration=calibration
+            pruned = rest | self._on_own(PruneCandidates(first_stage, deadline))
+            rest = pruned.main
+        scored = rest | self._on_own(
+            stages.ScoreCandidates(scorer, deadline, tagged=tagged, progress=run.progress)
         )
-        written = shown.main | sinks.WriteReranked(run, config, model=model, calibration=calibration)
-        mined = ranked.main | stages.MineHardNegatives(config, calibration)
+        ranked = scored.main | self._on_own(stages.RankCandidates(models.fusion))
+        shown = ranked.main | self._on_own(
+            stages.FindEvidence(scorer, config, deadline, tagged=tagged, calibration=calibration)
+        )
+        written = self._apart(shown.main, "ToWriting") | sinks.WriteReranked(
+            run, config, model=model, calibration=calibration
+        )
+        lists = self._apart(ranked.main, "ToMining")
+        mined = lists | stages.MineHardNegatives(config, calibration)
         negatives = mined.main | sinks.WriteHardNegatives(run, model=model, tagged=tagged)
         every = [fetched, tags, facts, reused, pruned, scored, ranked, shown, written, mined, negatives]
         outputs = [stage for stage in every if stage]
         rejected = [stage.rejected for stage in outputs] | "Rejected" >> beam.Flatten()
         tallies = [stage.tallies for stage in outputs] | "Tallies" >> beam.Flatten()
-        return Reranked(ranked.main, written.main, facts.main, rejected, tallies)
+        return Reranked(lists, written.main, facts.main, rejected, tallies)
+
+    def _on_own(self, stage: beam.PTransform) -> beam.PTransform:
+        return stage.with_resource_hints(**self._hints) if self._hints else stage
+
+    def _apart(self, shards: beam.PCollection, label: str) -> beam.PCollection:
+        return shards | label >> beam.Reshuffle() if self._hints else shards

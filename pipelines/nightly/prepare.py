@@ -16,7 +16,7 @@ from pipelines.beam_options import is_local_run
 from pipelines.evaluate.published import read_judgements
 from pipelines.nightly.models import Loader, Models, open_models
 from pipelines.nightly.previous import Previous, find_previous
-from pipelines.nightly.remote import check_paths
+from pipelines.nightly.remote import check_remote
 from pipelines.registry.resolve import Resolved, resolve_model
 from pipelines.sources import Source, open_source
 from pipelines.storage import filesystem, runs
@@ -75,7 +75,7 @@ def prepare(
         ConfigError, SourceError, ModelError, JudgementError: the night cannot start.
     """
     require(config, "output.path")
-    check_paths(config, options)
+    check_remote(config, options)
     span = window(run_date, config.log.window_days) if config.log.fields.timestamp else None
     source = open_source(config, window=span)
     judged = read_judgements(config.evaluation)

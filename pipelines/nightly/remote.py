@@ -1,8 +1,12 @@
-"""What workers on other machines cannot have is refused before a night starts."""
+"""What workers on other machines cannot have, and a job that their service would not take, is refused before the start.
+
+Nothing here asks the network: a dry run says the same without credentials.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -10,11 +14,15 @@ from pathlib import Path
 
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
     SparkRunnerOptions,
     StandardOptions,
+    WorkerOptions,
 )
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from pipelines.beam_options import is_local_run
 from pipelines.registry.resolve import PREFIX
@@ -59,6 +67,19 @@ NEEDS = {
 _HERE = re.compile(r"^(https?://)?(localhost|127\.[\d.]+|\[::1\]|\[local\]|\[auto\])(:\d+)?/?$")
 
 
+def check_remote(config: Config, options: PipelineOptions) -> None:
+    """Refuse a night that a remote runner, or its workers, could not run.
+
+    Raises:
+        ConfigError: the message names what is missing, and what to do.
+    """
+    if workers_are_here(options):
+        return
+    check_paths(config, options)
+    _check_dataflow(options)
+    _check_packages(options)
+
+
 def check_paths(config: Config, options: PipelineOptions) -> None:
     """Refuse local paths that the workers of a remote runner need and do not have.
 
@@ -98,6 +119,47 @@ def _reaches_workers(config: Config, name: str) -> bool:
     return any(path.is_relative_to(folder) for folder in config.workers.shared_paths)
 
 
+def _check_dataflow(options: PipelineOptions) -> None:
+    """Refuse flags that Dataflow does not take; Beam would look for a bucket of its own first, and ask the network."""
+    if _runner(options) != "dataflowrunner":
+        return
+    cloud, validator = options.view_as(GoogleCloudOptions), PipelineOptionsValidator(options, None)
+    places = [validator.validate_gcs_path(cloud, name) for name in ("temp_location", "staging_location")]
+    problems = validator.validate_cloud_options(cloud)
+    if all(places):  # either will do
+        problems += places[0]
+    if problems:
+        remedy = "give --project=ID, --region=NAME and --temp_location=gs://BUCKET/FOLDER after `--`"
+        raise ConfigError(f"--runner=DataflowRunner: {' '.join(problems)} {remedy}")
+    try:
+        found = importlib.util.find_spec("google.cloud.dataflow")
+    except ModuleNotFoundError:  # of a parent
+        found = None
+    if not found:
+        raise ConfigError("--runner=DataflowRunner needs Google's clients: pip install 'apache-beam[gcp]'")
+
+
+def _check_packages(options: PipelineOptions) -> None:
+    """Refuse containers of Beam's own image, in which there is neither Nightrank nor an engine."""
+    portable, setup = options.view_as(PortableOptions), options.view_as(SetupOptions)
+    if (portable.environment_type or "DOCKER").upper() != "DOCKER":
+        return
+    if _runner(options) == "dataflowrunner":
+        flag, given = "--sdk_container_image", options.view_as(WorkerOptions).sdk_container_image
+    else:
+        flag, given = "--environment_config", portable.environment_config
+    if given or any(one.startswith("docker_container_image=") for one in portable.environment_options or []):
+        return
+    image = f"{flag}=IMAGE, an image made from deploy/Dockerfile"
+    if not (setup.setup_file or setup.extra_packages):
+        raise ConfigError(f"the workers would not have Nightrank: give {image}")
+    if not (setup.requirements_file or setup.extra_packages):
+        raise ConfigError(
+            "--setup_file alone brings the workers no engine, as each engine is an extra: give "
+            f"--requirements_file=deploy/requirements-cpu.txt, too, or {image}"
+        )
+
+
 def _value(config: Config, name: str) -> str:
     return str(functools.reduce(getattr, name.split("."), config))
 
@@ -114,7 +176,7 @@ def workers_are_here(options: PipelineOptions) -> bool:
         environment == "PROCESS"
     ):  # an address of this machine may be a tunnel; but then its workers' program is not here
         return Path(_command(options)).is_file() and all(_HERE.match(one) for one in at)
-    runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower()
+    runner = _runner(options)
     if environment or runner == "portablerunner":
         return False
     # Without an environment these start LOOPBACK workers where their own engine is within this process.
@@ -123,6 +185,10 @@ def workers_are_here(options: PipelineOptions) -> bool:
     if runner == "sparkrunner":
         return str(options.view_as(SparkRunnerOptions).spark_master_url).startswith("local")
     return bool(runner == "prismrunner")
+
+
+def _runner(options: PipelineOptions) -> str:
+    return str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower()
 
 
 def _endpoints(options: PipelineOptions) -> Iterator[str]:

@@ -160,7 +160,7 @@ class Alerts:
 class Workers:
     """Workers on other machines: which local paths they have, and what those that score need."""
 
-    shared_paths: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    shared_paths: tuple[str, ...] = ()
     scoring_min_ram: Annotated[str, Field(pattern=r"^(|\d+(\.\d+)? ?[KMGT]i?B)$")] = ""
     scoring_accelerator: Annotated[str, Field(pattern=r"^(|type:[a-z0-9-]+;count:\d+(;[a-z0-9:;-]+)?)$")] = ""
 
