@@ -136,7 +136,7 @@ def _check_dataflow(options: PipelineOptions) -> None:
     except ModuleNotFoundError:  # of a parent
         found = None
     if not found:
-        raise ConfigError("--runner=DataflowRunner needs Google's clients: pip install 'apache-beam[gcp]'")
+        raise ConfigError("--runner=DataflowRunner needs Google's clients: pip install 'nightrank[dataflow]'")
 
 
 def _check_packages(options: PipelineOptions) -> None:

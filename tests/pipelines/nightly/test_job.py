@@ -146,7 +146,7 @@ def test_a_runner_whose_clients_are_not_installed_is_refused(
 
     for find in (missing, lambda _: None):
         monkeypatch.setattr("importlib.util.find_spec", find)
-        with pytest.raises(ConfigError, match=r"pip install 'apache-beam\[gcp\]'"):
+        with pytest.raises(ConfigError, match=r"pip install 'nightrank\[dataflow\]'"):
             job(make_config, DATAFLOW)
 
 
