@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import SAMPLE, parser, peak_rss_mb, report, sample_config
-from pipelines.nightly import sinks, stages
+from pipelines.nightly import sinks, stages, write_facts
 from pipelines.nightly.run import run
 from pipelines.nightly.shards import Handled, ShardStage
 from pipelines.sources.local.bm25_index import build_index
@@ -43,7 +43,7 @@ DAY = datetime.date(2026, 3, 8)
 STAGES: tuple[type[ShardStage], ...] = (
     stages.FetchCandidates,
     stages.TagFeatures,
-    sinks.WritePassageTags,
+    write_facts.PackFacts,
     stages.ReuseScores,
     stages.ScoreCandidates,
     stages.RankCandidates,

@@ -35,7 +35,7 @@ from pipelines.sources.local.bm25_index import build_index
 from rerank_core.config.night import Config, parse_config
 
 CANDIDATES, PAIRS_PER_DOCUMENT = 50, 10
-WORDS_PER_QUERY = 8
+WORDS_PER_QUERY = 30
 DAY = datetime.date(2026, 3, 8)
 REQUESTS = ("create", "open", "_list", "copy", "delete", "exists", "metadata", "size")
 """What Beam's file systems ask a store for, one request each; a rename is a copy and a deletion."""
@@ -59,7 +59,7 @@ def make_inputs(folder: Path, pairs: int) -> None:
             document["text"] += " It was changed."
     with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
         for n in range(pairs // CANDIDATES):
-            query = f"the {' '.join(draw.sample(words, WORDS_PER_QUERY))} {n}"
+            query = f"{' '.join(draw.sample(words, WORDS_PER_QUERY))} {n}"
             log.write(json.dumps({"timestamp": "2026-03-08T12:00:00Z", "query": query}) + "\n")
 
 

@@ -17,6 +17,7 @@ from pipelines.cli.console import printable
 from rerank_core.config.night import Config, require
 
 if TYPE_CHECKING:
+    from pipelines.nightly.cost import Plan
     from pipelines.nightly.estimate import Estimate
 
 
@@ -63,17 +64,20 @@ def show_estimate(
     as_json: bool,
 ) -> None:
     """Estimate a night, and print what it would do."""
+    from pipelines.nightly.cost import plans
     from pipelines.nightly.estimate import estimate
 
     found = estimate(night, run_date=run_date, beam_flags=beam_flags, finish_by=finish_by)
+    planned = plans(found, night)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        as_dict = dataclasses.asdict(found) | {"plans": [plan._asdict() for plan in planned]}
+        typer.echo(json.dumps(as_dict, ensure_ascii=False))
     elif not quiet:
-        print_estimate(found)
+        print_estimate(found, planned)
 
 
-def print_estimate(found: Estimate) -> None:
-    """Print an estimate."""
+def print_estimate(found: Estimate, planned: Sequence[Plan] = ()) -> None:
+    """Print an estimate, and what larger nights would take."""
     console.out.print(f"\n[bold]Night of {found.run_date}[/] would be run {found.run_id}\n", soft_wrap=True)
     for line in _lines(found):
         console.out.print(line, soft_wrap=True)
@@ -83,9 +87,32 @@ def print_estimate(found: Estimate) -> None:
     for stage, seconds in found.stages.items():
         table.add_row(stage, f"{seconds:,.1f}")
     console.out.print("", table, "")
+    if planned:
+        console.out.print(_plans(planned), "")
     for note in found.notes:
         console.out.print(f"[yellow]note[/] {printable(note)}", soft_wrap=True)
     console.out.print("Nothing was written.")
+
+
+def _plans(planned: Sequence[Plan]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("a night of pairs")
+    for plan in planned:
+        table.add_column(f"{plan.pairs:,}", justify="right")
+    table.add_row("workers", *(f"{plan.workers:,}" for plan in planned))
+    table.add_row("hours", *(f"{plan.hours:,.2f}" for plan in planned))
+    for name in ("shuffled", "written", "read"):
+        table.add_row(name, *(_bytes(getattr(plan, name)) for plan in planned))
+    table.add_row("requests to the store", *(f"{plan.requests:,.0f}" for plan in planned))
+    table.add_row("cost of these, $", *(f"{plan.store:,.2f}" for plan in planned))
+    if any(plan.machines is not None for plan in planned):
+        table.add_row("cost of machines", *(f"{plan.machines or 0:,.2f}" for plan in planned))
+    return table
+
+
+def _bytes(amount: float) -> str:
+    unit = next(unit for unit in (1e12, 1e9, 1e6) if amount >= unit or unit == 1e6)
+    return f"{amount / unit:,.1f} {'TB' if unit == 1e12 else 'GB' if unit == 1e9 else 'MB'}"
 
 
 def _lines(found: Estimate) -> Iterator[str]:
