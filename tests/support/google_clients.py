@@ -1,4 +1,4 @@
-"""Google's clients, which `pip install '.[dev]'` brings: tests that need them are left out only where it was not done."""
+"""Google's clients, which `pip install '.[dev]'` brings: tests that need them are skipped only where that was not done."""
 
 from __future__ import annotations
 
