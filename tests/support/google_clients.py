@@ -1,4 +1,4 @@
-"""Google's clients, which `pip install '.[dev]'` brings: tests that need them are skipped only where that was not done."""
+"""Google's clients, which the extra `dev` installs: tests that need them are skipped only where it is not installed."""
 
 from __future__ import annotations
 
