@@ -20,6 +20,12 @@ TRAIN = [
 DATAFLOW = ["apache-beam[gcp]>=2.70,<3"]  # Google's clients; the images of deploy/ have them from Beam's own
 LANGCHAIN = ["langchain-core>=1,<2"]
 LLAMA_INDEX = ["llama-index-core>=0.14,<0.15"]
+S3 = ["boto3>=1.36,<2"]  # with conditional writes; the extra `aws` of Beam, which uses it
+GCS = [  # what Beam's file system needs of its extra `gcp`, with the same bounds
+    "google-cloud-storage>=2.18.2,<4",
+    "google-auth>=2,<3",
+    "google-auth-httplib2>=0.1,<0.3",
+]
 BENCH = ["matplotlib>=3.9,<4", "bm25s>=0.2,<0.4", "PyStemmer>=2.2,<4"]
 TEST = [
     "pytest>=8,<10",
@@ -32,14 +38,17 @@ TEST = [
     "trustme>=1.1,<2",
     "playwright>=1.48,<2",  # drives the system's Chromium, of which it downloads none
     "axe-playwright-python>=0.1.4,<0.2",
+    *S3,
+    *GCS,
+    "moto[s3]>=5.1,<6",  # its server, with the two after it, is the S3 of the tests; [server] would bring 300 MB
+    "flask>=3,<4",
+    "flask-cors>=5,<7",
     *BENCH,
     *LANGCHAIN,
     *LLAMA_INDEX,
     "kubernetes-validate>=1.33,<2",  # the schemas of Kubernetes, for examples/schedules
     "PyYAML>=6,<7",
     "google-cloud-dataflow-client>=0.13,<0.14",  # these make Dataflow's job file: what it takes of `dataflow`, 21 MB
-    "google-cloud-storage>=2.18.2,<4",
-    "google-auth-httplib2>=0.1,<0.3",
     "google-apitools>=0.5.31,<0.6",
     "pandas>=2.2,<4",  # these four read what a night published; so does `datasets`, of TRAIN
     "polars>=1.20,<3",
@@ -89,6 +98,8 @@ setup(
         "tensorboard": ["tensorboard>=2.18,<3"],
         "faiss": FAISS,
         "dataflow": DATAFLOW,
+        "s3": S3,
+        "gcs": GCS,
         "langchain": LANGCHAIN,
         "llama-index": LLAMA_INDEX,
         "bench": BENCH,

@@ -9,13 +9,16 @@ from typing import NoReturn
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
+    S3Options,
     StandardOptions,
     WorkerOptions,
 )
 from apache_beam.runners import create_runner
 
+from pipelines.storage.object_stores import use_options
 from rerank_core.errors import ConfigError
 
 # DirectRunner tries Prism first, which lost rows without an error, and falls back by what it finds
@@ -51,7 +54,24 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     workers = options.view_as(WorkerOptions)
     # At INFO, Beam's own level, every worker process logs its start and its end in many lines.
     workers.default_sdk_harness_log_level = _log_level(workers.default_sdk_harness_log_level or "WARN")
+    _keep_stores(options)
+    use_options(options)
     return options
+
+
+def _keep_stores(options: PipelineOptions) -> None:
+    """Let the options say of object stores what a pipeline of this process was told before, unless they say more.
+
+    Beam's file systems have one set of options in a process, those of its newest pipeline: after a night that was given
+    an endpoint, the steps that follow would look elsewhere.
+    """
+    told = use_options().get_all_options(drop_default=True)
+    given = options.get_all_options(drop_default=True)
+    for name in told.keys() - given.keys():
+        if name.startswith("s3_"):
+            setattr(options.view_as(S3Options), name, told[name])
+        elif name.startswith(("gcs_", "gcp_", "impersonate_")):
+            setattr(options.view_as(GoogleCloudOptions), name, told[name])
 
 
 def is_local_run(options: PipelineOptions) -> bool:

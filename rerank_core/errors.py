@@ -171,7 +171,7 @@ def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> Ni
     if isinstance(error, ValueError) and str(error).startswith("Unable to get filesystem"):  # of Beam
         return ConfigError(
             f"{str(error).rpartition('Path specified: ')[2]}: its file system is not installed; pip install "
-            "'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://, or name a local path"
+            "'nightrank[gcs]' for gs://, 'nightrank[s3]' for s3://, or name a local path"
         )
     if isinstance(error, RuntimeError) and "[while running '" in str(error):  # of Beam
         return reported_error(str(error))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from pipelines.beam_options import beam_options
 from pipelines.plan import done
 from pipelines.plan.context import Context
 from pipelines.plan.steps import NAMES, STEPS, Result, Step, key
@@ -66,6 +67,10 @@ def run_plan(
         Locked: another night is writing to the output folder, or has taken its lock from this one.
     """
     require(config, "output.path")
+    with contextlib.suppress(ConfigError):  # which the step that needs the flags reports
+        beam_options(
+            options.get("beam_flags", ())
+        )  # an endpoint of the store among them: the lock is there too
     names = _chosen(from_step, only)
     context = Context(config, run_date, PlanRecord(run_date.isoformat()), only=only, **options)
     context.forced = frozenset(names if from_step or only else ())
