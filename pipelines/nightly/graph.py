@@ -8,6 +8,7 @@ import apache_beam as beam
 
 from pipelines.beam_options import is_local_run
 from pipelines.nightly import sinks, stages
+from pipelines.nightly.balance import CutShards
 from pipelines.nightly.cascade import FitCascade, PruneCandidates, TakeRule
 from pipelines.nightly.checked import CheckFiles
 from pipelines.nightly.deadline import Deadline
@@ -87,8 +88,10 @@ class Rerank(beam.PTransform):
         model, tagged, calibration = models.scorer.fingerprint, models.reads_tags, models.calibration
         rows = config.output.queries_per_shard * config.candidates.top_k
         deadline = Deadline(run.finish_by, rows_per_shard=rows)
-        fetched = shards | stages.FetchCandidates(night.source, config, reader, deadline)
-        tags = fetched.main | stages.TagFeatures(config, reader, deadline)
+        few = shards | "CutQueries" >> CutShards(config.candidates.top_k)
+        fetched = few | stages.FetchCandidates(night.source, config, reader, deadline)
+        cut = fetched.main | "CutPairs" >> CutShards()
+        tags = cut | stages.TagFeatures(config, reader, deadline)
         facts = tags.main | PackFacts(rows)
         reused = tags.main | stages.ReuseScores(model, tagged=tagged)
         rest, pruned = self._apart(reused.main, "ToScoring"), None

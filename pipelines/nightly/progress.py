@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from pipelines.nightly.shards import Shard
+
 EVERY_SECONDS = 0.5
 _logger = logging.getLogger("pipelines")
 
@@ -24,10 +26,12 @@ _logger = logging.getLogger("pipelines")
 class ProgressFile:
     """The progress file of one shard, of how many of its `pairs` are scored. With `folder` None it does nothing."""
 
-    def __init__(self, folder: str | None, number: int, total: int, *, pairs: int):
-        self._path = Path(folder, f"{number}.json") if folder else None
+    def __init__(self, folder: str | None, shard: Shard, *, pairs: int):
+        name = ".".join(map(str, (shard.number, *shard.part)))
+        self._path = Path(folder, f"{name}.json") if folder else None
         self._state: dict[str, float | bool] = {
-            "total": total,
+            "total": shard.total,
+            "share": shard.share,
             "pairs": pairs,
             "scored": 0,
             "finished": False,
@@ -76,7 +80,7 @@ def read(folder: Path) -> Progress:
                 states.append(json.loads(path.read_text()))
     if not states:
         return Progress(0.0, 0)
-    done = sum(1.0 if s["finished"] else s["scored"] / max(1, s["pairs"]) for s in states)
+    done = sum(s["share"] * (1.0 if s["finished"] else s["scored"] / max(1, s["pairs"])) for s in states)
     return Progress(min(1.0, done / states[0]["total"]), sum(int(s["scored"]) for s in states))
 
 

@@ -52,6 +52,10 @@ class Shard(NamedTuple):
     facts: tuple[tuple[str, PassageFacts], ...] = ()  # of its passages, by key; only until WritePassageTags
     rule: CascadeRule | None = None  # of the cascade; None: every candidate is scored
     unreached: tuple[Unreached, ...] = ()
+    part: tuple[
+        int, ...
+    ] = ()  # where it was cut into parts: its number among them, and among the parts of that
+    share: float = 1.0  # of the whole shard, by number of parts
 
     def keep(self, groups: Sequence[QueryGroup | None]) -> Shard:
         """The shard with these groups, in the order of its own; None: the night had no time for the query.
@@ -79,6 +83,7 @@ class RankedShard(NamedTuple):
     total: int
     groups: tuple[RankedGroup, ...]
     unreached: tuple[Unreached, ...] = ()
+    part: tuple[int, ...] = ()  # as of Shard
 
 
 class MinedShard(NamedTuple):
@@ -87,6 +92,7 @@ class MinedShard(NamedTuple):
     number: int
     total: int
     negatives: tuple[HardNegative, ...]
+    part: tuple[int, ...] = ()  # as of Shard
 
 
 class Handled(NamedTuple):

@@ -31,10 +31,15 @@ TALLIES = "tallies.json"
 LETTERS_PER_FILE = 100_000
 
 
-def file_name(number: int, total: int) -> str:
-    """Name of a shard's file, part-00003-of-00012.parquet; sorted by name, files are sorted by number."""
+def file_name(number: int, total: int, part: Sequence[int] = ()) -> str:
+    """Name of a shard's file, part-00003-of-00012.parquet; sorted by name, files are sorted by number.
+
+    Args:
+        part: of a shard that was cut into parts; the third one's file is part-00003-of-00012-00002.parquet.
+    """
     digits = max(5, len(str(total)))
-    return f"part-{number:0{digits}d}-of-{total:0{digits}d}.parquet"
+    suffix = "".join(f"-{at:05d}" for at in part)
+    return f"part-{number:0{digits}d}-of-{total:0{digits}d}{suffix}.parquet"
 
 
 def write_table(run: Run, name: str, part: str, table: pa.Table, *, row_groups: Sequence[int] = ()) -> None:
@@ -99,7 +104,7 @@ class WriteReranked(ShardStage):
             calibration=self._calibration,
         )
         counts = {group.query.query_id: group.query.count for group in shard.groups}
-        write_lists(self._run, file_name(shard.number, shard.total), table, counts)
+        write_lists(self._run, file_name(shard.number, shard.total, shard.part), table, counts)
         tally = Counter({"in": table.num_rows + below, "out": table.num_rows, "below_top_n": below})
         tally.update(f"not_reached:{unreached.query.count}" for unreached in shard.unreached)
         return Handled(shard.unreached, [], tally)
@@ -112,7 +117,7 @@ class WriteHardNegatives(ShardStage):
         self._run, self._model, self._tagged = run, model, tagged
 
     def handle(self, shard: MinedShard) -> Handled:
-        name = file_name(shard.number, shard.total)
+        name = file_name(shard.number, shard.total, shard.part)
         rich = rows.hard_negatives(shard.negatives, model_fingerprint=self._model)
         lean = rows.training_table(shard.negatives, tagged=self._tagged)
         write_table(self._run, "hard_negatives", name, rich)

@@ -145,7 +145,7 @@ class ScoreCandidates(ShardStage):
     def handle(self, shard: Shard) -> Handled:
         left = self._deadline.of(shard.total)
         open_pairs = [sum(map(stages.is_open, group.candidates)) for group in shard.groups]
-        progress = ProgressFile(self._progress, shard.number, shard.total, pairs=sum(open_pairs))
+        progress = ProgressFile(self._progress, shard, pairs=sum(open_pairs))
         groups = [None if missing else group for group, missing in zip(shard.groups, open_pairs, strict=True)]
         rejected: list[Rejected] = []
         halvings = 0
@@ -202,7 +202,7 @@ class RankCandidates(ShardStage):
         tally = {"in": _pairs(shard.groups), "out": _pairs(groups)}
         if self._weights:
             tally["fused"] = sum(c.fused is not None for group in fused for c in group.candidates)
-        return Handled(RankedShard(shard.number, shard.total, groups, shard.unreached), [], tally)
+        return Handled(RankedShard(shard.number, shard.total, groups, shard.unreached, shard.part), [], tally)
 
 
 class FindEvidence(ShardStage):
@@ -247,7 +247,7 @@ class MineHardNegatives(ShardStage):
 
     def handle(self, shard: RankedShard) -> Handled:
         if not self._config.mining.enabled:
-            return Handled(MinedShard(shard.number, shard.total, ()), [], {"in": 0, "out": 0})
+            return Handled(MinedShard(shard.number, shard.total, (), shard.part), [], {"in": 0, "out": 0})
         labels = self._config.labels
         negatives: list[HardNegative] = []
         rules: Counter[str] = Counter()
@@ -263,4 +263,4 @@ class MineHardNegatives(ShardStage):
             rules.update({f"kept:{rule}": count for rule, count in mined.kept.items()})
             rules.update({f"rejected:{rule}": count for rule, count in mined.rejected.items()})
         tally = {"in": _pairs(shard.groups), "out": len(negatives), **rules}
-        return Handled(MinedShard(shard.number, shard.total, tuple(negatives)), [], tally)
+        return Handled(MinedShard(shard.number, shard.total, tuple(negatives), shard.part), [], tally)

@@ -26,7 +26,7 @@ FACTS_PER_FILE, FACTS_PER_GROUP = 100_000, 512
 """More a group: more bytes for each fact that is looked up. Fewer: a larger footer, and a slower reading of all."""
 
 NAME = "WritePassageTags"
-Piece = tuple[int, bytes]  # number of the shard, and its facts of one file
+Piece = tuple[tuple[int, ...], bytes]  # number and part of the shard, and its facts of one file
 
 
 def file_count(shards: int, pairs_per_shard: int) -> int:
@@ -62,12 +62,12 @@ class PackFacts(ShardStage):
         return NAME
 
     def handle(self, shard: Shard) -> Handled:
-        total = file_count(shard.total, self._pairs)
+        total, place = file_count(shard.total, self._pairs), (shard.number, *shard.part)
         packed = [
-            ((number, total), (shard.number, pack(facts)))
+            ((number, total), (place, pack(facts)))
             for number, facts in itertools.groupby(shard.facts, lambda one: file_of_key(one[0], total))
         ]
-        none = [((0, total), (shard.number, pack(())))]  # or a night without tags had no file of the table
+        none = [((0, total), (place, pack(())))]  # or a night without tags had no file of the table
         return Handled(packed or none, [], {"in": len(shard.facts)})
 
 
