@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,10 @@ class World:
         make_plan(self.folder)
         self.before = contents(self.folder)
         shutil.copytree(self.folder, self._beginning)
+        reranked = list[int]()  # changes by the time that a later step begins
         with killed(self.folder, at=-1):
-            outcome = self.start()
-        self.changes = count_changes()
+            outcome = self.start(tell=lambda name: reranked.append(count_changes()))
+        self.reranking, self.changes = reranked[0], count_changes()
         assert outcome.ran == STEPS
         assert not outcome.failures
         self.after = contents(self.folder)
@@ -49,8 +51,8 @@ class World:
         shutil.rmtree(self.folder)
         shutil.copytree(self._beginning, self.folder)
 
-    def start(self) -> Outcome:
-        return run_plan(load_config(self.folder / "night.toml"), run_date=DAY)
+    def start(self, *, tell: Callable[[str], None] = lambda name: None) -> Outcome:
+        return run_plan(load_config(self.folder / "night.toml"), run_date=DAY, tell=tell)
 
     def check_readers(self) -> None:
         """What `latest.json` names is whole: the run before, or the night's."""
@@ -94,15 +96,15 @@ def test_killed_at_any_change(world: World, moment: int) -> None:
     world.check_made_up_for()
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_disk_that_is_full_from_any_change_on(world: World, moment: int) -> None:
-    with full_disk(world.folder, at=moment * world.changes // (2 * MOMENTS)):
-        outcome = world.start()
+@pytest.mark.parametrize("step", [*STEPS, "in the middle of rerank"])
+def test_a_disk_that_is_full_from_a_step_on(world: World, step: str) -> None:
+    first = {"rerank": 0, "in the middle of rerank": world.reranking // 2}
+    with full_disk(world.folder, at=first.get(step, sys.maxsize)) as fill:
+        outcome = world.start(tell=lambda name: fill() if name == step else None)
     assert outcome.failures
     for failure in outcome.failures:
-        assert getattr(failure, "exit_code", FAILED if isinstance(failure, OSError) else None) == FAILED, (
-            failure
-        )
+        assert getattr(failure, "exit_code", FAILED if isinstance(failure, OSError) else None) == FAILED
+        assert "No space left" in str(failure)
     world.check_readers()
     world.check_made_up_for()
 

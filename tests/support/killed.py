@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,19 @@ sys.addaudithook(_WATCH)
 
 
 @contextmanager
-def full_disk(folder: Path, *, at: int) -> Iterator[None]:
-    """Within it, what needs space in a local folder fails from its change number `at` (from 0) on."""
+def full_disk(folder: Path, *, at: int = sys.maxsize) -> Iterator[Callable[[], None]]:
+    """Within it, what needs space in a local folder fails from its change number `at` (from 0) on.
+
+    Yields:
+        A function that fills the disk when it is called.
+    """
     _WATCH.folder, _WATCH.step, _WATCH.seen, _WATCH.full = str(folder), at, 0, True
+
+    def fill() -> None:
+        _WATCH.step = 0
+
     try:
-        yield
+        yield fill
     finally:
         _WATCH.folder, _WATCH.full = "", False
 
