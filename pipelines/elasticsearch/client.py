@@ -25,9 +25,9 @@ from elasticsearch import ApiError, ConnectionTimeout, JsonSerializer
 from elasticsearch import Elasticsearch as Client
 
 from pipelines.elasticsearch.retry import Pace, backoff
+from pipelines.elasticsearch.secrets import find_secret
 from rerank_core.config.night import Elasticsearch
 from rerank_core.errors import ConfigError, SourceError
-from rerank_core.files import read_secret
 from rerank_core.redact import know
 from rerank_core.text import shorten
 
@@ -104,7 +104,7 @@ def credentials(environment: Mapping[str, str]) -> dict[str, Any]:
             Values are never quoted.
     """
     names = ("API_KEY", "USERNAME", "PASSWORD", "BEARER")
-    values = {name: value for name in names if (value := read_secret(environment, PREFIX + name))}
+    values = {name: value for name in names if (value := find_secret(environment, PREFIX + name))}
     ways = {"USERNAME" if name == "PASSWORD" else name for name in values}
     if len(ways) > 1:
         shown = ", ".join(PREFIX + name for name in values)
