@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import urllib.parse
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from schemas.manifest import FileInfo, footer
 
 MAX_OPEN = 128
 """Parquet files kept open with their footers, the least recently used closed first: at most some 50 MB."""
+
+_OF_URIS = ":/?&=%#@!$'()*+,;~"  # characters that may be meant as a URI's own
 
 _TAIL = 64 * 1024  # bytes of a first reading, which most footers fit into
 
@@ -41,7 +44,7 @@ class Files:
             self._fs, self._base = filesystem, output
         elif "://" in output:
             try:
-                self._fs, self._base = fs.FileSystem.from_uri(output)
+                self._fs, self._base = fs.FileSystem.from_uri(urllib.parse.quote(output, safe=_OF_URIS))
             except pa.ArrowException as error:
                 raise ManifestError(
                     f"cannot open {output}: {' '.join(str(error).split())}; give a local path, gs:// or s3://, or "

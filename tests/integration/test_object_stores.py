@@ -106,7 +106,7 @@ def test_a_reader_that_polls_sees_whole_nights(server: Server, output: str, tiny
             try:
                 while not stop.is_set():
                     answers = [reader.lookup(query) for query in QUERIES]
-                    found.extend((answer.run_id, len(answer.results)) for answer in answers)
+                    found.extend((answer.run_id, len(answer)) for answer in answers)
             except BaseException as error:
                 failed.append(error)
 
@@ -118,6 +118,7 @@ def test_a_reader_that_polls_sees_whole_nights(server: Server, output: str, tiny
             stop.set()
             thread.join()
         assert not failed
+        assert all(passages for _, passages in found)
         assert {run_id for run_id, _ in found} <= {first.run_id, second.run_id}
         assert {reader.lookup(query).run_id for query in QUERIES} == {second.run_id}
 

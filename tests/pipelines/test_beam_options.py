@@ -6,9 +6,17 @@ import logging
 import os
 
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, StandardOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    S3Options,
+    StandardOptions,
+    WorkerOptions,
+)
 
 from pipelines.beam_options import LOCAL_RUNNER, beam_options, is_local_run, threads_per_worker
+from pipelines.storage.object_stores import use_options
 from rerank_core.errors import ConfigError
 
 
@@ -132,3 +140,15 @@ def test_log_levels_have_names_that_python_and_java_job_servers_know(
 def test_another_log_level_is_refused(level: str) -> None:
     with pytest.raises(ConfigError, match=f"--default_sdk_harness_log_level={level} is no level.*WARN"):
         beam_options([f"--default_sdk_harness_log_level={level}"])
+
+
+def test_a_further_pipeline_keeps_what_was_said_of_object_stores() -> None:
+    try:
+        beam_options(["--s3_endpoint_url=http://one", "--s3_region_name=here", "--job_name=first"])
+        later = beam_options(["--s3_region_name=there"])
+        stores = later.view_as(S3Options)
+        assert (stores.s3_endpoint_url, stores.s3_region_name) == ("http://one", "there")
+        assert later.view_as(GoogleCloudOptions).job_name is None
+        assert use_options() is later
+    finally:
+        use_options(PipelineOptions([]))

@@ -12,6 +12,7 @@ from pipelines.beam_options import beam_options
 from pipelines.nightly import models
 from pipelines.nightly.prepare import prepare
 from pipelines.nightly.run import run
+from pipelines.storage import filesystem
 from rerank_core.errors import ConfigError, JudgementError, SourceError
 from rerank_core.ranking import calibration, fusion
 from rerank_core.ranking.calibration import Calibration
@@ -54,6 +55,23 @@ def test_the_run_id_of_a_configured_model_is_pinned(
     config = make_config(scoring={"model": str(tmp_path / "model")}, labels=labels, cascade=cascade)
     night = prepare(config, run_date=DAY, options=beam_options([]))
     assert night.run.run_id == "20260308-9596d271c768"
+
+
+def test_label_files_decide_the_run_id_wherever_they_are(
+    make_config: MakeConfig, tmp_path: Path, store: str
+) -> None:
+    queries = write_lines(tmp_path / "queries.jsonl", [{"_id": "q1", "text": "who wrote dune"}]).read_bytes()
+    qrels = [b"query-id\tcorpus-id\tscore\nq1\tdune\t1\n", b"query-id\tcorpus-id\tscore\nq1\therbert\t1\n"]
+    ids = []
+    for folder in (str(tmp_path), store):
+        for text in qrels:
+            filesystem.write_bytes(f"{folder}/queries.jsonl", queries)
+            filesystem.write_bytes(f"{folder}/qrels.tsv", text)
+            labels = {"source": "qrels", "queries": f"{folder}/queries.jsonl", "qrels": f"{folder}/qrels.tsv"}
+            night = prepare(make_config(labels=labels), run_date=DAY, options=beam_options([]), load=fake())
+            ids.append(night.run.run_id)
+    assert ids[:2] == ids[2:]
+    assert ids[0] != ids[1]
 
 
 def test_the_run_id_is_of_what_decides_the_rows(

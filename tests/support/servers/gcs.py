@@ -112,6 +112,7 @@ class GcsServer(contextlib.AbstractContextManager["GcsServer"]):
         self.url = self._wait()
         self.environment = {
             "STORAGE_EMULATOR_HOST": self.url,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": self.url,  # pyarrow's client
             "GOOGLE_APPLICATION_CREDENTIALS": str(self._write_account()),
             "NO_GCE_CHECK": "true",
         }
