@@ -96,6 +96,9 @@ def test_a_night_that_was_killed_is_started_again(
 
 def test_a_reader_that_polls_sees_whole_nights(server: Server, output: str, tiny: Tiny) -> None:
     first = night(tiny.folder, output)
+    asked = [
+        query for query in QUERIES if "born" not in query
+    ]  # which was asked before the second night's window
     found: list[tuple[str, int]] = []
     stop, failed = threading.Event(), list[BaseException]()
     with read.open(
@@ -105,7 +108,7 @@ def test_a_reader_that_polls_sees_whole_nights(server: Server, output: str, tiny
         def poll() -> None:
             try:
                 while not stop.is_set():
-                    answers = [reader.lookup(query) for query in QUERIES]
+                    answers = [reader.lookup(query) for query in asked]
                     found.extend((answer.run_id, len(answer)) for answer in answers)
             except BaseException as error:
                 failed.append(error)
@@ -120,7 +123,7 @@ def test_a_reader_that_polls_sees_whole_nights(server: Server, output: str, tiny
         assert not failed
         assert all(passages for _, passages in found)
         assert {run_id for run_id, _ in found} <= {first.run_id, second.run_id}
-        assert {reader.lookup(query).run_id for query in QUERIES} == {second.run_id}
+        assert {reader.lookup(query).run_id for query in asked} == {second.run_id}
 
 
 def test_every_command_takes_its_path(server: Server, output: str, tiny: Tiny, tmp_path: Path) -> None:
