@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from pipelines.beam_options import beam_options
+from pipelines.nightly.deadline import in_time
 from pipelines.nightly.prepare import inputs_fingerprint, prepare
 from pipelines.plan.context import Context
 from pipelines.storage import runs
@@ -53,7 +54,10 @@ def has_same_inputs(context: Context, run: Manifest) -> bool:
     try:
         # Without reuse, so that the previous run is not read: which one it would be does not count.
         options = beam_options(context.beam_flags)
-        night = prepare(without_reuse, run_date=context.run_date, options=options, load=context.load)
+        night = in_time(
+            context.finish_by,
+            lambda: prepare(without_reuse, run_date=context.run_date, options=options, load=context.load),
+        )
     except NightrankError:
         return False  # the night itself says what is wrong
     resolved = dataclasses.replace(night.config, reuse=config.reuse)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,6 +21,7 @@ from rerank_core.errors import (
     ConfigError,
 )
 from tests.conftest import MakeConfig
+from tests.support.clock import FINISH_BY, stand_still
 from tests.support.fakes import fake, forbidden
 from tests.support.tiny import DAY, GOOD_LOG, Tiny, event, make_config, published_bytes, write_lines
 
@@ -55,6 +57,25 @@ def test_what_changes_no_row_is_the_same_night(make_config: MakeConfig, called: 
     start(make_config())
     operated = make_config(retention={"keep_runs": 3}, plan={"finish_by": "06:00"}, alerts={"summary": ""})
     assert start(operated, load=forbidden()).ran == ("clean_up", "report")  # which has another limit
+
+
+def test_what_compares_the_inputs_has_the_deadline_of_the_night(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source or a model that never answers does not keep the plan from its end."""
+    first = start(make_config())
+    clock = stand_still(monkeypatch)
+
+    def prepare(*_: Any, **__: Any) -> NoReturn:
+        clock.pass_by(2000)
+        threading.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(done, "prepare", prepare)
+    outcome = start(make_config(), finish_by=FINISH_BY)
+    (failure,) = outcome.failures
+    assert "there is no time until 2026-03-09T06:00+00:00" in str(failure)
+    assert runs.latest(make_config().output.path) == first.manifest
 
 
 def test_a_source_without_fingerprints_is_never_the_same(
