@@ -47,6 +47,9 @@ def print_runs(rows: list[RunRow]) -> None:
     for row in rows:
         if row.problem:
             console.out.print(f"[red]damaged[/] {printable(row.problem)}", soft_wrap=True)
+    for row in rows:
+        if row.kept:
+            console.out.print(f"[bold]kept[/] {row.run_id}: {printable(row.kept)}", soft_wrap=True)
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:

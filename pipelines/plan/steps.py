@@ -151,31 +151,33 @@ def _no_retention(context: Context) -> str:
 def _clean_up(context: Context) -> Result:
     from pipelines.storage.retention import remove_old_runs
 
+    named = _named_runs(context)
     removed = remove_old_runs(
         context.output,
         context.config.retention,
         run_date=context.run_date,
-        keep=_named_runs(context),
+        keep=frozenset(named) | ({context.manifest.run_id} if context.manifest else set()),
         now=context.now(),
     )
-    return {"removed": removed}
+    return {"removed": removed, "kept": named}
 
 
-def _named_runs(context: Context) -> frozenset[str]:
-    """Runs that something names: tonight's, those that a model was trained on, those that an alias can go back to."""
-    named = {context.manifest.run_id} if context.manifest else set()
+def _named_runs(context: Context) -> dict[str, str]:
+    """What names a run, by its id: a model that was trained on it, an index that an alias can go back to."""
+    named = dict[str, str]()
     if context.config.registry.path:
         from pipelines.registry.store import Registry
 
-        named |= Registry(context.config.registry.path).lineage_runs()
+        models = Registry(context.config.registry.path).lineage_runs()
+        named |= {run_id: f"model {model} was trained on it" for run_id, model in models.items()}
     if back := context.config.publish_back.url:
         from pipelines.elasticsearch.publish import publications
         from pipelines.elasticsearch.write import open_cluster
 
         cluster = open_cluster(back, ca_file=context.config.publish_back.ca_file)
         known = publications(cluster, context.config.publish_back.alias)
-        named |= {publication.run_id for publication in known.values()}
-    return frozenset(named)
+        named |= {one.run_id: f"{one.index} was published back from it" for one in known.values()}
+    return named
 
 
 STEPS = (

@@ -118,9 +118,9 @@ class Registry:
         """Ids of the models, by fingerprint."""
         return {self._entry(name).fingerprint: name for name in self._ids()}
 
-    def lineage_runs(self) -> frozenset[str]:
-        """Ids of the runs that the registry's models were trained on, which retention keeps."""
-        return frozenset(run.run_id for name in self._ids() for run in self._entry(name).lineage.runs)
+    def lineage_runs(self) -> dict[str, str]:
+        """The runs that the registry's models were trained on, which retention keeps: the last model of each, by id."""
+        return {run.run_id: name for name in self._ids() for run in self._entry(name).lineage.runs}
 
     def model_path(self, model: str) -> str:
         """Path of a model's folder in the registry."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from pipelines.storage.plan_records import plan_dates, read_plan
 from pipelines.storage.pointer import served_until
 from pipelines.storage.runs import HELD, latest, read_manifest, run_ids
 from schemas.errors import ManifestError
@@ -35,6 +36,7 @@ class RunRow:
     seconds: float | None = None
     bytes: int | None = None  # of the tables' files
     problem: str = ""  # why it is damaged
+    kept: str = ""  # what keeps it from retention, as the last night that cleaned up found it
 
 
 def list_runs(output: str) -> list[RunRow]:
@@ -61,7 +63,19 @@ def list_runs(output: str) -> list[RunRow]:
         served = None
     was_served = set(served_until(output))
     rows += [_row(manifest, _state(manifest, published, served, was_served)) for manifest in published]
+    kept = _kept(output)
+    rows = [dataclasses.replace(row, kept=kept.get(row.run_id, "")) for row in rows]
     return sorted(rows, key=lambda row: (row.run_date, row.created_at, row.run_id), reverse=True)
+
+
+def _kept(output: str) -> dict[str, str]:
+    """What the newest record of a step `clean_up` says that names runs, by their ids."""
+    for run_date in reversed(plan_dates(output)):
+        step = read_plan(output, run_date).step("clean_up")
+        if step and step.state == "done":
+            found = step.result.get("kept", {})
+            return {str(run_id): str(why) for run_id, why in found.items()} if isinstance(found, dict) else {}
+    return {}
 
 
 def _state(

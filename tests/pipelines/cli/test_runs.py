@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import Result
@@ -16,6 +17,8 @@ from pipelines.cli import console as cli_console
 from pipelines.cli import runs as cli_runs
 from pipelines.cli.app import app
 from pipelines.storage.overview import RunRow
+from pipelines.storage.plan_records import write_plan
+from schemas.outcome import PlanRecord, StepRecord
 from tests.conftest import Night
 
 
@@ -50,6 +53,24 @@ def test_a_run_is_released_and_rolled_back(night: Night, output: Path) -> None:
     shown = call("release", output, held)
     assert shown.exit_code == 3
     assert "is not held back: it is published" in shown.stderr
+
+
+def test_what_keeps_a_run_from_retention_is_a_line(night: Night, output: Path) -> None:
+    """As the last step clean_up that was done found it."""
+    first, newest = night.manifest.run_id, "20260309-newest"
+    assert "kept" not in call("runs", output).stdout
+
+    def cleaned(day: str, state: Literal["done", "failed"], kept: dict[str, str]) -> None:
+        step = StepRecord("clean_up", state, "", "", "", 0.0, {"removed": [], "kept": kept})
+        write_plan(str(output), PlanRecord(day, (step,)))
+
+    cleaned("2026-03-07", "done", {newest: "nothing any more"})
+    cleaned("2026-03-08", "done", {first: "model [m] was trained on it", "20250101-gone": "x"})
+    cleaned("2026-03-09", "failed", {newest: "nothing"})
+    lines = [line for line in call("runs", output).stdout.splitlines() if line.startswith("kept")]
+    assert lines == [f"kept {first}: model [m] was trained on it"]
+    rows = json.loads(call("runs", output, "--json").stdout)["runs"]
+    assert [row["kept"] for row in rows if row["kept"]] == ["model [m] was trained on it"]
 
 
 def test_the_table_fits_80_columns(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_a_model_is_added_whole_with_its_lineage(registry: Registry, models: lis
         stored = filesystem.read_bytes(filesystem.join(registry.model_path(entry.id), name))
         assert stored == (models[0] / name).read_bytes()
         assert len(stored) == file.bytes
-    assert registry.lineage_runs() == {"20260308-abc", "20260307-abd"}
+    assert registry.lineage_runs().keys() == {"20260308-abc", "20260307-abd"}
 
 
 def test_equal_files_are_one_model(registry: Registry, models: list[Path], tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_only_a_retired_model_is_removed(registry: Registry, models: list[Path])
     assert states(registry) == {one: "serving"}
     assert not filesystem.listing(registry.model_path(two))
     assert registry.decisions()[-1].action == "removed"
-    assert registry.lineage_runs() == {run.run_id for run in LINEAGE.runs}
+    assert registry.lineage_runs().keys() == {run.run_id for run in LINEAGE.runs}
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"id": 7}', b"\xff"])
