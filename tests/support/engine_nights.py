@@ -7,9 +7,9 @@ process that started it, can be killed. The benchmark and the test of Flink shar
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,31 +64,28 @@ def held_load(load: Loader, gate: Gate) -> Scorer:
     return made
 
 
-def with_a_kill(cluster: Cluster, gate: Gate, night: Callable[[], T]) -> tuple[T, bool]:
-    """What `night` returns, although a TaskManager is killed -9 while its worker scores; and whether that ended, too.
+def with_a_kill(
+    cluster: Cluster,
+    night: Callable[[], T],
+    *,
+    when: Callable[[], Sequence[int]],
+    then: Callable[[], None] = lambda: None,
+) -> tuple[T, bool]:
+    """What a night returns although a TaskManager is killed -9 and replaced, and whether its Python worker ended, too.
 
-    A new TaskManager takes its place.
+    Args:
+        night: runs it.
+        when: workers of which one is to lose its TaskManager; none until it is time.
+        then: called once that is done.
     """
-    result: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(night)
         try:
-            result.append(night())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="night")
-    thread.start()
-    try:
-        wait(lambda: bool(gate.workers()) or not thread.is_alive())
-        reaped = bool(gate.workers()) and _kill(cluster, gate.workers()[0])
-    finally:
-        gate.open()
-        thread.join()
-    if errors:
-        raise errors[0]
-    return result[0], reaped
+            wait(lambda: running.done() or bool(when()))
+            reaped = not running.done() and _kill(cluster, when()[0])
+        finally:
+            then()
+        return running.result(), reaped
 
 
 def _kill(cluster: Cluster, worker: int) -> bool:

@@ -28,6 +28,7 @@ AS_ROOT = os.geteuid() == 0  # Elasticsearch refuses to run as root: it then run
 MAVEN_QUIETLY = ("--quiet", "--batch-mode", "-Dstyle.color=never")
 # In full, but for its version, which pom.xml names: where the plugin cannot be fetched, Maven then says why.
 FETCH = "org.apache.maven.plugins:maven-dependency-plugin:copy"
+FETCH_JARS = "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies"
 FOR_JAVA_17 = ("-source", "17", "-target", "17", "-nowarn", "-proc:none")
 
 
@@ -218,6 +219,15 @@ def run_maven(what: str, *arguments: str, work: Path) -> None:
     raise Unavailable(
         f"Maven could not fetch {what}. Under Java {java_version(java)} in {java}:\n" + "\n".join(tried)
     )
+
+
+def fetch_jars(name: str, what: str, pom: Path) -> Path:
+    """The folder of all jars that a pom.xml depends on, fetched first where that has not been done."""
+    home = cache_folder() / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:8]}"
+    with exclusively(home) as staging:
+        if staging:
+            run_maven(what, "-f", os.fspath(pom), f"-Dout={staging}", FETCH_JARS, work=staging)
+    return home
 
 
 def _compile(java: Path, work: Path, classpath: str, sources: list[Path]) -> Path:
