@@ -74,11 +74,12 @@ def test_an_interrupted_night_ends_its_job(flink: Cluster, tiny: Tiny, tmp_path:
     """Ctrl-C while a worker scores: the engine does not go on."""
     before = {job["id"] for job in flink.get("/jobs")["jobs"]}
     program = (
-        "import sys\n"
+        "import signal, sys\n"
         "from pathlib import Path\n"
         "from pipelines.nightly.run import run\n"
         "from tests.support import tiny as t\n"
         "from tests.support.fakes import fake\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored\n"
         "folder = Path(sys.argv[1])\n"
         "tiny = t.Tiny(*map(Path, sys.argv[2:6]))\n"
         "load = fake(seconds=3600.0)\n"
