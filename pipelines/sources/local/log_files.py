@@ -50,10 +50,8 @@ def log_files(path: str, log: Log) -> list[Path]:
         SourceError: there are none.
     """
     if "://" in path:
-        raise SourceError(
-            f"source.kind = 'local' reads local files only, not {path}: copy the log to this machine"
-        )
-    endings = _endings(log)
+        raise SourceError(f"only local files can be read here, not {path}: copy the log to this machine")
+    endings = log_endings(log)
     if Path(path).is_dir():
         files = [f for f in Path(path).iterdir() if f.name.endswith(endings) and f.name[0] not in "._"]
     else:
@@ -62,12 +60,18 @@ def log_files(path: str, log: Log) -> list[Path]:
         ]
     files = sorted(file for file in files if file.is_file())
     if not files:
-        expected = f"give a file, or a folder or a glob of {', '.join(endings)} files"
-        raise SourceError(f"no query log at {path!r} (source.log); {expected}")
+        raise SourceError(no_log(path, log))
     return files
 
 
-def _endings(log: Log) -> tuple[str, ...]:
+def no_log(path: str, log: Log) -> str:
+    """The message where there is no file of a log."""
+    expected = f"give a file, or a folder or a glob of {', '.join(log_endings(log))} files"
+    return f"no query log at {path!r} (source.log); {expected}"
+
+
+def log_endings(log: Log) -> tuple[str, ...]:
+    """How the names of log files end in a folder."""
     formats = FORMATS.values() if log.format == "auto" else [FORMATS[log.format]]
     # Names that say nothing about a log are taken only where the format is given.
     plain = {ending for known in formats for ending in known.endings} - (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ from pipelines.sources.local.log_files import (
     format_of,
     has_events,
     keyed,
+    log_endings,
     log_files,
     log_fingerprint,
     merged,
+    no_log,
     read_events,
     read_records,
 )
+from pipelines.sources.local.remote_files import addresses, copies, index_folder
+from pipelines.storage.filesystem import is_local
 from rerank_core.config.night import Config, Log, require
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.querylog.events import Window
@@ -32,7 +36,8 @@ from schemas.records import Document, LogEvent, Query, Rejected
 class LocalSource:
     """A log in files and an index in a folder; implements `pipelines.sources.Source`.
 
-    Files are read whole, so `window` changes nothing here.
+    Files are read whole, so `window` changes nothing here. Both may be in an object store: workers then fetch the files
+    that they read, and the index once a machine.
 
     Raises:
         ConfigError: source.log or source.index is not set, log.format is not known, or the title boost is below 1.
@@ -51,6 +56,7 @@ class LocalSource:
                 "much as one of the text; set it to 1 or more"
             )
         self._pinned: str | None = None  # the index's fingerprint, once described
+        self._formats: dict[str, str] | None = None  # of each file of the log, once described
 
     def describe(self) -> dict[str, Any]:
         """Locations, fingerprints of the bytes, and the number of documents.
@@ -61,16 +67,19 @@ class LocalSource:
             SourceError: the log is missing, empty, truncated, or Parquet without the configured columns; or the index
                 cannot be opened.
         """
-        files = log_files(self._path, self._log)
-        nonempty = [has_events(file, self._log) for file in files]  # a list: checks every file
+        files = self._files()
+        with copies(files) as paths:
+            nonempty = [has_events(file, self._log) for file in paths]  # a list: checks every file
+            self._formats = _formats(files, paths, self._log)
+            log_hash = log_fingerprint(paths)
         if not any(nonempty):
             raise SourceError(f"the log {self._path} is empty: it holds no event")
-        index = LocalIndex(self._index)
+        index = LocalIndex(index_folder(self._index))
         self._pinned = index.fingerprint
         return {
             "kind": "local",
             "log": self._path,
-            "log_fingerprint": log_fingerprint(files),
+            "log_fingerprint": log_hash,
             "index": self._index,
             "index_fingerprint": index.fingerprint,
             "index_language": index.language,
@@ -79,7 +88,19 @@ class LocalSource:
 
     def events(self) -> beam.PTransform:
         """PBegin -> PCollection[LogEvent | Rejected]; what `log.filter` excludes is neither."""
-        return _ReadFiles(log_files(self._path, self._log), self._log)
+        if self._formats is None:
+            files = self._files()
+            with copies(files) as paths:
+                self._formats = _formats(files, paths, self._log)
+        return _ReadFiles(self._formats, self._log)
+
+    def _files(self) -> list[str]:
+        """The log's files; of an object store, their addresses."""
+        if is_local(self._path):
+            return list(map(str, log_files(self._path, self._log)))
+        if found := addresses(self._path, log_endings(self._log)):
+            return found
+        raise SourceError(no_log(self._path, self._log))
 
     def candidates(self, queries: Sequence[Query], *, top_k: int) -> list[list[Document] | Rejected]:
         """For each query its best documents, or Rejected (no_candidates, search_failed).
@@ -109,15 +130,19 @@ class LocalSource:
         return Rejected("FetchCandidates", "query", query.query_id, reason, detail)
 
 
+def _formats(files: Sequence[str], paths: Sequence[Path], log: Log) -> dict[str, str]:
+    return {file: format_of(path, log) for file, path in zip(files, paths, strict=True)}
+
+
 class _ReadFiles(beam.PTransform):
     """PBegin -> PCollection[LogEvent | Rejected]: each file by itself, and together those of a format that joins."""
 
-    def __init__(self, files: Sequence[Path], log: Log) -> None:
+    def __init__(self, formats: Mapping[str, str], log: Log) -> None:
         super().__init__()
-        self._files, self._log = files, log
+        self._formats, self._log = formats, log
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
-        formats = {str(file): format_of(file, self._log) for file in self._files}
+        formats = self._formats
         alone = [file for file, name in formats.items() if not FORMATS[name].join]
         parts = []
         if alone:
@@ -151,20 +176,22 @@ def _spread(begin: beam.Pipeline, label: str, files: Sequence[str]) -> beam.PCol
 
 
 def _read_alone(path: str, log: Log) -> Iterator[LogEvent | Rejected]:
-    return read_events(Path(path), log)
+    with copies([path]) as (file,):
+        yield from read_events(file, log)
 
 
 def _read_keyed(path: str, name: str, log: Log) -> Iterator[Any]:
     join = FORMATS[name].join
     assert join is not None
-    for record, raw in read_records(Path(path), name, log):
-        yield from keyed(record, raw, join, log)
+    with copies([path]) as (file,):
+        for record, raw in read_records(file, name, log):
+            yield from keyed(record, raw, join, log)
 
 
 @functools.lru_cache(maxsize=2)
 def _open_index(path: str, pinned: str | None) -> LocalIndex:
     """The index, opened once per process."""
-    index = LocalIndex(path)
+    index = LocalIndex(index_folder(path))
     if pinned is not None and index.fingerprint != pinned:
         raise SourceError(
             f"the index {path} was replaced during the run (fingerprint {index.fingerprint}, not {pinned}); run the "

@@ -1,0 +1,122 @@
+"""A log and an index at addresses of an object store, as files of this machine, since what reads them needs paths."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.sources.local.bm25_index import METADATA
+from pipelines.storage import filesystem
+from rerank_core.errors import SourceError
+from rerank_core.scoring.tuning import default_path
+from rerank_core.text import fingerprint
+
+KEEP_SECONDS = 86_400.0
+"""How long an index that was fetched stays after another one of the same address was."""
+
+_fetching = threading.Lock()  # the threads of a process
+
+
+def addresses(path: str, endings: tuple[str, ...]) -> list[str]:
+    """Files of a log in an object store, sorted: a file, those of a glob, or those of a folder with these endings."""
+    folder, _, pattern = path.rpartition("/")
+    if pattern and (found := filesystem.files(folder, pattern)):
+        return found
+    below = filesystem.files(path.rstrip("/"))
+    return [
+        one for one in below if one.endswith(endings) and one.rpartition("/")[2][:1] not in ("", ".", "_")
+    ]
+
+
+@contextlib.contextmanager
+def copies(paths: Sequence[str]) -> Iterator[list[Path]]:
+    """Files on this machine: a local one itself, of another one a copy of the same name that is removed afterwards.
+
+    Raises:
+        SourceError: a file cannot be fetched.
+    """
+    if all(map(filesystem.is_local, paths)):
+        yield list(map(Path, paths))
+        return
+    with tempfile.TemporaryDirectory(prefix="nightrank-log-") as folder:
+        found = []
+        for number, path in enumerate(paths):
+            found.append(Path(folder, str(number), path.rpartition("/")[2]))
+            try:
+                filesystem.transfer(path, str(found[-1]))
+            except OSError as error:
+                raise SourceError(
+                    f"cannot fetch {path} to {folder} ({error}); set TMPDIR if it is full"
+                ) from None
+        yield found
+
+
+def index_folder(path: str) -> Path:
+    """The folder of an index on this machine; one of an object store is fetched into the user's cache folder, once.
+
+    Raises:
+        SourceError: there is no index at the address, it was replaced meanwhile, or it cannot be written here.
+    """
+    if filesystem.is_local(path):
+        return Path(path)
+    try:
+        metadata = filesystem.read_bytes(filesystem.join(path, METADATA))
+    except OSError:
+        raise SourceError(
+            f"no index at {path}: it has no {METADATA}; build one with nightrank index CORPUS --to FOLDER, and copy "
+            "the folder there"
+        ) from None
+    cache = default_path().parent / "indices" / fingerprint(path)[:12]
+    target = cache / hashlib.sha256(metadata).hexdigest()[:16]
+    with _fetching:
+        if not target.is_dir():
+            try:
+                _fetch(path, metadata, target)
+            except OSError as error:
+                raise SourceError(
+                    f"cannot fetch the index {path} to {cache} ({error.strerror or error}); set XDG_CACHE_HOME to a "
+                    "folder that can be written and has space"
+                ) from None
+            _tidy(target)
+    return target
+
+
+def _fetch(path: str, metadata: bytes, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="_fetching-", dir=target.parent) as folder:
+        whole = Path(folder, "index")
+        for name, (size, _) in filesystem.listing(path).items():
+            copy = whole / name
+            if not copy.resolve().is_relative_to(whole.resolve()):
+                raise SourceError(
+                    f"the index {path} has a file {name!r:.80} outside of its folder; do not use it"
+                )
+            filesystem.transfer(filesystem.join(path, name), str(copy))
+            if copy.stat().st_size != size:
+                raise SourceError(_replaced(path))
+        if (whole / METADATA).read_bytes() != metadata:
+            raise SourceError(_replaced(path))
+        try:
+            os.rename(whole, target)
+        except OSError:  # another process was faster
+            if not target.is_dir():
+                raise
+
+
+def _replaced(path: str) -> str:
+    return f"the index {path} was replaced while it was fetched; run the night again, and put new indices elsewhere"
+
+
+def _tidy(target: Path) -> None:
+    """Remove earlier indices of the same address, but for those that a night which still runs may open."""
+    for other in target.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if other != target and time.time() - other.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(other)
