@@ -4,18 +4,27 @@
 
 A first night of 10^4, 10^5 and 10^6 pairs (`--quick`: 10^4 and 3x10^4), and a second night over the same log, in which
 one document in ten is new. The corpus grows with the night, ten pairs a document. The scorer takes no time, so that
-everything but the model is measured; at 10^4 pairs the shipped model is measured beside it.
+everything but the model is measured; in a full run the shipped model is measured beside it at 10^4 pairs.
 
 Each night runs on the local runner, in a new process with one worker. Bytes are those that the process read and wrote
 by system calls (Linux); the index is mapped into memory, and not among them. Requests are counted in an object store in
-memory.
+memory, in nights of up to 10^5 pairs.
+
+A line (fixed + each x pairs) is fitted to the processor's seconds, to bytes and memory, and to requests by shards, each
+night counting by its own size. `model_error` is the largest relative error of these lines on a night of 3x10^5 pairs
+(`--quick`: 2x10^4) that they were not fitted on. `pipelines/nightly/cost.py` plans by them.
+
+`reads_per_fact` is the bytes that a look-up of 500 facts in a table of 10^6 reads for each (`--quick`: 10^5), and
+`reads_growth` how many times that is what a table of a tenth of the size takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
 import datetime
+import itertools
 import json
 import random
 import resource
@@ -28,17 +37,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from scipy.optimize import nnls
+
 from benchmarks.common import SAMPLE, parser, peak_rss_mb, report
 from benchmarks.memory import ConstantTime
+from pipelines.nightly.facts import StoredFacts, read_facts
+from pipelines.nightly.prepare import Run
 from pipelines.nightly.run import run
+from pipelines.nightly.write_facts import file_count, write_facts
 from pipelines.sources.local.bm25_index import build_index
-from rerank_core.config.night import Config, parse_config
+from rerank_core.config.night import Config, Tagging, parse_config
+from rerank_core.features.tagger import default_recogniser
+from rerank_core.features.tagger import read as read_passages
+from rerank_core.rows import passage_tags
+from schemas.layout import first_id
+from schemas.tables import PASSAGE_TAGS
 
 CANDIDATES, PAIRS_PER_DOCUMENT = 50, 10
 WORDS_PER_QUERY = 30
 DAY = datetime.date(2026, 3, 8)
 REQUESTS = ("create", "open", "_list", "copy", "delete", "exists", "metadata", "size")
 """What Beam's file systems ask a store for, one request each; a rename is a copy and a deletion."""
+
+
+Nights = dict[str, dict[str, float]]
+"""The figures of a night, by kind of night."""
 
 
 def make_inputs(folder: Path, pairs: int) -> None:
@@ -148,7 +173,7 @@ def in_a_process(folder: Path, *flags: str) -> dict[str, float]:
     return night
 
 
-def measure_size(pairs: int, *, store: bool, shipped: bool) -> dict[str, dict[str, float]]:
+def measure_size(pairs: int, *, store: bool, shipped: bool) -> Nights:
     """Nights of one size: "first" and "second", with `shipped` "model", with `store` "first_store", "second_store"."""
     nights = {}
     with tempfile.TemporaryDirectory() as name:
@@ -172,23 +197,107 @@ def measure_size(pairs: int, *, store: bool, shipped: bool) -> dict[str, dict[st
     return nights
 
 
-def measure(sizes: list[int]) -> dict[str, float]:
-    """The figures of nights of some sizes."""
-    figures: dict[str, float] = {}
-    for pairs in sizes:
-        size = f"1e{len(str(pairs)) - 1}" if str(pairs).strip("0") == "1" else f"{pairs}"
-        nights = measure_size(pairs, store=pairs <= 100_000, shipped=pairs == 10_000)
-        for kind, night in nights.items():
-            for key in ("seconds", "cpu_seconds", "rss_mb", "read_bytes", "written_bytes", "requests"):
-                if night[key]:
-                    figures[f"{kind}_{key}_{size}"] = night[key]
-        figures[f"rss_mb_{size}"] = max(nights["first"]["rss_mb"], nights["second"]["rss_mb"])
+def figures_of(pairs: int, nights: Nights) -> dict[str, float]:
+    """The figures of nights of one size, named by it."""
+    size = f"1e{len(str(pairs)) - 1}" if str(pairs).strip("0") == "1" else f"{pairs}"
+    figures = {f"rss_mb_{size}": max(night["rss_mb"] for night in nights.values())}
+    for kind, night in nights.items():
+        for key in ("seconds", "cpu_seconds", "read_bytes", "written_bytes", "requests"):
+            if night[key]:
+                figures[f"{kind}_{key}_{size}"] = night[key]
     return figures
+
+
+FITTED = (
+    ("first", "cpu_seconds"),
+    ("first", "read_bytes"),
+    ("first", "written_bytes"),
+    ("first", "rss_mb"),
+    ("second", "cpu_seconds"),
+    ("second", "read_bytes"),
+    ("first_store", "requests"),
+    ("second_store", "requests"),
+)
+"""What lines are fitted to, by kind of night."""
+
+
+def fit(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """(fixed, each) of the line with the least squares of relative errors, neither below 0."""
+    amounts, values = np.array(points).T
+    lines, _ = nnls(np.column_stack([1 / values, amounts / values]), np.ones(len(values)))
+    return float(lines[0]), float(lines[1])
+
+
+def model(nights: dict[int, Nights], held_out: int) -> dict[str, float]:
+    """The lines through all nights but those of one size, and their errors on these."""
+    figures, errors = {}, []
+    for kind, key in FITTED:
+        of_kind = {size: found[kind] for size, found in nights.items() if kind in found}
+        points = [(night["pairs"], night[key]) for size, night in of_kind.items() if size != held_out]
+        if held_out not in of_kind or len(points) < 2:
+            continue
+        fixed, each = fit(points)
+        night = of_kind[held_out]
+        error = (fixed + each * night["pairs"]) / night[key] - 1
+        errors.append(abs(error))
+        figures |= {f"{kind}_{key}_fixed": fixed, f"{kind}_{key}_each": each, f"{kind}_{key}_error": error}
+    return figures | {"model_error": max(errors)}
+
+
+def reads_per_fact(size: int) -> float:
+    """Bytes that a look-up of some facts reads for each, in a table of `size` facts."""
+    draw = np.random.default_rng(5)
+    texts = [json.loads(line)["text"] for line in (SAMPLE / "corpus.jsonl").open(encoding="utf-8")]
+    recogniser = default_recogniser(Tagging(recogniser="rules"), threads=1)
+    facts = read_passages([("", text) for text in texts], recogniser)
+    plain = passage_tags({f"{n:032x}": known for n, known in enumerate(facts)})
+    keys = sorted(f"{int(key):016x}{0:016x}" for key in draw.integers(0, 2**64, size, dtype=np.uint64))
+    table = plain.take(pa.array(draw.integers(0, len(plain), size)))
+    table = table.set_column(0, PASSAGE_TAGS.field(0), pa.array(keys))
+    with tempfile.TemporaryDirectory() as folder:
+        run, total = Run("scale", DAY.isoformat(), None, folder, None), file_count(1, size)
+        bounds = [bisect.bisect_left(keys, first_id(number, total)) for number in range(total + 1)]
+        for number, (start, end) in enumerate(itertools.pairwise(bounds)):
+            write_facts(run, number, total, table.slice(start, end - start))
+        stored = StoredFacts(tuple(str(path) for path in sorted(Path(folder).rglob("part-*"))))
+        wanted = set(draw.choice(keys, 500, replace=False).tolist())
+        before = _usage()["read_bytes"]
+        found = read_facts(stored, wanted)
+        read = _usage()["read_bytes"] - before
+    if found.keys() != wanted:
+        raise SystemExit("not all facts were found")
+    return read / len(found)
+
+
+def measure_facts(size: int) -> dict[str, float]:
+    """What a look-up reads in a table of that size, and of a tenth of it."""
+    small, large = reads_per_fact(size // 10), reads_per_fact(size)
+    print(
+        f"a fact looked up among {size // 10:,}: {small:,.0f} B read, among {size:,}: {large:,.0f} B",
+        flush=True,
+    )
+    return {"reads_per_fact": large, "reads_growth": large / small}
+
+
+def measure(sizes: list[int], *, held_out: int, shipped: bool) -> dict[str, float]:
+    """The figures of nights of some sizes, and of the lines through them.
+
+    Args:
+        held_out: the size on which the lines are checked.
+        shipped: measure the shipped model, too, at 10^4 pairs.
+    """
+    nights = {
+        pairs: measure_size(pairs, store=pairs <= 100_000, shipped=shipped and pairs == 10_000)
+        for pairs in sorted({*sizes, held_out})
+    }
+    figures = {
+        name: value for pairs, found in nights.items() for name, value in figures_of(pairs, found).items()
+    }
+    return figures | model(nights, held_out)
 
 
 def main() -> None:
     flags = parser(__doc__ or "")
-    flags.add_argument("--sizes", type=int, nargs="+", metavar="PAIRS", help="instead of the usual sizes")
     flags.add_argument("--night", type=Path, help=argparse.SUPPRESS)
     flags.add_argument("--day", choices=("first", "second"), default="first", help=argparse.SUPPRESS)
     flags.add_argument(
@@ -200,8 +309,10 @@ def main() -> None:
         night = one_night(args.night, day=args.day, scorer=args.scorer, store=args.store)
         print(json.dumps(night))
         return
-    sizes = args.sizes or ([10_000, 30_000] if args.quick else [10_000, 100_000, 1_000_000])
-    report(measure(sizes), args.json)
+    sizes = [10_000, 30_000] if args.quick else [10_000, 100_000, 1_000_000]
+    held_out = 20_000 if args.quick else 300_000
+    figures = measure_facts(100_000 if args.quick else 1_000_000)
+    report(figures | measure(sizes, held_out=held_out, shipped=not args.quick), args.json)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def read_lines(path: str | Path, *, opener: Opener = open_local) -> Iterator[byt
     with opener(str(path)) as raw, _plain(raw) as file:
         try:
             for number, line in enumerate(file):
-                yield (line if number else _without_mark(line)).rstrip(b"\r\n")
+                yield (line if number else without_mark(line)).rstrip(b"\r\n")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UnreadableFile(f"{error}; it is damaged or truncated: copy it again") from None
 
@@ -87,6 +87,24 @@ def read_secret(environment: Mapping[str, str], name: str) -> str:
     return value
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed by gzip, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(len(_GZIP)) == _GZIP
+
+
+def without_mark(line: bytes) -> bytes:
+    """The first line of a file without its byte order mark.
+
+    Raises:
+        UnreadableFile: the file is UTF-16 or UTF-32.
+    """
+    for mark, name in _WIDE.items():
+        if line.startswith(mark):
+            raise UnreadableFile(f"it is {name}; save it as UTF-8, or convert it: iconv -f {name} -t UTF-8")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
 def plain_or_gz(path: Path) -> Path:
     """`path`, or `path` with ".gz" if only that is there."""
     compressed = path.with_name(f"{path.name}.gz")
@@ -100,10 +118,3 @@ def _plain(raw: BinaryIO) -> AbstractContextManager[Any]:
         head = raw.read(len(_GZIP))
         raw.seek(0)
     return gzip.GzipFile(fileobj=raw) if head == _GZIP else nullcontext(raw)
-
-
-def _without_mark(line: bytes) -> bytes:
-    for mark, name in _WIDE.items():
-        if line.startswith(mark):
-            raise UnreadableFile(f"it is {name}; save it as UTF-8, or convert it: iconv -f {name} -t UTF-8")
-    return line.removeprefix(codecs.BOM_UTF8)

@@ -22,7 +22,7 @@ from rerank_core import rows
 from schemas.records import PassageFacts
 from schemas.tables import PASSAGE_TAGS
 
-FACTS_PER_FILE, FACTS_PER_GROUP = 100_000, 512
+FACTS_PER_FILE, FACTS_PER_GROUP = 20_000, 512
 """More a group: more bytes for each fact that is looked up. Fewer: a larger footer, and a slower reading of all."""
 
 NAME = "WritePassageTags"
@@ -96,11 +96,16 @@ class _WriteFacts(ShardStage):
     def handle(self, file: FilePieces) -> Handled:
         every = pa.concat_tables(unpack(piece) for _, piece in sorted(file.pieces))
         table = distinct(every)
-        whole, rest = divmod(table.num_rows, FACTS_PER_GROUP)
-        sizes = [FACTS_PER_GROUP] * whole + [rest] * bool(rest)
-        write_table(self._run, "passage_tags", file_name(file.number, file.total), table, row_groups=sizes)
+        write_facts(self._run, file.number, file.total, table)
         again = every.num_rows - table.num_rows
         return Handled(file.number, [], {"out": table.num_rows, "again": again})
+
+
+def write_facts(run: Run, number: int, total: int, table: pa.Table) -> None:
+    """Write a file of `passage_tags`, given its rows sorted by key."""
+    whole, rest = divmod(table.num_rows, FACTS_PER_GROUP)
+    sizes = [FACTS_PER_GROUP] * whole + [rest] * bool(rest)
+    write_table(run, "passage_tags", file_name(number, total), table, row_groups=sizes)
 
 
 def pack(facts: Iterable[tuple[str, PassageFacts]]) -> bytes:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipelines.sources.local.formats import FORMATS
 from pipelines.sources.local.formats.base import Fields, Join, Part, head
+from pipelines.sources.local.spans import Span
 from rerank_core.config.night import Log, LogFields
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.files import UnreadableFile
@@ -111,13 +112,16 @@ def together(files: Iterable[Path], log: Log) -> list[list[Path]]:
     return list(groups.values())
 
 
-def read_events(path: Path, log: Log, *, beside: Sequence[Path] = ()) -> Iterator[LogEvent | Rejected]:
+def read_events(
+    path: Path, log: Log, *, beside: Sequence[Path] = (), span: Span | None = None
+) -> Iterator[LogEvent | Rejected]:
     """Stream the events of one file; those of a format that joins records are held in memory.
 
     Args:
         path: the file. Records are named "NAME:LINE" (Parquet: "NAME:ROW"), from 1. Blank lines are skipped.
         log: the format, the names of the columns, and the filter by which other events are skipped.
         beside: other files that are read together with it; see `together`.
+        span: the part of the file that is read; None: all. Of a format that joins records it is not used.
 
     Yields:
         A LogEvent or Rejected for each record: bad_utf8, bad_json, bad_row, or a reason of `parse_event`.
@@ -129,19 +133,22 @@ def read_events(path: Path, log: Log, *, beside: Sequence[Path] = ()) -> Iterato
     if join := FORMATS[name].join:
         yield from _joined((path, *beside), name, log, join)
     else:
-        for record, raw in read_records(path, name, log):
+        for record, raw in read_records(path, name, log, span=span):
             yield from to_event(record, raw, name, log)
 
 
-def read_records(path: Path, name: str, log: Log) -> Iterator[tuple[str, Fields]]:
-    """The records of a file of the format `name`: each with its own name, nothing checked.
+def read_records(
+    path: Path, name: str, log: Log, *, span: Span | None = None
+) -> Iterator[tuple[str, Fields]]:
+    """The records of a file of the format `name`, or of a span of it: each with its own name, nothing checked.
 
     Raises:
         SourceError: as `read_events`.
     """
-    file = utf8(path.name)
+    file, form, log = utf8(path.name), FORMATS[name], _with_columns(log, name)
     try:
-        for number, raw in FORMATS[name].records(path, _with_columns(log, name)):
+        records = form.records_of(path, log, span) if span and form.records_of else form.records(path, log)
+        for number, raw in records:
             yield f"{file}:{number}", raw
     except (pa.ArrowException, OSError) as error:
         raise SourceError(_unreadable(path, error)) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam import pvalue
 
 from pipelines.sources.local.bm25_index import LocalIndex
 from pipelines.sources.local.formats import FORMATS
@@ -25,6 +26,7 @@ from pipelines.sources.local.log_files import (
     read_records,
 )
 from pipelines.sources.local.remote_files import addresses, copies, index_folder
+from pipelines.sources.local.spans import Span, count_lines
 from pipelines.storage.filesystem import is_local
 from rerank_core.config.night import Config, Log, require
 from rerank_core.errors import ConfigError, SourceError
@@ -134,6 +136,10 @@ def _formats(files: Sequence[str], paths: Sequence[Path], log: Log) -> dict[str,
     return {file: format_of(path, log) for file, path in zip(files, paths, strict=True)}
 
 
+File = tuple[str, Span | None]
+"""The path of a log file, and which part of it is read; None: all."""
+
+
 class _ReadFiles(beam.PTransform):
     """PBegin -> PCollection[LogEvent | Rejected]: each file by itself, and together those of a format that joins."""
 
@@ -148,12 +154,27 @@ class _ReadFiles(beam.PTransform):
         if alone:
             # Any: a lone surrogate in a query survives pickling, but not the coder that typed rows would get.
             read = beam.FlatMap(_read_alone, self._log).with_output_types(Any)
-            parts.append(_spread(begin, "Files", alone) | "ReadEvents" >> read)
+            parts.append(self._spread(begin, "Files", alone, formats) | "ReadEvents" >> read)
         for name in sorted(set(formats.values())):
             if FORMATS[name].join:
                 of_format = [file for file, other in formats.items() if other == name]
-                parts += self._joined(_spread(begin, f"{name}Files", of_format), name)
+                parts += self._joined(self._spread(begin, f"{name}Files", of_format, formats), name)
         return parts[0] if len(parts) == 1 else tuple(parts) | "AllEvents" >> beam.Flatten()
+
+    def _spread(
+        self, begin: beam.Pipeline, label: str, paths: Sequence[str], formats: dict[str, str]
+    ) -> beam.PCollection:
+        """The files, a large local one in spans, each of which knows how many lines are before it."""
+        files: list[File] = []
+        for path in paths:
+            spans = FORMATS[formats[path]].spans if is_local(path) else None
+            files += [(path, span) for span in (spans(Path(path)) if spans else []) or [None]]
+        # Plain tuples: Beam would make rows of a field's type, which may be missing.
+        spread = begin | f"List{label}" >> beam.Create(files) | f"Spread{label}" >> beam.Reshuffle()
+        if len(files) == len(paths):
+            return spread
+        counted = spread | f"Count{label}" >> beam.Map(_count) | f"Counted{label}" >> beam.combiners.ToList()
+        return spread | f"Number{label}" >> beam.Map(_with_first, pvalue.AsSingleton(counted))
 
     def _joined(self, files: beam.PCollection, name: str) -> list[beam.PCollection]:
         read = beam.FlatMap(_read_keyed, name, self._log).with_output_types(Any)
@@ -171,20 +192,32 @@ class _ReadFiles(beam.PTransform):
         return [rejected, events]
 
 
-def _spread(begin: beam.Pipeline, label: str, files: Sequence[str]) -> beam.PCollection:
-    return begin | f"List{label}" >> beam.Create(files) | f"Spread{label}" >> beam.Reshuffle()
+def _count(file: File) -> tuple[File, int]:
+    path, span = file
+    return file, count_lines(Path(path), span) if span and span.first < 0 else 0
 
 
-def _read_alone(path: str, log: Log) -> Iterator[LogEvent | Rejected]:
-    with copies([path]) as (file,):
-        yield from read_events(file, log)
+def _with_first(file: File, counted: list[tuple[File, int]]) -> File:
+    """The span with the number of lines before it; a Parquet file's footer has said it already."""
+    path, span = file
+    if not span or span.first >= 0:
+        return file
+    before = sum(lines for (other, at), lines in counted if at and other == path and at.start < span.start)
+    return path, span._replace(first=before)
 
 
-def _read_keyed(path: str, name: str, log: Log) -> Iterator[Any]:
+def _read_alone(file: File, log: Log) -> Iterator[LogEvent | Rejected]:
+    path, span = file
+    with copies([path]) as (copy,):
+        yield from read_events(copy, log, span=span)
+
+
+def _read_keyed(file: File, name: str, log: Log) -> Iterator[Any]:
     join = FORMATS[name].join
     assert join is not None
-    with copies([path]) as (file,):
-        for record, raw in read_records(file, name, log):
+    path, span = file
+    with copies([path]) as (copy,):
+        for record, raw in read_records(copy, name, log, span=span):
             yield from keyed(record, raw, join, log)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.sources.local.spans import Span
 from rerank_core.config.night import Log, LogFields
 from rerank_core.errors import SourceError
 from rerank_core.files import read_lines
@@ -49,6 +50,9 @@ class LogFormat(NamedTuple):
         None  # where the format fixes them and [log.fields] must not; else as named there
     )
     join: Join | None = None
+    # Where a large file may be cut: its spans, and the records of one, numbered as in the whole file.
+    spans: Callable[[Path], list[Span]] | None = None
+    records_of: Callable[[Path, Log, Span], Iterator[tuple[int, Fields]]] | None = None
 
 
 def head(path: Path) -> Head:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.sources.local.formats.base import Fields, LogFormat, check_columns, wanted
+from pipelines.sources.local.spans import Span, row_group_spans
 from rerank_core.config.night import Log
 from rerank_core.values import RecordError
 
@@ -21,11 +22,21 @@ def records(path: Path, log: Log) -> Iterator[tuple[int, Fields]]:
     Raises:
         SourceError: one that must be there is not. OSError, pa.ArrowException: the file cannot be read.
     """
+    return _records(path, log, None)
+
+
+def records_of(path: Path, log: Log, span: Span) -> Iterator[tuple[int, Fields]]:
+    """The same of a span of row groups."""
+    return _records(path, log, span)
+
+
+def _records(path: Path, log: Log, span: Span | None) -> Iterator[tuple[int, Fields]]:
     with pq.ParquetFile(path) as file:
         check_columns(path, file.schema_arrow.names, log)
         columns = [name for name in file.schema_arrow.names if name in wanted(log)]
-        number = 0
-        for batch in file.iter_batches(batch_size=4096, columns=columns):
+        number = span.first if span else 0
+        groups = range(span.start, span.end) if span else None
+        for batch in file.iter_batches(batch_size=4096, columns=columns, row_groups=groups):
             for row in _rows(_plain(batch)):
                 number += 1
                 yield number, row
@@ -70,4 +81,10 @@ def _row(batch: pa.RecordBatch) -> Fields:
         return RecordError("bad_row", f"{problem}; write times as timestamps, ids as strings")
 
 
-FORMAT = LogFormat(endings=(".parquet", ".pq"), recognises=lambda head, log: head.parquet, records=records)
+FORMAT = LogFormat(
+    endings=(".parquet", ".pq"),
+    recognises=lambda head, log: head.parquet,
+    records=records,
+    spans=row_group_spans,
+    records_of=records_of,
+)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.sources.local.formats.base import Fields, Head, LogFormat, check_columns
+from pipelines.sources.local.spans import Span, byte_spans, numbered_lines
 from rerank_core.config.night import Log
 from rerank_core.files import read_lines
 from rerank_core.values import RecordError
@@ -30,6 +31,20 @@ def records(path: Path, log: Log) -> Iterator[tuple[int, Fields]]:
             names = header(line)
             check_columns(path, names, log)
         else:
+            yield number, _row(line, names)
+
+
+def records_of(path: Path, log: Log, span: Span) -> Iterator[tuple[int, Fields]]:
+    """The same of a span; the columns are named in the file's first line.
+
+    Raises:
+        SourceError: as `records`.
+    """
+    first, line = next((n, line) for n, line in enumerate(read_lines(path), start=1) if line.strip())
+    names = header(line)
+    check_columns(path, names, log)
+    for number, line in numbered_lines(path, span):
+        if number > first and line.strip():
             yield number, _row(line, names)
 
 
@@ -68,4 +83,6 @@ def recognises(head: Head, log: Log) -> bool:
     return b"\t" in head.line and not head.line.lstrip().startswith((b"{", b"["))
 
 
-FORMAT = LogFormat(endings=(".tsv",), recognises=recognises, records=records)
+FORMAT = LogFormat(
+    endings=(".tsv",), recognises=recognises, records=records, spans=byte_spans, records_of=records_of
+)

@@ -150,4 +150,6 @@ FORMAT = LogFormat(
     records=jsonl.records,
     columns=COLUMNS,
     join=Join(part, merge),
+    spans=jsonl.FORMAT.spans,
+    records_of=jsonl.records_of,
 )
