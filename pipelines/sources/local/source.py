@@ -162,13 +162,14 @@ class _ReadFiles(beam.PTransform):
         return parts[0] if len(parts) == 1 else tuple(parts) | "AllEvents" >> beam.Flatten()
 
     def _spread(
-        self, begin: beam.Pipeline, label: str, paths: Sequence[str], formats: dict[str, str]
+        self, begin: beam.Pipeline, label: str, paths: Sequence[str], formats: Mapping[str, str]
     ) -> beam.PCollection:
         """The files, a large local one in spans, each of which knows how many lines are before it."""
         files: list[File] = []
         for path in paths:
             spans = FORMATS[formats[path]].spans if is_local(path) else None
-            files += [(path, span) for span in (spans(Path(path)) if spans else []) or [None]]
+            cut = spans(Path(path)) if spans else []
+            files += [(path, span) for span in cut] or [(path, None)]
         # Plain tuples: Beam would make rows of a field's type, which may be missing.
         spread = begin | f"List{label}" >> beam.Create(files) | f"Spread{label}" >> beam.Reshuffle()
         if len(files) == len(paths):
