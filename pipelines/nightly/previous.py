@@ -144,9 +144,8 @@ def _with_lists(found: Previous, output: str, manifest: Manifest) -> Previous:
 
 
 def _whole_files(output: str, manifest: Manifest, table: str) -> tuple[str, ...]:
-    """Files of a table whose every byte is as published: a worker that met a damaged page would end the night."""
-    stored_runs.check_run(output, manifest, tables=[table])
-    return tuple(stored_runs.table_files(output, manifest, table))
+    """Files of a table that are as published: a worker that met a damaged page would end the night."""
+    return tuple(stored_runs.check_to_read(output, manifest, table))
 
 
 class ReadPreviousScores(beam.PTransform):

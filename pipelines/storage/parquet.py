@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from pipelines.storage.clients import Store
 from pipelines.storage.object_stores import StoreError, answered, store_of
 from schemas.errors import ManifestError
+from schemas.manifest import FileInfo, footer
 
 TAIL = 64 * 1024
 """Bytes of the first reading, which most footers fit into."""
@@ -174,6 +176,29 @@ def open_parquet(path: str, data: bytes | None = None, *, size: int | None = Non
         return pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise _problem(path, "is not a readable Parquet file", error) from None
+
+
+def check_footer(path: str, info: FileInfo) -> None:
+    """Check an object's size and its footer, in which the place of every column stands, by what a manifest says of it.
+
+    Raises:
+        ManifestError: they are others.
+    """
+    size = min(info.bytes, TAIL)
+    try:
+        while True:
+            with answered(path):
+                tail = store_of(path).read(path, info.bytes - size, info.bytes)
+            length = 8 + int.from_bytes(tail[-8:-4], "little")
+            if length <= size or size == info.bytes:
+                break
+            size = min(info.bytes, length)
+    except OSError as error:
+        raise _problem(path, "could not be read", error) from None
+    if zlib.crc32(footer(tail)) != info.footer_crc32:
+        raise ManifestError(
+            f"{path} has another footer than its manifest says: it was damaged after it was published"
+        )
 
 
 def read_table(path: str, columns: list[str] | None = None, *, size: int | None = None) -> pa.Table:

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.storage import filesystem, runs
+from pipelines.storage import filesystem, parquet, runs
+from pipelines.storage.clients import BeamStore
 from rerank_core.config.night import Tagging
 from rerank_core.errors import OutputError
 from schemas.errors import ManifestError
-from schemas.manifest import to_json
+from schemas.manifest import footer, to_json
 from tests.conftest import Night
 
 JSON = st.recursive(
@@ -164,6 +165,36 @@ def test_one_flipped_bit_anywhere_is_found(night: Night, output: Path) -> None:
                 runs.check_run(str(output), night.manifest)
         path.write_bytes(whole)
     runs.check_run(str(output), night.manifest)
+
+
+def test_in_an_object_store_a_night_begins_with_footers(
+    night: Night, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = BeamStore.read
+
+    def counted(self: BeamStore, path: str, start: int, end: int) -> bytes:
+        read.append(end - start)
+        return real(self, path, start, end)
+
+    monkeypatch.setattr(BeamStore, "read", counted)
+    monkeypatch.setattr(parquet, "TAIL", 1000)  # less than a footer has: the rest is read too
+    manifest = night.manifest
+    for path in runs.table_files(str(night.output), manifest, "reranked"):
+        target = f"{store}/{Path(path).relative_to(night.output)}"
+        filesystem.write_bytes(target, Path(path).read_bytes())
+    files = runs.check_to_read(store, manifest, "reranked")
+    assert files == runs.table_files(store, manifest, "reranked")
+    assert len(read) == 2 * len(files)
+    whole = filesystem.read_bytes(files[0])
+    length = len(footer(whole))
+    for at in range(len(whole) - length, len(whole), max(1, length // 20)):
+        filesystem.write_bytes(files[0], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ManifestError, match=f"{Path(files[0]).name} has another footer than"):
+            runs.check_to_read(store, manifest, "reranked")
+    filesystem.write_bytes(files[0], whole + b"x")
+    with pytest.raises(ManifestError, match="is not what its manifest says"):
+        runs.check_to_read(store, manifest, "reranked")
 
 
 def test_a_file_that_cannot_be_read_is_named(night: Night, output: Path) -> None:
