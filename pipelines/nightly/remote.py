@@ -64,7 +64,9 @@ NEEDS = {
 }
 """Where each path of a configuration is needed."""
 
-_HERE = re.compile(r"^(https?://)?(localhost|127\.[\d.]+|\[::1\]|\[local\]|\[auto\])(:\d+)?/?$")
+_HERE = re.compile(
+    r"^((https?|spark)://)?(localhost|127\.[\d.]+|\[::1\]|\[local\]|\[auto\]|local(\[.*\])?)(:\d+)?/?$"
+)
 
 
 def check_remote(config: Config, options: PipelineOptions) -> None:
@@ -195,6 +197,7 @@ def _endpoints(options: PipelineOptions) -> Iterator[str]:
     """Addresses of the engine, and of the server that takes its jobs."""
     yield options.view_as(PortableOptions).job_endpoint or "localhost"
     yield options.view_as(FlinkRunnerOptions).flink_master
+    yield options.view_as(SparkRunnerOptions).spark_master_url
 
 
 def _command(options: PipelineOptions) -> str:

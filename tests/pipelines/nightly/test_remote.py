@@ -155,6 +155,18 @@ ELSEWHERE = json.dumps({"command": "/opt/apache/beam/no-such-boot"})
             ],
             True,
         ),
+        *(
+            (
+                [
+                    "--runner=SparkRunner",
+                    f"--spark_master_url=spark://{host}:7077",
+                    "--environment_type=PROCESS",
+                    f"--environment_config={HERE}",
+                ],
+                here,
+            )
+            for host, here in [("localhost", True), ("spark.example", False)]
+        ),
         (["--runner=PortableRunner", "--environment_type=EXTERNAL", "--job_endpoint=localhost:1"], False),
         (["--runner=DataflowRunner"], False),
     ],
