@@ -21,7 +21,7 @@ from tests.support.servers.java_processes import JavaProcesses, accepts, free_po
 POM = Path(__file__).with_name("flink_java") / "pom.xml"
 MEMORY = {
     "managed.size": "128m",
-    # The graph of a night has 79 vertices, whose exchanges need more than Flink's default.
+    # The graph of a night has some 75 vertices, whose exchanges need more than Flink's default.
     "network.min": "256m",
     "network.max": "256m",
     "task.heap.size": "384m",
@@ -41,7 +41,7 @@ CONFIG = {
     "rest.address": "127.0.0.1",
     "rest.bind-address": "127.0.0.1",
     "restart-strategy.type": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": "3",
+    "restart-strategy.fixed-delay.attempts": "2",
     "restart-strategy.fixed-delay.delay": "1s",
     "heartbeat.interval": "1000",
     "heartbeat.timeout": "60000",  # a busy machine is no dead one; that of a dead one refuses connections at once
