@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 from pipelines.nightly.estimate import Estimate
+from pipelines.nightly.write_facts import FACTS_PER_FILE
 from rerank_core.config.night import Config
 
 SIZES = (10**8, 10**10)
@@ -48,14 +49,17 @@ class Costs(NamedTuple):
 
 
 MEASURED = Costs(
-    seconds=Line(6.0, 1e-4),
+    seconds=Line(2.0, 1.4e-4),
     shuffled=Line(0.0, 120.0),
-    written=Line(1e5, 120.0),
-    read=Line(1e7, 700.0),
-    writes=Line(60.0, 12.0),
-    reads=Line(80.0, 14.0),
+    written=Line(0.0, 150.0),
+    read=Line(1e6, 460.0),
+    writes=Line(75.0, 9.0),
+    reads=Line(35.0, 24.0),
 )
-"""By benchmarks.scale, on 50 pairs a query."""
+"""By benchmarks.scale, a second night with 50 pairs a query; `shuffled` by the sizes of what is packed."""
+
+BYTES_PER_FACT, BYTES_PER_LOOK_UP, REQUESTS_PER_FILE = 64.0, 57_000.0, 3.0
+"""Of `passage_tags`: a row; at most a row group and a footer; size, footer and columns of a file."""
 
 
 class Plan(NamedTuple):
@@ -93,7 +97,8 @@ def plan(pairs: int, estimate: Estimate, config: Config, *, costs: Costs = MEASU
     queries = pairs * max(1, estimate.queries - estimate.without_candidates) / estimate.pairs
     shards = math.ceil(queries / config.output.queries_per_shard)
     hours = (seconds / workers + START_SECONDS) / 3600
-    writes, reads = costs.writes(shards), costs.reads(shards)
+    looked_up, opened = _look_ups(pairs, shards) if config.tags.enabled else (0.0, 0.0)
+    writes, reads = costs.writes(shards), costs.reads(shards) + opened
     hourly = config.plan.cost_per_hour
     return Plan(
         pairs=pairs,
@@ -101,8 +106,15 @@ def plan(pairs: int, estimate: Estimate, config: Config, *, costs: Costs = MEASU
         hours=hours,
         shuffled=costs.shuffled(pairs),
         written=costs.written(pairs),
-        read=costs.read(pairs),
+        read=costs.read(pairs) + looked_up,
         requests=writes + reads,
         machines=hourly * workers * hours if hourly else None,
         store=DOLLARS_PER_WRITE * writes + DOLLARS_PER_READ * reads,
     )
+
+
+def _look_ups(pairs: int, shards: int) -> tuple[float, float]:
+    """Bytes and requests at most: each pair has another passage, whose facts are looked up in last night's table."""
+    each = pairs / shards
+    read = min(pairs * BYTES_PER_FACT, each * BYTES_PER_LOOK_UP)
+    return shards * read, shards * REQUESTS_PER_FILE * min(each, math.ceil(pairs / FACTS_PER_FILE))
