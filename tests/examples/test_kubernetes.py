@@ -150,3 +150,11 @@ def test_volumes_are_there_and_final_codes_end_the_job() -> None:
         if rule["action"] == "FailJob"
     )
     assert set(final["onExitCodes"]["values"]) == {USAGE, INPUT, HELD}
+
+
+def test_all_pods_run_as_the_user_of_flinks_image() -> None:
+    """Its entry point writes Flink's configuration, which belongs to 9999; and what is shared has one owner."""
+    for pod in pods().values():
+        context = pod["securityContext"]
+        assert {context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")} == {9999}
+        assert not any("runAsUser" in one.get("securityContext", {}) for one in pod["containers"])
