@@ -127,9 +127,8 @@ def publish(
         current = served(cluster, alias)
         if current and current.index == index:
             _check_served(cluster, index, documents, count=count)
-            removed = _prune(
-                cluster, alias, index, keep=keep
-            )  # a publish that was killed may not have come to it
+            # One that was killed after the swap has not removed them.
+            removed = _prune(cluster, alias, index, keep=keep)
             return result(current.previous, swapped=False, removed=removed)
     _clear(cluster, alias, index)
     previous = current.index if current else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pipelines.storage.filesystem import listing, read_bytes, write_bytes
 from pipelines.storage.lock import Timing, lock
 from pipelines.storage.object_stores import use_options
 from rerank_core.errors import Locked
-from tests.support.servers.elasticsearch_build import Unavailable
+from tests.integration.conftest import require
 from tests.support.servers.gcs import GcsServer
 from tests.support.servers.s3 import S3Server
 from tests.support.store_nights import NEXT, night, published
@@ -35,13 +34,7 @@ Server = S3Server | GcsServer
 @pytest.fixture(scope="module", params=[S3Server, GcsServer], ids=["s3", "gcs"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server, which every process that is started from here finds by its environment."""
-    try:
-        made = request.param()
-    except Unavailable as error:
-        if os.environ.get("NIGHTRANK_REQUIRE_SERVERS") == "1":
-            pytest.fail(f"NIGHTRANK_REQUIRE_SERVERS=1, but: {error}", pytrace=False)
-        pytest.skip(str(error))
-    with made, pytest.MonkeyPatch.context() as patch:
+    with require(request.param) as made, pytest.MonkeyPatch.context() as patch:
         for name, value in made.environment.items():
             patch.setenv(name, value)
         use_options(PipelineOptions([]))  # the client is made anew

@@ -13,7 +13,6 @@ import contextlib
 import http.server
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -30,6 +29,7 @@ import pyarrow.fs as fs
 
 from tests.support.servers.elasticsearch import GUARD, StartError
 from tests.support.servers.elasticsearch_build import Unavailable, cache_folder
+from tests.support.servers.java_processes import free_ports
 
 BUCKET = "nights"
 MODULE = "github.com/fsouza/fake-gcs-server@v1.56.1"
@@ -82,24 +82,12 @@ class GcsServer(contextlib.AbstractContextManager["GcsServer"]):
     def __enter__(self) -> Self:
         threading.Thread(target=self._tokens.serve_forever, daemon=True).start()
         (self._folder / "data" / BUCKET).mkdir(parents=True)
-        port = random.randrange(
-            11_000, 31_000
-        )  # outside the range that the system gives to outgoing connections
+        (port,) = free_ports(1)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(
-                        self._program,
-                        "-scheme",
-                        "http",
-                        "-host",
-                        "127.0.0.1",
-                        "-port",
-                        str(port),
-                        "-backend",
-                        "memory",
-                    ),
-                    *("-data", str(self._folder / "data"), "-log-level", "info"),
+                    *(self._program, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),
+                    *("-backend", "memory", "-data", str(self._folder / "data"), "-log-level", "info"),
                 ],
                 stdout=log,
                 stderr=log,
