@@ -10,13 +10,13 @@ from pipelines.report.text import day, message
 from pipelines.report.verdict import step_rows, step_tasks
 from pipelines.storage.filesystem import exists, join, remove, write_bytes
 from pipelines.storage.plan_records import page_path, plan_dates, read_plan
-from pipelines.storage.runs import HELD, check_inside, latest, run_ids
+from pipelines.storage.runs import HELD, RUNS, check_inside, latest, run_ids
 from schemas.errors import NightrankError
 from schemas.outcome import PlanRecord
 
 
-def has_no_run(record: PlanRecord) -> bool:
-    """Whether a night's reranking failed, as it was tried last."""
+def reranking_failed(record: PlanRecord) -> bool:
+    """Whether a night's reranking failed when it was tried last; it may have a run of an earlier try."""
     rerank = record.step("rerank")
     return rerank is not None and rerank.state == "failed"
 
@@ -30,7 +30,12 @@ def failed_html(output: str, record: PlanRecord) -> str:
     """The page of a night without a report: which step failed, why, what readers get, and what to do."""
     rerank = record.step("rerank")
     state, happened = "Failed", "Reranking failed, so there is no run of this night."
-    if not has_no_run(record):
+    if reranking_failed(record):
+        if record.run_date in {date for top in (RUNS, HELD) for date, _ in run_ids(output, top=top)}:
+            happened = (
+                "Reranking failed when the night was started again; the run that it had before is unchanged."
+            )
+    else:
         held = rerank is not None and rerank.state == "held"
         state = "Held back" if held else "Published"
         happened = f"{state}, but the report could not be made."
@@ -55,19 +60,19 @@ def update_failed_page(output: str, record: PlanRecord) -> None:
     """
     report, path = record.step("report"), failed_path(output, record.run_date)
     check_inside(output, page_path(record.run_date))
-    if has_no_run(record) or (report and report.state == "failed"):
+    if reranking_failed(record) or (report and report.state == "failed"):
         write_bytes(path, failed_html(output, record).encode())
     elif report and report.state == "done" and exists(path):
         remove(path)
 
 
 def last_failed(output: str) -> PlanRecord | None:
-    """The newest night, if it has no run and no other night of its date or a later one has."""
+    """The newest night, if its reranking failed when it was tried last."""
     dates = plan_dates(output)
     record = read_plan(output, dates[-1]) if dates else None
     runs = run_ids(output) + run_ids(output, top=HELD)
     newest = max((date for date, _ in runs), default="")
-    return record if record and has_no_run(record) and record.run_date >= newest else None
+    return record if record and reranking_failed(record) and record.run_date >= newest else None
 
 
 def _readers(output: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pipelines.report.charts import Chart, Mark, trend
-from pipelines.report.failed import has_no_run
+from pipelines.report.failed import reranking_failed
 from pipelines.report.page import render
 from pipelines.report.text import count, day, duration, message, points, share
 from pipelines.report.verdict import gain_over_bm25, stale_lists
@@ -98,24 +98,34 @@ def week_page(output: str, *, links: bool) -> str:
 
 
 Failed = dict[datetime.date, str]
-"""Nights whose reranking failed, and why."""
+"""Nights without a run whose reranking failed, and why."""
+
+
+def _week_before(last: str) -> str:
+    return (datetime.date.fromisoformat(last) - datetime.timedelta(days=DAYS - 1)).isoformat()
+
+
+def _failed(output: str, there: set[str]) -> Failed:
+    """Nights that failed, in the week before the newest run or later: older records are not read."""
+    oldest = _week_before(max(there)) if there else ""
+    found = {}
+    for date in plan_dates(output):
+        if date >= oldest and date not in there and reranking_failed(record := read_plan(output, date)):
+            step = record.step("rerank")
+            found[datetime.date.fromisoformat(date)] = message(step.reason) if step else ""
+    return found
 
 
 def _nights(output: str) -> tuple[list[Night], Failed, list[str]]:
     """The week's runs by date and time of publishing, its nights that failed, and runs that cannot be read."""
     found = [(date, run_id, False) for date, run_id in run_ids(output)]
     found += [(date, run_id, True) for date, run_id in run_ids(output, top=HELD)]
-    records = [record for date in plan_dates(output) if has_no_run(record := read_plan(output, date))]
-    dates = [date for date, _, _ in found] + [record.run_date for record in records]
+    failed = _failed(output, {date for date, _, _ in found})
+    dates = [date for date, _, _ in found] + [date.isoformat() for date in failed]
     if not dates:
         return [], {}, []
-    newest = datetime.date.fromisoformat(max(dates))
-    oldest = (newest - datetime.timedelta(days=DAYS - 1)).isoformat()
-    failed = {
-        datetime.date.fromisoformat(record.run_date): message(step.reason)
-        for record in records
-        if record.run_date >= oldest and (step := record.step("rerank"))
-    }
+    oldest = _week_before(max(dates))
+    failed = {date: why for date, why in failed.items() if date.isoformat() >= oldest}
     nights, damaged = [], []
     for date, run_id, held in found:
         if date >= oldest:

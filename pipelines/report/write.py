@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from pipelines.report.failed import failed_html, failed_path, has_no_run, last_failed
+from pipelines.report.failed import failed_html, failed_path, last_failed, reranking_failed
 from pipelines.report.night import Sources, night_page
 from pipelines.report.sample import Run
 from pipelines.report.verdict import without_report
@@ -78,7 +78,7 @@ def page_of_night(output: str, *, run_id: str = "", run_date: str = "") -> tuple
     """
     if not run_id:
         failed = read_plan(output, run_date) if run_date else last_failed(output)
-        if failed and has_no_run(failed):
+        if failed and reranking_failed(failed):
             return failed_path(output, failed.run_date), failed_html(output, failed)
     manifest, held = _newest_of(output, run_date) if run_date else choose_run(output, run_id)
     return report_path(output, manifest, held=held), report_html(output, manifest, held=held)

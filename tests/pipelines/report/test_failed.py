@@ -9,10 +9,11 @@ import pytest
 
 from pipelines.alerts.night import end_of_night
 from pipelines.alerts.summary import summary
+from pipelines.report import week
 from pipelines.report.failed import failed_html, failed_path, update_failed_page
 from pipelines.report.verdict import STEP_NAMES
 from pipelines.report.write import page_of_night, write_report, write_week
-from pipelines.storage.plan_records import plan_dates, write_plan
+from pipelines.storage.plan_records import plan_dates, read_plan, write_plan
 from schemas.errors import ManifestError
 from schemas.outcome import PlanRecord, StepRecord, StepState
 from tests.conftest import Night
@@ -46,6 +47,30 @@ def test_it_says_which_step_failed_and_what_readers_get(published: Night) -> Non
     assert "rerank failed, 1 min 1 s" in page
     assert all(name in page for name in STEP_NAMES.values())
     assert "Not finished" not in page
+
+
+def test_a_run_of_an_earlier_try_is_not_denied(night: Night, tmp_path: Path) -> None:
+    """A night that was published or held, and was started again and failed."""
+    output, held = held_night(night, tmp_path)
+    for manifest in (night.manifest, held):
+        page = words(failed_html(str(output), failed(manifest.run_date)))
+        assert "failed when the night was started again; the run that it had before is unchanged." in page
+        assert "no run of this night" not in page
+        write_plan(str(output), failed(manifest.run_date))
+    assert "✗" not in Path(write_week(str(output))).read_text()  # both nights have their runs
+
+
+def test_a_week_reads_no_record_of_an_earlier_one(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, _ = held_night(night, tmp_path)
+    for date in ("2025-03-10", "2026-03-02", "2026-03-07", "2026-03-10"):
+        write_plan(str(output), failed(date))
+    read = list[str]()
+    monkeypatch.setattr(week, "read_plan", lambda output, date: read.append(date) or read_plan(output, date))
+    page = Path(write_week(str(output))).read_text()
+    assert read == ["2026-03-07", "2026-03-10"]
+    assert page.count("✗ failed") == 2
 
 
 def test_before_anything_was_published_readers_get_nothing(tmp_path: Path) -> None:
