@@ -5,8 +5,7 @@ An engine that shares a machine with an installed Nightrank starts it where it n
     -- --runner=FlinkRunner ... --environment_type=PROCESS --environment_option=process_command=BIN/nightrank-worker
 
 Beam has such a program in its container images alone. Unlike that one, this installs no packages, since Nightrank is
-installed beside it; and it ends with the process that started it: one that is killed leaves no worker behind that goes
-on scoring for nobody.
+installed beside it; and it ends with the process that started it, so that one that is killed leaves no worker behind.
 """
 
 from __future__ import annotations

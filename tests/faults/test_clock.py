@@ -1,4 +1,4 @@
-"""The clock is set forward or back around and within a night of all its steps: nothing is lost, and nobody notices."""
+"""The clock is set forward or back around and within a night of all its steps: nothing is lost, and readers see no difference."""
 
 from __future__ import annotations
 

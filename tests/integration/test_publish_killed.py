@@ -1,4 +1,4 @@
-"""A night killed (-9) at each change with which it publishes back, and started again: nobody notices."""
+"""A night killed (-9) at each change with which it publishes back, and started again: readers see no difference."""
 
 from __future__ import annotations
 
