@@ -1,4 +1,4 @@
-"""The clock is set forward or back around and within a night of all its steps: nothing is lost, and readers see no difference."""
+"""The clock is set forward or back around and within a night of all its steps: nothing is lost, readers see no jump."""
 
 from __future__ import annotations
 
