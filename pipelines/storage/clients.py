@@ -124,14 +124,20 @@ class S3Store:
 
 
 class GcsStore:
-    """Google Cloud Storage."""
+    """Google Cloud Storage.
+
+    Before version 3, and a rewrite in any, its client tries a change again only under a condition. Those here have the
+    same effect the second time.
+    """
 
     conditional = True
 
     def __init__(self, options: PipelineOptions):
         from apache_beam.io.gcp.gcsio import create_storage_client
 
-        self._client = create_storage_client(options)
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        self._client, self._retry = create_storage_client(options), DEFAULT_RETRY
 
     def get(self, path: str) -> Found:
         blob = self._blob(path)
@@ -139,7 +145,7 @@ class GcsStore:
         return Found(data, str(blob.generation))
 
     def put(self, path: str, data: bytes) -> None:
-        self._blob(path).upload_from_string(data, content_type="application/octet-stream")
+        self._blob(path).upload_from_string(data, content_type="application/octet-stream", retry=self._retry)
 
     def put_over(self, path: str, data: bytes, version: str | None) -> str | None:
         from google.api_core.exceptions import NotFound, PreconditionFailed
@@ -173,14 +179,16 @@ class GcsStore:
         return {f"gs://{bucket}/{blob.name}": int(blob.size) for blob in blobs}
 
     def copy(self, source: str, target: str) -> None:
-        self._blob(target).rewrite(self._blob(source))
+        token, *_ = self._blob(target).rewrite(self._blob(source), retry=self._retry)
+        while token:  # of a large object, of which a part was copied
+            token, *_ = self._blob(target).rewrite(self._blob(source), token=token, retry=self._retry)
 
     def delete(self, paths: Sequence[str]) -> None:
         from google.api_core.exceptions import NotFound
 
         for path in paths:
             with contextlib.suppress(NotFound):
-                self._blob(path).delete()
+                self._blob(path).delete(retry=self._retry)
 
     def _blob(self, path: str) -> Any:
         bucket, name = _split(path)
