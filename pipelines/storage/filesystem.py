@@ -11,6 +11,7 @@ import errno
 import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -134,10 +135,14 @@ def make_folder(path: str) -> None:
 
 
 def files(folder: str, pattern: str = "*") -> list[str]:
-    """Sorted paths of the files of a folder that match, "*" being no "/"; none if there is no such folder."""
+    """Sorted paths of the files of a folder that match, "*" being no "/"; none if there is no such folder.
+
+    Args:
+        pattern: of shells, with "*", "?" and "[...]".
+    """
     if is_local(folder):  # Beam would read "[" or "*" in the folder's name as a pattern
         return sorted(map(str, _glob(folder, pattern)))
-    start = join(folder, pattern.partition("*")[0])
+    start = join(folder, re.split(r"[*?[]", pattern, maxsplit=1)[0])
     parts = pattern.split("/")
     with answered(folder):
         found = store_of(folder).list(start)
@@ -288,7 +293,13 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
 def transfer(source: str, target: str) -> None:
     """Copy the bytes of one file, from any file system to any other, a few MB at a time."""
     with open_binary(source) as reader, create(target) as writer:
-        shutil.copyfileobj(reader, writer, 1 << 22)
+        while data := _read_some(source, reader):
+            writer.write(data)
+
+
+def _read_some(path: str, reader: BinaryIO) -> bytes:
+    with answered(path):
+        return reader.read(1 << 22)
 
 
 def create(path: str) -> BinaryIO:

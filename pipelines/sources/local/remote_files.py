@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -27,8 +28,10 @@ _fetching = threading.Lock()  # the threads of a process
 def addresses(path: str, endings: tuple[str, ...]) -> list[str]:
     """Files of a log in an object store, sorted: a file, those of a glob, or those of a folder with these endings."""
     folder, _, pattern = path.rpartition("/")
-    if pattern and (found := filesystem.files(folder, pattern)):
-        return found
+    # First as a name, which may have the characters of a glob.
+    for wanted in (glob.escape(pattern), pattern) if pattern else ():
+        if found := filesystem.files(folder, wanted):
+            return found
     below = filesystem.files(path.rstrip("/"))
     return [
         one for one in below if one.endswith(endings) and one.rpartition("/")[2][:1] not in ("", ".", "_")
@@ -75,21 +78,34 @@ def index_folder(path: str) -> Path:
         ) from None
     cache = default_path().parent / "indices" / fingerprint(path)[:12]
     target = cache / hashlib.sha256(metadata).hexdigest()[:16]
-    with _fetching:
-        if not target.is_dir():
-            try:
+    if target.is_dir():
+        return target
+    try:
+        with _one_at_a_time(cache):
+            if not target.is_dir():
                 _fetch(path, metadata, target)
-            except OSError as error:
-                raise SourceError(
-                    f"cannot fetch the index {path} to {cache} ({error.strerror or error}); set XDG_CACHE_HOME to a "
-                    "folder that can be written and has space"
-                ) from None
-            _tidy(target)
+                _tidy(target)
+    except OSError as error:
+        raise SourceError(
+            f"cannot fetch the index {path} to {cache} ({error.strerror or error}); set XDG_CACHE_HOME to a "
+            "folder that can be written and has space"
+        ) from None
     return target
 
 
+@contextlib.contextmanager
+def _one_at_a_time(cache: Path) -> Iterator[None]:
+    """One thread of one process of this machine at a time: the workers of a machine start together."""
+    import fcntl  # not on Windows, where this job does not run
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with _fetching, cache.with_suffix(".lock").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks: each process fetches for itself
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _fetch(path: str, metadata: bytes, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="_fetching-", dir=target.parent) as folder:
         whole = Path(folder, "index")
         for name, (size, _) in filesystem.listing(path).items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +83,50 @@ def test_files_of_a_log_are_found_as_locally(store: dict[str, bytes]) -> None:
     assert addresses(LOG, endings) == addresses(f"{LOG}/", endings) == [f"{LOG}/{name}" for name in found]
     assert addresses(f"{LOG}/b.jsonl", endings) == [f"{LOG}/b.jsonl"]
     assert addresses(f"{LOG}/*.jsonl", endings)[-1] == f"{LOG}/b.jsonl"
+    assert addresses(f"{LOG}/?.jsonl", endings) == [f"{LOG}/b.jsonl"]
+    assert addresses(f"{LOG}/[a-b].*", endings) == [f"{LOG}/a.parquet", f"{LOG}/b.jsonl"]
+    store[f"{LOG}/day[1].jsonl"] = b""
+    assert addresses(f"{LOG}/day[1].jsonl", endings) == [f"{LOG}/day[1].jsonl"]
     assert addresses("mem://bucket/nothing", endings) == []
+
+
+def test_a_store_that_fails_while_a_file_is_read_is_a_line(
+    store: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise RuntimeError("connection reset\nby the peer")
+
+    real = MemoryFileSystem.open
+    monkeypatch.setattr(MemoryFileSystem, "open", lambda self, path, *how, **options: Broken())
+    with (
+        pytest.raises(SourceError, match=r"cannot fetch mem://b/a.jsonl .*connection reset by the peer"),
+        copies(["mem://b/a.jsonl"]),
+    ):
+        pass
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "open",
+        lambda self, path, *how, **options: real(self, path) if path.endswith(METADATA) else Broken(),
+    )
+    with pytest.raises(SourceError, match=r"cannot fetch the index .*connection reset by the peer"):
+        index_folder(INDEX)
+    assert not fetched()
+
+
+def test_one_process_of_a_machine_fetches_an_index(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer = filesystem.transfer
+
+    def with_lock(one: str, to: str) -> None:
+        (path,) = Path(os.environ["XDG_CACHE_HOME"]).glob("nightrank/indices/*.lock")
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        transfer(one, to)
+
+    monkeypatch.setattr(filesystem, "transfer", with_lock)
+    assert index_folder(INDEX) == index_folder(INDEX)
 
 
 def test_files_of_one_name_stay_apart(store: dict[str, bytes], tmp_path: Path) -> None:
