@@ -18,6 +18,7 @@ from apache_beam.transforms.resources import AcceleratorHint, MinRamHint
 from pipelines.beam_options import LOCAL_RUNNER, is_local_run
 from pipelines.nightly.graph import build
 from pipelines.nightly.prepare import Night
+from rerank_core.redact import redact_tree
 
 HINTS = {MinRamHint.urn: "min_ram_bytes", AcceleratorHint.urn: "accelerator"}
 _SECRET = re.compile(
@@ -102,4 +103,4 @@ def _stage(label: str) -> str:
 
 
 def _shown(name: str, value: Any) -> Any:
-    return "..." if _SECRET.search(name) else value
+    return "..." if _SECRET.search(name) else redact_tree(value)  # such as a process's environment

@@ -110,6 +110,23 @@ def test_flags_are_shown_without_secrets(make_config: MakeConfig) -> None:
     assert "AKIA1" not in shown
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        '--environment_config={"command": "nightrank-worker", "env": {"NIGHTRANK_ES_API_KEY": "hunter2"}}',
+        "--environment_options=process_command=nightrank-worker,process_variables=NIGHTRANK_ES_PASSWORD=hunter2",
+    ],
+)
+def test_what_processes_have_in_their_environment_is_shown_without_secrets(
+    make_config: MakeConfig, environment: str
+) -> None:
+    flags = ["--runner=PortableRunner", "--job_endpoint=flink:8099", "--environment_type=PROCESS", environment]
+    shown = json.dumps(job(make_config, flags).options)
+    assert "flink:8099" in shown
+    assert "nightrank-worker" in shown
+    assert "hunter2" not in shown
+
+
 # --- jobs that would not be taken
 
 
