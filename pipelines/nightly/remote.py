@@ -186,7 +186,7 @@ def workers_are_here(options: PipelineOptions) -> bool:
         return str(options.view_as(FlinkRunnerOptions).flink_master) in ("[local]", "[auto]")
     if runner == "sparkrunner":
         return str(options.view_as(SparkRunnerOptions).spark_master_url).startswith("local")
-    return bool(runner == "prismrunner")
+    return runner == "prismrunner" or runner.endswith("directrunner")  # SwitchingDirectRunner, and such
 
 
 def _runner(options: PipelineOptions) -> str:

@@ -116,6 +116,8 @@ ELSEWHERE = json.dumps({"command": "/opt/apache/beam/no-such-boot"})
         ([], True),
         (["--runner=DirectRunner", "--direct_running_mode=multi_processing"], True),
         (["--runner=PrismRunner"], True),
+        (["--runner=SwitchingDirectRunner"], True),
+        (["--runner=BundleBasedDirectRunner"], True),
         (["--runner=FlinkRunner"], True),  # its own engine, with LOOPBACK workers
         (["--runner=FlinkRunner", "--flink_master=[local]"], True),
         (["--runner=SparkRunner"], True),
