@@ -113,8 +113,8 @@ def _reusable(
 ) -> Previous:
     output, facts = config.output.path, StoredFacts()
     if facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint:
-        by_key = manifest.tables["passage_tags"].schema_version >= BY_KEY
-        facts = StoredFacts(_whole_files(output, manifest, "passage_tags"), by_key)
+        files = _whole_files(output, manifest, "passage_tags")
+        facts = StoredFacts(files, manifest.tables["passage_tags"].schema_version >= BY_KEY)
     if manifest.model_fingerprint != model_fingerprint:
         problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
         return Previous(None, facts=facts, problem=problem)
