@@ -134,7 +134,6 @@ class GcsStore:
 
     def __init__(self, options: PipelineOptions):
         from apache_beam.io.gcp.gcsio import create_storage_client
-
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         self._client, self._retry = create_storage_client(options), DEFAULT_RETRY
