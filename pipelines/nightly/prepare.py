@@ -154,9 +154,10 @@ def _without_paths(config: Config) -> Config:
 
 def _label_files(config: Config) -> list[str]:
     """Hashes of the label files, which decide what is mined."""
-    paths = [path for path in (config.labels.queries, config.labels.qrels) if path]
-    if config.labels.source == "clicks":  # they are not read, and may not exist
-        paths = [path for path in paths if filesystem.is_local(path) and Path(path).is_file()]
+    labels = config.labels
+    read = {"clicks": 0, "answers": 1}.get(labels.source, 2)  # the others may not exist
     return [
-        file_digest(Path(path)) if filesystem.is_local(path) else filesystem.sha256(path) for path in paths
+        file_digest(Path(path)) if filesystem.is_local(path) else filesystem.sha256(path)
+        for number, path in enumerate((labels.queries, labels.qrels))
+        if path and (number < read or (filesystem.is_local(path) and Path(path).is_file()))
     ]

@@ -74,6 +74,21 @@ def test_label_files_decide_the_run_id_wherever_they_are(
     assert ids[0] != ids[1]
 
 
+@pytest.mark.parametrize("missing", ["qrels.tsv", "{store}/qrels.tsv"])
+def test_a_label_file_that_is_not_read_may_be_missing(
+    make_config: MakeConfig, tmp_path: Path, store: str, missing: str
+) -> None:
+    query = {"_id": "q1", "text": "who wrote dune", "answers": ["Frank Herbert"]}
+    queries = write_lines(tmp_path / "queries.jsonl", [query])
+    labels = {
+        "source": "answers",
+        "queries": str(queries),
+        "qrels": missing.format(store=store) if "{" in missing else str(tmp_path / missing),
+    }
+    prepare(make_config(labels=labels), run_date=DAY, options=beam_options([]), load=fake())
+    prepare(make_config(labels=labels | {"source": "clicks"}), run_date=DAY, options=beam_options([]), load=fake())
+
+
 def test_the_run_id_is_of_what_decides_the_rows(
     night: Night, make_config: MakeConfig, tmp_path: Path
 ) -> None:
