@@ -148,6 +148,7 @@ class OutOfMemory(RuntimeError):
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)(?: at path \"([^\"]*)\")?")
 _ERRNO = re.compile(r"\[Errno (\d+)\] ([^:\[]+)(?:: '([^']*)')?")
+_NO_ERRNO = re.compile(r"\[Errno None\] (.+?): '([^']*)'")  # of what an object store answered
 
 
 def user_error(error: BaseException, *, path: str | os.PathLike[str] = "") -> NightrankError | None:
@@ -204,6 +205,8 @@ def reported_error(text: str) -> NightrankError | None:
         kind, _, message = line.partition(": ")
         if match := _ERRNO.match(message):
             return _system_error(int(match[1]), match[2], match[3] or "")
+        if match := _NO_ERRNO.match(message):
+            return _system_error(None, match[1], match[2])
         if kind == "MemoryError" or line == "MemoryError":
             return user_error(MemoryError())
     return None

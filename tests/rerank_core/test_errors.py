@@ -50,6 +50,13 @@ class PanicException(BaseException):  # as pyo3 names it
             DiskFull,
             "write f",
         ),
+        (
+            RuntimeError(
+                "a.StoreError: [Errno None] the object store answers: slow down: 's3://b/o' [while running 'Write']"
+            ),
+            FileError,
+            "cannot use s3://b/o: the object store answers: slow down;",
+        ),
         (RuntimeError("Symlink loop from '/a/set'"), FileError, "cannot use /a/set: Too many levels"),
         (
             OSError("No space left on device (os error 28)"),

@@ -109,9 +109,10 @@ def test_a_damaged_run_is_not_used_and_says_why(
     else:
         lean = dataclasses.replace(night.manifest, tables={})
         manifest.write_text(to_json(lean))
-    found = find_previous(make_config(), night.manifest.model_fingerprint, facts_fingerprint=FACTS)
-    assert (found.run_id, found.files) == (None, ())
-    assert found.problem
+    for facts in (FACTS, night.manifest.facts_fingerprint):
+        found = find_previous(make_config(), night.manifest.model_fingerprint, facts_fingerprint=facts)
+        assert (found.run_id, found.files) == (None, ())
+        assert found.problem
 
 
 def test_evidence_is_reused_where_it_was_chosen_alike(night: Night) -> None:
