@@ -292,7 +292,7 @@ def copy_files(source: str, target: str, names: Iterable[str]) -> None:
 
 def transfer(source: str, target: str) -> None:
     """Copy the bytes of one file, from any file system to any other, a few MB at a time."""
-    with open_binary(source) as reader, create(target) as writer:
+    with open_binary(source) as reader, answered(target), create(target) as writer:
         while data := _read_some(source, reader):
             writer.write(data)
 

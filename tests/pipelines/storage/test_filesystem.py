@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import itertools
 import os
 import shutil
@@ -14,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import filesystem
+from pipelines.storage.object_stores import StoreError
 from rerank_core.files import read_lines
 from schemas.errors import ManifestError
 from tests.conftest import Night
 from tests.support.killed import count_changes, killed
+from tests.support.object_store import MemoryFileSystem
 
 
 def test_a_file_is_opened_as_it_is(tmp_path: Path) -> None:
@@ -139,6 +142,20 @@ def test_folders_come_and_go_while_they_are_listed(look: Callable[[str], list[st
     finally:
         stop.set()
         other.join()
+
+
+def test_a_store_that_fails_while_a_file_is_sent_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise RuntimeError("connection reset")
+
+    monkeypatch.setattr(MemoryFileSystem, "create", lambda self, path, *how, **options: Broken())
+    (tmp_path / "model.onnx").write_bytes(b"weights")
+    with pytest.raises(StoreError, match="connection reset") as raised:
+        filesystem.transfer(str(tmp_path / "model.onnx"), "mem://bucket/model.onnx")
+    assert raised.value.filename == "mem://bucket/model.onnx"
 
 
 def test_a_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
