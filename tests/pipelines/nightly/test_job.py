@@ -120,7 +120,12 @@ def test_flags_are_shown_without_secrets(make_config: MakeConfig) -> None:
 def test_what_processes_have_in_their_environment_is_shown_without_secrets(
     make_config: MakeConfig, environment: str
 ) -> None:
-    flags = ["--runner=PortableRunner", "--job_endpoint=flink:8099", "--environment_type=PROCESS", environment]
+    flags = [
+        "--runner=PortableRunner",
+        "--job_endpoint=flink:8099",
+        "--environment_type=PROCESS",
+        environment,
+    ]
     shown = json.dumps(job(make_config, flags).options)
     assert "flink:8099" in shown
     assert "nightrank-worker" in shown

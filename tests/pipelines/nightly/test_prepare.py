@@ -86,7 +86,9 @@ def test_a_label_file_that_is_not_read_may_be_missing(
         "qrels": missing.format(store=store) if "{" in missing else str(tmp_path / missing),
     }
     prepare(make_config(labels=labels), run_date=DAY, options=beam_options([]), load=fake())
-    prepare(make_config(labels=labels | {"source": "clicks"}), run_date=DAY, options=beam_options([]), load=fake())
+    prepare(
+        make_config(labels=labels | {"source": "clicks"}), run_date=DAY, options=beam_options([]), load=fake()
+    )
 
 
 def test_the_run_id_is_of_what_decides_the_rows(
