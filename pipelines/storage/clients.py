@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from apache_beam.io.filesystem import CompressionTypes
@@ -185,9 +186,14 @@ class GcsStore:
     def delete(self, paths: Sequence[str]) -> None:
         from google.api_core.exceptions import NotFound
 
-        for path in paths:
+        def remove(path: str) -> None:
             with contextlib.suppress(NotFound):
                 self._blob(path).delete(retry=self._retry)
+
+        # A request each: one after the other, a run of 10,000 files would take minutes.
+        with ThreadPoolExecutor(16) as threads:
+            for _ in threads.map(remove, paths):
+                pass
 
     def _blob(self, path: str) -> Any:
         bucket, name = _split(path)
