@@ -40,7 +40,10 @@ def records_of(path: Path, log: Log, span: Span) -> Iterator[tuple[int, Fields]]
     Raises:
         SourceError: as `records`.
     """
-    first, line = next((n, line) for n, line in enumerate(read_lines(path), start=1) if line.strip())
+    lines = ((number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip())
+    first, line = next(lines, (0, b""))
+    if not line:
+        return
     names = header(line)
     check_columns(path, names, log)
     for number, line in numbered_lines(path, span):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pipelines.beam_options import beam_options
 from pipelines.sources.local import spans
 from pipelines.sources.local.bm25_index import LocalIndex
+from pipelines.sources.local.formats.tsv import records_of
 from pipelines.sources.local.log_files import read_events
 from pipelines.sources.local.source import LocalSource
 from pipelines.sources.local.spans import Span, byte_spans, count_lines, numbered_lines
@@ -46,6 +47,11 @@ def test_spans_hold_the_lines_of_the_file_by_number(
         before += len(of_span)
         found += of_span
     assert found == list(enumerate(read_lines(path), start=1))
+
+
+def test_a_table_of_blank_lines_has_no_records_in_spans_either(tmp_path: Path) -> None:
+    (tmp_path / "log.tsv").write_bytes(b"\n" * 9)
+    assert list(records_of(tmp_path / "log.tsv", Log(), Span(3, 6, first=3))) == []
 
 
 def events(number: int) -> list[dict[str, object]]:
