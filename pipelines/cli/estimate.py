@@ -27,6 +27,8 @@ def show_again(
     beam_flags: Sequence[str],
     *,
     set_latest: bool,
+    from_step: str,
+    only: str,
     quiet: bool,
     as_json: bool,
 ) -> bool:
@@ -34,7 +36,14 @@ def show_again(
     from pipelines.plan.preview import preview
 
     require(night, "output.path")
-    again = preview(night, run_date=run_date, beam_flags=beam_flags, set_latest=set_latest)
+    again = preview(
+        night,
+        run_date=run_date,
+        beam_flags=beam_flags,
+        set_latest=set_latest,
+        from_step=from_step,
+        only=only,
+    )
     if again and as_json:
         steps = [step._asdict() for step in again.steps]
         typer.echo(json.dumps(dataclasses.asdict(again) | {"steps": steps}, ensure_ascii=False))

@@ -95,8 +95,15 @@ def nightly(
     night, shown = load_night(config), not (quiet or as_json)
     until = deadline(night, finish_by or "", started=started)
     if dry_run:
-        if "rerank" in (from_step, only) or not show_again(
-            night, day, beam_flags or (), set_latest=set_latest, quiet=quiet, as_json=as_json
+        if not show_again(
+            night,
+            day,
+            beam_flags or (),
+            set_latest=set_latest,
+            from_step=from_step or "",
+            only=only or "",
+            quiet=quiet,
+            as_json=as_json,
         ):
             show_estimate(night, day, beam_flags or (), finish_by=until, quiet=quiet, as_json=as_json)
         return

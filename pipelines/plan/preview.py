@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from pipelines.nightly.models import Loader
 from pipelines.plan import done
 from pipelines.plan.context import Context
-from pipelines.plan.run import message, run_result
+from pipelines.plan.run import chosen, message, no_run, run_result
 from pipelines.plan.steps import NAMES, STEPS, Step, key
 from pipelines.storage.plan_records import read_plan
 from rerank_core.config.night import Config
@@ -44,6 +44,8 @@ def preview(
     beam_flags: Sequence[str] = (),
     load: Loader | None = None,
     set_latest: bool = False,
+    from_step: str = "",
+    only: str = "",
 ) -> Again | None:
     """What a night that is published or held would do if it were started again; None: it would be reranked.
 
@@ -52,17 +54,33 @@ def preview(
 
     Raises:
         OutputError, ManifestError: the output folder cannot be read.
+        ConfigError: there is no such step, or no run for it.
     """
+    names = chosen(from_step, only)
     context = Context(config, run_date, read_plan(config.output.path, run_date.isoformat()))
-    context.beam_flags, context.load, context.set_latest = beam_flags, load, set_latest
+    context.beam_flags, context.load, context.set_latest, context.only = beam_flags, load, set_latest, only
+    if from_step or only:
+        return _forced(context, names)
     run = done.published_run(context)
     if run and done.is_complete(context, run) and done.has_same_inputs(context, run):
         _take(context, run)
-        return Again(run.run_date, run.run_id, False, tuple(_steps(context)))
+        return Again(run.run_date, run.run_id, False, tuple(_steps(context, names)))
     held = done.held_run(context)
     if held and done.has_same_inputs(context, held):
         return Again(held.run_date, held.run_id, True, ())
     return None
+
+
+def _forced(context: Context, names: tuple[str, ...]) -> Again | None:
+    """As `preview`, of steps that are done whatever was done before."""
+    if "rerank" in names:
+        return None
+    run = done.published_run(context)
+    if run is None:
+        raise no_run(context, names)
+    _take(context, run)
+    context.forced = frozenset(names)
+    return Again(run.run_date, run.run_id, False, tuple(_steps(context, names)))
 
 
 def _take(context: Context, run: Manifest) -> None:
@@ -73,9 +91,9 @@ def _take(context: Context, run: Manifest) -> None:
         context.put(StepRecord("rerank", "done", "", run.inputs, run.created_at, run.seconds, result), NAMES)
 
 
-def _steps(context: Context) -> Iterator[Preview]:
+def _steps(context: Context, names: tuple[str, ...]) -> Iterator[Preview]:
     again = set[str]()
-    for step in STEPS:
+    for step in (one for one in STEPS if one.name in names):
         try:
             found = _step(step, context, again)
         except (NightrankError, OSError) as error:
@@ -93,6 +111,8 @@ def _step(step: Step, context: Context, again: set[str]) -> Preview:
         return Preview(step.name, "be skipped", f"{step.needs} was not done")
     if why := step.why_not(context):
         return Preview(step.name, "be skipped", why)
+    if step.name in context.forced:
+        return Preview(step.name, "be done", "whatever was done before")
     if not before or before.state != "done":
         return Preview(step.name, "be done", f"it {before.state.replace('_', ' ')} before" if before else "")
     if step.repeated:

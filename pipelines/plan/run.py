@@ -71,7 +71,7 @@ def run_plan(
         beam_options(
             options.get("beam_flags", ())
         )  # an endpoint of the store among them: the lock is there too
-    names = _chosen(from_step, only)
+    names = chosen(from_step, only)
     context = Context(config, run_date, PlanRecord(run_date.isoformat()), only=only, **options)
     context.forced = frozenset(names if from_step or only else ())
     plan = _Plan(context, interrupted, tell)
@@ -89,8 +89,12 @@ def run_plan(
     return Outcome(context.record, context.manifest, tuple(plan.ran), tuple(plan.failures), unsent)
 
 
-def _chosen(from_step: str, only: str) -> tuple[str, ...]:
-    """The steps to look at."""
+def chosen(from_step: str, only: str) -> tuple[str, ...]:
+    """The steps to look at.
+
+    Raises:
+        ConfigError: there is no such step, or both are given.
+    """
     if from_step and only:
         raise ConfigError("--from-step and --only exclude each other; give one of them")
     for name in (from_step, only):
@@ -186,10 +190,7 @@ class _Plan:
             context.manifest = run
             self._note_run(run)
         if context.manifest is None and context.only != "clean_up":
-            raise ConfigError(
-                f"the steps {', '.join(names)} need a published run of {context.run_date}, and {context.output} has "
-                "none; run the night first"
-            )
+            raise no_run(context, names)
         needed = next(step.needs for step in STEPS if step.name == names[0])
         if context.only and (unmet := self._unmet(needed)):
             raise ConfigError(f"{context.only} cannot be run alone: {unmet}; use --from-step {needed}")
@@ -299,7 +300,16 @@ class _Plan:
             self.failures.append(error)
 
 
+def no_run(context: Context, names: tuple[str, ...]) -> ConfigError:
+    """What is wrong with steps that need a run where there is none."""
+    return ConfigError(
+        f"the steps {', '.join(names)} need a published run of {context.run_date}, and {context.output} has none; "
+        "run the night first"
+    )
+
+
 def run_result(manifest: Manifest) -> Result:
+    """What the record of reranking keeps of a run."""
     return {"run_id": manifest.run_id, "model": (manifest.model or {}).get("id", "")}
 
 

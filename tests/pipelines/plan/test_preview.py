@@ -11,7 +11,7 @@ from pipelines.plan import steps
 from pipelines.plan.preview import preview
 from pipelines.plan.run import Outcome
 from rerank_core.config.night import Config
-from rerank_core.errors import NightError
+from rerank_core.errors import ConfigError, NightError
 from tests.conftest import MakeConfig
 from tests.pipelines.plan.conftest import hold_everything, replace_steps, set_steps, start
 from tests.support.fakes import fake, forbidden
@@ -26,13 +26,13 @@ def fails(context: Any) -> Any:
     raise NightError("no disk")
 
 
-def assert_foreseen(config: Config, output: Path) -> Outcome:
+def assert_foreseen(config: Config, output: Path, **steps: str) -> Outcome:
     """A night does what its preview says, and the preview writes nothing."""
     before = tree(output)
-    found = preview(config, run_date=DAY, load=fake())
+    found = preview(config, run_date=DAY, load=fake(), **steps)  # type: ignore[arg-type]
     assert tree(output) == before
     assert found
-    outcome = start(config, load=forbidden())
+    outcome = start(config, load=forbidden(), **steps)
     assert tuple(step.name for step in found.steps if step.would == "be done") == outcome.ran
     assert all(step.why for step in found.steps if step.would == "be skipped")
     assert (found.run_id, found.held) == (outcome.record.steps[0].result["run_id"], False)
@@ -65,6 +65,25 @@ def test_of_real_steps_that_are_not_due(make_config: MakeConfig, tmp_path: Path)
     config = make_config()
     start(config)
     assert assert_foreseen(config, tmp_path / "output").ran == ("report",)
+
+
+def test_steps_that_are_named_are_done_again(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_steps(monkeypatch)
+    config = make_config()
+    start(config)
+    for named in ({"from_step": "publish_back"}, {"only": "evaluate"}):
+        ran = assert_foreseen(config, tmp_path / "output", **named).ran
+        assert next(iter(named.values())) in ran
+    assert preview(config, run_date=DAY, load=fake(), from_step="rerank") is None
+
+
+def test_steps_without_a_run_or_of_no_name_are_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="need a published run of"):
+        preview(make_config(), run_date=DAY, load=fake(), only="report")
+    with pytest.raises(ConfigError, match="no step 'tran'"):
+        preview(make_config(), run_date=DAY, load=fake(), from_step="tran")
 
 
 def test_other_inputs_are_a_new_night(make_config: MakeConfig) -> None:
