@@ -7,10 +7,11 @@ reranked again.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 
 from pipelines.beam_options import beam_options
-from pipelines.nightly.deadline import in_time
+from pipelines.nightly.deadline import Deadline, once
 from pipelines.nightly.prepare import inputs_fingerprint, prepare
 from pipelines.plan.context import Context
 from pipelines.storage import runs
@@ -19,6 +20,7 @@ from schemas.errors import ManifestError, NightrankError
 from schemas.manifest import Manifest
 
 SERVING = "registry:serving"
+logger = logging.getLogger(__name__)
 
 
 def published_run(context: Context) -> Manifest | None:
@@ -45,7 +47,8 @@ def has_same_inputs(context: Context, run: Manifest) -> bool:
     """Whether reranking now would have the inputs of a run: log, index, model, configuration.
 
     A source that has no fingerprints of its content has never the same inputs. The serving model of a registry is the
-    one that the run had: a model that was promoted since then begins with the next night.
+    one that the run had: a model that was promoted since then begins with the next night. Where the deadline leaves no
+    time to compare them, the answer is yes, since there is none to rerank either: the run stays as it is.
     """
     if not run.inputs:
         return False
@@ -54,12 +57,15 @@ def has_same_inputs(context: Context, run: Manifest) -> bool:
     try:
         # Without reuse, so that the previous run is not read: which one it would be does not count.
         options = beam_options(context.beam_flags)
-        night = in_time(
-            context.finish_by,
+        night = once(
+            Deadline(context.finish_by, rows_per_shard=0).of(0),
             lambda: prepare(without_reuse, run_date=context.run_date, options=options, load=context.load),
         )
     except NightrankError:
         return False  # the night itself says what is wrong
+    if night is None:
+        logger.warning("run %s stays: no time is left to see whether its inputs have changed", run.run_id)
+        return True
     resolved = dataclasses.replace(night.config, reuse=config.reuse)
     return inputs_fingerprint(resolved, night.source_record, night.models) == run.inputs
 

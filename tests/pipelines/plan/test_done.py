@@ -73,8 +73,8 @@ def test_what_compares_the_inputs_has_the_deadline_of_the_night(
 
     monkeypatch.setattr(done, "prepare", prepare)
     outcome = start(make_config(), finish_by=FINISH_BY)
-    (failure,) = outcome.failures
-    assert "there is no time until 2026-03-09T06:00+00:00" in str(failure)
+    assert not outcome.failures
+    assert "rerank" not in outcome.ran  # for which there is no time either
     assert runs.latest(make_config().output.path) == first.manifest
 
 
