@@ -58,6 +58,8 @@ def main() -> None:
                     read_table(path, ["query_id", "rank"])
                 figures[f"{name}_requests_per_file"] = round(len(server.requests) / len(files), 2)
     report(figures, chosen.json)
+    if wrong := [name for name in ("s3_equal", "gcs_equal") if not figures[name]]:
+        raise SystemExit(f"not the files of the local folder: {', '.join(wrong)}")
 
 
 def _timed(do: Callable[[], object]) -> float:
