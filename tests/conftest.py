@@ -42,8 +42,9 @@ def _logging() -> None:
     """What a command or a library that was called within the process did to logging does not reach another test."""
     logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
-    for name in ("nightrank", "nightrank.read.reader", "pipelines"):
-        logging.getLogger(name).disabled = False
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):  # logging.config disables every one that there is
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.nightly.manifest import COUNTED, EXPLAINED
 from pipelines.report.remedies import DEGRADED
-from pipelines.report.verdict import Gain, gain_over_bm25, tasks
+from pipelines.report.verdict import STEP_NAMES, Gain, gain_over_bm25, tasks
 from schemas.manifest import Manifest
 from schemas.outcome import PlanRecord, StepRecord
 from tests.conftest import Night
@@ -30,6 +30,13 @@ def quiet(night: Night, **changes: object) -> Manifest:
         "drift": None,
     }
     return dataclasses.replace(night.manifest, **calm | changes)
+
+
+def with_others(step: StepRecord) -> PlanRecord:
+    """The record of a night in which all other steps were not due."""
+    names = [name for name in STEP_NAMES if name not in (step.name, "report")]
+    others = [dataclasses.replace(STEP, name=name, state="not_due", result={}) for name in names]
+    return PlanRecord("2026-03-08", (*others, step))
 
 
 Decisions = Sequence[Mapping[str, Any]]
@@ -66,15 +73,13 @@ def test_each_thing_that_is_out_of_order_is_told_once(night: Night) -> None:
     assert told(quiet(night), decisions=DECISIONS) == [
         "Candidate model 20260308-0123456789ab was not promoted"
     ]
-    refused = PlanRecord("2026-03-08", (STEP,))
+    refused = with_others(STEP)
     assert told(quiet(night), plan=refused) == ["Candidate model m was not promoted"]
     same = [DECISIONS[0] | {"model": "m"}]
     assert told(quiet(night), plan=refused, decisions=same) == ["Candidate model m was not promoted"]
     assert told(quiet(night), decisions=[DECISIONS[0] | {"run_date": "2026-03-01"}]) == []
     failed = dataclasses.replace(STEP, name="publish_back", state="failed", reason="no cluster", result={})
-    assert told(quiet(night), plan=PlanRecord("2026-03-08", (failed,))) == [
-        "Publishing back to the search cluster failed"
-    ]
+    assert told(quiet(night), plan=with_others(failed)) == ["Publishing back to the search cluster failed"]
     metrics = {
         "document": {
             "queries": 9.0,
