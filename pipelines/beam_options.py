@@ -60,18 +60,18 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
 
 
 def _keep_stores(options: PipelineOptions) -> None:
-    """Let the options say of object stores what a pipeline of this process was told before, unless they say more.
+    """Carry over the options of object stores from the last pipeline of this process, unless new ones are given.
 
     Beam's file systems have one set of options in a process, those of its newest pipeline: after a night that was given
     an endpoint, the steps that follow would look elsewhere.
     """
-    told = use_options().get_all_options(drop_default=True)
+    earlier = use_options().get_all_options(drop_default=True)
     given = options.get_all_options(drop_default=True)
-    for name in told.keys() - given.keys():
+    for name in earlier.keys() - given.keys():
         if name.startswith("s3_"):
-            setattr(options.view_as(S3Options), name, told[name])
+            setattr(options.view_as(S3Options), name, earlier[name])
         elif name.startswith(("gcs_", "gcp_", "impersonate_")):
-            setattr(options.view_as(GoogleCloudOptions), name, told[name])
+            setattr(options.view_as(GoogleCloudOptions), name, earlier[name])
 
 
 def is_local_run(options: PipelineOptions) -> bool:

@@ -128,7 +128,7 @@ def _run_graph(
         job = pipeline.run()
         try:
             job.wait_until_finish()
-        except KeyboardInterrupt:  # or SIGTERM: an engine would go on scoring for nobody
+        except KeyboardInterrupt:  # or SIGTERM: otherwise an engine would go on scoring
             if not is_local_run(options):
                 with contextlib.suppress(Exception):
                     job.cancel()

@@ -90,6 +90,6 @@ def answered(path: str) -> Iterator[None]:
         if status_of(error) == 404:
             raise FileNotFoundError(2, "there is no such object or bucket", path) from None
         if isinstance(error, ValueError) and str(error).startswith("Unable to get filesystem"):
-            raise  # of a scheme that nobody knows, for which there is a message
+            raise  # of an unknown scheme, which has a message already
         said = " ".join(redact(str(cause_of(error)) or type(error).__name__).split())[:300]
         raise StoreError(None, f"the object store answers: {said}", path) from None

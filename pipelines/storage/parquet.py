@@ -1,4 +1,4 @@
-"""Parquet files, local or in an object store, of which only the footer and what is asked for is read.
+"""Parquet files, local or in an object store, of which only the footer and the wanted columns are read.
 
 Arrow reads in the calling thread alone: its reading threads, with a file of Python's, can crash the interpreter when it
 exits.
@@ -157,7 +157,7 @@ class RangedParquet(pq.ParquetFile):
 
 
 def open_parquet(path: str, data: bytes | None = None, *, size: int | None = None) -> pq.ParquetFile:
-    """Open a Parquet file by its footer; the columns are read when they are asked for.
+    """Open a Parquet file by its footer; columns are read on demand.
 
     Args:
         data: the file's bytes, where they were read already.

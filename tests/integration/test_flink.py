@@ -1,4 +1,4 @@
-"""Whole nights on a real Flink cluster: what they publish, what becomes of a lost machine, and what a user is told.
+"""Whole nights on a real Flink cluster: what they publish, what becomes of a lost machine, and which error a user sees.
 
 The cluster is of Flink 1.19 with Beam's job server of an older release: this shows the engine's semantics, not that of
 one release. benchmarks/flink.py runs larger nights.

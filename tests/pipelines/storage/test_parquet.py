@@ -1,4 +1,4 @@
-"""Parquet files of which only what is asked for is read."""
+"""Parquet files of which only the wanted columns are read."""
 
 from __future__ import annotations
 
