@@ -125,7 +125,7 @@ def test_a_node_dies_with_the_process_that_started_it(es: Node) -> None:
     )
     assert owner.returncode == -signal.SIGKILL, owner.stderr
     pid, folder = owner.stdout.split(maxsplit=1)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 300
     while (alive(int(pid)) or Path(folder.strip()).exists()) and time.monotonic() < until:
         time.sleep(0.1)
     assert not alive(int(pid))

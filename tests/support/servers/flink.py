@@ -47,6 +47,9 @@ CONFIG = {
     "heartbeat.timeout": "60000",  # a busy machine is no dead one; that of a dead one refuses connections at once
 }
 
+CACHE_MILLIS = 120_000
+"""How long a worker is kept from one stage to the next: otherwise each stage starts one, and loads the model."""
+
 
 class Cluster(JavaProcesses):
     """A JobManager, TaskManagers and a job server.
@@ -87,6 +90,7 @@ class Cluster(JavaProcesses):
             *self.flags,
             "--environment_type=PROCESS",
             f"--environment_option=process_command={self.worker_command()}",
+            f"--environment_cache_millis={CACHE_MILLIS}",
         ]
 
     def start(self) -> Self:
@@ -110,12 +114,17 @@ class Cluster(JavaProcesses):
 
     def resize(self, *, task_managers: int, slots: int) -> None:
         """Kill the TaskManagers, and start so many with so many slots each."""
-        for number in self._numbers:
-            self.kill_task_manager(number)
+        self.stop_task_managers()
         self._numbers, self._slots = range(1, task_managers + 1), slots
         for number in self._numbers:
             self.start_task_manager(number)
         self.wait(self._complete)
+
+    def stop_task_managers(self) -> None:
+        """Kill every TaskManager."""
+        for number in self._numbers:
+            self.kill_task_manager(number)
+        self._numbers = range(0)
 
     def start_job_manager(self) -> None:
         """Start the JobManager, which must be the first process."""
