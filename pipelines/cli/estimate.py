@@ -48,7 +48,8 @@ def show_again(
         steps = [step._asdict() for step in again.steps]
         typer.echo(json.dumps(dataclasses.asdict(again) | {"steps": steps}, ensure_ascii=False))
     elif again and not quiet:
-        what = "is held back, and would be again" if again.held else "was published before"
+        again_held = "is held back" if again.steps else "is held back, and would be again"
+        what = again_held if again.held else "was published before"
         console.out.print(
             f"\n[bold]Night of {again.run_date}[/] would not be reranked: run {again.run_id} {what}, from the same "
             "inputs",

@@ -89,6 +89,16 @@ def held_run(context: Context, *, run_id: str = "") -> Manifest | None:
     return max(same, key=lambda run: (run.created_at, run.run_id), default=None)
 
 
+def run_of_later_steps(context: Context) -> tuple[Manifest | None, bool]:
+    """The run that the steps after reranking are about where that is not done again, and whether it is held back."""
+    recorded = context.record.step("rerank")
+    if recorded and recorded.state == "held":
+        held = held_run(context, run_id=recorded.result.get("run_id", ""))
+        if held:  # otherwise it may have been released
+            return held, True
+    return published_run(context), False
+
+
 def _with_model_of(run: Manifest, config: Config) -> Config:
     if config.scoring.model != SERVING:
         return config

@@ -34,7 +34,7 @@ class Again:
     run_date: str
     run_id: str
     held: bool
-    steps: tuple[Preview, ...]  # after reranking; none of a night that is held
+    steps: tuple[Preview, ...]  # after reranking; of a night that is held, those that were named
 
 
 def preview(
@@ -75,12 +75,15 @@ def _forced(context: Context, names: tuple[str, ...]) -> Again | None:
     """As `preview`, of steps that are done whatever was done before."""
     if "rerank" in names:
         return None
-    run = done.published_run(context)
+    run, held = done.run_of_later_steps(context)
     if run is None:
         raise no_run(context, names)
-    _take(context, run)
+    if held:
+        context.manifest = run
+    else:
+        _take(context, run)
     context.forced = frozenset(names)
-    return Again(run.run_date, run.run_id, False, tuple(_steps(context, names)))
+    return Again(run.run_date, run.run_id, held, tuple(_steps(context, names)))
 
 
 def _take(context: Context, run: Manifest) -> None:

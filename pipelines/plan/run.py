@@ -183,12 +183,9 @@ class _Plan:
     def _find_run(self, names: tuple[str, ...]) -> None:
         """The run that later steps are about, where reranking is not among the steps."""
         context = self.context
-        recorded = context.record.step("rerank")
-        if recorded and recorded.state == "held":
-            context.manifest = done.held_run(context, run_id=recorded.result.get("run_id", ""))
-        if not context.manifest and (run := done.published_run(context)):  # it may have been released
-            context.manifest = run
-            self._note_run(run)
+        context.manifest, held = done.run_of_later_steps(context)
+        if context.manifest and not held:
+            self._note_run(context.manifest)
         if context.manifest is None and context.only != "clean_up":
             raise no_run(context, names)
         needed = next(step.needs for step in STEPS if step.name == names[0])
@@ -276,28 +273,28 @@ class _Plan:
 
     def _write(self) -> None:
         """Write the record to the output folder; if that fails, the night has failed."""
-        assert self._held is not None
-        try:
-            self._held.check()
-            write_plan(self.context.output, self.context.record)
-        except Locked:
-            raise
-        except (OSError, NightrankError) as error:
-            if not self.failures:
-                self.failures.append(error)
+        error = self._keep(write_plan)
+        if error and not self.failures:
+            self.failures.append(error)
 
     def _write_page(self) -> None:
         """Give a night without a report a page all the same, and remove it once there is a report."""
         from pipelines.report.failed import update_failed_page
 
+        if error := self._keep(update_failed_page):
+            self.failures.append(error)
+
+    def _keep(self, write: Callable[[str, PlanRecord], object]) -> Exception | None:
+        """Write something of the record, under the lock; the error if it cannot be written."""
         assert self._held is not None
         try:
             self._held.check()
-            update_failed_page(self.context.output, self.context.record)
+            write(self.context.output, self.context.record)
         except Locked:
             raise
         except (OSError, NightrankError) as error:
-            self.failures.append(error)
+            return error
+        return None
 
 
 def no_run(context: Context, names: tuple[str, ...]) -> ConfigError:

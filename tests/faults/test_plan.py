@@ -136,7 +136,7 @@ def test_a_signal_in_each_step(world: World) -> None:
         night = start(world.folder)
         assert wait_for(night, f" {step} begins")
         night.send_signal(signal.SIGTERM)
-        _, err = night.communicate(timeout=120)
+        _, err = night.communicate(timeout=600)
         assert night.returncode in (128 + signal.SIGTERM, 0), err
         errors = [line for line in err.splitlines() if line.startswith("error: ")]
         assert len(errors) == (night.returncode != 0), err
@@ -155,11 +155,11 @@ def test_two_schedulers_at_once(world: World) -> None:
     first.send_signal(signal.SIGSTOP)  # so that it is not over before the second one looks
     try:
         second = start(world.folder, "--quiet")
-        out, err = second.communicate(timeout=120)
+        out, err = second.communicate(timeout=600)
         assert (second.returncode, out, len(err.splitlines())) == (4, "", 1), err
         assert f"process {first.pid} on " in err
     finally:
         first.send_signal(signal.SIGCONT)
-    out, err = first.communicate(timeout=120)
+    out, err = first.communicate(timeout=600)
     assert (first.returncode, out, err) == (0, "", "")
     world.check_made_up_for()

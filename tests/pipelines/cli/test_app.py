@@ -205,7 +205,7 @@ def test_the_real_command_with_a_real_model(tiny: Tiny, tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT), "NIGHTRANK_TEST_SECRET": "hunter2-secret"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

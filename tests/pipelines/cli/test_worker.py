@@ -127,7 +127,7 @@ def runs(process: int) -> bool:
         return False
 
 
-def wait(condition: Any, *, seconds: float = 120) -> None:
+def wait(condition: Any, *, seconds: float = 600) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

@@ -165,7 +165,7 @@ def test_no_command_shows_a_credential(echo: Echo, tmp_path: Path, way: str, com
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert echo.seen
     assert done.returncode == 3, done.stderr

@@ -35,7 +35,8 @@ def assert_foreseen(config: Config, output: Path, **steps: str) -> Outcome:
     outcome = start(config, load=forbidden(), **steps)
     assert tuple(step.name for step in found.steps if step.would == "be done") == outcome.ran
     assert all(step.why for step in found.steps if step.would == "be skipped")
-    assert (found.run_id, found.held) == (outcome.record.steps[0].result["run_id"], False)
+    reranked = outcome.record.steps[0]
+    assert (found.run_id, found.held) == (reranked.result["run_id"], reranked.state == "held")
     return outcome
 
 
@@ -92,7 +93,9 @@ def test_other_inputs_are_a_new_night(make_config: MakeConfig) -> None:
     assert preview(make_config(), run_date=DAY, load=fake("another")) is None
 
 
-def test_a_held_night_would_be_held_again(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_night_would_be_held_again(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make_config()
     set_steps(monkeypatch)
     hold_everything(monkeypatch)
@@ -101,3 +104,5 @@ def test_a_held_night_would_be_held_again(make_config: MakeConfig, monkeypatch: 
     found = preview(config, run_date=DAY, load=fake())
     assert found
     assert (found.run_id, found.held, found.steps) == (outcome.manifest.run_id, True, ())
+    assert assert_foreseen(config, tmp_path / "output", from_step="train").ran == ("report",)
+    assert assert_foreseen(config, tmp_path / "output", only="report").ran == ("report",)

@@ -229,7 +229,7 @@ def test_a_run_whose_lock_was_taken_notices_and_leaves_it_alone() -> None:
 
 @pytest.mark.parametrize("starters", [2, 5])
 def test_of_several_that_start_at_once_one_has_the_lock(starters: int) -> None:
-    checked, written, done = (threading.Barrier(starters, timeout=60) for _ in range(3))
+    checked, written, done = (threading.Barrier(starters, timeout=600) for _ in range(3))
     began = threading.local()
     outcomes: list[str] = []
 

@@ -157,7 +157,7 @@ def test_the_next_window_is_read_while_this_one_runs() -> None:
 
     # Were the second window read after the first has run, the first would wait for it in vain.
     scorer = Summing(
-        encoder=Numbers(on_encode), on_run=lambda: waited.append(read.wait(timeout=30)), window=2
+        encoder=Numbers(on_encode), on_run=lambda: waited.append(read.wait(timeout=600)), window=2
     )
     assert scorer.score(pairs_of([3, 3, 3, 3])).shape == (4,)
     assert waited
@@ -166,7 +166,7 @@ def test_the_next_window_is_read_while_this_one_runs() -> None:
 
 def test_streams_run_at_once() -> None:
     both = threading.Barrier(2)
-    scorer = Summing(max_tokens=3, streams=2, on_run=lambda: both.wait(timeout=30) and None)
+    scorer = Summing(max_tokens=3, streams=2, on_run=lambda: both.wait(timeout=600) and None)
     assert scorer.score(pairs_of([3, 3])).shape == (2,)
 
 

@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Self
 from tests.support.servers.elasticsearch_build import AS_ROOT, as_lines, cache_folder, java_home, prepare
 
 VERSIONS = {8: "8.19.21", 9: "9.5.3"}  # the server for each major version of the client
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 
 
 class StartError(Exception):

@@ -123,7 +123,7 @@ def java_version(home: Path) -> int:
     """The version of the Java in that folder; 0 if it does not run."""
     try:
         shown = subprocess.run(
-            [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=60
+            [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=600
         )
     except (OSError, subprocess.SubprocessError):
         return 0

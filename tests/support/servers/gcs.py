@@ -33,7 +33,7 @@ from tests.support.servers.java_processes import free_ports
 
 BUCKET = "nights"
 MODULE = "github.com/fsouza/fake-gcs-server@v1.56.1"
-START_SECONDS = 120.0
+START_SECONDS = 600.0
 
 
 def binary() -> Path:

@@ -27,7 +27,7 @@ from tests.support.servers.elasticsearch import GUARD, StartError
 from tests.support.servers.elasticsearch_build import Unavailable, cache_folder, java_version, maven_java
 
 ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 VERSIONS = range(11, 22)  # of Java, that Flink 1.19 and Spark 3.5 run on
 LIGHT = (
     "-XX:TieredStopAtLevel=1",  # up in half the time

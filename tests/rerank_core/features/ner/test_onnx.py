@@ -232,7 +232,7 @@ def test_it_pickles_without_its_model(make_model: MakeModel) -> None:
         "print(r.fingerprint, *(m.label for m in r.recognise([('', 'Frank in Tacoma')])[0]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, raw.hex()], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, raw.hex()], capture_output=True, text=True, check=True, timeout=600
     )
     assert done.stdout.split() == [recogniser.fingerprint, "PER", "LOC"]
 
