@@ -145,7 +145,7 @@ def test_a_lost_machine_changes_no_byte_and_leaves_no_worker(
     check_same(
         published_bytes(Path(config.output.path), manifest), published_bytes(night.output, night.manifest)
     )
-    # Beam's job server can leave a worker of the attempt that failed on a TaskManager that lives; it ends with that one.
+    # Beam can leave a worker of the attempt that failed on a TaskManager that lives; it ends with that one.
     flink.stop_task_managers()
     wait(lambda: not flink.workers())
 
