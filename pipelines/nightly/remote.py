@@ -107,18 +107,29 @@ def check_paths(config: Config, options: PipelineOptions) -> None:
 
 def _reaches_workers(config: Config, name: str) -> bool:
     """Whether the workers have a path of the configuration, or do not need it."""
-    section = name.split(".")[1] if name.count(".") > 1 else ""
-    if NEEDS[name] == DRIVER or (section and config.source.kind != section):
-        return True
-    if name in ("source.log", "source.index") and config.source.kind != "local":
-        return True
-    if name == "registry.path" and not config.scoring.model.startswith(PREFIX):
+    if NEEDS[name] == DRIVER or not _is_read(config, name):
         return True
     path = Path(value := _value(config, name))
     # A relative one is the name of a model on a hub, since paths were made absolute when they were read.
     if not path.is_absolute() or not is_local(value):
         return True
     return any(path.is_relative_to(folder) for folder in config.workers.shared_paths)
+
+
+def _is_read(config: Config, name: str) -> bool:
+    """Whether the workers of this night read a path, or what it belongs to is off."""
+    tags, labels = config.tags, config.labels.source if config.mining.enabled else "clicks"
+    if name.startswith("source."):
+        return config.source.kind == (name.split(".")[1] if name.count(".") > 1 else "local")
+    used = {
+        "registry.path": config.scoring.model.startswith(PREFIX),
+        "tags.recogniser_model": tags.enabled and tags.recogniser != "rules",
+        "cascade.model": config.cascade.enabled,
+        "fusion.bi_encoder": config.fusion.use != "off",
+        "labels.queries": labels != "clicks",
+        "labels.qrels": labels == "qrels",
+    }
+    return used.get(name, True)
 
 
 def _check_dataflow(options: PipelineOptions) -> None:

@@ -15,7 +15,7 @@ from rerank_core import stages
 from rerank_core.candidates.expansion import widen
 from rerank_core.config.night import Config
 from rerank_core.mining.hard_negatives import mine
-from rerank_core.mining.labels import load_judgements, positives
+from rerank_core.mining.labels import NO_JUDGEMENTS, load_judgements, positives
 from rerank_core.ranking import evidence, order
 from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.fusion import Fusion, fuse
@@ -243,7 +243,10 @@ class MineHardNegatives(ShardStage):
         self._config, self._calibration = config, calibration
 
     def open(self) -> None:
-        self._judgements = load_judgements(self._config.labels, opener=open_binary)
+        mined = self._config.mining.enabled
+        self._judgements = (
+            load_judgements(self._config.labels, opener=open_binary) if mined else NO_JUDGEMENTS
+        )
 
     def handle(self, shard: RankedShard) -> Handled:
         if not self._config.mining.enabled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -26,8 +27,36 @@ STORED = {  # nothing of it is on this machine
 }
 
 
-def stored(name: str = "", value: Any = "") -> Config:
-    """A configuration whose paths are at object stores, but for the one key."""
+USED: dict[str, dict[str, Any]] = {  # what makes a night read the path, where it otherwise does not
+    "registry.path": {"scoring": {"model": "registry:serving"}},
+    "cascade.model": {"cascade": {"enabled": True}},
+    "labels.queries": {"labels": {"source": "answers"}},
+    "labels.qrels": {"labels": {"source": "qrels"}},
+}
+UNUSED: list[tuple[str, dict[str, Any]]] = [
+    ("source.log", {"source": {"kind": "elasticsearch", "log": "/log"}}),
+    ("source.index", {"source": {"kind": "elasticsearch", "index": "/index"}}),
+    (
+        "source.elasticsearch.ca_file",
+        {"source": STORED["source"] | {"elasticsearch": {"ca_file": "/ca.pem"}}},
+    ),
+    ("registry.path", {"registry": {"path": "/models"}}),
+    ("cascade.model", {"cascade": {"model": "/model"}}),
+    ("fusion.bi_encoder", {"fusion": {"use": "off", "bi_encoder": "/model"}}),
+    ("tags.recogniser_model", {"tags": {"enabled": False, "recogniser_model": "/model"}}),
+    ("tags.recogniser_model", {"tags": {"recogniser": "rules", "recogniser_model": "/model"}}),
+    ("labels.queries", {"labels": {"queries": "/queries.jsonl"}}),
+    ("labels.qrels", {"labels": {"source": "answers", "queries": "gs://q", "qrels": "/qrels.tsv"}}),
+    (
+        "labels.queries",
+        {"labels": {"source": "answers", "queries": "/queries.jsonl"}, "mining": {"enabled": False}},
+    ),
+]
+"""A path of each kind that a night does not read, as configured here."""
+
+
+def stored(name: str = "", value: Any = "", *, more: dict[str, Any] | None = None) -> Config:
+    """A configuration whose paths are at object stores, but for the one key; `more` are sections of it."""
     raw: dict[str, Any] = {section: dict(keys) for section, keys in STORED.items()}
     if name:
         *sections, key = name.split(".")
@@ -37,9 +66,9 @@ def stored(name: str = "", value: Any = "") -> Config:
         node[key] = value
     if name.startswith("source.elasticsearch"):
         raw["source"]["kind"] = "elasticsearch"
-    if name == "registry.path":
-        raw["scoring"] = {"model": "registry:serving"}
-    return parse_config(raw, base=Path("/"))
+    for section, keys in USED.get(name, {}).items():
+        raw[section] = raw.get(section, {}) | keys
+    return parse_config(raw | (more or {}), base=Path("/"))
 
 
 def test_every_path_of_a_configuration_is_one_that_workers_need_or_not() -> None:
@@ -78,6 +107,15 @@ def test_a_name_is_no_path(name: str) -> None:
     if name.startswith("source.elasticsearch"):  # these are files, and nothing else
         return
     check_paths(stored(name, "owner/model"), beam_options(REMOTE))
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"), UNUSED, ids=[f"{name}-{n}" for n, (name, _) in enumerate(UNUSED)]
+)
+def test_a_path_that_the_night_does_not_read_may_be_local(name: str, sections: dict[str, Any]) -> None:
+    config = stored(more=sections)
+    assert functools.reduce(getattr, name.split("."), config)
+    check_paths(config, beam_options(REMOTE))
 
 
 def test_all_that_is_missing_is_named_in_one_line(tmp_path: Path) -> None:
