@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,12 +23,27 @@ Opener = Callable[[str], AbstractContextManager[BinaryIO]]
 `seek`, unless it is a BufferedReader, as of a pipe."""
 
 _GZIP = b"\x1f\x8b"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _WIDE = {
     codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16's, with which it begins
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path is an address, such as of an object store: "s3://bucket/key", which a Path has as "s3:/"."""
+    return _ADDRESS.match(str(path)) is not None
+
+
+def not_here(path: str | Path) -> str:
+    """A message on an address where only a file or a folder of this machine will do."""
+    address = re.sub(":/+", "://", str(path), count=1)
+    return (
+        f"{address} is an address, and only a path of this machine will do here: copy it to this machine and name the "
+        "copy, or if it is to be written, write it here and copy it afterwards"
+    )
 
 
 class UnreadableFile(OSError):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,6 +43,8 @@ from pipelines.cli import (
     train,
     verify,
 )
+from rerank_core.errors import ConfigError
+from rerank_core.files import is_address, not_here
 
 app = typer.Typer(
     name="nightrank",
@@ -98,6 +101,7 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **options: Any) -> None:
         leaving.begin(quiet=bool(options.get("quiet")))
         try:
+            _refuse_addresses(options)
             command(*args, **options)
         except BaseException as error:  # a panic of a native library is no Exception
             ended = leaving.message_of(error)
@@ -108,6 +112,18 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(code) from None
 
     return run
+
+
+def _refuse_addresses(options: Mapping[str, Any]) -> None:
+    """Refuse an address of an object store as a Path: what may be one is a string.
+
+    Raises:
+        ConfigError: naming the option and the remedy.
+    """
+    for name, value in options.items():
+        for path in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(path, Path) and is_address(path):
+                raise ConfigError(f"{name.replace('_', '-')}: {not_here(path)}")
 
 
 for _command in COMMANDS:

@@ -78,11 +78,11 @@ def evaluate(
     ] = "",
     work: Work = None,
     per_query: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--per-query", help="File for a row per set, system and query: .parquet or .jsonl."),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", help="File for the JSON of all figures, p-values, counts and fingerprints."),
     ] = None,
     quiet: Quiet = False,

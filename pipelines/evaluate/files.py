@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.storage import filesystem
+from pipelines.storage.object_stores import check_installed
 from rerank_core.errors import ConfigError
 from rerank_core.evaluation import measures
 from rerank_core.evaluation.comparison import Result, SetResult, SystemResult
@@ -89,27 +91,39 @@ def per_query(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def check_targets(*paths: Path | None) -> None:
+def check_targets(*paths: str | Path | None) -> None:
     """Refuse a file that cannot be written, before hours of scoring rather than after.
 
     Raises:
-        ConfigError: its folder does not exist.
+        ConfigError: its folder does not exist, or it is in an object store whose client is not installed.
     """
-    for path in paths:
-        if path and not path.absolute().parent.is_dir():
-            raise ConfigError(f"cannot write {path}: there is no folder {path.absolute().parent}; create it")
+    for path in map(str, filter(None, paths)):
+        if not filesystem.is_local(path):
+            check_installed(path)
+        elif not (folder := Path(path).absolute().parent).is_dir():
+            raise ConfigError(f"cannot write {path}: there is no folder {folder}; create it")
 
 
-def write_json(result: Result, path: Path) -> None:
+def write_json(result: Result, path: str | Path) -> None:
     """Write `as_json`."""
-    path.write_text(json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n"
+    _write(str(path), text.encode())
 
 
-def write_per_query(result: Result, path: Path) -> None:
+def write_per_query(result: Result, path: str | Path) -> None:
     """Write `per_query`, as Parquet if the name ends in .parquet, else as JSON Lines."""
     rows = per_query(result)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+    if str(path).endswith(".parquet"):
+        written = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows), written, compression="zstd")
+        data = written.getvalue().to_pybytes()
     else:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path.write_text("".join(lines), encoding="utf-8")
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    _write(str(path), data)
+
+
+def _write(path: str, data: bytes) -> None:
+    if filesystem.is_local(path):
+        Path(path).write_bytes(data)  # not by a rename: it may be /dev/stdout, or a pipe
+    else:
+        filesystem.write_bytes(path, data)

@@ -12,6 +12,7 @@ from rerank_core.config.night import Tagging
 from rerank_core.errors import ConfigError, MissingEngine, ModelError
 from rerank_core.evaluation.qrels import read_run
 from rerank_core.evaluation.tag_ablation import MODES
+from rerank_core.files import is_address, not_here
 from rerank_core.ranking.fusion import Fusion, check_bi_encoder
 from rerank_core.ranking.stored import read_fusion
 from rerank_core.scoring.load import load_scorer
@@ -95,6 +96,8 @@ def _parse(spec: str) -> System:
     name = label or f"{kind}{':' if kind else ''}{Path(path).name}"
     if kind == "run":
         return System(name, "run", path)
+    if is_address(path):
+        raise ConfigError(f"--system {spec!r}: {not_here(path)}")
     if kind:
         return System(name, "model", "" if path == "default" else path, backends[kind])
     return System(name, "model", path, _backend_for(Path(path)))

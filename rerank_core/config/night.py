@@ -38,6 +38,7 @@ from rerank_core.config.toml import (
     absolute,
     model_path,
     read_toml,
+    refuse_addresses,
     validate,
 )
 from rerank_core.errors import ConfigError as ConfigError
@@ -343,6 +344,21 @@ PATHS = {
     "workers": ("shared_paths",),
 }
 
+AT_STORES = {
+    "source.log",
+    "source.index",
+    "labels.queries",
+    "labels.qrels",
+    "output.path",
+    "evaluation.queries",
+    "evaluation.qrels",
+    "evaluation.sentence_qrels",
+    "registry.path",
+    "alerts.prometheus",
+    "alerts.summary",
+}
+"""The paths that may be addresses of object stores; any other is opened by what knows this machine's files alone."""
+
 
 def load_config(path: str | Path) -> Config:
     """Read a night's configuration.
@@ -369,6 +385,11 @@ def parse_config(raw: dict[str, Any], *, base: Path = Path(), name: str = "confi
             f"{name}: privacy.min_users = {config.privacy.min_users} needs users, but log.fields.user = '': every "
             "query would be dropped; set it to the column of users, or set min_users = 1"
         )
+    paths = {f"{section}.{key}" for section, keys in PATHS.items() for key in keys} | {
+        "tags.recogniser_model"
+    }
+    local = {key: functools.reduce(getattr, key.split("."), config) for key in sorted(paths - AT_STORES)}
+    refuse_addresses(local, name=name)
     return _resolve(config, base)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rerank_core.errors import ConfigError
-from rerank_core.files import read_text
+from rerank_core.files import is_address, not_here, read_text
 from schemas.parsing import parse_toml
 
 T = TypeVar("T")
@@ -61,6 +61,22 @@ def absolute(value: Any, base: Path) -> Any:
     if not isinstance(value, str) or not value or "://" in value:
         return value
     return str((base / Path(value).expanduser()).resolve())
+
+
+def refuse_addresses(values: Mapping[str, Any], *, name: str) -> None:
+    """Refuse addresses of object stores where only this machine's files can be read or written.
+
+    Args:
+        values: path, or several, by key.
+        name: of the file in which they are.
+
+    Raises:
+        ConfigError: naming the key, the address and the remedy.
+    """
+    for key, value in values.items():
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, str) and is_address(path):
+                raise ConfigError(f"{name}: {key}: {not_here(path)}")
 
 
 def model_path(value: str, base: Path) -> str:

@@ -26,6 +26,7 @@ from rerank_core.config.toml import (
     absolute,
     model_path,
     read_toml,
+    refuse_addresses,
     validate,
 )
 from rerank_core.errors import ConfigError
@@ -219,6 +220,15 @@ def parse_training_config(
         raise ConfigError(
             f"{name}: output = {config.output!r} is not a local folder; train into one and copy it afterwards"
         )
+    mined = config.remining
+    local = {
+        "model": config.model,
+        "tensorboard": config.tensorboard,
+        "remining.dense.model": mined.dense.model,
+        "remining.dense.corpus": mined.dense.corpus,
+        "remining.false_negatives.teacher": mined.false_negatives.teacher,
+    }
+    refuse_addresses(local, name=name)
     stages = tuple(
         dataclasses.replace(
             stage, runs=tuple(absolute(run, base) for run in stage.runs), dev=absolute(stage.dev, base)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rerank_core.errors import ModelError
+from rerank_core.files import is_address, not_here
 from rerank_core.text import shorten
 from schemas.parsing import parse_json
 
@@ -76,6 +77,8 @@ def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, rev
     Raises:
         ModelError: neither a folder nor a model of the Hub, or it cannot be downloaded.
     """
+    if is_address(model):
+        raise ModelError(f"{not_here(model)}; a night can read it from a registry (nightrank models --add)")
     folder = Path(model).expanduser()
     if folder.is_dir() or not _HUB_NAME.fullmatch(str(model)):
         return folder

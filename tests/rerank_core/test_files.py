@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rerank_core.files import UnreadableFile, plain_or_gz, read_lines, read_text
+from rerank_core.files import UnreadableFile, is_address, not_here, plain_or_gz, read_lines, read_text
 
 TEXT = "one\ntwo é\n\nfour"
 LINES = [b"one", "two é".encode(), b"", b"four"]
@@ -61,6 +61,20 @@ def test_empty_files_have_no_line(tmp_path: Path) -> None:
     for content in (b"", gzip.compress(b"")):
         (tmp_path / "a").write_bytes(content)
         assert list(read_lines(tmp_path / "a")) == []
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/key", "gs://b/a b[1]", "hdfs://host:9/x"])
+def test_an_address_is_known_even_as_a_path(path: str) -> None:
+    assert is_address(path)
+    assert is_address(Path(path))
+    assert not_here(Path(path)) == not_here(path)
+    assert not_here(path).startswith(f"{path} is an address")
+
+
+@pytest.mark.parametrize("path", ["", "a", "/a/b", "owner/name", "a:b", "registry:serving", "C:/x"])
+def test_what_is_no_address(path: str) -> None:
+    assert not is_address(path)
+    assert not is_address(Path(path))
 
 
 def test_a_compressed_file_stands_in_for_a_missing_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pipelines.beam_options import beam_options
 from pipelines.nightly.prepare import prepare
 from pipelines.nightly.remote import ANYWHERE, DRIVER, FILE, NEEDS, check_paths, workers_are_here
-from rerank_core.config.night import PATHS, Config, parse_config
+from rerank_core.config.night import AT_STORES, PATHS, Config, parse_config
 from rerank_core.errors import ConfigError
 from tests.conftest import MakeConfig
 from tests.support.fakes import forbidden
@@ -75,6 +75,7 @@ def test_every_path_of_a_configuration_is_one_that_workers_need_or_not() -> None
     known = {f"{section}.{key}" for section, keys in PATHS.items() for key in keys}
     # A recogniser's is a name or a folder, and so is made absolute apart from PATHS.
     assert set(NEEDS) == known | {"tags.recogniser_model"}
+    assert {name for name, need in NEEDS.items() if need == ANYWHERE} <= AT_STORES
 
 
 @pytest.mark.parametrize("name", [name for name, need in NEEDS.items() if need != DRIVER])

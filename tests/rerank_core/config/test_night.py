@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rerank_core.config.night import Config, load_config, parse_config, to_dict, window
+from rerank_core.config.night import AT_STORES, PATHS, Config, load_config, parse_config, to_dict, window
 from rerank_core.errors import ConfigError
 
 
@@ -118,6 +119,22 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
     assert config.evaluation.sentence_qrels == "s3://bucket/q.tsv"
     assert config.labels.queries == ""  # not configured stays so
     assert config.scoring.model == ""
+
+
+@pytest.mark.parametrize(
+    "key", [*(f"{section}.{key}" for section, keys in PATHS.items() for key in keys), "tags.recogniser_model"]
+)
+def test_an_address_is_taken_or_refused_with_the_remedy(key: str) -> None:
+    *sections, name = key.split(".")
+    several = key in ("promotion.judged_sets", "workers.shared_paths")
+    raw: dict[str, Any] = {name: ["gs://bucket/a b"] if several else "gs://bucket/a b"}
+    for section in reversed(sections):
+        raw = {section: raw}
+    if key in AT_STORES:
+        parse_config(raw)
+        return
+    with pytest.raises(ConfigError, match=rf"^night.toml: {key}: gs://bucket/a b is an address.* copy it"):
+        parse_config(raw, name="night.toml")
 
 
 def test_a_model_of_a_hub_keeps_its_name(tmp_path: Path) -> None:
