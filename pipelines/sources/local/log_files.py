@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import glob
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -218,12 +217,8 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"the log {path} cannot be read: {error}; it is damaged or truncated: copy it again"
 
 
-def log_fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 of a single file's bytes; of several, over their names and SHA-256s."""
-    digests = []
-    for file in files:
-        with file.open("rb") as content:
-            digests.append(hashlib.file_digest(content, "sha256").hexdigest())
+def log_fingerprint(files: Sequence[Path], digests: Sequence[str]) -> str:
+    """The SHA-256 of a single file; of several, one over their names and SHA-256s."""
     if len(files) == 1:
         return digests[0]
     return fingerprint(*(file.name for file in files), *digests)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.sources.local.bm25_index import METADATA
@@ -38,12 +38,22 @@ def addresses(path: str, endings: tuple[str, ...]) -> list[str]:
     ]
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
-def copies(paths: Sequence[str]) -> Iterator[list[Path]]:
+def copies(paths: Sequence[str], *, pinned: Mapping[str, str] | None = None) -> Iterator[list[Path]]:
     """Files on this machine: a local one itself, of another one a copy of the same name that is removed afterwards.
 
+    Args:
+        paths: of the files.
+        pinned: the SHA-256 that a file had when the night began, by path.
+
     Raises:
-        SourceError: a file cannot be fetched.
+        SourceError: a file cannot be fetched, or is another one than when the night began.
     """
     if all(map(filesystem.is_local, paths)):
         yield list(map(Path, paths))
@@ -58,6 +68,11 @@ def copies(paths: Sequence[str]) -> Iterator[list[Path]]:
                 raise SourceError(
                     f"cannot fetch {path} to {folder} ({error}); set TMPDIR if it is full"
                 ) from None
+            if pinned and sha256(found[-1]) != pinned[path]:
+                raise SourceError(
+                    f"the log {path} was replaced during the run, so its queries are not those of the fingerprint; run "
+                    "the night again, and write new logs under other names"
+                )
         yield found
 
 

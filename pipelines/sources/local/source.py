@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -25,7 +25,7 @@ from pipelines.sources.local.log_files import (
     read_events,
     read_records,
 )
-from pipelines.sources.local.remote_files import addresses, copies, index_folder
+from pipelines.sources.local.remote_files import addresses, copies, index_folder, sha256
 from pipelines.sources.local.spans import Span, count_lines
 from pipelines.storage.filesystem import is_local
 from rerank_core.config.night import Config, Log, require
@@ -58,22 +58,23 @@ class LocalSource:
                 "much as one of the text; set it to 1 or more"
             )
         self._pinned: str | None = None  # the index's fingerprint, once described
-        self._formats: dict[str, str] | None = None  # of each file of the log, once described
+        self._files: list[LogFile] = []  # of the log, once described
 
     def describe(self) -> dict[str, Any]:
         """Locations, fingerprints of the bytes, and the number of documents.
 
-        Also pins the index: a worker that later opens another one there fails, so that no run mixes two.
+        Also pins the index, and of a log in an object store its files: a worker that later finds others there fails, so
+        that no run mixes two.
 
         Raises:
             SourceError: the log is missing, empty, truncated, or Parquet without the configured columns; or the index
                 cannot be opened.
         """
-        files = self._files()
+        files = self._find()
         with copies(files) as paths:
             nonempty = [has_events(file, self._log) for file in paths]  # a list: checks every file
-            self._formats = _formats(files, paths, self._log)
-            log_hash = log_fingerprint(paths)
+            self._files = self._look(files, paths)
+            log_hash = log_fingerprint(paths, [file.digest for file in self._files])
         if not any(nonempty):
             raise SourceError(f"the log {self._path} is empty: it holds no event")
         index = LocalIndex(index_folder(self._index))
@@ -90,13 +91,19 @@ class LocalSource:
 
     def events(self) -> beam.PTransform:
         """PBegin -> PCollection[LogEvent | Rejected]; what `log.filter` excludes is neither."""
-        if self._formats is None:
-            files = self._files()
+        if not self._files:
+            files = self._find()
             with copies(files) as paths:
-                self._formats = _formats(files, paths, self._log)
-        return _ReadFiles(self._formats, self._log)
+                self._files = self._look(files, paths)
+        return _ReadFiles(self._files, self._log)
 
-    def _files(self) -> list[str]:
+    def _look(self, files: Sequence[str], paths: Sequence[Path]) -> list[LogFile]:
+        return [
+            LogFile(file, format_of(path, self._log), sha256(path))
+            for file, path in zip(files, paths, strict=True)
+        ]
+
+    def _find(self) -> list[str]:
         """The log's files; of an object store, their addresses."""
         if is_local(self._path):
             return list(map(str, log_files(self._path, self._log)))
@@ -132,8 +139,12 @@ class LocalSource:
         return Rejected("FetchCandidates", "query", query.query_id, reason, detail)
 
 
-def _formats(files: Sequence[str], paths: Sequence[Path], log: Log) -> dict[str, str]:
-    return {file: format_of(path, log) for file, path in zip(files, paths, strict=True)}
+class LogFile(NamedTuple):
+    """A file of a log, as it was when the night began."""
+
+    path: str
+    format: str
+    digest: str  # SHA-256
 
 
 File = tuple[str, Span | None]
@@ -143,9 +154,10 @@ File = tuple[str, Span | None]
 class _ReadFiles(beam.PTransform):
     """PBegin -> PCollection[LogEvent | Rejected]: each file by itself, and together those of a format that joins."""
 
-    def __init__(self, formats: Mapping[str, str], log: Log) -> None:
+    def __init__(self, files: Sequence[LogFile], log: Log) -> None:
         super().__init__()
-        self._formats, self._log = formats, log
+        self._formats, self._log = {file.path: file.format for file in files}, log
+        self._pinned = {file.path: file.digest for file in files if not is_local(file.path)}
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         formats = self._formats
@@ -153,7 +165,7 @@ class _ReadFiles(beam.PTransform):
         parts = []
         if alone:
             # Any: a lone surrogate in a query survives pickling, but not the coder that typed rows would get.
-            read = beam.FlatMap(_read_alone, self._log).with_output_types(Any)
+            read = beam.FlatMap(_read_alone, self._log, self._pinned).with_output_types(Any)
             parts.append(self._spread(begin, "Files", alone, formats) | "ReadEvents" >> read)
         for name in sorted(set(formats.values())):
             if FORMATS[name].join:
@@ -178,7 +190,7 @@ class _ReadFiles(beam.PTransform):
         return spread | f"Number{label}" >> beam.Map(_with_first, pvalue.AsSingleton(counted))
 
     def _joined(self, files: beam.PCollection, name: str) -> list[beam.PCollection]:
-        read = beam.FlatMap(_read_keyed, name, self._log).with_output_types(Any)
+        read = beam.FlatMap(_read_keyed, name, self._log, self._pinned).with_output_types(Any)
         rejected, records = (
             files
             | f"Read_{name}" >> read
@@ -207,17 +219,17 @@ def _with_first(file: File, counted: list[tuple[File, int]]) -> File:
     return path, span._replace(first=before)
 
 
-def _read_alone(file: File, log: Log) -> Iterator[LogEvent | Rejected]:
+def _read_alone(file: File, log: Log, pinned: Mapping[str, str]) -> Iterator[LogEvent | Rejected]:
     path, span = file
-    with copies([path]) as (copy,):
+    with copies([path], pinned=pinned) as (copy,):
         yield from read_events(copy, log, span=span)
 
 
-def _read_keyed(file: File, name: str, log: Log) -> Iterator[Any]:
+def _read_keyed(file: File, name: str, log: Log, pinned: Mapping[str, str]) -> Iterator[Any]:
     join = FORMATS[name].join
     assert join is not None
     path, span = file
-    with copies([path]) as (copy,):
+    with copies([path], pinned=pinned) as (copy,):
         for record, raw in read_records(copy, name, log, span=span):
             yield from keyed(record, raw, join, log)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from pipelines.nightly.run import run
 from pipelines.sources.local import source
@@ -205,6 +208,55 @@ def test_a_worker_that_finds_another_index_stops(
     store[f"{INDEX}/{METADATA}"] = other
     with pytest.raises(SourceError, match="was replaced during the run"):
         night.candidates([], top_k=1)
+
+
+@pytest.mark.parametrize("changed", ["one line more", "same size", "gone"])
+def test_a_log_that_is_replaced_meanwhile_is_not_read(
+    store: dict[str, bytes], make_config: MakeConfig, tmp_path: Path, changed: str
+) -> None:
+    """Rows of one log would be published under the fingerprint of another."""
+    config = make_config(source={"log": LOG})
+    for name, log in (
+        ("a.jsonl", Path(make_config().source.log)),
+        ("b.jsonl", Path(make_config().source.log)),
+    ):
+        store[f"{LOG}/{name}"] = log.read_bytes()
+
+    def loaded() -> Any:  # after the source was described, before the workers read it
+        if changed == "gone":
+            store.pop(f"{LOG}/b.jsonl", None)
+        else:
+            one = b"\n" if changed == "one line more" else b""
+            store[f"{LOG}/b.jsonl"] = log.read_bytes().replace(b"Dune", b"Rune") + one
+        return fake()()
+
+    with pytest.raises(SourceError) as found:
+        run(config, run_date=DAY, load=loaded)
+    message = str(found.value)
+    assert f"{LOG}/b.jsonl" in message
+    assert "\n" not in message
+    assert ("cannot fetch" if changed == "gone" else "was replaced during the run") in message
+    assert not list(Path(config.output.path).glob("runs/*"))
+    assert not list(tmp_path.glob("nightrank-log-*"))
+
+
+@pytest.mark.parametrize("name", ["day.jsonl", "day.jsonl.gz", "aol.tsv"])
+def test_what_workers_fetch_is_compared_in_every_format(
+    store: dict[str, bytes], make_config: MakeConfig, name: str
+) -> None:
+    lines = {
+        "day.jsonl": b'{"timestamp": "2026-03-08T10:00:00Z", "query": "who wrote dune"}\n',
+        "aol.tsv": b"AnonID\tQuery\tQueryTime\tItemRank\tClickURL\n7\tdune\t2026-03-08 10:00:00\t\t\n",
+    }
+    line = lines[name.removesuffix(".gz")]
+    store[f"{LOG}/{name}"] = gzip.compress(line) if name.endswith(".gz") else line
+    night = LocalSource(make_config(source={"log": f"{LOG}/{name}", "index": INDEX}))
+    night.describe()
+    with beam.Pipeline() as pipeline:
+        assert_that(pipeline | night.events() | beam.combiners.Count.Globally(), equal_to([1]))
+    store[f"{LOG}/{name}"] += b"\n"
+    with pytest.raises(Exception, match="was replaced during the run"), beam.Pipeline() as pipeline:
+        pipeline | night.events()
 
 
 def test_earlier_indices_of_an_address_go_after_a_day(store: dict[str, bytes]) -> None:
