@@ -1,7 +1,8 @@
 """The files of a run are read and counted by the workers, once all are written; the driver reads what they say.
 
-A worker reports on a file by its name, size and time. The driver lists the files itself, and reads each of which there
-is no report that fits: a runner that loses a report, or a file that changed afterwards, changes no count.
+A worker reports on a file by its name, size and time, or in an object store by its version. The driver lists the files
+itself, and reads each of which there is no report that fits: a runner that loses a report, or a file that changed
+afterwards, changes no count.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def _list(_: Any, staging: str) -> Iterator[tuple[str, str, Stamp]]:
 
 def parts(staging: str, table: str) -> dict[str, Stamp]:
     """The files of a staged table."""
-    return {name: stamp for name, stamp in listing(join(staging, table)).items() if is_part(name)}
+    listed = listing(join(staging, table), versions=True)
+    return {name: stamp for name, stamp in listed.items() if is_part(name)}
 
 
 def check(staging: str, table: str, name: str) -> Checked:

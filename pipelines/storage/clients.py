@@ -24,6 +24,13 @@ class Found(NamedTuple):
     version: str  # "" where the store has none
 
 
+class Listed(NamedTuple):
+    """An object as it is listed."""
+
+    size: int  # bytes
+    version: str  # another one after every change, or, as S3's, after a change of the bytes; "" where there is none
+
+
 class Store(Protocol):
     """The objects of one kind of store. Missing objects are FileNotFoundError, all other failures any exception."""
 
@@ -47,8 +54,8 @@ class Store(Protocol):
     def read(self, path: str, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`, which is not later than the object's end."""
 
-    def list(self, prefix: str) -> dict[str, int]:
-        """Bytes of every object whose path begins so, by path; none in a bucket that does not exist."""
+    def list(self, prefix: str) -> dict[str, Listed]:
+        """Every object whose path begins so, by path; none in a bucket that does not exist."""
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object of at most 5 GB within the store."""
@@ -97,14 +104,14 @@ class S3Store:
     def read(self, path: str, start: int, end: int) -> bytes:
         return bytes(self._get(path, Range=f"bytes={start}-{end - 1}")["Body"].read())
 
-    def list(self, prefix: str) -> dict[str, int]:
+    def list(self, prefix: str) -> dict[str, Listed]:
         bucket, key = _split(prefix)
         try:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
             found = [one for page in pages for one in page.get("Contents", ())]
         except self._client.exceptions.NoSuchBucket:
             return {}
-        return {f"s3://{bucket}/{one['Key']}": one["Size"] for one in found}
+        return {f"s3://{bucket}/{one['Key']}": Listed(one["Size"], one.get("ETag", "")) for one in found}
 
     def copy(self, source: str, target: str) -> None:
         (from_bucket, from_key), (bucket, key) = _split(source), _split(target)
@@ -167,16 +174,16 @@ class GcsStore:
     def read(self, path: str, start: int, end: int) -> bytes:
         return bytes(self._blob(path).download_as_bytes(start=start, end=end - 1, raw_download=True))
 
-    def list(self, prefix: str) -> dict[str, int]:
+    def list(self, prefix: str) -> dict[str, Listed]:
         from google.api_core.exceptions import NotFound
 
         bucket, name = _split(prefix)
         try:
-            fields = "items(name,size),nextPageToken"
+            fields = "items(name,size,generation),nextPageToken"
             blobs = list(self._client.list_blobs(bucket, prefix=name, fields=fields))
         except NotFound:
             return {}
-        return {f"gs://{bucket}/{blob.name}": int(blob.size) for blob in blobs}
+        return {f"gs://{bucket}/{blob.name}": Listed(int(blob.size), str(blob.generation)) for blob in blobs}
 
     def copy(self, source: str, target: str) -> None:
         token, *_ = self._blob(target).rewrite(self._blob(source), retry=self._retry)
@@ -230,9 +237,9 @@ class BeamStore:
             file.seek(start)
             return bytes(file.read(end - start))
 
-    def list(self, prefix: str) -> dict[str, int]:
+    def list(self, prefix: str) -> dict[str, Listed]:
         found = FileSystems.match([f"{prefix}**"])[0].metadata_list
-        return {file.path: file.size_in_bytes for file in found}
+        return {file.path: Listed(file.size_in_bytes, str(file.last_updated_in_seconds)) for file in found}
 
     def copy(self, source: str, target: str) -> None:
         FileSystems.copy([source], [target])

@@ -28,9 +28,12 @@ from pipelines.storage.object_stores import answered, store_of
 from pipelines.storage.parquet import open_parquet as open_parquet
 from pipelines.storage.parquet import read_batches as read_batches
 from pipelines.storage.parquet import read_table as read_table
+from pipelines.storage.writer import ObjectWriter
 
-Stamp = tuple[int, int]
-"""Size in bytes and, of a local file, when it was changed (ns): links and copies of a file have the same."""
+Stamp = tuple[int, int | str]
+"""Size in bytes and, of a local file, when it was changed (ns): links and copies of a file have the same.
+
+With versions, an object's has the one that the store gave it, by which two of one size differ; copies have others."""
 
 
 def join(*parts: str) -> str:
@@ -162,17 +165,25 @@ def _glob(folder: str, pattern: str) -> list[Path]:
     return list(Path(folder).glob(pattern))
 
 
-def listing(folder: str) -> dict[str, Stamp]:
+def listing(folder: str, *, versions: bool = False) -> dict[str, Stamp]:
     """Every file below a folder, by its path relative to it; none if there is no such folder. No link is followed.
+
+    Args:
+        folder: local or in an object store.
+        versions: stamps of objects have the versions of the store, too.
 
     Raises:
         OSError: a folder cannot be listed: it is not the same as an empty one.
     """
     if not is_local(folder):
         with answered(folder):
-            sizes = store_of(folder).list(f"{folder.rstrip('/')}/")
+            listed = store_of(folder).list(f"{folder.rstrip('/')}/")
         below = len(folder.rstrip("/")) + 1
-        return {path[below:]: (size, 0) for path, size in sizes.items() if not path.endswith("/")}
+        return {
+            path[below:]: (one.size, one.version if versions else 0)
+            for path, one in listed.items()
+            if not path.endswith("/")
+        }
     found: dict[str, Stamp] = {}
     above = len(os.path.join(folder, ""))
     for path, _, names in os.walk(folder, onerror=_unless_missing):
@@ -307,9 +318,7 @@ def create(path: str) -> BinaryIO:
     if is_local(path):
         make_folder(os.path.dirname(path) or ".")
         return open(path, "wb")
-    with answered(path):
-        remote: BinaryIO = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        return remote
+    return ObjectWriter(path)  # type: ignore[return-value]  # as files that are opened are
 
 
 def move_files(source: str, target: str, names: Iterable[str]) -> None:
