@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.storage import lock as lock_module
 from pipelines.storage.filesystem import exists, read_bytes, write_bytes
 from pipelines.storage.lock import Timing, lock
 from pipelines.storage.lock_record import holder_of
@@ -145,16 +146,19 @@ def test_a_lock_in_an_object_store_is_given_back() -> None:
 
 
 def test_a_lock_in_an_object_store_that_cannot_be_removed_is_left_to_expire(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(path: str) -> None:
         raise OSError(f"{path}: no answer")
 
+    warned: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.storage.lock.remove", refuse)
-        with lock(OUTPUT, "first", timing=hurried()):
+        patch.setattr(lock_module, "remove", refuse)
+        patch.setattr(lock_module.logger, "warning", lambda text, *values: warned.append(text % values))
+        with lock(OUTPUT, "first", timing=hurried()) as held:
             pass
-    assert "could not be removed (mem://bucket/output/_lock: no answer): it expires in 180 s" in caplog.text
+        assert (exists(LOCK), held.path) == (True, LOCK)
+    assert warned == [f"{LOCK} could not be removed ({LOCK}: no answer): it expires in 180 s"]
     with lock(OUTPUT, "second", timing=hurried()):
         assert "second" in holder_of(LOCK)
 
