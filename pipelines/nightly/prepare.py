@@ -68,8 +68,17 @@ def prepare(
     options: PipelineOptions,
     load: Loader | None = None,
     finish_by: datetime.datetime | None = None,
+    every_byte: bool = False,
 ) -> Night:
     """Check all that a night needs before it starts, and name the run.
+
+    Args:
+        config: the night's configuration.
+        run_date: last day of the log's window.
+        options: Beam's.
+        load: makes the scorer, in place of the configured model.
+        finish_by: by when the run must be published.
+        every_byte: read the files of the run that is reused whole in an object store, too.
 
     Raises:
         ConfigError, SourceError, ModelError, JudgementError: the night cannot start.
@@ -93,6 +102,7 @@ def prepare(
         first_stage_fingerprint=models.first_stage_fingerprint,
         calibration_record=models.calibration_record,
         lists_until=run_date.isoformat() if finish_by else "",
+        every_byte=every_byte,
     )
     day = run_date.isoformat().replace("-", "")  # not strftime, whose year 1 has one digit
     run_id = f"{day}-{_identity(config, source_record, models, previous, cut=finish_by is not None)[:12]}"

@@ -59,6 +59,7 @@ def find_previous(
     first_stage_fingerprint: str = "",
     calibration_record: dict[str, Any] | None = None,
     lists_until: str = "",
+    every_byte: bool = False,
 ) -> Previous:
     """The newest published run, if it is undamaged and was made with the same models.
 
@@ -68,6 +69,7 @@ def find_previous(
 
     Args:
         lists_until: lists are needed too, for queries that are not reached, of a run of at most this date, YYYY-MM-DD.
+        every_byte: read the run's files whole in an object store, too.
     """
     if not (config.reuse.enabled or lists_until):
         return Previous(None)
@@ -85,9 +87,10 @@ def find_previous(
                 facts_fingerprint=facts_fingerprint,
                 first_stage_fingerprint=first_stage_fingerprint,
                 calibration_record=calibration_record,
+                every_byte=every_byte,
             )
         if lists_until and (kept := _newest_until(output, manifest, lists_until)):
-            found = _with_lists(found, output, kept)
+            found = _with_lists(found, output, kept, every_byte=every_byte)
         return found
     except ManifestError as error:
         return Previous(None, problem=str(error))
@@ -110,10 +113,11 @@ def _reusable(
     facts_fingerprint: str | None,
     first_stage_fingerprint: str,
     calibration_record: dict[str, Any] | None,
+    every_byte: bool,
 ) -> Previous:
     output, facts = config.output.path, StoredFacts()
     if facts_fingerprint is not None and manifest.facts_fingerprint == facts_fingerprint:
-        files = _whole_files(output, manifest, "passage_tags")
+        files = _whole_files(output, manifest, "passage_tags", every_byte=every_byte)
         facts = StoredFacts(files, manifest.tables["passage_tags"].schema_version >= BY_KEY)
     if manifest.model_fingerprint != model_fingerprint:
         problem = f"run {manifest.run_id} was scored by another model, so its scores are not reused"
@@ -122,7 +126,7 @@ def _reusable(
     first_stage = (manifest.cascade or manifest.fusion or {}).get("cheap_fingerprint")
     return Previous(
         manifest.run_id,
-        _whole_files(output, manifest, "reranked"),
+        _whole_files(output, manifest, "reranked", every_byte=every_byte),
         facts,
         evidence=evidence.get("keep_share") == config.evidence.keep_share
         and manifest.calibration == calibration_record,
@@ -130,7 +134,7 @@ def _reusable(
     )
 
 
-def _with_lists(found: Previous, output: str, manifest: Manifest) -> Previous:
+def _with_lists(found: Previous, output: str, manifest: Manifest, *, every_byte: bool) -> Previous:
     """With the files of a run's lists; `problem` says why it has none that can be kept."""
     version = manifest.tables["reranked"].schema_version if "reranked" in manifest.tables else 0
     if version not in LISTS_VERSIONS:
@@ -139,13 +143,13 @@ def _with_lists(found: Previous, output: str, manifest: Manifest) -> Previous:
         )
         return found._replace(problem="; ".join(filter(None, (found.problem, problem))))
     same = found.run_id == manifest.run_id
-    files = found.files if same else _whole_files(output, manifest, "reranked")
+    files = found.files if same else _whole_files(output, manifest, "reranked", every_byte=every_byte)
     return found._replace(lists=Lists(manifest.run_id, manifest.run_date, files))
 
 
-def _whole_files(output: str, manifest: Manifest, table: str) -> tuple[str, ...]:
-    """Files of a table that are as published: a worker that met a damaged page would end the night."""
-    return tuple(stored_runs.check_to_read(output, manifest, table))
+def _whole_files(output: str, manifest: Manifest, table: str, *, every_byte: bool) -> tuple[str, ...]:
+    """Files of a table that are as published: a worker that met a damaged page would end the night's first try."""
+    return tuple(stored_runs.check_to_read(output, manifest, table, every_byte=every_byte))
 
 
 class ReadPreviousScores(beam.PTransform):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import logging
 import os
 import sys
 import threading
@@ -35,7 +36,10 @@ from pipelines.storage.lock import lock
 from pipelines.storage.runs import MANIFEST
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
+from schemas.errors import ManifestError
 from schemas.manifest import Manifest
+
+_logger = logging.getLogger("pipelines")
 
 
 def run(
@@ -70,10 +74,37 @@ def run(
     """
     started = time.monotonic()
     options = beam_options(beam_flags)
-    night = in_time(
-        finish_by,
-        lambda: prepare(config, run_date=run_date, options=options, load=load, finish_by=finish_by),
+    find = functools.partial(
+        prepare, config, run_date=run_date, options=options, load=load, finish_by=finish_by
     )
+    finish = functools.partial(
+        _finish, config=config, options=options, started=started, show=show, set_latest=set_latest
+    )
+    night = in_time(finish_by, find)
+    try:
+        return finish(night)
+    except _EarlierRunDamaged as error:
+        again = in_time(finish_by, lambda: find(every_byte=True))
+        if again.run.run_id == night.run.run_id:  # it is whole, so the same would come of it
+            raise
+        _logger.warning("%s; the night starts again, and does not reuse that run", error)
+        return finish(again)
+
+
+class _EarlierRunDamaged(ManifestError):
+    """Workers met damage in a run that the night reuses."""
+
+
+def _finish(
+    night: Night,
+    *,
+    config: Config,
+    options: PipelineOptions,
+    started: float,
+    show: Callable[[progress.Progress], None] | None,
+    set_latest: bool,
+) -> Manifest:
+    """Run a night that was prepared, and publish it."""
     with lock(config.output.path, night.run.run_id) as held:
         clean(config.output.path)
         with _cleaned_up(night.run.staging):
@@ -124,15 +155,18 @@ def _run_graph(
     build(pipeline, night)
     folder, show = night.run.progress, show or (lambda _: None)
     watching = progress.watch(Path(folder), show) if folder else contextlib.nullcontext()
-    with watching, worker_errors(options):
-        job = pipeline.run()
-        try:
-            job.wait_until_finish()
-        except KeyboardInterrupt:  # or SIGTERM: otherwise an engine would go on scoring
-            if not is_local_run(options):
-                with contextlib.suppress(Exception):
-                    job.cancel()
-            raise
+    try:
+        with watching, worker_errors(options):
+            job = pipeline.run()
+            try:
+                job.wait_until_finish()
+            except KeyboardInterrupt:  # or SIGTERM: otherwise an engine would go on scoring
+                if not is_local_run(options):
+                    with contextlib.suppress(Exception):
+                        job.cancel()
+                raise
+    except ManifestError as error:  # of the only published run that is read here
+        raise _EarlierRunDamaged(str(error)) from None
 
 
 @functools.cache

@@ -249,17 +249,23 @@ def check_run(output: str, manifest: Manifest, *, tables: Iterable[str] | None =
                 )
 
 
-def check_to_read(output: str, manifest: Manifest, table: str) -> list[str]:
+def check_to_read(output: str, manifest: Manifest, table: str, *, every_byte: bool = False) -> list[str]:
     """The files of a published table, checked before a night builds on them: on a local disk byte by byte.
 
     In an object store, which keeps checksums of its own, they are checked by size and footer, so that a night does not
     begin with reading all of the last one. Pages have checksums that are checked as they are read.
 
+    Args:
+        output: the folder of the run.
+        manifest: of the run.
+        table: one of its tables.
+        every_byte: in an object store, too.
+
     Raises:
         ManifestError: as of `check_run`.
     """
     infos = manifest.tables[table].files if table in manifest.tables else {}
-    if is_local(output) or any(info.footer_crc32 is None for info in infos.values()):
+    if every_byte or is_local(output) or any(info.footer_crc32 is None for info in infos.values()):
         check_run(output, manifest, tables=[table])
         return table_files(output, manifest, table)
     paths = table_files(output, manifest, table)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import METADATA, build_index
 from rerank_core.errors import JudgementError, SourceError
 from rerank_core.features.render import escape
+from schemas.errors import ManifestError
 from schemas.manifest import Manifest
 from tests.conftest import MakeConfig, Night
 from tests.support.fakes import FakeScorer, fake, forbidden
+from tests.support.object_store import MemoryFileSystem
 from tests.support.tiny import CORPUS, DAY, GOOD_LOG, TIME, event, rows, write_lines
 
 GOOD = ["Who wrote Dune", "Why does rain fall"]
@@ -163,6 +167,13 @@ def test_an_index_that_cannot_be_read_stops_the_night(
         run(config, run_date=DAY, load=forbidden())
 
 
+@pytest.fixture
+def stored() -> Iterator[dict[str, bytes]]:
+    """The objects of a store in memory."""
+    yield MemoryFileSystem.objects
+    MemoryFileSystem.objects.clear()
+
+
 def test_a_truncated_file_of_the_last_run_costs_time_not_truth(
     night: Night, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -192,6 +203,58 @@ def test_a_flipped_bit_of_the_last_run_costs_time_not_truth_and_one_night_alone(
     again = run(make_config(), run_date=DAY, load=forbidden())
     assert "reuse" not in again.degraded
     assert again.balance.pairs["published"] == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [("reranked", "pages"), ("passage_tags", "pages"), ("reranked", "footer"), ("passage_tags", "lost")],
+)
+def test_damage_of_the_last_run_in_an_object_store_costs_time_not_truth(
+    night: Night, make_config: MakeConfig, stored: dict[str, bytes], table: str, place: str
+) -> None:
+    """There its pages are not read before a worker needs them, and the night begins again when one is damaged."""
+    output = "mem://bucket/output"
+    for path in sorted(night.output.rglob("*")):
+        if path.is_file() and path.name != "_lock":
+            stored[f"{output}/{path.relative_to(night.output)}"] = path.read_bytes()
+    victim = min(one for one in stored if f"{output}/{night.manifest.tables[table].path}/part-" in one)
+    damaged = bytearray(stored[victim])
+    column = pq.ParquetFile(io.BytesIO(damaged)).metadata.row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    damaged[len(damaged) - 40 if place == "footer" else start + column.total_compressed_size - 1] ^= 1
+    stored[victim] = bytes(damaged)
+    if place == "lost":
+        del stored[victim]
+    manifest = run(make_config(output={"path": output}), run_date=DAY, load=fake())
+    assert victim in str(manifest.degraded["reuse"])
+    assert (manifest.balance.pairs["reused"], manifest.previous_run_id) == (0, None)
+    if place == "pages":
+        alone = run(make_config(), run_date=DAY, load=fake())  # in a folder in which there is no run
+        assert (manifest.run_id, hashes(manifest)) == (alone.run_id, hashes(alone))
+    again = run(make_config(output={"path": output}), run_date=DAY, load=forbidden())
+    assert "reuse" not in again.degraded
+    assert again.balance.pairs["published"] == 0
+
+
+def test_an_earlier_run_that_cannot_be_read_at_the_moment_ends_the_night(
+    night: Night, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(night.output, tmp_path / "output")
+    failed: list[str] = []
+
+    def slow_down(path: str, columns: Any) -> Any:
+        failed.append(path)
+        raise ManifestError(f"{path} could not be read: slow down")
+
+    monkeypatch.setattr("pipelines.nightly.previous.read_scores", slow_down)
+    with pytest.raises(ManifestError, match="slow down"):
+        run(make_config(), run_date=DAY, load=fake())
+    assert len(failed) == 1  # what it reuses is whole, so the same night would come to the same end
+
+
+def hashes(manifest: Manifest) -> dict[tuple[str, str], str]:
+    tables = manifest.tables.items()
+    return {(name, file): info.sha256 for name, table in tables for file, info in table.files.items()}
 
 
 @pytest.mark.parametrize(
