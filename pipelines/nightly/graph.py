@@ -109,7 +109,7 @@ class Rerank(beam.PTransform):
             run, config, model=model, calibration=calibration
         )
         lists = self._apart(ranked.main, "ToMining")
-        mined = lists | stages.MineHardNegatives(config, calibration)
+        mined = lists | stages.MineHardNegatives(config, calibration, night.labels)
         negatives = mined.main | sinks.WriteHardNegatives(run, model=model, tagged=tagged)
         every = [fetched, tags, facts, reused, pruned, scored, ranked, shown, written, mined, negatives]
         outputs = [stage for stage in every if stage]

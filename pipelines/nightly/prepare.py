@@ -54,6 +54,7 @@ class Night:
     previous: Previous
     judged: dict[Level, Qrels]
     registered: Resolved  # the model's entry in the registry, if it is from there
+    labels: dict[str, str]  # SHA-256 of each label file, by its path
 
     @property
     def sample_queries(self) -> int:
@@ -95,6 +96,7 @@ def prepare(
         registered = resolve_model(config)
         config = autotune.resolve(registered.config, local=is_local_run(options))
     models = open_models(config, options, load=load)
+    labels = _label_files(config)
     previous = find_previous(
         config,
         models.scorer.fingerprint,
@@ -105,12 +107,13 @@ def prepare(
         every_byte=every_byte,
     )
     day = run_date.isoformat().replace("-", "")  # not strftime, whose year 1 has one digit
-    run_id = f"{day}-{_identity(config, source_record, models, previous, cut=finish_by is not None)[:12]}"
+    identity = _identity(config, source_record, models, previous, labels=labels, cut=finish_by is not None)
+    run_id = f"{day}-{identity[:12]}"
     staging = runs.place(config.output.path, run_date.isoformat(), run_id, cut=finish_by is not None)
     local = is_local_run(options) and filesystem.is_local(config.output.path)
     progress = filesystem.join(staging, "_progress") if local else None
     run = Run(run_id, run_date.isoformat(), span, staging, progress, finish_by)
-    return Night(config, run, source, source_record, models, previous, judged, registered)
+    return Night(config, run, source, source_record, models, previous, judged, registered, labels)
 
 
 def inputs_fingerprint(config: Config, source: Mapping[str, Any], models: Models) -> str:
@@ -120,11 +123,17 @@ def inputs_fingerprint(config: Config, source: Mapping[str, Any], models: Models
     """
     if not (source.get("log_fingerprint") and source.get("index_fingerprint")):
         return ""
-    return _identity(config, source, models, Previous(None), cut=False)
+    return _identity(config, source, models, Previous(None), labels=_label_files(config), cut=False)
 
 
 def _identity(
-    config: Config, source: Mapping[str, Any], models: Models, previous: Previous, *, cut: bool
+    config: Config,
+    source: Mapping[str, Any],
+    models: Models,
+    previous: Previous,
+    *,
+    labels: Mapping[str, str],
+    cut: bool,
 ) -> str:
     """Hash of everything that determines the rows of a night.
 
@@ -144,7 +153,7 @@ def _identity(
         models.tagger.fingerprint if models.tagger else "",
         previous.run_id or "",
         *(f"{key}={value}" for key, value in sorted(source.items()) if key.endswith("_fingerprint")),
-        *_label_files(config),
+        *labels.values(),
         *([f"lists of {previous.lists.run_id}"] if cut else []),
     )
 
@@ -162,12 +171,12 @@ def _without_paths(config: Config) -> Config:
     return change_paths(config, lambda _: "")
 
 
-def _label_files(config: Config) -> list[str]:
-    """Hashes of the label files, which decide what is mined."""
+def _label_files(config: Config) -> dict[str, str]:
+    """Hashes of the label files, which decide what is mined, by their paths."""
     labels = config.labels
     read = {"clicks": 0, "answers": 1}.get(labels.source, 2)  # the others may not exist
-    return [
-        file_digest(Path(path)) if filesystem.is_local(path) else filesystem.sha256(path)
+    return {
+        path: file_digest(Path(path)) if filesystem.is_local(path) else filesystem.sha256(path)
         for number, path in enumerate((labels.queries, labels.qrels))
         if path and (number < read or (filesystem.is_local(path) and Path(path).is_file()))
-    ]
+    }

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 from pipelines.nightly.deadline import Deadline, Left, TimeUp, once, until
 from pipelines.nightly.progress import ProgressFile
 from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage
 from pipelines.nightly.workers import SharedReader, SharedScorer
 from pipelines.sources import Source
-from pipelines.storage.filesystem import open_binary
+from pipelines.storage.filesystem import read_bytes
 from rerank_core import stages
 from rerank_core.candidates.expansion import widen
 from rerank_core.config.night import Config
+from rerank_core.errors import JudgementError
 from rerank_core.mining.hard_negatives import mine
 from rerank_core.mining.labels import NO_JUDGEMENTS, load_judgements, positives
 from rerank_core.ranking import evidence, order
@@ -239,14 +243,22 @@ class FindEvidence(ShardStage):
 class MineHardNegatives(ShardStage):
     """Chooses hard negatives from the ranked candidates of queries that have a positive."""
 
-    def __init__(self, config: Config, calibration: Calibration):
-        self._config, self._calibration = config, calibration
+    def __init__(self, config: Config, calibration: Calibration, labels: Mapping[str, str]):
+        """`labels` are the SHA-256 that label files had when the night began, by their paths."""
+        self._config, self._calibration, self._labels = config, calibration, labels
 
     def open(self) -> None:
         mined = self._config.mining.enabled
-        self._judgements = (
-            load_judgements(self._config.labels, opener=open_binary) if mined else NO_JUDGEMENTS
-        )
+        self._judgements = load_judgements(self._config.labels, opener=self._read) if mined else NO_JUDGEMENTS
+
+    def _read(self, path: str) -> BinaryIO:
+        data = read_bytes(path)
+        if hashlib.sha256(data).hexdigest() != self._labels[path]:
+            raise JudgementError(
+                f"the labels {path} were replaced during the run; run the night again, and write new ones under "
+                "another name"
+            )
+        return io.BytesIO(data)
 
     def handle(self, shard: RankedShard) -> Handled:
         if not self._config.mining.enabled:

@@ -16,6 +16,8 @@ import pytest
 
 from pipelines.nightly.run import run
 from pipelines.sources.local.bm25_index import METADATA, build_index
+from pipelines.storage.clean import clean
+from pipelines.storage.filesystem import write_bytes
 from rerank_core.errors import JudgementError, SourceError
 from rerank_core.features.render import escape
 from schemas.errors import ManifestError
@@ -287,3 +289,29 @@ def test_malformed_judgements_stop_the_night(
         values["source"] = "qrels"
     with pytest.raises(JudgementError, match=message):
         run(make_config(**{section: values}), run_date=DAY, load=forbidden())
+
+
+@pytest.mark.parametrize("place", ["local", "store"])
+def test_labels_that_are_replaced_meanwhile_stop_the_night(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    stored: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    """Pairs of one judgement would be published under an id that stands for another."""
+    folder = str(tmp_path) if place == "local" else "mem://bucket"
+    names = {"queries": f"{folder}/queries.jsonl", "qrels": f"{folder}/qrels.tsv"}
+    write_bytes(names["queries"], b'{"_id": "1", "text": "Who wrote Dune"}\n')
+    write_bytes(names["qrels"], b"1\tdune\t1\n")
+
+    def replaced(output: str) -> None:  # after the night was prepared, before its workers start
+        write_bytes(names["qrels"], b"1\tlem\t1\n")
+        clean(output)
+
+    monkeypatch.setattr("pipelines.nightly.run.clean", replaced)
+    with pytest.raises(
+        JudgementError, match=rf"^the labels {names['qrels']} were replaced during the run; run"
+    ):
+        run(make_config(labels={"source": "qrels", **names}), run_date=DAY, load=fake())
+    assert not list((tmp_path / "output").glob("runs/*"))
