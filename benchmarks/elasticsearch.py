@@ -38,8 +38,8 @@ from pipelines.elasticsearch.log import check_counts, open_slices, read_slice
 from pipelines.elasticsearch.pit import LogQuery, PitReader, Slice, SliceCount
 from pipelines.elasticsearch.source import ElasticsearchSource
 from pipelines.elasticsearch.write import open_cluster
-from rerank_core.config.night import Elasticsearch as ElasticsearchOptions
 from rerank_core.config.night import Output, parse_config
+from rerank_core.config.source import Elasticsearch as ElasticsearchOptions
 from schemas.records import Query, Rejected
 from tests.support.servers.elasticsearch import VERSIONS, Node
 

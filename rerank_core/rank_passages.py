@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from rerank_core import stages
 from rerank_core.candidates import units
-from rerank_core.config.night import Candidates, Tagging
+from rerank_core.config.night import Tagging
+from rerank_core.config.source import Candidates
 from rerank_core.errors import ConfigError, ScoringFailed
 from rerank_core.features import tagger
 from rerank_core.ranking import order, stored

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rerank_core.candidates import units
 from rerank_core.candidates.decomposition import decompose
-from rerank_core.config.night import Candidates, Tagging
+from rerank_core.config.night import Tagging
+from rerank_core.config.source import Candidates
 from rerank_core.features import tagger
 from rerank_core.features.render import Rendered, passage_text, render
 from rerank_core.querylog.privacy import mask, shown

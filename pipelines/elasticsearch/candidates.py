@@ -10,7 +10,8 @@ from pipelines.elasticsearch.client import Connection, Settings, classify_error,
 from pipelines.elasticsearch.fields import Fields, leaves
 from pipelines.elasticsearch.request import item_failed, send_all
 from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry
-from rerank_core.config.night import Config, Elasticsearch
+from rerank_core.config.night import Config
+from rerank_core.config.source import Elasticsearch
 from rerank_core.errors import ConfigError
 from rerank_core.files import read_text
 from rerank_core.querylog.privacy import mask, shown

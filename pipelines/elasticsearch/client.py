@@ -26,7 +26,7 @@ from elasticsearch import Elasticsearch as Client
 
 from pipelines.elasticsearch.retry import Pace, backoff
 from pipelines.elasticsearch.secrets import find_secret
-from rerank_core.config.night import Elasticsearch
+from rerank_core.config.source import Elasticsearch
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.redact import know
 from rerank_core.text import shorten

@@ -25,7 +25,7 @@ from pipelines.elasticsearch.write import (
 from pipelines.sources.local.corpus_files import LineError, corpus_lines, parse_passage
 from pipelines.sources.local.formats.base import head
 from pipelines.sources.local.log_files import format_of, log_files, read_events, together
-from rerank_core.config.night import Log
+from rerank_core.config.source import Log
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.files import plain_or_gz
 from rerank_core.text import utf8

@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam import pvalue
 
 from pipelines.elasticsearch.pit import FORMAT, LogQuery, PitReader, Slice, SliceCount, SliceReader, untimed
-from rerank_core.config.night import LogFields
+from rerank_core.config.source import LogFields
 from rerank_core.errors import SourceError
 from rerank_core.querylog.events import EventError, Window, parse_event
 from rerank_core.querylog.privacy import shown

@@ -21,7 +21,7 @@ from elasticsearch import ApiError
 from pipelines.elasticsearch.client import Settings, classify_error, connect, incomplete
 from pipelines.elasticsearch.fields import Fields
 from pipelines.elasticsearch.retry import backoff
-from rerank_core.config.night import LogFields
+from rerank_core.config.source import LogFields
 from rerank_core.errors import SourceError
 
 FORMAT = "strict_date_optional_time_nanos"

@@ -18,7 +18,7 @@ from elasticsearch import Elasticsearch as Client
 from elasticsearch.helpers import streaming_bulk
 
 from pipelines.elasticsearch.client import access_denied, connect, reason, settings_of
-from rerank_core.config.night import Elasticsearch
+from rerank_core.config.source import Elasticsearch
 from rerank_core.errors import ConfigError, SourceError, WriteError
 
 CHUNK_DOCUMENTS, CHUNK_BYTES = 500, 5 * 2**20

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pipelines.sources.local.bm25_index import INDEX_FORMAT, REJECTED, LocalIndex, build_index
 from pipelines.sources.local.corpus_files import LineError, corpus_file, corpus_lines, parse_passage
-from rerank_core.config.night import Candidates
+from rerank_core.config.source import Candidates
 from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.measures import Level
 from rerank_core.evaluation.qrels import BeirQuery, Qrels, read_qrels, read_queries, read_sentence_qrels

@@ -13,7 +13,7 @@ from pipelines.exchange import formats
 from pipelines.exchange.rows import Example, Row, Side, examples, lists
 from pipelines.exchange.targets import Open, writing
 from pipelines.storage import runs as stored_runs
-from rerank_core.config.night import Candidates
+from rerank_core.config.source import Candidates
 from rerank_core.errors import ConfigError
 from schemas.manifest import Manifest
 

@@ -11,8 +11,9 @@ from pipelines.evaluate.systems import LoadedSystem
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from rerank_core.candidates.decomposition import decompose
-from rerank_core.config.night import Candidates, Config
+from rerank_core.config.night import Config
 from rerank_core.config.operation import Plan
+from rerank_core.config.source import Candidates
 from rerank_core.drift.ranks import overlap_at, rank_correlation
 from rerank_core.promotion.rules import LastNight, Rankings
 from rerank_core.ranking.order import rank

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import pvalue
 
-from rerank_core.config.night import Log, Privacy
+from rerank_core.config.source import Log, Privacy
 from rerank_core.querylog import aggregate
 from rerank_core.querylog.aggregate import UserEvents
 from rerank_core.querylog.events import Accepted, EventError, Window, screen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rerank_core.config.night import Candidates
+from rerank_core.config.source import Candidates
 from rerank_core.text import clean
 from schemas.records import Candidate, Document
 

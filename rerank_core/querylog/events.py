@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rerank_core.config.night import LogFields, Privacy
+from rerank_core.config.source import LogFields, Privacy
 from rerank_core.querylog.privacy import hash_user, mask, shown
 from rerank_core.text import clean, normalise_query, query_id, utf8
 from rerank_core.values import RecordError, has_value, identifier, is_null, many, scalar, utc_timestamp

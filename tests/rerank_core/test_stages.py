@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.config.night import Candidates, Tagging
+from rerank_core.config.night import Tagging
+from rerank_core.config.source import Candidates
 from rerank_core.features.ner.rules import RulesRecogniser
 from rerank_core.features.render import render
 from rerank_core.features.tagger import read, tag

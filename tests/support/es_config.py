@@ -7,7 +7,8 @@ from typing import Any
 from pipelines.elasticsearch.client import Settings, settings_of
 from pipelines.elasticsearch.fields import Fields
 from pipelines.elasticsearch.pit import LogQuery
-from rerank_core.config.night import Config, LogFields, parse_config
+from rerank_core.config.night import Config, parse_config
+from rerank_core.config.source import LogFields
 from schemas.records import Query
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipelines.sources.local.formats import FORMATS
 from pipelines.sources.local.formats.base import Fields, Join, Part, head
 from pipelines.sources.local.spans import Span
-from rerank_core.config.night import Log, LogFields
+from rerank_core.config.source import Log, LogFields
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.files import UnreadableFile
 from rerank_core.querylog.events import parse_event, passes_filter

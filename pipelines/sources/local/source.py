@@ -28,7 +28,8 @@ from pipelines.sources.local.log_files import (
 from pipelines.sources.local.remote_files import addresses, copies, index_folder, sha256
 from pipelines.sources.local.spans import Span, count_lines
 from pipelines.storage.filesystem import is_local
-from rerank_core.config.night import Config, Log, require
+from rerank_core.config.night import Config, require
+from rerank_core.config.source import Log
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.querylog.events import Window
 from rerank_core.querylog.privacy import mask, shown

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.elasticsearch.fields import leaves
 from pipelines.elasticsearch.log import check_counts, log_query, to_event
 from pipelines.elasticsearch.pit import SliceCount
-from rerank_core.config.night import LogFields
+from rerank_core.config.source import LogFields
 from rerank_core.errors import SourceError
 from rerank_core.text import utf8
 from schemas.records import LogEvent, Rejected

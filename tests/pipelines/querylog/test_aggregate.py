@@ -10,7 +10,7 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipelines.querylog.aggregate import TALLIES, Aggregated, AggregateQueries
-from rerank_core.config.night import Log, Privacy
+from rerank_core.config.source import Log, Privacy
 from rerank_core.querylog.events import Window
 from rerank_core.text import query_id
 from schemas.records import LogEvent, Query, Rejected

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.candidates.units import sentences, split, unit_index, windows
-from rerank_core.config.night import Candidates
+from rerank_core.config.source import Candidates
 from rerank_core.text import clean
 from schemas.records import Document
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.config.night import LogFields
+from rerank_core.config.source import LogFields
 from rerank_core.querylog.aggregate import accumulate, empty_tally, finish
 from rerank_core.querylog.click_model import Propensities, attraction, estimate, mean_attraction, weight
 from rerank_core.querylog.events import parse_event, screen

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.config.night import LogFields, Privacy
+from rerank_core.config.source import LogFields, Privacy
 from rerank_core.querylog.events import EventError, parse_event, passes_filter, screen
 from rerank_core.querylog.privacy import hash_user
 from rerank_core.text import query_id

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core import redact
-from rerank_core.config.night import LogFields, Privacy, parse_config
+from rerank_core.config.night import parse_config
+from rerank_core.config.source import LogFields, Privacy
 from rerank_core.errors import ConfigError
 from rerank_core.querylog.events import EventError, parse_event, screen
 from rerank_core.querylog.privacy import hash_user, shown

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines.sources.local.formats import tsv
 from pipelines.sources.local.formats.base import Fields, LogFormat
-from rerank_core.config.night import Log, LogFields
+from rerank_core.config.source import Log, LogFields
 from rerank_core.values import RecordError
 
 COLUMNS = LogFields(timestamp="QueryTime", query="Query", user="AnonID", clicks="ClickURL", impressions="")

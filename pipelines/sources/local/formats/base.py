@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.sources.local.spans import Span
-from rerank_core.config.night import Log, LogFields
+from rerank_core.config.source import Log, LogFields
 from rerank_core.errors import SourceError
 from rerank_core.files import read_lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.sources.local.formats.base import Fields, LogFormat
 from pipelines.sources.local.spans import Span, byte_spans, numbered_lines
-from rerank_core.config.night import Log
+from rerank_core.config.source import Log
 from rerank_core.files import read_lines
 from rerank_core.values import RecordError, decode_json
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipelines.sources.local.formats.base import Fields, LogFormat, check_columns, wanted
 from pipelines.sources.local.spans import Span, row_group_spans
-from rerank_core.config.night import Log
+from rerank_core.config.source import Log
 from rerank_core.values import RecordError
 
 _TEXTS = {pa.binary(): pa.string(), pa.large_binary(): pa.large_string()}

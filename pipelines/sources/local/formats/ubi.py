@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.sources.local.formats import jsonl
 from pipelines.sources.local.formats.base import Fields, Head, Join, LogFormat, Part
-from rerank_core.config.night import Log, LogFields
+from rerank_core.config.source import Log, LogFields
 from rerank_core.values import RecordError, decode_json, identifier, is_null, many, scalar, utc_timestamp
 
 COLUMNS = LogFields(

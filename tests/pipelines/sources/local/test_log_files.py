@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.sources.local.formats import FORMATS
 from pipelines.sources.local.log_files import check_format, format_of, log_files, read_events
-from rerank_core.config.night import Log, LogFields
+from rerank_core.config.source import Log, LogFields
 from rerank_core.errors import ConfigError, SourceError
 from schemas.records import LogEvent, Rejected
 from tests.support.local_data import outcomes, write_lines

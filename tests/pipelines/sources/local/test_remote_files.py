@@ -21,7 +21,7 @@ from pipelines.sources.local.log_files import log_endings
 from pipelines.sources.local.remote_files import addresses, copies, index_folder
 from pipelines.sources.local.source import LocalSource
 from pipelines.storage import filesystem
-from rerank_core.config.night import Log
+from rerank_core.config.source import Log
 from rerank_core.errors import SourceError
 from schemas.manifest import Manifest
 from tests.conftest import MakeConfig

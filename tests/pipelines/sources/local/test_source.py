@@ -16,7 +16,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipelines.sources import Source
 from pipelines.sources.local.bm25_index import LocalIndex
 from pipelines.sources.local.source import LocalSource
-from rerank_core.config.night import Config, Log, LogFields, parse_config
+from rerank_core.config.night import Config, parse_config
+from rerank_core.config.source import Log, LogFields
 from rerank_core.errors import ConfigError, SourceError
 from rerank_core.text import query_id
 from schemas.records import LogEvent, Query, Rejected

@@ -23,7 +23,8 @@ from pipelines.sources.local.formats.tsv import records_of
 from pipelines.sources.local.log_files import read_events
 from pipelines.sources.local.source import LocalSource
 from pipelines.sources.local.spans import Span, byte_spans, count_lines, numbered_lines
-from rerank_core.config.night import Log, parse_config
+from rerank_core.config.night import parse_config
+from rerank_core.config.source import Log
 from rerank_core.files import read_lines
 
 LINES = st.lists(st.binary(max_size=8).map(lambda line: line.replace(b"\n", b"\r")), max_size=30)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources.local.log_files import read_events
-from rerank_core.config.night import Log, LogFields
+from rerank_core.config.source import Log, LogFields
 from schemas.records import LogEvent, Rejected
 from tests.support.local_data import outcomes, write_lines
 
