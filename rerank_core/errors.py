@@ -41,6 +41,12 @@ class SourceError(NightrankError, ValueError):
     exit_code = INPUT
 
 
+class SourceUnavailable(SourceError):
+    """The log or the index did not answer, or was replaced while it was read: the same night may succeed later."""
+
+    exit_code = FAILED
+
+
 class ModelError(NightrankError, ValueError):
     """A model folder that cannot be used; the message names the file and the remedy."""
 

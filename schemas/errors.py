@@ -16,3 +16,9 @@ class ManifestError(NightrankError, ValueError):
     """A manifest is missing, damaged or of a format that this version does not read."""
 
     exit_code = 3
+
+
+class Unanswered(ManifestError):
+    """A file of a run could not be read, as its object store did not answer: it may be whole. Trying again may help."""
+
+    exit_code = 5

@@ -27,7 +27,7 @@ from elasticsearch import Elasticsearch as Client
 from pipelines.elasticsearch.retry import Pace, backoff
 from pipelines.elasticsearch.secrets import find_secret
 from rerank_core.config.source import Elasticsearch
-from rerank_core.errors import ConfigError, SourceError
+from rerank_core.errors import ConfigError, SourceError, SourceUnavailable
 from rerank_core.redact import know
 from rerank_core.text import shorten
 
@@ -311,7 +311,8 @@ def with_retries(action: Callable[[], Result], *, settings: Settings, retries: i
     """The result of `action`, retried while the cluster is busy or unavailable.
 
     Raises:
-        SourceError: it was refused, or failed `retries` + 1 times.
+        SourceError: it was refused.
+        SourceUnavailable: it failed `retries` + 1 times.
     """
     for attempt in range(1, retries + 2):
         try:
@@ -321,4 +322,5 @@ def with_retries(action: Callable[[], Result], *, settings: Settings, retries: i
         if failure.kind == "refused" or attempt > retries:
             break
         time.sleep(backoff(attempt, random_share=random.random()))
-    raise SourceError(f"{settings.name}: {failure.detail} ({attempt} attempts)")
+    kind = SourceError if failure.kind == "refused" else SourceUnavailable
+    raise kind(f"{settings.name}: {failure.detail} ({attempt} attempts)")

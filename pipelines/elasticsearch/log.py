@@ -11,7 +11,7 @@ from apache_beam import pvalue
 
 from pipelines.elasticsearch.pit import FORMAT, LogQuery, PitReader, Slice, SliceCount, SliceReader, untimed
 from rerank_core.config.source import LogFields
-from rerank_core.errors import SourceError
+from rerank_core.errors import SourceUnavailable
 from rerank_core.querylog.events import EventError, Window, parse_event
 from rerank_core.querylog.privacy import shown
 from rerank_core.text import utf8
@@ -133,14 +133,16 @@ def check_counts(counts: list[SliceCount]) -> None:
         SourceError: they are not.
     """
     if not counts:
-        raise SourceError("the query log was not read: no slice reported its counts; run the night again")
+        raise SourceUnavailable(
+            "the query log was not read: no slice reported its counts; run the night again"
+        )
     read, events = sum(count.read for count in counts), counts[0].events
     renewed = sum(count.renewed for count in counts)
     if read < events or (read > events and not renewed):  # a new PIT has later events too
         what = (
             f"{len(counts)} slices have {read} events, the whole log {events}, {renewed} points in time lost"
         )
-        raise SourceError(f"{what}: events were lost, or deleted during the run; run the night again")
+        raise SourceUnavailable(f"{what}: events were lost, or deleted during the run; run the night again")
 
 
 class ReadLog(beam.PTransform):

@@ -22,7 +22,7 @@ from pipelines.elasticsearch.client import Settings, classify_error, connect, in
 from pipelines.elasticsearch.fields import Fields
 from pipelines.elasticsearch.retry import backoff
 from rerank_core.config.source import LogFields
-from rerank_core.errors import SourceError
+from rerank_core.errors import SourceError, SourceUnavailable
 
 FORMAT = "strict_date_optional_time_nanos"
 _MISSING = 1
@@ -94,7 +94,7 @@ class PitReader:
         for name, uuid in self.log.uuids:
             if uuids.get(name) != uuid:
                 what = f"the log index {name} was deleted or replaced during the run"
-                raise SourceError(f"{what}; run the night again")
+                raise SourceUnavailable(f"{what}; run the night again")
         return str(opened["id"])
 
     def open_and_count(self) -> tuple[str, int]:
@@ -131,11 +131,11 @@ class PitReader:
         """Wait before attempt number `attempt` + 1.
 
         Raises:
-            SourceError: there were max_retries retries already.
+            SourceUnavailable: there were max_retries retries already.
         """
         if attempt > self.log.max_retries:
             tries = f"{attempt} attempts, source.elasticsearch.max_retries = {self.log.max_retries}"
-            raise SourceError(f"the query log {self.log.target} cannot be read: {error} ({tries})")
+            raise SourceUnavailable(f"the query log {self.log.target} cannot be read: {error} ({tries})")
         time.sleep(backoff(attempt, random_share=self._random.random()))
 
     def _repeat(self, send: Callable[[], Any], *, under_pit: bool = False) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class SliceReader(PitReader):
                 break
         if self._received != self._expected:
             what = f"slice {self._part.number} of the log {self.log.target} returned {self._received} events"
-            raise SourceError(f"{what}, but Elasticsearch counts {self._expected}; run the night again")
+            raise SourceUnavailable(f"{what}, but Elasticsearch counts {self._expected}; run the night again")
         return []
 
     def count(self) -> SliceCount:

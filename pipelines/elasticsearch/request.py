@@ -13,7 +13,7 @@ from elasticsearch import ApiError
 
 from pipelines.elasticsearch.client import Connection, Failure, Settings, classify_error, classify_status
 from pipelines.elasticsearch.retry import Answered, Batch, Outcome, Refused, Retry, Split, Work
-from rerank_core.errors import SourceError
+from rerank_core.errors import SourceUnavailable
 
 Answers = Sequence[Outcome] | Retry | Split
 _POLL = 0.02  # seconds between two looks at the pace, while other threads of this process use it up
@@ -56,7 +56,7 @@ def send_all(
                 work.settle(running.pop(future), future.result(), now=time.monotonic())
             if work.unreachable and not work.done:
                 if not alive():
-                    raise SourceError(
+                    raise SourceUnavailable(
                         f"{work.last_failure}; {work.unanswered} requests in a row failed: is the cluster up?"
                     )
                 work.unanswered = 0  # it is up: some queries are too slow, and will be given up one by one

@@ -20,7 +20,7 @@ from pipelines.elasticsearch.fields import Fields, field_types, find_fields
 from pipelines.elasticsearch.log import ReadLog, log_query
 from pipelines.elasticsearch.pit import LogQuery
 from rerank_core.config.night import Config, require
-from rerank_core.errors import SourceError
+from rerank_core.errors import SourceError, SourceUnavailable
 from rerank_core.querylog.events import Window
 from rerank_core.text import fingerprint
 from schemas.records import Document, Query, Rejected
@@ -163,7 +163,9 @@ class ElasticsearchSource:
         for name, uuid in self._pinned:
             if uuids.get(name) != uuid:
                 what = f"the index {name} was deleted or replaced during the run"
-                raise SourceError(f"{what}; run the night again, and build new indices beside the old ones")
+                raise SourceUnavailable(
+                    f"{what}; run the night again, and build new indices beside the old ones"
+                )
 
     def _resolve(self, client: Client, pattern: str, setting: str) -> Indices:
         response = client.indices.get_settings(index=pattern, flat_settings=True).body
@@ -233,7 +235,7 @@ def _content(client: Client, index: str, query: Mapping[str, Any]) -> tuple[int,
         aggs={"indices": per_index},
     ).body
     if missing := incomplete(response):
-        raise SourceError(
+        raise SourceUnavailable(
             f"the index {index} cannot be read: {missing}; try again when the cluster is healthy"
         )
     content = [

@@ -18,7 +18,7 @@ from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from rerank_core.config.night import Config
 from rerank_core.scoring.reuse import PreviousScore, pack
-from schemas.errors import ManifestError
+from schemas.errors import ManifestError, Unanswered
 from schemas.manifest import Manifest
 from schemas.records import Evidence
 
@@ -70,6 +70,9 @@ def find_previous(
     Args:
         lists_until: lists are needed too, for queries that are not reached, of a run of at most this date, YYYY-MM-DD.
         every_byte: read the run's files whole in an object store, too.
+
+    Raises:
+        Unanswered: a file of it could not be read, and may be whole.
     """
     if not (config.reuse.enabled or lists_until):
         return Previous(None)
@@ -92,6 +95,8 @@ def find_previous(
         if lists_until and (kept := _newest_until(output, manifest, lists_until)):
             found = _with_lists(found, output, kept, every_byte=every_byte)
         return found
+    except Unanswered:  # it may be whole: another try may reuse it
+        raise
     except ManifestError as error:
         return Previous(None, problem=str(error))
 

@@ -36,7 +36,7 @@ from pipelines.storage.lock import lock
 from pipelines.storage.runs import MANIFEST
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
-from schemas.errors import ManifestError
+from schemas.errors import ManifestError, Unanswered
 from schemas.manifest import Manifest
 
 _logger = logging.getLogger("pipelines")
@@ -85,7 +85,7 @@ def run(
         return finish(night)
     except _EarlierRunDamaged as error:
         again = in_time(finish_by, lambda: find(every_byte=True))
-        if again.run.run_id == night.run.run_id:  # it is whole, so the same would come of it
+        if again.previous == night.previous:  # that run is whole, so the same would come of it
             raise
         _logger.warning("%s; the night starts again, and does not reuse that run", error)
         return finish(again)
@@ -165,6 +165,8 @@ def _run_graph(
                     with contextlib.suppress(Exception):
                         job.cancel()
                 raise
+    except Unanswered:
+        raise
     except ManifestError as error:  # of the only published run that is read here
         raise _EarlierRunDamaged(str(error)) from None
 

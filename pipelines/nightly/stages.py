@@ -17,7 +17,7 @@ from pipelines.storage.filesystem import read_bytes
 from rerank_core import stages
 from rerank_core.candidates.expansion import widen
 from rerank_core.config.night import Config
-from rerank_core.errors import JudgementError
+from rerank_core.errors import NightError
 from rerank_core.mining.hard_negatives import mine
 from rerank_core.mining.labels import NO_JUDGEMENTS, load_judgements, positives
 from rerank_core.ranking import evidence, order
@@ -254,7 +254,7 @@ class MineHardNegatives(ShardStage):
     def _read(self, path: str) -> BinaryIO:
         data = read_bytes(path)
         if hashlib.sha256(data).hexdigest() != self._labels[path]:
-            raise JudgementError(
+            raise NightError(
                 f"the labels {path} were replaced during the run; run the night again, and write new ones under "
                 "another name"
             )

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.storage.clients import KINDS, BeamStore, Store, cause_of, status_of
 from rerank_core.errors import ConfigError
 from rerank_core.redact import redact
+from schemas.errors import ManifestError, Unanswered
 
 EXTRAS = {"s3": ("boto3", "s3"), "gs": ("google.cloud.storage", "gcs")}
 """What each scheme needs: a module, and the extra of Nightrank that installs it."""
@@ -21,6 +22,11 @@ EXTRAS = {"s3": ("boto3", "s3"), "gs": ("google.cloud.storage", "gcs")}
 
 class StoreError(OSError):
     """An object store refused, or did not answer: what it holds may be whole."""
+
+
+def unreadable(message: str, error: Exception) -> ManifestError:
+    """The error of a file of a run that cannot be read: that its store did not answer says nothing about the file."""
+    return (Unanswered if isinstance(error, StoreError) else ManifestError)(message)
 
 
 _stores: dict[str, tuple[Any, Store]] = {}

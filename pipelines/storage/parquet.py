@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.storage.clients import Store
-from pipelines.storage.object_stores import StoreError, answered, store_of
+from pipelines.storage.object_stores import StoreError, answered, store_of, unreadable
 from schemas.errors import ManifestError
 from schemas.manifest import FileInfo, footer
 
@@ -241,4 +241,4 @@ def damage(path: str) -> Iterator[None]:
 def _problem(path: str, what: str, error: Exception) -> ManifestError:
     what = "could not be read" if isinstance(error, StoreError) else what
     said = " ".join(str(getattr(error, "strerror", None) or error).split())[:300]
-    return ManifestError(f"{path} {what}: {said}")
+    return unreadable(f"{path} {what}: {said}", error)

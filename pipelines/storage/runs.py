@@ -34,6 +34,7 @@ from pipelines.storage.filesystem import (
     read_if_any,
     sha256,
 )
+from pipelines.storage.object_stores import StoreError, unreadable
 from pipelines.storage.parquet import check_footer
 from rerank_core.config.toml import validate
 from rerank_core.errors import ConfigError, OutputError
@@ -112,6 +113,8 @@ def latest(output: str) -> Manifest | None:
     try:
         if (data := read_if_any(pointer)) is None:
             return None
+    except StoreError as error:
+        raise unreadable(f"cannot read {pointer}: {error}", error) from None
     except OSError as error:
         raise damaged_pointer(pointer, error) from None
     return read_manifest(output, *pointer_run(data, name=pointer))
@@ -170,7 +173,7 @@ def read_manifest(output: str, run_date: str, run_id: str, *, held: bool = False
     try:
         data = read_bytes(name)
     except OSError as error:
-        raise ManifestError(f"cannot read {name}: {error}") from None
+        raise unreadable(f"cannot read {name}: {error}", error) from None
     manifest = layout.parse_manifest(data, run_date, run_id, name=name)
     return moved(manifest, held_path(run_date, run_id)) if held else manifest
 
@@ -211,7 +214,7 @@ def table_files(output: str, manifest: Manifest, table: str) -> list[str]:
     try:
         found = {name: size for name, (size, _) in listing(folder).items() if is_part(name)}
     except OSError as error:
-        raise ManifestError(f"cannot read {folder}: {error}") from None
+        raise unreadable(f"cannot read {folder}: {error}", error) from None
     expected = {name: file.bytes for name, file in info.files.items()}
     if found != expected:
         wrong = min(name for name in found | expected if found.get(name) != expected.get(name))
@@ -279,7 +282,7 @@ def _checksum(path: str) -> str:
     try:
         return sha256(path)
     except OSError as error:
-        raise ManifestError(f"cannot read {path}: {error}") from None
+        raise unreadable(f"cannot read {path}: {error}", error) from None
 
 
 def check_inside(output: str, path: str) -> None:

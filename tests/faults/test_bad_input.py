@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.nightly.run import run
+from pipelines.sources.local import source
 from pipelines.sources.local.bm25_index import METADATA, build_index
 from pipelines.storage.clean import clean
 from pipelines.storage.filesystem import write_bytes
-from rerank_core.errors import JudgementError, SourceError
+from rerank_core.errors import JudgementError, NightError, SourceError, SourceUnavailable
 from rerank_core.features.render import escape
 from schemas.errors import ManifestError
 from schemas.manifest import Manifest
@@ -291,6 +292,59 @@ def test_malformed_judgements_stop_the_night(
         run(make_config(**{section: values}), run_date=DAY, load=forbidden())
 
 
+@pytest.mark.parametrize("how", ["replaced", "changed in place", "shortened"])
+@pytest.mark.parametrize("when", ["before it is read", "while it is read"])
+def test_a_log_that_is_replaced_meanwhile_stops_the_night(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, when: str
+) -> None:
+    """Rows of one log would be published under the fingerprint of another."""
+    log = tmp_path / "log.jsonl"
+    shutil.copy(make_config().source.log, log)
+
+    def change() -> None:
+        data = log.read_bytes()
+        if how == "replaced":
+            log.unlink()
+        log.write_bytes(data[:-1] if how == "shortened" else data.replace(b"Dune", b"Rune"))
+
+    change_log(monkeypatch, change, when=when)
+    with pytest.raises(SourceUnavailable, match=rf"^the log {log} was replaced during the run"):
+        run(make_config(source={"log": str(log)}), run_date=DAY, load=fake())
+    assert not list((tmp_path / "output").glob("runs/*"))
+
+
+@pytest.mark.parametrize("when", ["before it is read", "while it is read"])
+def test_a_log_that_only_grows_meanwhile_is_read(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    log = tmp_path / "log.jsonl"
+    shutil.copy(make_config().source.log, log)
+    with log.open("ab") as file:
+        change_log(monkeypatch, lambda: (file.write(b"\n"), file.flush()), when=when)
+        run(make_config(source={"log": str(log)}), run_date=DAY, load=fake())
+
+
+def change_log(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, when: str) -> None:
+    """Change a log once: after the night was prepared, or as a worker has read its first event."""
+    left = [change]
+
+    def once() -> None:
+        while left:
+            left.pop()()
+
+    if when == "before it is read":
+        monkeypatch.setattr("pipelines.nightly.run.clean", lambda output: (once(), clean(output)))
+        return
+    read_events = source.read_events
+
+    def read(*args: Any, **options: Any) -> Iterator[Any]:
+        for event in read_events(*args, **options):
+            once()
+            yield event
+
+    monkeypatch.setattr(source, "read_events", read)
+
+
 @pytest.mark.parametrize("place", ["local", "store"])
 def test_labels_that_are_replaced_meanwhile_stop_the_night(
     make_config: MakeConfig,
@@ -311,7 +365,7 @@ def test_labels_that_are_replaced_meanwhile_stop_the_night(
 
     monkeypatch.setattr("pipelines.nightly.run.clean", replaced)
     with pytest.raises(
-        JudgementError, match=rf"^the labels {names['qrels']} were replaced during the run; run"
+        NightError, match=rf"^the labels {names['qrels']} were replaced during the run; run"
     ):
         run(make_config(labels={"source": "qrels", **names}), run_date=DAY, load=fake())
     assert not list((tmp_path / "output").glob("runs/*"))

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.sources.local.bm25_index import METADATA
 from pipelines.storage import filesystem
-from rerank_core.errors import SourceError
+from pipelines.storage.object_stores import StoreError
+from rerank_core.errors import SourceError, SourceUnavailable
 from rerank_core.scoring.tuning import default_path
 from rerank_core.text import fingerprint
 
@@ -38,25 +40,71 @@ def addresses(path: str, endings: tuple[str, ...]) -> list[str]:
     ]
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+class Pin(NamedTuple):
+    """What a file held when the night began."""
+
+    size: int  # bytes
+    modified: int  # ns
+    digest: str  # SHA-256, in hexadecimal
+
+
+def pin(path: Path) -> Pin:
+    """What a file of this machine holds."""
+    stat = path.stat()
+    return Pin(stat.st_size, stat.st_mtime_ns, _sha256(path, stat.st_size))
+
+
+def _sha256(path: Path, size: int) -> str:
+    """SHA-256 of the first `size` bytes of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        while size > 0 and (data := content.read(min(size, 1 << 20))):
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()
+
+
+def _gone(name: str) -> SourceError:
+    return SourceError(f"the log {name} is not there any more; keep a log until its night is published")
+
+
+def _check(name: str, path: Path, pinned: Pin) -> None:
+    """Make sure that a file holds what it did when the night began, and at most more after it, as a log does.
+
+    Raises:
+        SourceError: there is no such file any more.
+        SourceUnavailable: it was replaced.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise _gone(name) from None
+    if (stat.st_size, stat.st_mtime_ns) == (pinned.size, pinned.modified):
+        return
+    if stat.st_size < pinned.size or _sha256(path, pinned.size) != pinned.digest:
+        raise SourceUnavailable(
+            f"the log {name} was replaced during the run, so its queries are not those of the fingerprint; run "
+            "the night again, and write new logs under other names"
+        )
 
 
 @contextlib.contextmanager
-def copies(paths: Sequence[str], *, pinned: Mapping[str, str] | None = None) -> Iterator[list[Path]]:
+def copies(paths: Sequence[str], *, pinned: Mapping[str, Pin] | None = None) -> Iterator[list[Path]]:
     """Files on this machine: a local one itself, of another one a copy of the same name that is removed afterwards.
 
     Args:
         paths: of the files.
-        pinned: the SHA-256 that a file had when the night began, by path.
+        pinned: what the files held when the night began, by path.
 
     Raises:
-        SourceError: a file cannot be fetched, or is another one than when the night began.
+        SourceError: there is no such file.
+        SourceUnavailable: a file cannot be fetched, or was replaced since the night began.
     """
     if all(map(filesystem.is_local, paths)):
-        yield list(map(Path, paths))
+        found = list(map(Path, paths))
+        _check_all(paths, found, pinned)
+        yield found
+        _check_all(paths, found, pinned)
         return
     with tempfile.TemporaryDirectory(prefix="nightrank-log-") as folder:
         found = []
@@ -64,28 +112,35 @@ def copies(paths: Sequence[str], *, pinned: Mapping[str, str] | None = None) -> 
             found.append(Path(folder, str(number), path.rpartition("/")[2]))
             try:
                 filesystem.transfer(path, str(found[-1]))
+            except FileNotFoundError:
+                raise _gone(path) from None
             except OSError as error:
-                raise SourceError(
+                raise SourceUnavailable(
                     f"cannot fetch {path} to {folder} ({error}); set TMPDIR if it is full"
                 ) from None
-            if pinned and sha256(found[-1]) != pinned[path]:
-                raise SourceError(
-                    f"the log {path} was replaced during the run, so its queries are not those of the fingerprint; run "
-                    "the night again, and write new logs under other names"
-                )
+        _check_all(paths, found, pinned)
         yield found
+
+
+def _check_all(names: Sequence[str], paths: Sequence[Path], pinned: Mapping[str, Pin] | None) -> None:
+    if pinned is not None:
+        for name, path in zip(names, paths, strict=True):
+            _check(name, path, pinned[name])
 
 
 def index_folder(path: str) -> Path:
     """The folder of an index on this machine; one of an object store is fetched into the user's cache folder, once.
 
     Raises:
-        SourceError: there is no index at the address, it was replaced meanwhile, or it cannot be written here.
+        SourceError: there is no index at the address.
+        SourceUnavailable: the store does not answer, the index was replaced meanwhile, or it cannot be written here.
     """
     if filesystem.is_local(path):
         return Path(path)
     try:
         metadata = filesystem.read_bytes(filesystem.join(path, METADATA))
+    except StoreError as error:
+        raise SourceUnavailable(f"cannot read the index {path}: {error.strerror}") from None
     except OSError:
         raise SourceError(
             f"no index at {path}: it has no {METADATA}; build one with nightrank index CORPUS --to FOLDER, and copy "
@@ -101,7 +156,7 @@ def index_folder(path: str) -> Path:
                 _fetch(path, metadata, target)
                 _tidy(target)
     except OSError as error:
-        raise SourceError(
+        raise SourceUnavailable(
             f"cannot fetch the index {path} to {cache} ({error.strerror or error}); set XDG_CACHE_HOME to a "
             "folder that can be written and has space"
         ) from None
@@ -131,9 +186,9 @@ def _fetch(path: str, metadata: bytes, target: Path) -> None:
                 )
             filesystem.transfer(filesystem.join(path, name), str(copy))
             if copy.stat().st_size != size:
-                raise SourceError(_replaced(path))
+                raise SourceUnavailable(_replaced(path))
         if (whole / METADATA).read_bytes() != metadata:
-            raise SourceError(_replaced(path))
+            raise SourceUnavailable(_replaced(path))
         try:
             os.rename(whole, target)
         except OSError:  # another process was faster

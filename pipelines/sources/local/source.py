@@ -25,12 +25,12 @@ from pipelines.sources.local.log_files import (
     read_events,
     read_records,
 )
-from pipelines.sources.local.remote_files import addresses, copies, index_folder, sha256
+from pipelines.sources.local.remote_files import Pin, addresses, copies, index_folder, pin
 from pipelines.sources.local.spans import Span, count_lines
 from pipelines.storage.filesystem import is_local
 from rerank_core.config.night import Config, require
 from rerank_core.config.source import Log
-from rerank_core.errors import ConfigError, SourceError
+from rerank_core.errors import ConfigError, SourceError, SourceUnavailable
 from rerank_core.querylog.events import Window
 from rerank_core.querylog.privacy import mask, shown
 from schemas.records import Document, LogEvent, Query, Rejected
@@ -64,8 +64,8 @@ class LocalSource:
     def describe(self) -> dict[str, Any]:
         """Locations, fingerprints of the bytes, and the number of documents.
 
-        Also pins the index, and of a log in an object store its files: a worker that later finds others there fails, so
-        that no run mixes two.
+        Also pins the index and the files of the log: a worker that later finds others there fails, so that no run
+        mixes two. A log that only grows meanwhile is no other one.
 
         Raises:
             SourceError: the log is missing, empty, truncated, or Parquet without the configured columns; or the index
@@ -75,7 +75,7 @@ class LocalSource:
         with copies(files) as paths:
             nonempty = [has_events(file, self._log) for file in paths]  # a list: checks every file
             self._files = self._look(files, paths)
-            log_hash = log_fingerprint(paths, [file.digest for file in self._files])
+            log_hash = log_fingerprint(paths, [file.pinned.digest for file in self._files])
         if not any(nonempty):
             raise SourceError(f"the log {self._path} is empty: it holds no event")
         index = LocalIndex(index_folder(self._index))
@@ -100,7 +100,7 @@ class LocalSource:
 
     def _look(self, files: Sequence[str], paths: Sequence[Path]) -> list[LogFile]:
         return [
-            LogFile(file, format_of(path, self._log), sha256(path))
+            LogFile(file, format_of(path, self._log), pin(path))
             for file, path in zip(files, paths, strict=True)
         ]
 
@@ -145,7 +145,7 @@ class LogFile(NamedTuple):
 
     path: str
     format: str
-    digest: str  # SHA-256
+    pinned: Pin
 
 
 File = tuple[str, Span | None]
@@ -158,7 +158,7 @@ class _ReadFiles(beam.PTransform):
     def __init__(self, files: Sequence[LogFile], log: Log) -> None:
         super().__init__()
         self._formats, self._log = {file.path: file.format for file in files}, log
-        self._pinned = {file.path: file.digest for file in files if not is_local(file.path)}
+        self._pinned = {file.path: file.pinned for file in files}
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection:
         formats = self._formats
@@ -220,13 +220,13 @@ def _with_first(file: File, counted: list[tuple[File, int]]) -> File:
     return path, span._replace(first=before)
 
 
-def _read_alone(file: File, log: Log, pinned: Mapping[str, str]) -> Iterator[LogEvent | Rejected]:
+def _read_alone(file: File, log: Log, pinned: Mapping[str, Pin]) -> Iterator[LogEvent | Rejected]:
     path, span = file
     with copies([path], pinned=pinned) as (copy,):
         yield from read_events(copy, log, span=span)
 
 
-def _read_keyed(file: File, name: str, log: Log, pinned: Mapping[str, str]) -> Iterator[Any]:
+def _read_keyed(file: File, name: str, log: Log, pinned: Mapping[str, Pin]) -> Iterator[Any]:
     join = FORMATS[name].join
     assert join is not None
     path, span = file
@@ -240,7 +240,7 @@ def _open_index(path: str, pinned: str | None) -> LocalIndex:
     """The index, opened once per process."""
     index = LocalIndex(index_folder(path))
     if pinned is not None and index.fingerprint != pinned:
-        raise SourceError(
+        raise SourceUnavailable(
             f"the index {path} was replaced during the run (fingerprint {index.fingerprint}, not {pinned}); run the "
             "night again, and build new indices in a folder that no run reads"
         )

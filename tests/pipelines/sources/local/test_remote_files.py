@@ -235,7 +235,8 @@ def test_a_log_that_is_replaced_meanwhile_is_not_read(
     message = str(found.value)
     assert f"{LOG}/b.jsonl" in message
     assert "\n" not in message
-    assert ("cannot fetch" if changed == "gone" else "was replaced during the run") in message
+    assert ("is not there any more" if changed == "gone" else "was replaced during the run") in message
+    assert found.value.exit_code == (3 if changed == "gone" else 5)
     assert not list(Path(config.output.path).glob("runs/*"))
     assert not list(tmp_path.glob("nightrank-log-*"))
 
@@ -254,7 +255,7 @@ def test_what_workers_fetch_is_compared_in_every_format(
     night.describe()
     with beam.Pipeline() as pipeline:
         assert_that(pipeline | night.events() | beam.combiners.Count.Globally(), equal_to([1]))
-    store[f"{LOG}/{name}"] += b"\n"
+    store[f"{LOG}/{name}"] = b"\n" + store[f"{LOG}/{name}"]
     with pytest.raises(Exception, match="was replaced during the run"), beam.Pipeline() as pipeline:
         pipeline | night.events()
 
