@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -17,11 +18,12 @@ from typer.testing import CliRunner
 
 from nightrank import read
 from pipelines.cli.app import app
+from pipelines.nightly import outcome
 from pipelines.storage.filesystem import create, listing, read_bytes, transfer, write_bytes
 from pipelines.storage.lock import Timing, lock
 from pipelines.storage.object_stores import use_options
 from pipelines.storage.writer import AT_ONCE
-from rerank_core.errors import Locked
+from rerank_core.errors import Locked, NightHeld
 from tests.integration.conftest import require
 from tests.support.servers.elasticsearch import Node
 from tests.support.servers.gcs import GcsServer
@@ -71,6 +73,7 @@ batch = 4
 """
 COMMANDS = [  # in this order: the line, its exit code, and what is printed
     ("runs {out}", 0, "{second}"),
+    ("show 'Who wrote Dune' --run {out}", 0, "{second}"),
     ("show dune --run {out}", 3, "Who wrote Dune"),
     ("verify {out}", 0, "1 run verified"),
     ("diff {out} {first} {second}", 0, "{first} -> {second}"),
@@ -88,7 +91,7 @@ COMMANDS = [  # in this order: the line, its exit code, and what is printed
     ("models {base}/registry --add {folder}/model", 0, "Added"),
     ("promote --config {folder}/night.toml --force --reason tried", 0, "serves in place of"),
     ("nightly --config {folder}/night.toml --run-date 2026-03-08", 0, "Night of 2026-03-08"),
-    ("show solaris --run {base}/nights", 3, "solaris novel"),
+    ("show 'solaris novel' --run {base}/nights", 0, "solaris novel"),
     ("promote --config {folder}/night.toml --rollback --reason worse", 0, "the model that ships serves"),
     ("models {base}/registry --decisions", 0, "rolled back"),
     (
@@ -211,7 +214,7 @@ def test_every_command_takes_its_path(places: Places, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_CACHE_HOME", f"{places['folder']}/cache")
     wrong = []
     for line, code, said in COMMANDS:
-        arguments = [word.format(**places) for word in line.split()]
+        arguments = [word.format(**places) for word in shlex.split(line)]
         result = CliRunner().invoke(app, arguments)
         printed = " ".join(result.output.split())
         if result.exit_code != code or said.format(**places) not in printed:
@@ -220,6 +223,25 @@ def test_every_command_takes_its_path(places: Places, monkeypatch: pytest.Monkey
     latest = json.loads(read_bytes(f"{places['out']}/latest.json"))
     assert latest["run_id"] == places["first"]
     assert not list(Path.cwd().glob("*:"))
+
+
+def test_a_run_that_is_held_back_is_released(
+    output: str, tiny: Tiny, local: tuple[dict[str, bytes], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift = {"verdict": "hold", "reasons": ["too few queries"], "measures": {"queries": {"verdict": "hold"}}}
+    monkeypatch.setattr(outcome, "compare", lambda *_: drift)
+    with pytest.raises(NightHeld, match="too few queries") as raised:
+        night(tiny.folder, output, drift={"enabled": True})
+    assert raised.value.manifest
+    run_id = raised.value.manifest.run_id
+    shown = CliRunner().invoke(app, ["show", "Who wrote Dune", "--run", output, "--run-id", run_id])
+    assert (shown.exit_code, "held back" in shown.output) == (0, True), shown.output
+    assert "latest.json" not in published(output)
+    released = CliRunner().invoke(app, ["release", output, run_id])
+    assert released.exit_code == 0, released.output
+    found, expected = published(output), local[0]
+    assert json.loads(found.pop("latest.json"))["run_id"] == run_id
+    assert found == {name: data for name, data in expected.items() if name != "latest.json"}
 
 
 def test_a_run_in_a_store_is_published_back(nights: Nights, es: Node, es_name: Callable[[str], str]) -> None:
