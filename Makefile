@@ -27,7 +27,8 @@ test-all: $(VENV)/.installed-dev
 # Its client goes before the installed one.
 test-elasticsearch-8: $(VENV)/.installed-dev $(VENV)/.installed-elasticsearch-8
 	PYTHONPATH=$(abspath $(VENV))/elasticsearch-8 $(BIN)/python -m pytest -p no:cacheprovider tests/integration \
-		--ignore=tests/integration/test_flink.py --ignore=tests/integration/test_object_stores.py
+		--ignore=tests/integration/test_flink.py --ignore=tests/integration/test_object_stores.py \
+		--ignore=tests/integration/test_spark.py
 
 check: $(VENV)/.installed-dev docs
 	$(BIN)/ruff check .

@@ -9,13 +9,18 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import elasticsearch
 import pytest
 
+from rerank_core import redact
+from rerank_core.config.night import Config
+from tests.support import tiny as tiny_night
 from tests.support.servers.elasticsearch import VERSIONS, Node
 from tests.support.servers.elasticsearch_build import Unavailable
+from tests.support.tiny import Tiny
 
 VERSION = VERSIONS[elasticsearch.__version__[0]]
 NODES = {"es", "secure_es"}
@@ -44,6 +49,18 @@ def require(prepare: Callable[[], T]) -> T:
         if os.environ.get("NIGHTRANK_REQUIRE_SERVERS") == "1":
             pytest.fail(f"NIGHTRANK_REQUIRE_SERVERS=1, but: {error}", pytrace=False)
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def night_again(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The night of the fixture `night`, with bad lines and dead letters, into a folder of its own.
+
+    This process hides what worker processes do, and not what earlier tests let it know as secrets.
+    """
+    monkeypatch.setattr(redact, "_known", None)
+    monkeypatch.setattr(redact, "_forms", ())
+    source, output = {"log": str(tiny.log)}, {"max_rejected_share": 0.5}
+    return tiny_night.make_config(tiny, tmp_path / "output", source=source, output=output)
 
 
 @pytest.fixture(scope="session", params=[VERSION], ids=lambda version: f"elasticsearch-{version}")

@@ -1,4 +1,4 @@
-"""Nights on an engine of several processes, one of which is killed while a model scores in it.
+"""Nights on an engine: compared with that of one machine, and with a process that is killed while a model scores.
 
 `held_load` makes any scorer one that stops within its first call until it may go on: that is where its worker, or the
 process that started it, can be killed. The benchmark and the test of Flink share it; workers import it by name.
@@ -6,21 +6,40 @@ process that started it, can be killed. The benchmark and the test of Flink shar
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from pipelines.nightly.models import Loader
 from rerank_core.scoring.protocol import Scorer
+from schemas.manifest import Manifest
 from tests.support.servers.flink import Cluster
+from tests.support.tiny import published_bytes
+
+if TYPE_CHECKING:
+    from tests.conftest import Night
 
 T = TypeVar("T")
 WAIT_SECONDS = 600.0
+
+
+def check_same(output: Path, manifest: Manifest, night: Night) -> None:
+    """The run is that of the fixture `night`, byte for byte; of files that differ, the rows are shown."""
+    assert manifest.run_id == night.manifest.run_id
+    assert manifest.balance == night.manifest.balance
+    found, expected = published_bytes(output, manifest), published_bytes(night.output, night.manifest)
+    assert found.keys() == expected.keys()
+    for name in (name for name in expected if found[name] != expected[name]):
+        rows = [pq.read_table(io.BytesIO(data)).to_pylist() for data in (found[name], expected[name])]
+        assert rows[0] == rows[1], name
+    assert found == expected
 
 
 class Gate(NamedTuple):

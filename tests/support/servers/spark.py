@@ -1,4 +1,4 @@
-"""Beam's job server for Spark, with Spark in its own process, on loopback: for the benchmark of engines.
+"""Beam's job server for Spark, with Spark in its own process, on loopback, for tests and benchmarks.
 
 with Spark() as spark:
     run(config, run_date=day, beam_flags=spark.loopback)
