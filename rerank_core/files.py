@@ -37,13 +37,11 @@ def is_address(path: str | Path) -> bool:
     return _ADDRESS.match(str(path)) is not None
 
 
-def not_here(path: str | Path) -> str:
-    """A message on an address where only a file or a folder of this machine will do."""
+def not_here(path: str | Path, *, written: bool = False) -> str:
+    """A message on an address where only a file or a folder of this machine will do: one that is read, or `written`."""
     address = re.sub(":/+", "://", str(path), count=1)
-    return (
-        f"{address} is an address, and only a path of this machine will do here: copy it to this machine and name the "
-        "copy, or if it is to be written, write it here and copy it afterwards"
-    )
+    remedy = "write it to this machine and copy it there" if written else "copy it to this machine and name the copy"
+    return f"{address} is an address, and only a path of this machine will do here: {remedy}"
 
 
 class UnreadableFile(OSError):

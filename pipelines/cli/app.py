@@ -77,6 +77,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     export.export,
     import_.import_,
 )
+WRITTEN = ("to", "work", "plot")
+"""Names of the options that are a Path which is written; others are read."""
 
 
 def _version(wanted: bool) -> None:
@@ -123,7 +125,7 @@ def _refuse_addresses(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         for path in value if isinstance(value, list | tuple) else (value,):
             if isinstance(path, Path) and is_address(path):
-                raise ConfigError(f"{name.replace('_', '-')}: {not_here(path)}")
+                raise ConfigError(f"{name.replace('_', '-')}: {not_here(path, written=name in WRITTEN)}")
 
 
 for _command in COMMANDS:

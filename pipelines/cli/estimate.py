@@ -19,6 +19,7 @@ from rerank_core.config.night import Config, require
 if TYPE_CHECKING:
     from pipelines.nightly.cost import Plan
     from pipelines.nightly.estimate import Estimate
+    from pipelines.plan.preview import Again
 
 
 def show_again(
@@ -32,7 +33,7 @@ def show_again(
     quiet: bool,
     as_json: bool,
 ) -> bool:
-    """Print what a night whose run is there, from the same inputs, would do; False: it would be reranked."""
+    """Print what a night whose run is there would do; False: it would be reranked."""
     from pipelines.plan.preview import preview
 
     require(night, "output.path")
@@ -48,20 +49,24 @@ def show_again(
         steps = [step._asdict() for step in again.steps]
         typer.echo(json.dumps(dataclasses.asdict(again) | {"steps": steps}, ensure_ascii=False))
     elif again and not quiet:
-        again_held = "is held back" if again.steps else "is held back, and would be again"
-        what = again_held if again.held else "was published before"
-        console.out.print(
-            f"\n[bold]Night of {again.run_date}[/] would not be reranked: run {again.run_id} {what}, from the same "
-            "inputs",
-            soft_wrap=True,
-        )
-        for step in again.steps:
-            colour = {"be done": "green", "fail": "red"}.get(step.would, "dim")
-            console.out.print(
-                f"[{colour}]{step.name:<13}[/]would {step.would}  {printable(step.why)}", soft_wrap=True
-            )
-        console.out.print("Nothing was written.")
+        _print_again(again, compared=not (from_step or only))
     return again is not None
+
+
+def _print_again(again: Again, *, compared: bool) -> None:
+    """Print it; `compared`: its inputs were, which those of steps that are named are not."""
+    what = "is held back" if again.held else "was published before"
+    if compared:
+        what += ", and would be again, from the same inputs" if again.held else ", from the same inputs"
+    console.out.print(
+        f"\n[bold]Night of {again.run_date}[/] would not be reranked: run {again.run_id} {what}", soft_wrap=True
+    )
+    for step in again.steps:
+        colour = {"be done": "green", "fail": "red"}.get(step.would, "dim")
+        console.out.print(
+            f"[{colour}]{step.name:<13}[/]would {step.would}  {printable(step.why)}", soft_wrap=True
+        )
+    console.out.print("Nothing was written.")
 
 
 def show_estimate(

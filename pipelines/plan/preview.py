@@ -29,7 +29,7 @@ class Preview(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Again:
-    """A night whose run is there, from the same inputs."""
+    """A night whose run is there: from the same inputs, unless steps were named, which are done whatever changed."""
 
     run_date: str
     run_id: str
@@ -121,7 +121,7 @@ def _step(step: Step, context: Context, again: set[str]) -> Preview:
     if step.repeated:
         return Preview(step.name, "be done", "as in every night")
     if before.key != key(step, context):
-        return Preview(step.name, "be done", "its inputs are others now")
+        return Preview(step.name, "be done", "its inputs changed")
     if not step.holds(context):
         return Preview(step.name, "be done", "what it did no longer holds")
     return Preview(step.name, "be skipped", f"done {before.finished_at[:16].replace('T', ' ')}")

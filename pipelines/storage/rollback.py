@@ -26,7 +26,7 @@ def rollback(output: str, run_id: str = "") -> Manifest:
         The manifest of the run that is served now.
 
     Raises:
-        ManifestError: there is no such run, it is damaged, or nobody knows which run is served; nothing was changed.
+        ManifestError: there is no such run, it is damaged, or latest.json is missing or damaged; nothing was changed.
         Locked, OutputError: the output folder cannot be written now.
         NightError: the disk refuses it.
     """

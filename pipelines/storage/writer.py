@@ -19,7 +19,7 @@ AT_ONCE = 8 * 1024 * 1024
 class ObjectWriter(io.RawIOBase):
     """A new object as a file. Beam alone would need three requests at least, and S3 refuses its objects of no bytes.
 
-    A small object is not written if the body of `with` raises; of a larger one there may be a part.
+    A small object is not written if the body of `with` raises; of a larger one there may be a part (`_discard`).
     """
 
     def __init__(self, path: str):
@@ -33,6 +33,8 @@ class ObjectWriter(io.RawIOBase):
         return self._at
 
     def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError("write to closed file")
         count = memoryview(data).nbytes
         if self._stream is None:
             self._held += data
@@ -71,6 +73,12 @@ class ObjectWriter(io.RawIOBase):
         self._discard()  # it was never closed
 
     def _discard(self) -> None:
+        """Close the file without what was not sent yet.
+
+        A large object may be left truncated, as a stream of Beam's can be closed, but not given up. That does no harm, as
+        nobody reads it: an export's lies at a temporary path, which is removed, and a model's files belong to a registry
+        only once its entry is written, after all of them.
+        """
         if not self.closed:
             super().close()
             if self._stream is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -63,12 +63,13 @@ def absolute(value: Any, base: Path) -> Any:
     return str((base / Path(value).expanduser()).resolve())
 
 
-def refuse_addresses(values: Mapping[str, Any], *, name: str) -> None:
+def refuse_addresses(values: Mapping[str, Any], *, name: str, written: Container[str] = ()) -> None:
     """Refuse addresses of object stores where only this machine's files can be read or written.
 
     Args:
         values: path, or several, by key.
         name: of the file in which they are.
+        written: keys of what is written; all others are read.
 
     Raises:
         ConfigError: naming the key, the address and the remedy.
@@ -76,7 +77,7 @@ def refuse_addresses(values: Mapping[str, Any], *, name: str) -> None:
     for key, value in values.items():
         for path in value if isinstance(value, tuple) else (value,):
             if isinstance(path, str) and is_address(path):
-                raise ConfigError(f"{name}: {key}: {not_here(path)}")
+                raise ConfigError(f"{name}: {key}: {not_here(path, written=key in written)}")
 
 
 def model_path(value: str, base: Path) -> str:

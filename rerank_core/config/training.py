@@ -228,7 +228,7 @@ def parse_training_config(
         "remining.dense.corpus": mined.dense.corpus,
         "remining.false_negatives.teacher": mined.false_negatives.teacher,
     }
-    refuse_addresses(local, name=name)
+    refuse_addresses(local, name=name, written=("tensorboard",))
     stages = tuple(
         dataclasses.replace(
             stage, runs=tuple(absolute(run, base) for run in stage.runs), dev=absolute(stage.dev, base)

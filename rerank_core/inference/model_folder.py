@@ -78,7 +78,7 @@ def local_folder(model: str | Path, patterns: Sequence[str] = ONNX_FILES, *, rev
         ModelError: neither a folder nor a model of the Hub, or it cannot be downloaded.
     """
     if is_address(model):
-        raise ModelError(f"{not_here(model)}; a night can read it from a registry (nightrank models --add)")
+        raise ModelError(not_here(model))
     folder = Path(model).expanduser()
     if folder.is_dir() or not _HUB_NAME.fullmatch(str(model)):
         return folder

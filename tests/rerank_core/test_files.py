@@ -67,8 +67,14 @@ def test_empty_files_have_no_line(tmp_path: Path) -> None:
 def test_an_address_is_known_even_as_a_path(path: str) -> None:
     assert is_address(path)
     assert is_address(Path(path))
-    assert not_here(Path(path)) == not_here(path)
-    assert not_here(path).startswith(f"{path} is an address")
+    for written in (False, True):
+        message = not_here(path, written=written)
+        assert not_here(Path(path), written=written) == message
+        assert message.startswith(f"{path} is an address")
+        assert ("copy it to this machine" in message, "write it to this machine" in message) == (
+            not written,
+            written,
+        )
 
 
 @pytest.mark.parametrize("path", ["", "a", "/a/b", "owner/name", "a:b", "registry:serving", "C:/x"])
@@ -77,7 +83,7 @@ def test_what_is_no_address(path: str) -> None:
     assert not is_address(Path(path))
 
 
-def test_a_compressed_file_stands_in_for_a_missing_one(tmp_path: Path) -> None:
+def test_a_compressed_file_is_read_where_the_plain_one_is_missing(tmp_path: Path) -> None:
     plain, packed = tmp_path / "a.tsv", tmp_path / "a.tsv.gz"
     assert plain_or_gz(plain) == plain
     packed.touch()

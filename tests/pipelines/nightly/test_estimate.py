@@ -210,6 +210,7 @@ def test_the_command_of_a_night_that_is_done(
     assert shown.exit_code == 0, shown.output
     for text in (
         "would not be reranked: run 20260308-",
+        " was published before, from the same inputs\n",
         "report       would be done",
         "Nothing was written.",
     ):
@@ -217,7 +218,13 @@ def test_the_command_of_a_night_that_is_done(
     printed = json.loads(CliRunner().invoke(app, [*call, "--dry-run", "--json"]).stdout)
     assert (printed["run_date"], printed["held"]) == (str(DAY), False)
     assert {step["name"] for step in printed["steps"] if step["would"] == "be done"} == {"report"}
-    assert CliRunner().invoke(app, [*call, "--dry-run", "--quiet"]).stdout == ""
+    toml.write_text(toml.read_text() + "[candidates]\ntop_k = 3\n")  # a step that is named is done whatever changed
+    before = tree(tmp_path)
+    for named in (["--only", "report"], ["--from-step", "train"]):
+        shown = CliRunner().invoke(app, [*call, "--dry-run", *named])
+        assert shown.exit_code == 0, shown.output
+        assert " was published before\n" in shown.stdout
+    assert CliRunner().invoke(app, [*call, "--dry-run", "--only", "report", "--quiet"]).stdout == ""
     again = CliRunner().invoke(app, [*call, "--dry-run", "--from-step", "rerank", "--json"])
     assert "pairs" in json.loads(again.stdout)
     assert tree(tmp_path) == before

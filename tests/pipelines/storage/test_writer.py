@@ -48,14 +48,17 @@ def test_a_small_object_is_not_written_where_the_body_fails(objects: dict[str, b
     assert not objects
 
 
-def test_a_closed_one_takes_no_more(objects: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("content", [b"", b"ab", b"x" * 99], ids=len)
+def test_a_closed_one_takes_no_more(objects: dict[str, bytes], content: bytes) -> None:
     file = create(PATH)
-    file.write(memoryview(b"ab"))
+    file.write(memoryview(content))
     file.close()
     file.close()
+    with pytest.raises(ValueError, match="closed file"):
+        file.write(b"lost")
     objects[PATH] += b"!"
     del file
-    assert objects == {PATH: b"ab!"}
+    assert objects == {PATH: content + b"!"}
 
 
 def test_arrow_writes_to_one(objects: dict[str, bytes]) -> None:

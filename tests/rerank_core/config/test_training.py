@@ -78,7 +78,7 @@ def test_a_folder_is_a_model_and_a_name_stays_one(tmp_path: Path) -> None:
         (second(replay=0.1, loss="distil", first_source="training_pairs"), "'two' replays 'one'"),
         (raw(output="gs://bucket/model"), "is not a local folder"),
         (raw(model="s3://bucket/model"), "train.toml: model: s3://bucket/model is an address.* copy it"),
-        (raw(tensorboard="s3://bucket/tb"), "tensorboard: s3://bucket/tb is an address"),
+        (raw(tensorboard="s3://bucket/tb"), "tensorboard: s3://bucket/tb is an address.* write it to"),
         (raw(remining={"dense": {"model": "gs://b/m"}}), "remining.dense.model: gs://b/m is an address"),
         (
             raw(remining={"dense": {"model": "m", "corpus": "gs://b/c"}}),
