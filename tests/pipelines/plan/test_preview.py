@@ -58,7 +58,7 @@ def test_what_is_left_of_a_night_is_said_beforehand(
         if step.name == "publish_back"
     )
     replace_steps(monkeypatch, moved)
-    assert_foreseen(config, output)  # its inputs are others
+    assert_foreseen(config, output)  # its inputs changed
     assert assert_foreseen(config, output).ran == ("publish_back",)  # the alias was moved
 
 
@@ -104,5 +104,5 @@ def test_a_held_night_would_be_held_again(
     found = preview(config, run_date=DAY, load=fake())
     assert found
     assert (found.run_id, found.held, found.steps) == (outcome.manifest.run_id, True, ())
-    assert assert_foreseen(config, tmp_path / "output", from_step="train").ran == ("report",)
+    assert assert_foreseen(config, tmp_path / "output", from_step="train").ran == ("clean_up", "report")
     assert assert_foreseen(config, tmp_path / "output", only="report").ran == ("report",)
