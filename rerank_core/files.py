@@ -40,7 +40,11 @@ def is_address(path: str | Path) -> bool:
 def not_here(path: str | Path, *, written: bool = False) -> str:
     """A message on an address where only a file or a folder of this machine will do: one that is read, or `written`."""
     address = re.sub(":/+", "://", str(path), count=1)
-    remedy = "write it to this machine and copy it there" if written else "copy it to this machine and name the copy"
+    remedy = (
+        "write it to this machine and copy it there"
+        if written
+        else "copy it to this machine and name the copy"
+    )
     return f"{address} is an address, and only a path of this machine will do here: {remedy}"
 
 

@@ -24,7 +24,7 @@ def sql_views(
     and run_id as well.
 
     Args:
-        output: as for `open`; what a view reads must be in reach of the database under the same path.
+        output: as for `open`; the database must be able to read it under the same path.
         run_id: a published run; "": the one that `latest.json` names now.
         dialect: the database: duckdb, or spark (Spark SQL, whose views are temporary).
 

@@ -59,7 +59,8 @@ def _print_again(again: Again, *, compared: bool) -> None:
     if compared:
         what += ", and would be again, from the same inputs" if again.held else ", from the same inputs"
     console.out.print(
-        f"\n[bold]Night of {again.run_date}[/] would not be reranked: run {again.run_id} {what}", soft_wrap=True
+        f"\n[bold]Night of {again.run_date}[/] would not be reranked: run {again.run_id} {what}",
+        soft_wrap=True,
     )
     for step in again.steps:
         colour = {"be done": "green", "fail": "red"}.get(step.would, "dim")

@@ -84,7 +84,7 @@ def _old_in(
     published, held = _stored(output, RUNS), _stored(output, HELD)
     day = _last_day(published, run_date, now)
     paths = {}
-    if served:  # without a pointer, nobody knows which run is
+    if served:  # without a pointer, it is unknown which run is
         keep |= {served.run_id}
         for run in old_runs(published, retention, day=day, now=now, keep=keep, left=served_until(output)):
             paths[run.run_id] = run_path(run.run_date.isoformat(), run.run_id)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model on the device that is asked for, its inputs and outputs.
+"""ONNX Runtime: a model on the configured device, its inputs and outputs.
 
 ONNX Runtime runs on the CPU if a GPU's provider cannot be loaded, and only logs a warning. Here that is an error,
 unless `allow_fallback`.

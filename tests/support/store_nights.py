@@ -1,4 +1,4 @@
-"""Tiny nights in an object store, beside the same ones in a local folder; and such that are killed at a chosen write.
+"""Tiny nights in an object store, what a reader sees of them, and nights that are killed at a chosen write.
 
     python -m tests.support.store_nights FOLDER OUTPUT DAY KILLED-AT ...
 

@@ -21,7 +21,13 @@ LOCAL = [
     for parameter, hint in get_type_hints(command).items()
     if Path in (hint, *get_args(hint))
 ]
-WRITTEN = {("index", "to"), ("evaluate", "work"), ("calibrate", "work"), ("calibrate", "plot"), ("fuse", "work")}
+WRITTEN = {
+    ("index", "to"),
+    ("evaluate", "work"),
+    ("calibrate", "work"),
+    ("calibrate", "plot"),
+    ("fuse", "work"),
+}
 MODELS = [  # with the exit code: 2 of what names a system, 3 of a model that is loaded
     (("evaluate", "SET", "--system", "s3://bucket/model"), 2),
     (("evaluate", "SET", "--system", "mine=bi:s3://bucket/model"), 2),

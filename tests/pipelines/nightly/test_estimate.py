@@ -218,7 +218,9 @@ def test_the_command_of_a_night_that_is_done(
     printed = json.loads(CliRunner().invoke(app, [*call, "--dry-run", "--json"]).stdout)
     assert (printed["run_date"], printed["held"]) == (str(DAY), False)
     assert {step["name"] for step in printed["steps"] if step["would"] == "be done"} == {"report"}
-    toml.write_text(toml.read_text() + "[candidates]\ntop_k = 3\n")  # a step that is named is done whatever changed
+    toml.write_text(
+        toml.read_text() + "[candidates]\ntop_k = 3\n"
+    )  # a step that is named is done whatever changed
     before = tree(tmp_path)
     for named in (["--only", "report"], ["--from-step", "train"]):
         shown = CliRunner().invoke(app, [*call, "--dry-run", *named])

@@ -216,18 +216,15 @@ def test_a_log_that_is_replaced_meanwhile_is_not_read(
 ) -> None:
     """Rows of one log would be published under the fingerprint of another."""
     config = make_config(source={"log": LOG})
-    for name, log in (
-        ("a.jsonl", Path(make_config().source.log)),
-        ("b.jsonl", Path(make_config().source.log)),
-    ):
-        store[f"{LOG}/{name}"] = log.read_bytes()
+    of_dune, *others = Path(make_config().source.log).read_bytes().splitlines(keepends=True)
+    store |= {f"{LOG}/a.jsonl": b"".join(others), f"{LOG}/b.jsonl": of_dune}
 
     def loaded() -> Any:  # after the source was described, before the workers read it
         if changed == "gone":
             store.pop(f"{LOG}/b.jsonl", None)
         else:
             one = b"\n" if changed == "one line more" else b""
-            store[f"{LOG}/b.jsonl"] = log.read_bytes().replace(b"Dune", b"Rune") + one
+            store[f"{LOG}/b.jsonl"] = of_dune.replace(b"Dune", b"Rune") + one
         return fake()()
 
     with pytest.raises(SourceError) as found:
