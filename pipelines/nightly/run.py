@@ -177,7 +177,9 @@ def _silence_readers() -> None:
     shown = threading.excepthook
 
     def hook(raised: threading.ExceptHookArgs) -> None:
-        if raised.thread is None or raised.thread.name != "read_grpc_client_inputs":
+        name = raised.thread.name if raised.thread else ""
+        hung_up = name.startswith("run_worker_") and raised.exc_type.__module__.startswith("grpc")
+        if not hung_up and name != "read_grpc_client_inputs":
             shown(raised)
 
     threading.excepthook = hook

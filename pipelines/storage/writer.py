@@ -75,9 +75,9 @@ class ObjectWriter(io.RawIOBase):
     def _discard(self) -> None:
         """Close the file without what was not sent yet.
 
-        A large object may be left truncated, since a stream of Beam's can be closed, but not abandoned. That does no harm,
-        as nothing names it: an export's lies at a temporary path, which is removed, and a model's files belong to a
-        registry only once its entry is written, after all of them.
+        A large object may be left truncated, since a stream of Beam's can be closed, but not abandoned. That does no
+        harm, as nothing names it: an export's lies at a temporary path, which is removed, and a model's files belong to
+        a registry only once its entry is written, after all of them.
         """
         if not self.closed:
             super().close()

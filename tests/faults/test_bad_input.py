@@ -338,9 +338,9 @@ def change_log(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *,
     read_events = source.read_events
 
     def read(*args: Any, **options: Any) -> Iterator[Any]:
-        for event in read_events(*args, **options):
+        for one in read_events(*args, **options):
             once()
-            yield event
+            yield one
 
     monkeypatch.setattr(source, "read_events", read)
 
@@ -364,8 +364,6 @@ def test_labels_that_are_replaced_meanwhile_stop_the_night(
         clean(output)
 
     monkeypatch.setattr("pipelines.nightly.run.clean", replaced)
-    with pytest.raises(
-        NightError, match=rf"^the labels {names['qrels']} were replaced during the run; run"
-    ):
+    with pytest.raises(NightError, match=rf"^the labels {names['qrels']} were replaced during the run; run"):
         run(make_config(labels={"source": "qrels", **names}), run_date=DAY, load=fake())
     assert not list((tmp_path / "output").glob("runs/*"))

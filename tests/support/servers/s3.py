@@ -52,8 +52,11 @@ class S3Server(contextlib.AbstractContextManager["S3Server"]):
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
         self._thread.start()
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{BUCKET}", method="PUT")) as answer:
-            answer.read()
+        # Objects are of the process: what an earlier server held goes first.
+        for method, path in (("POST", "moto-api/reset"), ("PUT", BUCKET)):
+            request = urllib.request.Request(f"{self.url}/{path}", method=method)
+            with urllib.request.urlopen(request) as answer:
+                answer.read()
         return self
 
     def __exit__(
