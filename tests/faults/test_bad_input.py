@@ -21,7 +21,7 @@ from pipelines.storage.clean import clean
 from pipelines.storage.filesystem import write_bytes
 from rerank_core.errors import JudgementError, NightError, SourceError, SourceUnavailable
 from rerank_core.features.render import escape
-from schemas.errors import ManifestError
+from schemas.errors import ManifestError, Unanswered
 from schemas.manifest import Manifest
 from tests.conftest import MakeConfig, Night
 from tests.support.fakes import FakeScorer, fake, forbidden
@@ -216,10 +216,7 @@ def test_damage_of_the_last_run_in_an_object_store_costs_time_not_truth(
     night: Night, make_config: MakeConfig, stored: dict[str, bytes], table: str, place: str
 ) -> None:
     """There its pages are not read before a worker needs them, and the night begins again when one is damaged."""
-    output = "mem://bucket/output"
-    for path in sorted(night.output.rglob("*")):
-        if path.is_file() and path.name != "_lock":
-            stored[f"{output}/{path.relative_to(night.output)}"] = path.read_bytes()
+    output = store_night(night, stored)
     victim = min(one for one in stored if f"{output}/{night.manifest.tables[table].path}/part-" in one)
     damaged = bytearray(stored[victim])
     column = pq.ParquetFile(io.BytesIO(damaged)).metadata.row_group(0).column(0)
@@ -239,20 +236,59 @@ def test_damage_of_the_last_run_in_an_object_store_costs_time_not_truth(
     assert again.balance.pairs["published"] == 0
 
 
-def test_an_earlier_run_that_cannot_be_read_at_the_moment_ends_the_night(
+@pytest.mark.parametrize("answered", [0, 1])
+def test_a_store_that_does_not_answer_for_the_last_run_ends_the_night(
+    night: Night,
+    make_config: MakeConfig,
+    stored: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    answered: int,
+) -> None:
+    """Its files may be whole, so that a later try reuses them: at the check of its footers, or in a worker."""
+    output = store_night(night, stored)
+    victim = min(one for one in stored if f"{output}/{night.manifest.tables['reranked'].path}/part-" in one)
+    opened, real = [], MemoryFileSystem.open
+
+    def slow_down(self: MemoryFileSystem, path: str, *rest: Any, **options: Any) -> Any:
+        if path == victim:
+            opened.append(path)
+            if len(opened) > answered:
+                raise OSError("slow down")
+        return real(self, path, *rest, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", slow_down)
+    with pytest.raises(Unanswered, match=rf"^{victim} could not be read: .*slow down") as raised:
+        run(make_config(output={"path": output}), run_date=DAY, load=fake())
+    assert raised.value.exit_code == 5
+    assert len(opened) == answered + 1  # nor is the night begun a second time
+    monkeypatch.setattr(MemoryFileSystem, "open", real)
+    again = run(make_config(output={"path": output}), run_date=DAY, load=forbidden())
+    assert again.balance.pairs["published"] == 0
+
+
+def test_damage_that_a_second_look_does_not_find_ends_the_night(
     night: Night, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copytree(night.output, tmp_path / "output")
     failed: list[str] = []
 
-    def slow_down(path: str, columns: Any) -> Any:
+    def damaged(path: str, columns: Any) -> Any:
         failed.append(path)
-        raise ManifestError(f"{path} could not be read: slow down")
+        raise ManifestError(f"{path} is damaged: a bit was flipped on its way")
 
-    monkeypatch.setattr("pipelines.nightly.previous.read_scores", slow_down)
-    with pytest.raises(ManifestError, match="slow down"):
+    monkeypatch.setattr("pipelines.nightly.previous.read_scores", damaged)
+    with pytest.raises(ManifestError, match="on its way"):
         run(make_config(), run_date=DAY, load=fake())
     assert len(failed) == 1  # what it reuses is whole, so the same night would come to the same end
+
+
+def store_night(night: Night, stored: dict[str, bytes]) -> str:
+    """Put a published night into the store; its output folder."""
+    output = "mem://bucket/output"
+    for path in sorted(night.output.rglob("*")):
+        if path.is_file() and path.name != "_lock":
+            stored[f"{output}/{path.relative_to(night.output)}"] = path.read_bytes()
+    return output
 
 
 def hashes(manifest: Manifest) -> dict[tuple[str, str], str]:
