@@ -43,9 +43,12 @@ def _logging() -> None:
     """What a command or a library that was called within the process did to logging does not reach another test."""
     logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
-    for logger in logging.root.manager.loggerDict.values():
+    for logger in list(logging.root.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger):  # logging.config disables every one that there is
             logger.disabled = False
+            if logger.name.partition(".")[0] in ("nightrank", "pipelines", "rerank_core", "schemas"):
+                logger.propagate = True
+                logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
