@@ -130,7 +130,7 @@ def check_counts(counts: list[SliceCount]) -> None:
     """Check that the slices together are the log.
 
     Raises:
-        SourceError: they are not.
+        SourceUnavailable: they are not.
     """
     if not counts:
         raise SourceUnavailable(

@@ -56,7 +56,7 @@ def make_manifest(night: Night, verified: Verified, *, seconds: float) -> Manife
         fusion=models.fusion_record and models.fusion_record | _first_stage(night),
         stale=verified.stale or None,
         model=redact_tree(night.registered.entry),
-        inputs=inputs_fingerprint(night.config, night.source_record, models),
+        inputs=inputs_fingerprint(night.config, night.source_record, models, labels=night.labels),
     )
 
 

@@ -116,14 +116,16 @@ def prepare(
     return Night(config, run, source, source_record, models, previous, judged, registered, labels)
 
 
-def inputs_fingerprint(config: Config, source: Mapping[str, Any], models: Models) -> str:
+def inputs_fingerprint(
+    config: Config, source: Mapping[str, Any], models: Models, *, labels: Mapping[str, str]
+) -> str:
     """Hash of everything that determines the rows of a night but its date and the run that it reuses.
 
     "" if the source has no fingerprints of its log and its index: nothing says then that they are the same.
     """
     if not (source.get("log_fingerprint") and source.get("index_fingerprint")):
         return ""
-    return _identity(config, source, models, Previous(None), labels=_label_files(config), cut=False)
+    return _identity(config, source, models, Previous(None), labels=labels, cut=False)
 
 
 def _identity(

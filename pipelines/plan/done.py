@@ -67,7 +67,8 @@ def has_same_inputs(context: Context, run: Manifest) -> bool:
         logger.warning("run %s stays: no time is left to see whether its inputs have changed", run.run_id)
         return True
     resolved = dataclasses.replace(night.config, reuse=config.reuse)
-    return inputs_fingerprint(resolved, night.source_record, night.models) == run.inputs
+    now = inputs_fingerprint(resolved, night.source_record, night.models, labels=night.labels)
+    return now == run.inputs
 
 
 def held_run(context: Context, *, run_id: str = "") -> Manifest | None:

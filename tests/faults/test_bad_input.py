@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.nightly.run import run
-from pipelines.sources.local import source
 from pipelines.sources.local.bm25_index import METADATA, build_index
-from pipelines.storage.clean import clean
-from pipelines.storage.filesystem import write_bytes
-from rerank_core.errors import JudgementError, NightError, SourceError, SourceUnavailable
+from rerank_core.errors import JudgementError, SourceError
 from rerank_core.features.render import escape
-from schemas.errors import ManifestError, Unanswered
 from schemas.manifest import Manifest
-from tests.conftest import MakeConfig, Night
-from tests.support.fakes import FakeScorer, fake, forbidden
-from tests.support.object_store import MemoryFileSystem
+from tests.conftest import MakeConfig
+from tests.support.fakes import fake, forbidden
 from tests.support.tiny import CORPUS, DAY, GOOD_LOG, TIME, event, rows, write_lines
 
 GOOD = ["Who wrote Dune", "Why does rain fall"]
@@ -170,132 +163,6 @@ def test_an_index_that_cannot_be_read_stops_the_night(
         run(config, run_date=DAY, load=forbidden())
 
 
-@pytest.fixture
-def stored() -> Iterator[dict[str, bytes]]:
-    """The objects of a store in memory."""
-    yield MemoryFileSystem.objects
-    MemoryFileSystem.objects.clear()
-
-
-def test_a_truncated_file_of_the_last_run_costs_time_not_truth(
-    night: Night, make_config: MakeConfig, tmp_path: Path
-) -> None:
-    shutil.copytree(night.output, tmp_path / "output")
-    victim = min((tmp_path / "output" / night.manifest.tables["reranked"].path).iterdir())
-    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
-    pq.write_table(pa.Table.from_pylist(GOOD_LOG), tmp_path / "log.parquet")  # as good a log as any
-    manifest = run(make_config(source={"log": str(tmp_path / "log.parquet")}), run_date=DAY, load=fake())
-    assert manifest.balance.pairs == night.manifest.balance.pairs
-    assert f"{victim} is not what its manifest says" in str(manifest.degraded["reuse"])
-    assert (manifest.balance.pairs["reused"], manifest.previous_run_id) == (0, None)
-    assert manifest.model_fingerprint == FakeScorer().fingerprint
-
-
-@pytest.mark.parametrize("table", ["reranked", "passage_tags"])
-def test_a_flipped_bit_of_the_last_run_costs_time_not_truth_and_one_night_alone(
-    night: Night, make_config: MakeConfig, tmp_path: Path, table: str
-) -> None:
-    shutil.copytree(night.output, tmp_path / "output")
-    victim = min((tmp_path / "output" / night.manifest.tables[table].path).iterdir())
-    damaged = bytearray(victim.read_bytes())
-    damaged[len(damaged) // 3] ^= 1  # in its pages
-    victim.write_bytes(damaged)
-    manifest = run(make_config(), run_date=DAY, load=fake())
-    assert f"{victim} has another checksum" in str(manifest.degraded["reuse"])
-    assert manifest.balance.pairs["reused"] == 0
-    again = run(make_config(), run_date=DAY, load=forbidden())
-    assert "reuse" not in again.degraded
-    assert again.balance.pairs["published"] == 0
-
-
-@pytest.mark.parametrize(
-    ("table", "place"),
-    [("reranked", "pages"), ("passage_tags", "pages"), ("reranked", "footer"), ("passage_tags", "lost")],
-)
-def test_damage_of_the_last_run_in_an_object_store_costs_time_not_truth(
-    night: Night, make_config: MakeConfig, stored: dict[str, bytes], table: str, place: str
-) -> None:
-    """There its pages are not read before a worker needs them, and the night begins again when one is damaged."""
-    output = store_night(night, stored)
-    victim = min(one for one in stored if f"{output}/{night.manifest.tables[table].path}/part-" in one)
-    damaged = bytearray(stored[victim])
-    column = pq.ParquetFile(io.BytesIO(damaged)).metadata.row_group(0).column(0)
-    start = column.dictionary_page_offset or column.data_page_offset
-    damaged[len(damaged) - 40 if place == "footer" else start + column.total_compressed_size - 1] ^= 1
-    stored[victim] = bytes(damaged)
-    if place == "lost":
-        del stored[victim]
-    manifest = run(make_config(output={"path": output}), run_date=DAY, load=fake())
-    assert victim in str(manifest.degraded["reuse"])
-    assert (manifest.balance.pairs["reused"], manifest.previous_run_id) == (0, None)
-    if place == "pages":
-        alone = run(make_config(), run_date=DAY, load=fake())  # in a folder in which there is no run
-        assert (manifest.run_id, hashes(manifest)) == (alone.run_id, hashes(alone))
-    again = run(make_config(output={"path": output}), run_date=DAY, load=forbidden())
-    assert "reuse" not in again.degraded
-    assert again.balance.pairs["published"] == 0
-
-
-@pytest.mark.parametrize("answered", [0, 1])
-def test_a_store_that_does_not_answer_for_the_last_run_ends_the_night(
-    night: Night,
-    make_config: MakeConfig,
-    stored: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    answered: int,
-) -> None:
-    """Its files may be whole, so that a later try reuses them: at the check of its footers, or in a worker."""
-    output = store_night(night, stored)
-    victim = min(one for one in stored if f"{output}/{night.manifest.tables['reranked'].path}/part-" in one)
-    opened, real = [], MemoryFileSystem.open
-
-    def slow_down(self: MemoryFileSystem, path: str, *rest: Any, **options: Any) -> Any:
-        if path == victim:
-            opened.append(path)
-            if len(opened) > answered:
-                raise OSError("slow down")
-        return real(self, path, *rest, **options)
-
-    monkeypatch.setattr(MemoryFileSystem, "open", slow_down)
-    with pytest.raises(Unanswered, match=rf"^{victim} could not be read: .*slow down") as raised:
-        run(make_config(output={"path": output}), run_date=DAY, load=fake())
-    assert raised.value.exit_code == 5
-    assert len(opened) == answered + 1  # nor is the night begun a second time
-    monkeypatch.setattr(MemoryFileSystem, "open", real)
-    again = run(make_config(output={"path": output}), run_date=DAY, load=forbidden())
-    assert again.balance.pairs["published"] == 0
-
-
-def test_damage_that_a_second_look_does_not_find_ends_the_night(
-    night: Night, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    shutil.copytree(night.output, tmp_path / "output")
-    failed: list[str] = []
-
-    def damaged(path: str, columns: Any) -> Any:
-        failed.append(path)
-        raise ManifestError(f"{path} is damaged: a bit was flipped on its way")
-
-    monkeypatch.setattr("pipelines.nightly.previous.read_scores", damaged)
-    with pytest.raises(ManifestError, match="on its way"):
-        run(make_config(), run_date=DAY, load=fake())
-    assert len(failed) == 1  # what it reuses is whole, so the same night would come to the same end
-
-
-def store_night(night: Night, stored: dict[str, bytes]) -> str:
-    """Put a published night into the store; its output folder."""
-    output = "mem://bucket/output"
-    for path in sorted(night.output.rglob("*")):
-        if path.is_file() and path.name != "_lock":
-            stored[f"{output}/{path.relative_to(night.output)}"] = path.read_bytes()
-    return output
-
-
-def hashes(manifest: Manifest) -> dict[tuple[str, str], str]:
-    tables = manifest.tables.items()
-    return {(name, file): info.sha256 for name, table in tables for file, info in table.files.items()}
-
-
 @pytest.mark.parametrize(
     ("section", "files", "message"),
     [
@@ -326,80 +193,3 @@ def test_malformed_judgements_stop_the_night(
         values["source"] = "qrels"
     with pytest.raises(JudgementError, match=message):
         run(make_config(**{section: values}), run_date=DAY, load=forbidden())
-
-
-@pytest.mark.parametrize("how", ["replaced", "changed in place", "shortened"])
-@pytest.mark.parametrize("when", ["before it is read", "while it is read"])
-def test_a_log_that_is_replaced_meanwhile_stops_the_night(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, when: str
-) -> None:
-    """Rows of one log would be published under the fingerprint of another."""
-    log = tmp_path / "log.jsonl"
-    shutil.copy(make_config().source.log, log)
-
-    def change() -> None:
-        data = log.read_bytes()
-        if how == "replaced":
-            log.unlink()
-        log.write_bytes(data[:-1] if how == "shortened" else data.replace(b"Dune", b"Rune"))
-
-    change_log(monkeypatch, change, when=when)
-    with pytest.raises(SourceUnavailable, match=rf"^the log {log} was replaced during the run"):
-        run(make_config(source={"log": str(log)}), run_date=DAY, load=fake())
-    assert not list((tmp_path / "output").glob("runs/*"))
-
-
-@pytest.mark.parametrize("when", ["before it is read", "while it is read"])
-def test_a_log_that_only_grows_meanwhile_is_read(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
-    log = tmp_path / "log.jsonl"
-    shutil.copy(make_config().source.log, log)
-    with log.open("ab") as file:
-        change_log(monkeypatch, lambda: (file.write(b"\n"), file.flush()), when=when)
-        run(make_config(source={"log": str(log)}), run_date=DAY, load=fake())
-
-
-def change_log(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, when: str) -> None:
-    """Change a log once: after the night was prepared, or as a worker has read its first event."""
-    left = [change]
-
-    def once() -> None:
-        while left:
-            left.pop()()
-
-    if when == "before it is read":
-        monkeypatch.setattr("pipelines.nightly.run.clean", lambda output: (once(), clean(output)))
-        return
-    read_events = source.read_events
-
-    def read(*args: Any, **options: Any) -> Iterator[Any]:
-        for one in read_events(*args, **options):
-            once()
-            yield one
-
-    monkeypatch.setattr(source, "read_events", read)
-
-
-@pytest.mark.parametrize("place", ["local", "store"])
-def test_labels_that_are_replaced_meanwhile_stop_the_night(
-    make_config: MakeConfig,
-    tmp_path: Path,
-    stored: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    place: str,
-) -> None:
-    """Pairs of one judgement would be published under an id that stands for another."""
-    folder = str(tmp_path) if place == "local" else "mem://bucket"
-    names = {"queries": f"{folder}/queries.jsonl", "qrels": f"{folder}/qrels.tsv"}
-    write_bytes(names["queries"], b'{"_id": "1", "text": "Who wrote Dune"}\n')
-    write_bytes(names["qrels"], b"1\tdune\t1\n")
-
-    def replaced(output: str) -> None:  # after the night was prepared, before its workers start
-        write_bytes(names["qrels"], b"1\tlem\t1\n")
-        clean(output)
-
-    monkeypatch.setattr("pipelines.nightly.run.clean", replaced)
-    with pytest.raises(NightError, match=rf"^the labels {names['qrels']} were replaced during the run; run"):
-        run(make_config(labels={"source": "qrels", **names}), run_date=DAY, load=fake())
-    assert not list((tmp_path / "output").glob("runs/*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import hashlib
 import os
@@ -64,6 +65,12 @@ def _sha256(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=256)
+def _begins_as(path: Path, pinned: Pin, inode: int) -> bool:
+    """Whether a file has the pinned bytes first. Kept by inode: a log that grows is read in spans, and hashed once."""
+    return _sha256(path, pinned.size) == pinned.digest
+
+
 def _gone(name: str) -> SourceError:
     return SourceError(f"the log {name} is not there any more; keep a log until its night is published")
 
@@ -81,7 +88,7 @@ def _check(name: str, path: Path, pinned: Pin) -> None:
         raise _gone(name) from None
     if (stat.st_size, stat.st_mtime_ns) == (pinned.size, pinned.modified):
         return
-    if stat.st_size < pinned.size or _sha256(path, pinned.size) != pinned.digest:
+    if stat.st_size < pinned.size or not _begins_as(path, pinned, stat.st_ino):
         raise SourceUnavailable(
             f"the log {name} was replaced during the run, so its queries are not those of the fingerprint; run "
             "the night again, and write new logs under other names"
