@@ -96,8 +96,3 @@ def lists(output: Path, manifest: Manifest) -> dict[str, list[dict[str, Any]]]:
 
 def fresh(output: Path, manifest: Manifest) -> set[str]:
     return {query for query, own in lists(output, manifest).items() if own[0]["stale_since"] is None}
-
-
-def assert_balanced(manifest: Manifest) -> None:
-    for counts in (manifest.balance.events, manifest.balance.queries, manifest.balance.pairs):
-        assert counts["read"] == sum(count for what, count in counts.items() if what != "read"), counts

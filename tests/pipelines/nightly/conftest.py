@@ -1,8 +1,9 @@
-"""Nights that a deadline cuts off."""
+"""A folder with a published night, and nights that a deadline cuts off."""
 
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,18 @@ import pytest
 
 from pipelines.nightly.run import run
 from schemas.manifest import Manifest
-from tests.conftest import MakeConfig
+from tests.conftest import MakeConfig, Night
 from tests.support.clock import FINISH_BY, Clock, stand_still
 from tests.support.cut_off import ASKED, MakeNight
 from tests.support.fakes import FakeScorer
 from tests.support.tiny import DAY, event, write_lines
+
+
+@pytest.fixture
+def started(night: Night, tmp_path: Path) -> Path:
+    """A copy of the output folder that already holds the whole log's night."""
+    shutil.copytree(night.output, tmp_path / "output")
+    return tmp_path / "output"
 
 
 @pytest.fixture

@@ -15,17 +15,9 @@ from pipelines.storage import runs
 from rerank_core.errors import NightError
 from rerank_core.features.reader import PassageReader
 from tests.support.clock import Clock
-from tests.support.cut_off import (
-    ASKED,
-    NEXT,
-    MakeNight,
-    assert_balanced,
-    block,
-    blocking,
-    fresh,
-    slow,
-)
+from tests.support.cut_off import ASKED, NEXT, MakeNight, block, blocking, fresh, slow
 from tests.support.fakes import fake, forbidden
+from tests.support.invariants import assert_balanced
 from tests.support.tiny import DAY, read_table, rows
 
 

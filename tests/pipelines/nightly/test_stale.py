@@ -14,16 +14,9 @@ from pipelines.nightly.stale import stale
 from pipelines.storage import runs
 from schemas.tables import RERANKED
 from tests.support.clock import CLOCK, Clock
-from tests.support.cut_off import (
-    ASKED,
-    NEXT,
-    MakeNight,
-    assert_balanced,
-    fresh,
-    lists,
-    slow,
-)
+from tests.support.cut_off import ASKED, NEXT, MakeNight, fresh, lists, slow
 from tests.support.fakes import fake
+from tests.support.invariants import assert_balanced
 from tests.support.tiny import DAY, rows
 
 
