@@ -12,10 +12,11 @@ from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
 from rerank_core.config.night import Evaluation
 from rerank_core.config.training import split_run
-from rerank_core.errors import JudgementError
+from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.evaluation.qrels import Qrels
 from rerank_core.features.render import passage_text, render_tags
 from rerank_core.features.tags import input_tags
+from rerank_core.files import is_address, not_here
 from rerank_core.text import fingerprint, query_id
 from rerank_core.training.dev_set import DevQuery, DevSet
 from schemas.errors import ManifestError
@@ -37,9 +38,12 @@ def read_dev(path: str, *, queries: int, top_k: int, tagged: bool) -> tuple[DevS
 
     Raises:
         ManifestError, JudgementError, SourceError: it cannot be used.
+        ConfigError: a BEIR folder in an object store.
     """
     if (Path(path) / "corpus.jsonl").is_file():
         return _beir(Path(path), queries=queries, top_k=top_k, tagged=tagged)
+    if is_address(path) and filesystem.exists(f"{path}/corpus.jsonl"):
+        raise ConfigError(f"dev: {not_here(path)}")
     return _night(path, queries=queries, top_k=top_k, tagged=tagged)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.train import dev_sets
-from rerank_core.errors import JudgementError
+from rerank_core.errors import ConfigError, JudgementError
 from rerank_core.text import query_id
 from schemas.manifest import Manifest
 from tests.conftest import Night
+from tests.support.object_store import MemoryFileSystem
 from tests.support.tiny import rows, write_beir
 
 QRELS = "query-id\tcorpus-id\tscore\nq1\tdune\t2\nq9\tx\t1\n"
@@ -95,3 +96,9 @@ def test_a_dev_set_that_judges_nothing_is_named(night: Night, tmp_path: Path) ->
     (folder / "qrels" / "dev.tsv").unlink()
     with pytest.raises(JudgementError, match="no judgements in .*dev.tsv, validation.tsv, test.tsv"):
         dev_sets.read_dev(str(folder), queries=5, top_k=5, tagged=False)
+
+
+def test_a_beir_folder_in_an_object_store_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MemoryFileSystem.objects, "mem://bucket/set/corpus.jsonl", b"{}\n")
+    with pytest.raises(ConfigError, match=r"dev: mem://bucket/set is an address.*copy it to this machine"):
+        dev_sets.read_dev("mem://bucket/set", queries=5, top_k=5, tagged=False)
