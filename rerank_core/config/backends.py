@@ -22,6 +22,8 @@ class Backend(NamedTuple):
     """Fields of `rerank_core.scoring.load.Options` that it has; one that it does not have is refused if it is set."""
     cosine: bool = False
     """Its scores are cosines, not logits: 0 does not mean an even chance."""
+    bi_encoders: bool = False
+    """Whether it runs bi-encoders that say what logit a cosine is, too."""
     first_stage: bool = True
     """Whether it can be a cascade's first stage."""
     prefix: str = ""
@@ -41,6 +43,7 @@ BACKENDS = {
         "rerank_core.scoring.backends.onnx:OnnxScorer",
         "cpu",
         ("onnx_file", "device", "max_length", "max_tokens", "threads", "allow_fallback"),
+        bi_encoders=True,
         engines=("onnxruntime",),
         weights="onnx",
         autotune=(("", "cpu"), ("", "cuda")),
@@ -57,6 +60,7 @@ BACKENDS = {
         "rerank_core.scoring.backends.torch:TorchScorer",
         "torch",
         (*_TORCH, "threads", "compile"),
+        bi_encoders=True,
         engines=("torch", "transformers"),
         weights="safetensors",
         autotune=(("fp32", "cpu"), ("bf16", "cpu"), ("bf16", "cuda"), ("fp16", "cuda")),
@@ -70,7 +74,7 @@ BACKENDS = {
     "bi_encoder": Backend(
         "rerank_core.scoring.backends.bi_encoder:BiEncoderScorer",
         "torch",
-        ("onnx_file", "precision", "device", "max_length", "max_tokens", "allow_fallback"),
+        ("onnx_file", "precision", "device", "max_length", "max_tokens", "threads", "allow_fallback"),
         cosine=True,
         prefix="bi",
     ),

@@ -15,7 +15,13 @@ from rerank_core.errors import ModelError
 from rerank_core.inference.chat_template import ChatEncoder, ChatTemplate, parse_template, read_chat_template
 from rerank_core.inference.encoding import PairEncoder, special_ids
 from rerank_core.inference.label_names import relevant_label
-from rerank_core.inference.model_folder import check_max_length, padding_id, read_json, read_modules
+from rerank_core.inference.model_folder import (
+    OWN_SETTINGS,
+    check_max_length,
+    padding_id,
+    read_json,
+    read_modules,
+)
 from rerank_core.inference.tokenizer_files import read_tokenizer
 from rerank_core.text import shorten
 
@@ -88,7 +94,7 @@ def read_folder(folder: Path, *, max_length: int) -> FolderFacts:
         side=files.truncation_side,
         vocabulary=size,
     )
-    reads_tags = read_json(folder / "nightrank.json").get("reads_tags") is True
+    reads_tags = read_json(folder / OWN_SETTINGS).get("reads_tags") is True
     identity = [*facts.identity, *files.changes, *([] if files.typed else ["no types"])]
     return FolderFacts(
         facts.encoder, pad_id, facts.last_id, facts.relevant, files.typed, reads_tags, identity

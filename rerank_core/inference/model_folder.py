@@ -17,6 +17,9 @@ from schemas.parsing import parse_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+OWN_SETTINGS = "nightrank.json"
+"""A folder's file of what Nightrank alone reads: `reads_tags`, and of a bi-encoder `logit`."""
+
 OPENVINO_INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
 """A folder's statically quantised model, named as in sentence-transformers."""
 

@@ -20,6 +20,7 @@ import numpy as np
 from rerank_core.errors import MissingEngine, ModelError, OutOfMemory
 from rerank_core.inference.model_folder import (
     ADAPTER,
+    OWN_SETTINGS,
     TORCH_FILES,
     WEIGHTS,
     file_digests,
@@ -50,7 +51,7 @@ CHUNK = {"cpu": 512, "cuda": 16_384}
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory")
 # Settings that backends read from a snapshot.
 _DESCRIBING = (
-    "nightrank.json",
+    OWN_SETTINGS,
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
@@ -106,7 +107,7 @@ def open_model(
         tokenizer,
         loaded,
         [*file_digests(folder, patterns), *(file_digests(base, patterns) if base else [])],
-        read_json(folder / "nightrank.json").get("reads_tags") is True,
+        read_json(folder / OWN_SETTINGS).get("reads_tags") is True,
     )
 
 

@@ -1,5 +1,8 @@
 """From a model to a scorer. A backend is one module, one line in `rerank_core.config.backends.BACKENDS` and one test.
 
+A bi-encoder whose folder says what logit a cosine is (`logit` in its nightrank.json, such as that of the model that
+ships) scores pairs as cross-encoders do, on the engine of the backend that is asked for.
+
 Importing this module imports no backend: a machine that only tags or ranks needs no inference engine, and one that
 scores with ONNX Runtime no torch.
 """
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rerank_core.config.backends import BACKENDS
+from rerank_core.errors import MissingEngine, ModelError
+from rerank_core.inference.model_folder import OWN_SETTINGS, local_folder, read_json
 
 if TYPE_CHECKING:
     from rerank_core.scoring.protocol import Scorer
@@ -50,14 +55,21 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown scoring.backend {backend!r}; known: {', '.join(sorted(BACKENDS))}")
-    known = BACKENDS[backend]
-    taken = _taken(backend, Options(**options))
+    name = str(model or DEFAULT_MODEL)
+    known, taken = BACKENDS[backend], _taken(backend, Options(**options))
     try:
+        if not known.cosine and gives_logits(name):
+            if not known.bi_encoders:
+                others = ", ".join(other for other, found in BACKENDS.items() if found.bi_encoders)
+                raise ModelError(
+                    f"{name} is a bi-encoder, which the {backend} backend cannot run; set scoring.backend to one of: "
+                    f"{others}"
+                )
+            known, taken = BACKENDS["bi_encoder"], _taken("bi_encoder", Options(**options))
+            taken |= {"engine": backend, "logits": True}
         factory = pkgutil.resolve_name(known.factory) if isinstance(known.factory, str) else known.factory
-        scorer: Scorer = factory(str(model or DEFAULT_MODEL), **taken)
+        scorer: Scorer = factory(name, **taken)
     except ImportError as error:
-        from rerank_core.errors import MissingEngine
-
         if isinstance(error, MissingEngine):
             raise
         raise MissingEngine(
@@ -65,8 +77,17 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
         ) from error
     from rerank_core.scoring.batch_check import check_batches
 
-    check_batches(scorer, model=str(model or DEFAULT_MODEL))
+    check_batches(scorer, model=name)
     return scorer
+
+
+def gives_logits(model: str) -> bool:
+    """Whether a model is a bi-encoder that says what logit a cosine is.
+
+    Args:
+        model: a folder, or a name on the Hugging Face Hub.
+    """
+    return "logit" in read_json(local_folder(model, [OWN_SETTINGS]) / OWN_SETTINGS)
 
 
 def _taken(backend: str, options: Options) -> dict[str, Any]:

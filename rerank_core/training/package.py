@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from rerank_core.errors import TrainingError
+from rerank_core.inference.model_folder import OWN_SETTINGS
 from rerank_core.scoring.load import load_scorer
 from rerank_core.text import shorten
 from rerank_core.training.base_model import load_cross_encoder
@@ -66,7 +67,7 @@ def write_package(
         raise TrainingError(
             f"the model cannot be exported to ONNX ({shorten(str(error))}); its weights are in {model}"
         ) from error
-    (folder / "nightrank.json").write_text(json.dumps({"reads_tags": reads_tags}) + "\n", encoding="utf-8")
+    (folder / OWN_SETTINGS).write_text(json.dumps({"reads_tags": reads_tags}) + "\n", encoding="utf-8")
     return _check(encoder, folder, pairs, max_length=max_length)
 
 

@@ -1,4 +1,7 @@
-"""Bi-encoders: the cosine of a query's and a passage's embedding, as the first stage of a cascade.
+"""Bi-encoders: the cosine of a query's and a passage's embedding, or the logit that the model's folder makes of it.
+
+A cosine is the first stage of a cascade, or a feature of fusion. Where the folder says what logit a cosine is, the
+model scores pairs as a cross-encoder does.
 
 Reads sentence-transformers' folders: how tokens are pooled, and the prompts of queries and passages. Runs on ONNX
 Runtime if the folder has an ONNX file (no torch needed), else on PyTorch. Every text is embedded once and its vector
@@ -19,11 +22,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from rerank_core.errors import OutOfMemory
+from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.encoding import Row
-from rerank_core.inference.model_folder import read_json
-from rerank_core.scoring.backends.bi_encoder_folder import SentenceFolder, SingleEncoder
+from rerank_core.inference.model_folder import OWN_SETTINGS, local_folder, read_json
+from rerank_core.scoring.backends.bi_encoder_folder import Logit, SentenceFolder, SingleEncoder, read_logit
 from rerank_core.text import fingerprint
 
 WINDOW = 2048
@@ -60,22 +63,25 @@ class _Cached(NamedTuple):
 
 
 class BiEncoderScorer:
-    """Cosines of embeddings. Safe to share between threads.
+    """Cosines of embeddings, or their logits. Safe to share between threads.
 
     Args:
-        model: a folder; for the torch engine also a name on the Hugging Face Hub.
+        model: a folder, or a name on the Hugging Face Hub.
         engine: "onnx", "torch", or "": ONNX Runtime if there is an ONNX file, else PyTorch.
         onnx_file: ONNX file inside the folder; "" finds it.
         pooling: "mean" or "cls"; "" is the folder's, or the mean if it has none.
         max_length: longest text in tokens, special tokens and prompt included.
         max_tokens: most tokens of a batch, padding included; 0 is the engine's own.
+        threads: on ONNX Runtime the batches that run at once, 0 is one per core; else torch's threads, for the whole
+            process, 0 leaves them as they are.
         device: "cpu" or "cuda"; for ONNX Runtime "tensorrt" too.
         precision: "fp32", "bf16" or "fp16", for the torch engine; an ONNX file has its own.
         allow_fallback: run on the CPU if the device is unavailable.
         cache_bytes: most bytes of cached vectors.
+        logits: the scores are logits, by the folder's nightrank.json; else cosines.
 
     Raises:
-        ModelError: the folder cannot be used, or the device is unavailable.
+        ModelError: the folder cannot be used, it does not say what logit a cosine is, or the device is unavailable.
         MissingEngine: the engine is not installed.
         ValueError: an invalid setting.
     """
@@ -89,13 +95,16 @@ class BiEncoderScorer:
         pooling: str = "",
         max_length: int = 256,
         max_tokens: int = 0,
+        threads: int = 0,
         device: str = "cpu",
         precision: str = "fp32",
         allow_fallback: bool = False,
         cache_bytes: int = CACHE_BYTES,
+        logits: bool = False,
     ) -> None:
-        if max_tokens < 0 or cache_bytes < 0:
-            raise ValueError(f"max_tokens is {max_tokens}, cache_bytes {cache_bytes}; at least 0 is needed")
+        for name, value in (("max_tokens", max_tokens), ("threads", threads), ("cache_bytes", cache_bytes)):
+            if value < 0:
+                raise ValueError(f"{name} is {value}; at least 0 is needed")
         self.engine = engine or _engine_for(Path(model))
         self._embedder = _open(
             model,
@@ -104,15 +113,19 @@ class BiEncoderScorer:
             precision=precision,
             pooling=pooling,
             max_length=max_length,
+            threads=threads,
             device=device,
             allow_fallback=allow_fallback,
         )
+        self._logit = read_logit(self._embedder.folder) if logits else Logit(1.0, 0.0)
+        if self._logit is None:
+            raise ModelError(f"{model} does not say what logit a cosine is: no logit in its nightrank.json")
         self._settings, own = self._embedder.settings, self._embedder.max_tokens
         self._max_tokens = own if own == 1 else max_tokens or own
         self.device, self.precision, self.row_by_row = self._embedder.device, self._embedder.precision, ""
         self.chunk = 512 if self.device == "cpu" else 16_384
-        self.reads_tags = read_json(self._embedder.folder / "nightrank.json").get("reads_tags") is True
-        settings = (str(max_length), *map(str, self._settings))
+        self.reads_tags = read_json(self._embedder.folder / OWN_SETTINGS).get("reads_tags") is True
+        settings = (str(max_length), *map(str, self._settings), *(map(str, self._logit) if logits else ()))
         self._fingerprint = fingerprint("bi-encoder", *settings, *self._embedder.identity)[:32]
         self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
         self._cache_bytes, self._cached_bytes, self._lock = cache_bytes, 0, threading.Lock()
@@ -120,14 +133,19 @@ class BiEncoderScorer:
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over the model's files, the engine, pooling, prompts and max_length."""
+        """32 hex digits over the model's files, the engine, pooling, prompts, max_length and what logit a cosine is."""
         return self._fingerprint
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """The cosine of each pair: float32, shape [len(pairs)], -1 to 1."""
+        """The cosine of each pair, -1 to 1, or its logit: float32, shape [len(pairs)]."""
         windows = [pairs[at : at + WINDOW] for at in range(0, len(pairs), WINDOW)]
         parts = [self._cosines(window) for window in windows]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        scale, offset = self._logit
+        return (
+            np.concatenate(parts) * np.float32(scale) + np.float32(offset)
+            if parts
+            else np.empty(0, np.float32)
+        )
 
     @property
     def max_tokens(self) -> int:
@@ -251,7 +269,7 @@ def _open(model: str | Path, engine: str, *, onnx_file: str, precision: str, **o
 
         if precision != "fp32":
             raise ValueError(f"scoring.precision is {precision!r}, but an ONNX file has its own; remove it")
-        return OnnxEmbedder(Path(model), onnx_file=onnx_file, **options)
+        return OnnxEmbedder(local_folder(model), onnx_file=onnx_file, **options)
     if engine == "torch":
         from rerank_core.scoring.backends.bi_encoder_torch import TorchEmbedder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,8 @@ import numpy as np
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.encoding import Row, few_at_a_time, special_ids
-from rerank_core.inference.model_folder import read_json, read_modules
+from rerank_core.inference.model_folder import OWN_SETTINGS, read_json, read_modules
+from rerank_core.text import shorten
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -18,6 +20,33 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "cls")
 # The flags of folders written before sentence-transformers 6.
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+
+
+class Logit(NamedTuple):
+    """What a cosine means: the logit is `scale` x cosine + `offset`."""
+
+    scale: float
+    offset: float
+
+
+def read_logit(folder: Path) -> Logit | None:
+    """What a cosine of the folder's model means, by `logit` in its nightrank.json; None if it does not say.
+
+    Raises:
+        ModelError: `logit` is something else than two numbers.
+    """
+    found = read_json(folder / OWN_SETTINGS).get("logit")
+    if found is None:
+        return None
+    try:
+        logit = Logit(**{name: float(value) for name, value in found.items()})
+    except (AttributeError, TypeError, ValueError):
+        logit = Logit(math.nan, math.nan)
+    if not (math.isfinite(logit.offset) and 0 < logit.scale < math.inf):
+        raise ModelError(
+            f"logit in {folder / 'nightrank.json'} is {shorten(repr(found))}; it has a positive scale and an offset"
+        )
+    return logit
 
 
 class SentenceFolder(NamedTuple):

@@ -32,6 +32,7 @@ class OnnxEmbedder:
         onnx_file: str,
         pooling: str,
         max_length: int,
+        threads: int,
         device: str,
         allow_fallback: bool,
     ) -> None:
@@ -61,7 +62,7 @@ class OnnxEmbedder:
             )
         self.max_tokens = 1 if model_holds(path, DYNAMIC_QUANTISATION) else MAX_TOKENS[self.device]
         self.precision = precision_of(path)
-        self.streams = cores() if self.device == "cpu" else GPU_STREAMS
+        self.streams = threads or (cores() if self.device == "cpu" else GPU_STREAMS)
         files = [path, *external_files(path), folder / "tokenizer.json"]
         settings = [*read.changes, *(["cut left"] if read.truncation_side == "left" else [])]
         self.identity = ["onnxruntime", self.device, self._output, *settings, *map(file_digest, files)]

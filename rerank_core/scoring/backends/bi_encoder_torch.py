@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import AutoModel
 
 from rerank_core.inference.batching import padded
@@ -36,10 +37,13 @@ class TorchEmbedder:
         *,
         pooling: str,
         max_length: int,
+        threads: int,
         device: str,
         precision: str,
         allow_fallback: bool,
     ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
         self.device = choose_device(device, allow_fallback=allow_fallback)
         # An untrained pooler is in no file, and its output is not used.
         loaded = open_model(AutoModel, model, precision=precision, optional=("pooler.",))

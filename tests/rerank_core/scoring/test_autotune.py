@@ -274,6 +274,12 @@ def test_a_folder_is_tried_with_all_that_reads_it(
     assert choices(folder_with(tmp_path, *files)) == expected
 
 
+def test_a_bi_encoder_is_tried_with_what_runs_one(tmp_path: Path, installed: set[str]) -> None:
+    folder = folder_with(tmp_path, FULL, "model.safetensors")
+    (folder / "nightrank.json").write_text('{"logit": {"scale": 20, "offset": -10}}')
+    assert {choice.backend for choice in choices(folder)} == {"onnx", "torch"}
+
+
 def test_what_is_not_installed_is_not_tried(tmp_path: Path, installed: set[str]) -> None:
     folder = folder_with(tmp_path, FULL, "model.safetensors")
     installed.remove("transformers")

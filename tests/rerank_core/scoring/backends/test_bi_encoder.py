@@ -22,6 +22,7 @@ from rerank_core.errors import (
 )
 from rerank_core.scoring.backends.bi_encoder import BiEncoderScorer
 from rerank_core.scoring.fault_tolerant import score_checked
+from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import MeasuresOverflow
 from tests.support.tiny_models import write_cross_encoder
 
@@ -250,6 +251,44 @@ def test_a_batch_beyond_memory_is_halved(bert: Path) -> None:
 
 
 # What the folder says
+
+
+def test_a_folder_that_says_what_logit_a_cosine_is_scores_as_a_cross_encoder(
+    bert: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bert, tmp_path / "logits")
+    cosines = BiEncoderScorer(bert, max_length=LENGTH)
+    with pytest.raises(
+        ModelError, match=r"does not say what logit a cosine is: no logit in its nightrank.json"
+    ):
+        BiEncoderScorer(bert, max_length=LENGTH, logits=True)
+    (folder / "nightrank.json").write_text('{"reads_tags": false, "logit": {"scale": 20, "offset": -7.5}}')
+    scorer = load_scorer(folder, backend="torch", max_length=LENGTH)
+    np.testing.assert_allclose(scorer.score(PAIRS), 20 * cosines.score(PAIRS) - 7.5, atol=1e-5)
+    assert scorer.score([]).shape == (0,)
+    alone = load_scorer(folder, backend="bi_encoder", max_length=LENGTH)
+    np.testing.assert_array_equal(alone.score(PAIRS), cosines.score(PAIRS))
+    assert len({scorer.fingerprint, alone.fingerprint}) == 2
+    (folder / "nightrank.json").write_text('{"logit": {"scale": 21, "offset": -7.5}}')
+    assert load_scorer(folder, backend="torch", max_length=LENGTH).fingerprint != scorer.fingerprint
+    with pytest.raises(
+        ModelError, match=r"is a bi-encoder, which the causal_lm backend cannot run; .*: onnx, torch"
+    ):
+        load_scorer(folder, backend="causal_lm")
+    with pytest.raises(ValueError, match=r"scoring.compile = True has no meaning for the bi_encoder backend"):
+        load_scorer(folder, backend="torch", compile=True)
+
+
+@pytest.mark.parametrize(
+    "logit", ["[1, 2]", "{}", '{"scale": 1}', '{"scale": 0, "offset": 1}', '{"scale": "a", "offset": 1}', "3"]
+)
+def test_a_logit_that_cannot_be_one_is_refused(bert: Path, tmp_path: Path, logit: str) -> None:
+    folder = shutil.copytree(bert, tmp_path / "logits")
+    (folder / "nightrank.json").write_text(f'{{"logit": {logit}}}')
+    with pytest.raises(
+        ModelError, match=r"logit in .*nightrank.json is .*; it has a positive scale and an offset"
+    ):
+        load_scorer(folder, backend="torch", max_length=LENGTH)
 
 
 def test_the_fingerprint_names_weights_and_settings(bert: Path, tmp_path: Path) -> None:
