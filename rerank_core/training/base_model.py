@@ -1,4 +1,5 @@
-"""The base model of a training: an encoder as a cross-encoder of one logit, with the tags in its vocabulary."""
+"""The base model of a training, with the tags in its vocabulary: an encoder as a cross-encoder of one logit, or a
+bi-encoder whose folder says what logit a cosine is."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from rerank_core.features.render import special_tokens
 from rerank_core.inference.label_names import relevant_label
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import fill_id
+from rerank_core.scoring.load import DEFAULT_MODEL, gives_logits
 from rerank_core.text import shorten
+from rerank_core.training.bi_encoder import load as load_bi_encoder
 from rerank_core.training.losses import PairCrossEncoder
 from rerank_core.training.vocabulary import extend_vocabulary
 
@@ -36,7 +39,7 @@ def write_base_model(config: TrainingConfig, folder: Path) -> Path:
 
 
 def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
-    """Load a CrossEncoder of one logit; safetensors only.
+    """Load a model of one logit a pair; safetensors only, but for the model that ships, "default".
 
     A reranker of two logits gets one head of their difference, so that it scores as it did.
 
@@ -44,17 +47,24 @@ def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncod
         ModelError: no such model, no safetensors of an encoder, a classifier of three labels or more, or its inputs
             cannot have max_length tokens.
     """
+    folder = DEFAULT_MODEL if str(folder) == DEFAULT_MODEL.name else folder
     try:
-        labels = _labels(folder)
-        model = PairCrossEncoder(
-            str(folder),
-            num_labels=1,
-            max_length=max_length,
-            activation_fn=torch.nn.Sigmoid(),
-            model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": labels == 2},
+        apart = gives_logits(str(folder))
+        labels = 1 if apart else _labels(folder)
+        model = (
+            load_bi_encoder(folder, max_length=max_length)
+            if apart
+            else PairCrossEncoder(
+                str(folder),
+                num_labels=1,
+                max_length=max_length,
+                activation_fn=torch.nn.Sigmoid(),
+                model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": labels == 2},
+            )
         )
         check_max_length(max_length, model.config.to_dict(), folder=Path(folder), field="max_length")
-        fill_id(model.model, model.tokenizer, spare=model.encoder().spare_ids(), folder=Path(folder))
+        if not apart:
+            fill_id(model.model, model.tokenizer, spare=model.encoder().spare_ids(), folder=Path(folder))
         if labels == 2:
             _take_difference(model, folder)
     except ModelError:

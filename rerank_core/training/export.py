@@ -16,23 +16,27 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def export_onnx(model: torch.nn.Module, path: Path, *, sample: dict[str, torch.Tensor]) -> None:
-    """Write the model as fp32 ONNX: inputs int64 [batch, sequence], output float32 "logits" [batch, 1].
+def export_onnx(
+    model: torch.nn.Module, path: Path, *, sample: dict[str, torch.Tensor], output: str = "logits"
+) -> None:
+    """Write the model as fp32 ONNX: inputs int64 [batch, sequence], output float32.
 
     Args:
         model: takes the inputs by position, in the sample's order.
         path: of the ONNX file.
         sample: example inputs by name.
+        output: name of what it returns: "logits" [batch, 1], or states [batch, sequence, size] by another name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    axes = {name: {0: "batch", 1: "sequence"} for name in sample} | {"logits": {0: "batch"}}
+    axes = {name: {0: "batch", 1: "sequence"} for name in sample}
+    axes[output] = {0: "batch"} if output == "logits" else {0: "batch", 1: "sequence"}
     model.eval()
     torch.onnx.export(
         model,
         tuple(sample.values()),
         str(path),
         input_names=list(sample),
-        output_names=["logits"],
+        output_names=[output],
         dynamic_axes=axes,
         opset_version=17,
         dynamo=False,

@@ -98,8 +98,8 @@ def _attach(model: PairCrossEncoder, lora: Lora, tags: Sequence[str], seed: int)
                 lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
                 target_modules=_targets(model.model, lora, outside),
-                exclude_modules=outside,
-                modules_to_save=heads,
+                exclude_modules=outside if heads else None,
+                modules_to_save=heads or None,
                 trainable_token_indices=_rows(model, tags) or None,
             ),
         )
@@ -111,8 +111,13 @@ def _attach(model: PairCrossEncoder, lora: Lora, tags: Sequence[str], seed: int)
 
 
 def _heads(model: Any) -> list[str]:
-    """Names of the modules that are trained in full: all beside the encoder, and the encoder's pooler."""
+    """Names of the modules that are trained in full: all beside the encoder, and the encoder's pooler.
+
+    A bi-encoder is an encoder alone; what makes a logit of its cosine is no part of it.
+    """
     prefix = model.base_model_prefix
+    if not hasattr(model, prefix):
+        return []
     named = [
         name
         for name, part in model.named_children()

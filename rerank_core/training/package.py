@@ -1,4 +1,4 @@
-"""Writes the model folder of a training: a CrossEncoder, its ONNX files, and nightrank.json."""
+"""Writes the model folder of a training: sentence-transformers' files, ONNX files, and nightrank.json."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from rerank_core.errors import TrainingError
-from rerank_core.inference.model_folder import OWN_SETTINGS
+from rerank_core.inference.model_folder import OWN_SETTINGS, read_json
 from rerank_core.scoring.load import load_scorer
 from rerank_core.text import shorten
+from rerank_core.training import bi_encoder
 from rerank_core.training.base_model import load_cross_encoder
+from rerank_core.training.bi_encoder import PairBiEncoder
 from rerank_core.training.export import INPUTS, export_onnx, quantise_dynamic
 
 ONNX, ONNX_INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
@@ -62,12 +64,16 @@ def write_package(
     encoder = load_cross_encoder(model, max_length=max_length).to("cpu").eval()
     encoder.save_pretrained(str(folder), create_model_card=False)
     try:
-        _export(folder, encoder.tokenizer)
+        if isinstance(encoder, PairBiEncoder):
+            bi_encoder.export(folder, folder / ONNX, folder / ONNX_INT8)
+        else:
+            _export(folder, encoder.tokenizer)
     except Exception as error:  # torch's exporter and ONNX Runtime raise exceptions of any class
         raise TrainingError(
             f"the model cannot be exported to ONNX ({shorten(str(error))}); its weights are in {model}"
         ) from error
-    (folder / OWN_SETTINGS).write_text(json.dumps({"reads_tags": reads_tags}) + "\n", encoding="utf-8")
+    settings = read_json(folder / OWN_SETTINGS) | {"reads_tags": reads_tags}
+    (folder / OWN_SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
     return _check(encoder, folder, pairs, max_length=max_length)
 
 
