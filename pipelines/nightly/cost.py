@@ -52,9 +52,9 @@ MEASURED = Costs(
     seconds=Line(2.0, 1.4e-4),
     shuffled=Line(0.0, 120.0),
     written=Line(0.0, 150.0),
-    read=Line(1e6, 460.0),
-    writes=Line(75.0, 9.0),
-    reads=Line(35.0, 24.0),
+    read=Line(1e6, 500.0),
+    writes=Line(75.0, 4.0),
+    reads=Line(35.0, 17.0),
 )
 """By benchmarks.scale, a second night with 50 pairs a query; `shuffled` by the sizes of what is packed."""
 
@@ -97,7 +97,8 @@ def plan(pairs: int, estimate: Estimate, config: Config, *, costs: Costs = MEASU
     queries = pairs * max(1, estimate.queries - estimate.without_candidates) / estimate.pairs
     shards = math.ceil(queries / config.output.queries_per_shard)
     hours = (seconds / workers + START_SECONDS) / 3600
-    looked_up, opened = _look_ups(pairs, shards) if config.tags.enabled else (0.0, 0.0)
+    # At most: each pair has a passage of its own.
+    read, opened = look_ups(pairs, pairs, shards) if config.tags.enabled else (0.0, 0.0)
     writes, reads = costs.writes(shards), costs.reads(shards) + opened
     hourly = config.plan.cost_per_hour
     return Plan(
@@ -106,15 +107,21 @@ def plan(pairs: int, estimate: Estimate, config: Config, *, costs: Costs = MEASU
         hours=hours,
         shuffled=costs.shuffled(pairs),
         written=costs.written(pairs),
-        read=costs.read(pairs) + looked_up,
+        read=costs.read(pairs) + read,
         requests=writes + reads,
         machines=hourly * workers * hours if hourly else None,
         store=DOLLARS_PER_WRITE * writes + DOLLARS_PER_READ * reads,
     )
 
 
-def _look_ups(pairs: int, shards: int) -> tuple[float, float]:
-    """Bytes and requests at most: each pair has another passage, whose facts are looked up in last night's table."""
-    each = pairs / shards
-    read = min(pairs * BYTES_PER_FACT, each * BYTES_PER_LOOK_UP)
-    return shards * read, shards * REQUESTS_PER_FILE * min(each, math.ceil(pairs / FACTS_PER_FILE))
+def look_ups(passages: float, facts: float, shards: int) -> tuple[float, float]:
+    """Bytes and requests at most to look up the facts of passages in last night's table.
+
+    Args:
+        passages: of all shards; one of several shards counts in each.
+        facts: in the table.
+        shards: each reads row groups of its facts, or the whole table where that is less.
+    """
+    each = passages / shards
+    read = min(facts * BYTES_PER_FACT, each * BYTES_PER_LOOK_UP)
+    return shards * read, shards * REQUESTS_PER_FILE * min(each, math.ceil(facts / FACTS_PER_FILE))
