@@ -11,8 +11,9 @@ by system calls (Linux); the index is mapped into memory, and not among them. Re
 memory, in nights of up to 10^5 pairs.
 
 A line (fixed + each x pairs) is fitted to the processor's seconds, to bytes and memory, and to requests by shards, each
-night counting by its own size; what look-ups of facts read is added, by `pipelines.nightly.cost.look_ups`. `model_error` is the largest relative error of these lines on a night of 3x10^5 pairs
-(`--quick`: 2x10^4) that they were not fitted on. `pipelines/nightly/cost.py` plans by them.
+night counting by its own size; what look-ups of facts read is added, by `pipelines.nightly.cost.look_ups`.
+`model_error` is the largest relative error of these lines on a night of 3x10^5 pairs (`--quick`: 2x10^4) that they were
+not fitted on. `pipelines/nightly/cost.py` plans by them.
 
 `reads_per_fact` is the bytes that a look-up of 500 facts in a table of 10^6 reads for each (`--quick`: 10^5), and
 `reads_growth` how many times that is what a table of a tenth of the size takes.

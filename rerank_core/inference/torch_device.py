@@ -8,10 +8,11 @@ trusted.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -215,13 +216,14 @@ def _load_model(
 ) -> Any:
     """The model for inference; transformers chooses the attention, SDPA if the architecture supports it."""
     try:
-        model, info = auto.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            dtype=PRECISIONS[precision],
-            output_loading_info=True,
-        )
+        with without_load_report():
+            model, info = auto.from_pretrained(
+                str(folder),
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                dtype=PRECISIONS[precision],
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ImportError and others
         raise ModelError(
             f"the model in {folder} cannot be loaded: {_remedy(folder, trusted=trust_remote_code)} "
@@ -234,6 +236,17 @@ def _load_model(
             "one that was trained for this task"
         )
     return model.eval()
+
+
+@contextlib.contextmanager
+def without_load_report() -> Iterator[None]:
+    """Keep transformers from printing a table of weights that a folder lacks: what matters of them is an error here."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
 
 
 def vocabulary_size(model: Any) -> int:

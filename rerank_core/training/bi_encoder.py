@@ -21,6 +21,7 @@ from typing import Any
 import onnx
 import torch
 import transformers
+from onnx import numpy_helper
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.cross_encoder import CrossEncoder
@@ -33,7 +34,7 @@ from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.encoding import unlimited
 from rerank_core.inference.model_folder import OWN_SETTINGS, WEIGHTS, find_onnx, local_folder, read_json
-from rerank_core.inference.torch_device import input_types, vocabulary_size
+from rerank_core.inference.torch_device import input_types, open_model, vocabulary_size, without_load_report
 from rerank_core.scoring.backends.bi_encoder_folder import (
     SentenceFolder,
     SingleEncoder,
@@ -83,7 +84,11 @@ class PairBiEncoder(PairCrossEncoder):
         logit = read_logit(folder)
         assert logit, "its caller has looked"
         settings = read_sentence_folder(folder)
-        with _with_weights(folder) as complete:
+        with _with_weights(folder) as complete, without_load_report():
+            try:  # sentence-transformers would fill weights that are missing with random numbers
+                open_model(transformers.AutoModel, complete, precision="fp32", optional=("pooler.",))
+            except ModelError as error:
+                raise ModelError(str(error).replace(str(complete), str(folder))) from None
             encoder = Transformer(str(complete), max_seq_length=max_length)
         CrossEncoder.__init__(
             self,
@@ -97,6 +102,11 @@ class PairBiEncoder(PairCrossEncoder):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
+
+    @property
+    def num_labels(self) -> int:
+        """Logits of a pair; an encoder's config.json may have any number."""
+        return 1
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
         """A batch of pairs: the rows of its texts, each once, and for each pair the numbers of its two rows.
@@ -195,12 +205,15 @@ def export(folder: Path, fp32: Path, int8: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about what a trace may miss: logits are compared
         export_onnx(_States(model), fp32, sample=sample, output=OUTPUT)
-    _name_weights(fp32)
+    _name_weights(fp32, model.state_dict())
     quantise_rows(fp32, int8)
 
 
-def _name_weights(path: Path) -> None:
-    """Give the weights of products the names that they have in torch; the exporter numbers them."""
+def _name_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Give the weights of products the names that they have in torch; the exporter numbers them.
+
+    Of equal weights, such as biases of 0, the exporter keeps one: the others are added, so that all can be restored.
+    """
     model = onnx.load(str(path))
     names = {t.name: t.name.removeprefix("model.") for t in model.graph.initializer}
     for node in model.graph.node:
@@ -210,6 +223,9 @@ def _name_weights(path: Path) -> None:
         tensor.name = names[tensor.name]
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+    for name in weights.keys() - set(names.values()):
+        if weights[name].is_floating_point() and not name.startswith("pooler."):
+            model.graph.initializer.append(numpy_helper.from_array(weights[name].float().numpy(), name))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

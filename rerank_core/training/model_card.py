@@ -12,6 +12,19 @@ from rerank_core.training.metrics_log import Line
 from rerank_core.training.package import Check
 from rerank_core.training.remine import best_round, describe, of_round
 
+_CROSS_ENCODER = (
+    "A cross-encoder",
+    "`CrossEncoder(folder).predict` returns its sigmoid.",
+    "dynamic int8",
+)
+_BI_ENCODER = (
+    "A bi-encoder",
+    "it is the cosine of `SentenceTransformer(folder).encode_query` and `encode_document`, times `scale` plus `offset` "
+    "of `logit` in `nightrank.json`.",
+    "int8, a scale a token",
+)
+"""What a model is, how its logit is had, and how its int8 file computes."""
+
 
 def card(
     config: TrainingConfig,
@@ -45,24 +58,25 @@ def card(
         if config.reads_tags
         else "It reads no tags: pairs are query, passage."
     )
+    kind, use, int8 = _BI_ENCODER if check.bi_encoder else _CROSS_ENCODER
     trial = f"\n**A trial**: every stage was stopped after at most {max_steps} steps.\n" if max_steps else ""
     head = [
         "---",
         "library_name: sentence-transformers",
-        "pipeline_tag: text-ranking",
-        "tags: [cross-encoder, reranker]",
+        f"pipeline_tag: {'sentence-similarity' if check.bi_encoder else 'text-ranking'}",
+        f"tags: [{'bi-encoder' if check.bi_encoder else 'cross-encoder'}, reranker]",
     ]
     head += [f"license: {config.licence}"] if config.licence else []
     parts = [
         "\n".join([*head, "---"]),
-        f"# A cross-encoder, fine-tuned by Nightrank {version}\n\nBase model: {base}. One float32 logit per pair; "
-        f"`CrossEncoder(folder).predict` returns its sigmoid. At most {config.max_length} tokens. {tags}\n{trial}",
+        f"# {kind}, fine-tuned by Nightrank {version}\n\nBase model: {base}. One float32 logit per pair; {use} At most "
+        f"{config.max_length} tokens. {tags}\n{trial}",
         "## Data\n\n" + "\n".join(_data(stage) for stage in data),
         f"Licence: {config.licence or 'not stated; see those of the base model and of the passages'}.",
         "## Figures\n\n" + _figures(config, lines, dev_sets),
         _adapters(config, lines),
         f"On {check.pairs} training pairs the logits of `onnx/model.onnx` differ from the model's by at most "
-        f"{check.fp32_largest:.1e}; those of `onnx/model_int8.onnx` (dynamic int8) by {check.int8_mean:.3f} on "
+        f"{check.fp32_largest:.1e}; those of `onnx/model_int8.onnx` ({int8}) by {check.int8_mean:.3f} on "
         f"average, {check.int8_largest:.3f} at most. All figures, with the loss of each step: `figures.jsonl`.",
         f"## Command\n\n    {command}\n\n```toml\n{toml.strip()}\n```",
     ]

@@ -32,6 +32,7 @@ class Check(NamedTuple):
     fp32_largest: float
     int8_mean: float
     int8_largest: float
+    bi_encoder: bool = False  # whether the model is one
 
 
 class _Logits(torch.nn.Module):
@@ -101,7 +102,13 @@ def _check(encoder: Any, folder: Path, pairs: Sequence[tuple[str, str]], *, max_
         np.abs(load_scorer(folder, onnx_file=name, max_length=max_length).score(pairs) - expected)
         for name in (ONNX, ONNX_INT8)
     )
-    check = Check(len(pairs), float(fp32.max()), float(int8.mean()), float(int8.max()))
+    check = Check(
+        len(pairs),
+        float(fp32.max()),
+        float(int8.mean()),
+        float(int8.max()),
+        isinstance(encoder, PairBiEncoder),
+    )
     if not check.fp32_largest < _TOLERANCE:
         raise TrainingError(
             f"the logits of {folder / ONNX} differ from the model's by up to {check.fp32_largest:.3g}: torch cannot "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,24 @@ def write_cross_encoder(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_bi_encoder(
+    folder: Path, kind: str = "bert", *, pooling: str = "mean", lower: bool = False, **config: Any
+) -> Path:
+    """A folder of sentence-transformers with prompts, whose nightrank.json says what logit a cosine is."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    plain = write_cross_encoder(
+        folder.with_name(f"{folder.name}-plain"), kind, task="Model", labels=2, **config
+    )
+    modules = [Transformer(str(plain)), Pooling(32, pooling)]
+    prompts = {"query": "who: ", "document": "sand: "}
+    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(folder))
+    (folder / "nightrank.json").write_text('{"logit": {"scale": 20.0, "offset": -8.0}}')
+    if lower:
+        path = folder / "sentence_bert_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"do_lower_case": True}))
     return folder

@@ -117,15 +117,16 @@ class BiEncoderScorer:
             device=device,
             allow_fallback=allow_fallback,
         )
-        self._logit = read_logit(self._embedder.folder) if logits else Logit(1.0, 0.0)
-        if self._logit is None:
+        logit = read_logit(self._embedder.folder) if logits else Logit(1.0, 0.0)
+        if logit is None:
             raise ModelError(f"{model} does not say what logit a cosine is: no logit in its nightrank.json")
+        self._logit = logit
         self._settings, own = self._embedder.settings, self._embedder.max_tokens
         self._max_tokens = own if own == 1 else max_tokens or own
         self.device, self.precision, self.row_by_row = self._embedder.device, self._embedder.precision, ""
         self.chunk = 512 if self.device == "cpu" else 16_384
         self.reads_tags = read_json(self._embedder.folder / OWN_SETTINGS).get("reads_tags") is True
-        settings = (str(max_length), *map(str, self._settings), *(map(str, self._logit) if logits else ()))
+        settings = (str(max_length), *map(str, self._settings), *(map(str, logit) if logits else ()))
         self._fingerprint = fingerprint("bi-encoder", *settings, *self._embedder.identity)[:32]
         self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
         self._cache_bytes, self._cached_bytes, self._lock = cache_bytes, 0, threading.Lock()

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from rerank_core.errors import ModelError
 from rerank_core.scoring.load import load_scorer
@@ -20,7 +19,7 @@ from rerank_core.training.base_model import load_cross_encoder
 from rerank_core.training.bi_encoder import PairBiEncoder
 from rerank_core.training.metrics_log import MetricsLog
 from rerank_core.training.package import ONNX_INT8, write_package
-from tests.support.tiny_models import write_cross_encoder
+from tests.support.tiny_models import write_bi_encoder
 from tests.support.tiny_training import train, training_config, two_stages
 
 PAIRS = [
@@ -31,23 +30,6 @@ PAIRS = [
     ("the novel " * 20, "dune by who " * 20),
 ]
 LENGTH = 32
-LOGIT = {"scale": 20.0, "offset": -8.0}
-
-
-def write_bi_encoder(folder: Path, kind: str = "bert", *, pooling: str = "mean", lower: bool = False) -> Path:
-    """A folder of sentence-transformers with prompts, and with what logit a cosine is."""
-    plain = write_cross_encoder(
-        folder.with_name(f"{folder.name}-plain"), kind, task="Model", initializer_range=0.2
-    )
-    modules = [Transformer(str(plain)), Pooling(32, pooling)]
-    SentenceTransformer(modules=modules, prompts={"query": "who: ", "document": "sand: "}, device="cpu").save(
-        str(folder)
-    )
-    (folder / "nightrank.json").write_text(json.dumps({"logit": LOGIT}))
-    if lower:
-        path = folder / "sentence_bert_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"do_lower_case": True}))
-    return folder
 
 
 def logits(model: Any) -> np.ndarray:
@@ -113,7 +95,7 @@ def test_a_training_from_it_lowers_the_loss_and_is_written_as_a_bi_encoder(tmp_p
     np.testing.assert_allclose(
         scorer.score(PAIRS), logits(load_cross_encoder(trained, max_length=LENGTH)), atol=1e-3
     )
-    assert json.loads((written / "nightrank.json").read_text())["logit"]["scale"] != LOGIT["scale"]
+    assert json.loads((written / "nightrank.json").read_text())["logit"]["scale"] != 20.0
 
 
 def test_a_training_with_adapters_leaves_an_ordinary_bi_encoder(tmp_path: Path) -> None:
@@ -163,3 +145,14 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         (written / path).unlink()
     with pytest.raises(ModelError, match=r"no \*.safetensors, and .*model.onnx no int8 weights"):
         load_cross_encoder(written, max_length=LENGTH)
+
+
+def test_weights_that_are_missing_are_not_made_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = write_bi_encoder(tmp_path / "base")
+    load_cross_encoder(folder, max_length=LENGTH)
+    assert "LOAD REPORT" not in "".join(capfd.readouterr())
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack encoder.layer.1.output.dense.weight"):
+        load_cross_encoder(folder, max_length=LENGTH)

@@ -78,3 +78,12 @@ def test_a_trial_and_a_missing_licence_are_stated() -> None:
     assert "**A trial**: every stage was stopped after at most 20 steps." in text
     assert "Licence: not stated" in text
     assert "- set (dev), 9 judged queries" in text
+
+
+def test_a_card_says_what_the_model_is_and_how_its_logit_is_had() -> None:
+    cross, bi = written(config()), written(config(), check=Check(56, 1e-6, 0.01, 0.03, bi_encoder=True))
+    assert "pipeline_tag: text-ranking\ntags: [cross-encoder, reranker]" in cross
+    assert "# A cross-encoder, fine-tuned" in cross
+    assert "pipeline_tag: sentence-similarity\ntags: [bi-encoder, reranker]" in bi
+    assert "# A bi-encoder, fine-tuned" in bi
+    assert "`offset` of `logit` in `nightrank.json`" in bi
