@@ -104,9 +104,16 @@ def print_fusion(fused: Fused) -> None:
         console.out.print("[bold]fused[/] is measured on held-out questions (cross-validation)")
     errors = ", ".join(f"{name} {100 * error:.1f}" for name, error in fit.error.items())
     console.out.print(f"[bold]expected calibration error[/] of the fused score, %: {errors}", soft_wrap=True)
+    if fit.left_out:
+        unseen = ", ".join(
+            f"{name} {100 * means[SHOWN[1]]:.1f}, error {100 * means['ece']:.1f}"
+            for name, means in fit.left_out.items()
+        )
+        console.out.print(f"[bold]fitted on the other sets[/] ({SHOWN[1]}): {unseen}", soft_wrap=True)
     weights = ", ".join(f"{name} {weight:+.3g}" for name, weight in fit.fusion.by_feature().items())
     console.out.print(
-        f"[bold]weights[/] {weights}, and {fit.fusion.bias:+.3g}; fitted on {fit.used:,} questions",
+        f"[bold]weights[/] {weights}, {fit.fusion.top:+.3g} times the list's highest sum, and {fit.fusion.bias:+.3g}; "
+        f"fitted on {fit.used:,} questions",
         soft_wrap=True,
     )
     if fit.tag_share < 1 and not math.isinf(fit.ridge):

@@ -133,6 +133,7 @@ def figures_of(fit: FusionFit) -> dict[str, Any]:
         "best_single": fit.best_single,
         "questions": fit.used,
         "ece": _rounded(fit.error),
+        "left_out": {name: _rounded(means) for name, means in fit.left_out.items()},
         "figures": {
             name: {score: _rounded(means) for score, means in by_score.items()}
             for name, by_score in fit.figures.items()
@@ -145,6 +146,7 @@ def as_json(fused: Fused) -> dict[str, Any]:
     return {
         "weights": fused.fit.fusion.by_feature(),
         "bias": fused.fit.fusion.bias,
+        "top": fused.fit.fusion.top,
         **figures_of(fused.fit),
         "path": str(fused.path) if fused.path else None,
     }

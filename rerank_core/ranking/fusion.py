@@ -4,6 +4,9 @@ The cross-encoder reads one pair at a time. It does not know how BM25 or a bi-en
 other candidates say: that a good one mentions this one's title, or that entities lead here. Weights are fitted
 on judged sets (`nightrank fuse`, fusion_fit.py) and stored beside the model as fusion.json. The sum is a
 logit too: its sigmoid is the published score. Logits of the cross-encoder, and so reuse, do not depend on it.
+
+How far a model's logits are from those of the text that it knows shows in the best of a list, so a share of that is
+added to all of them: the order stays, and scores are probabilities on more kinds of text.
 """
 
 from __future__ import annotations
@@ -55,6 +58,9 @@ class Fusion:
     weights: tuple[float, ...]
     bias: float
     bi_encoder: str = ""  # fingerprint of the bi-encoder that the weights were fitted with; "": none
+    top: float = (
+        0.0  # times the list's highest sum; at least -1, so that a better best candidate scores no less
+    )
 
     def __post_init__(self) -> None:
         assert len(self.weights) == len(FEATURES), "one weight a feature"
@@ -96,8 +102,10 @@ def features(group: QueryGroup) -> np.ndarray:
 def fuse(group: QueryGroup, fusion: Fusion) -> QueryGroup:
     """Give every candidate that has a logit its fused one."""
     # Row by row: the last bits of a matrix product would depend on the other rows.
-    sums = iter(((features(group) * np.array(fusion.weights)).sum(axis=1) + fusion.bias).tolist())
-    fused = tuple(c if c.logit is None else c._replace(fused=next(sums)) for c in group.candidates)
+    sums = (features(group) * np.array(fusion.weights)).sum(axis=1)
+    shift = fusion.bias + (fusion.top * sums.max() if fusion.top and len(sums) else 0.0)
+    shifted = iter((sums + shift).tolist())
+    fused = tuple(c if c.logit is None else c._replace(fused=next(shifted)) for c in group.candidates)
     return group._replace(candidates=fused)
 
 
@@ -112,11 +120,13 @@ def read(path: Path) -> Fusion:
         weights: dict[str, float] = {name: float(weight) for name, weight in stored["weights"].items()}
         if unknown := sorted(set(weights) - set(FEATURES)):
             raise ValueError(f"unknown feature {unknown[0]!r}")
-        numbers = (*weights.values(), float(stored["bias"]))
-        if not all(map(math.isfinite, numbers)) or not any(weights.values()):
+        bias, top = float(stored["bias"]), float(stored.get("top", 0.0))
+        if not all(map(math.isfinite, (*weights.values(), bias, top))) or not any(weights.values()):
             raise ValueError("weights are not finite, or all are 0")
+        if top < -1:
+            raise ValueError(f"top is {top}, less than -1")
         fitted_with = str(stored.get("bi_encoder") or "")
-        return Fusion(tuple(weights.get(name, 0.0) for name in FEATURES), numbers[-1], fitted_with)
+        return Fusion(tuple(weights.get(name, 0.0) for name in FEATURES), bias, fitted_with, top)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FusionError(
             f"{path} holds no weights ({error}); fit them again with nightrank fuse, or set "
@@ -133,7 +143,8 @@ def describe(path: Path) -> dict[str, Any]:
 def write(path: Path, fusion: Fusion, *, figures: dict[str, Any]) -> Path:
     """Store weights, with the figures of their fit."""
     weights = {name: round(weight, 6) for name, weight in fusion.by_feature().items()}
-    stored = {"weights": weights, "bias": round(fusion.bias, 6), "bi_encoder": fusion.bi_encoder, **figures}
+    added = {"bias": round(fusion.bias, 6), "top": round(fusion.top, 6)}
+    stored = {"weights": weights, **added, "bi_encoder": fusion.bi_encoder, **figures}
     path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return path
 

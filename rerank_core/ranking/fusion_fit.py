@@ -4,7 +4,8 @@ The loss is listwise: each relevant candidate's softmax cross-entropy against al
 questions and then over sets, so that a large set does not outvote a small one. A ridge penalty pulls the weights
 towards the best single score; its strength is chosen by the orders of held-out questions (cross-validation over
 FOLDS). If none of them beats the best single score there, that score alone is stored: on these sets fusion is never
-worse. Finally the sum is scaled and shifted so that its sigmoid is a probability (Platt scaling).
+worse. Finally the sum is scaled and shifted, also by its list's highest one, so that its sigmoid is a probability
+(Platt scaling). How well that holds on text that was not fitted on shows where each set is left out of the fit in turn.
 
 The fit sees true, missing and shuffled tags, since weights fitted on true tags alone would rely on them too much. The
 tags' weights are then reduced to the largest share with which no set's MAP falls by more than MAX_GAP on held-out
@@ -14,7 +15,7 @@ questions when tags are missing or shuffled.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,7 @@ class FusionFit(NamedTuple):
     figures: dict[str, dict[str, Means]]  # by set, then by score; "fused" on held-out questions
     error: dict[str, float]  # expected calibration error of the fused scores by set, 0 to 1
     used: int  # questions that the fit could learn from: with candidates that are relevant and that are not
+    left_out: dict[str, Means]  # by set, of a fit on the other sets: measures, and "ece"; {} for a single set
 
 
 def fit_fusion(sets: Mapping[str, FitSet], *, features: Sequence[str], bi_encoder: str = "") -> FusionFit:
@@ -105,12 +107,31 @@ def fit_fusion(sets: Mapping[str, FitSet], *, features: Sequence[str], bi_encode
         weights = _with_tags(near(learnable, ridge=ridge * spread), share)
     else:
         weights, fused, ridge, share = singles[best], alone[best], float("inf"), 0.0
-    scale, bias = _platt(sets, weights)
     figures = {name: {s: alone[s][name] for s in alone} | {FUSED: fused[name]} for name in sets}
     with_cosines = bool(weights[FEATURES.index("bi_encoder")])
-    fusion = Fusion(tuple((scale * weights).tolist()), bias, bi_encoder if with_cosines else "")
+    fusion = _calibrated(sets, weights, bi_encoder if with_cosines else "")
     error = {name: _error(judged, fusion) for name, judged in sets.items()}
-    return FusionFit(fusion, ridge, share, best, figures, error, sum(map(len, learnable.values())))
+
+    def refit(names: Iterable[str]) -> np.ndarray:
+        if ridge == float("inf"):
+            return singles[best]
+        return _with_tags(near({name: learnable[name] for name in names}, ridge=ridge * spread), share)
+
+    left_out = _left_out(sets, refit)
+    return FusionFit(fusion, ridge, share, best, figures, error, sum(map(len, learnable.values())), left_out)
+
+
+def _left_out(sets: Mapping[str, FitSet], refit: Callable[[Iterable[str]], np.ndarray]) -> dict[str, Means]:
+    """How each set is ranked and calibrated by a fit on the others."""
+    found = {}
+    for name, judged in sets.items():
+        others = {other: known for other, known in sets.items() if other != name}
+        if not any(map(_learnable, (example for known in others.values() for example in known.examples))):
+            continue
+        weights = refit(others)
+        fusion = _calibrated(others, weights, "")
+        found[name] = _means(judged, [weights] * FOLDS, 0) | {"ece": _error(judged, fusion)}
+    return found
 
 
 def _learnable(example: Example) -> bool:
@@ -248,32 +269,39 @@ def _fold(example: Example) -> int:
 
 
 def _error(judged: FitSet, fusion: Fusion) -> float:
-    """Expected calibration error on the pairs of the fit, which has one scale and one shift for thousands of them."""
+    """Expected calibration error of a set's pairs."""
     scores: list[float] = []
     relevant: list[bool] = []
     for example in judged.examples:
-        scores += expit(example.variants[0] @ np.array(fusion.weights) + fusion.bias).tolist()
+        sums = example.variants[0] @ np.array(fusion.weights)
+        scores += expit(sums + fusion.bias + fusion.top * sums.max(initial=-np.inf)).tolist()
         relevant += example.relevant.tolist()
     return expected_error(scores, relevant)
 
 
-def _platt(sets: Mapping[str, FitSet], weights: np.ndarray) -> tuple[float, float]:
-    """The maximum-likelihood (scale, bias) of the sum, every set counting equally; the scale is above 0."""
+def _calibrated(sets: Mapping[str, FitSet], weights: np.ndarray, bi_encoder: str) -> Fusion:
+    """The weights on the scale of a logit: the maximum-likelihood line of the sum and of its list's highest one.
+
+    Every set counts equally. Neither slope is below 0, so that a higher sum, and a higher best one, score no less.
+    """
     parts = []
     for judged in sets.values():
-        sums = np.concatenate([e.variants[0] @ weights for e in judged.examples] or [np.zeros(0)])
-        labels = np.concatenate([e.relevant for e in judged.examples] or [np.zeros(0, bool)])
-        if len(sums):
-            parts.append((sums, labels, np.full(len(sums), 1 / len(sums))))
-    sums, labels, share = (np.concatenate(column) for column in zip(*parts, strict=True))
+        lists = [(e.variants[0] @ weights, e.relevant) for e in judged.examples if len(e.items)]
+        if lists:
+            sums = np.concatenate([own for own, _ in lists])
+            tops = np.concatenate([np.full(len(own), own.max()) for own, _ in lists])
+            labels = np.concatenate([relevant for _, relevant in lists])
+            parts.append((sums - tops, tops, labels, np.full(len(sums), 1 / len(sums))))
+    below, tops, labels, share = (np.concatenate(column) for column in zip(*parts, strict=True))
 
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = line[0] * sums + line[1]
+        logits = line[0] * below + line[1] * tops + line[2]
         wrong = (expit(logits) - labels) * share
         value = float(share @ np.logaddexp(0, np.where(labels, -logits, logits)))
-        return value, np.array([wrong @ sums, wrong.sum()])
+        return value, np.array([wrong @ below, wrong @ tops, wrong.sum()])
 
-    minimum = minimize(
-        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, None), (None, None)]
-    )
-    return float(minimum.x[0]), float(minimum.x[1])
+    bounds = [(1e-3, None), (0.0, None), (None, None)]
+    scale, level, bias = minimize(
+        loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds
+    ).x
+    return Fusion(tuple((scale * weights).tolist()), float(bias), bi_encoder, float(level / scale - 1))

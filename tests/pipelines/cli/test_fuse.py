@@ -146,10 +146,12 @@ def test_the_report_says_how_far_weights_of_tags_were_reduced(capsys: pytest.Cap
     means = {"nDCG@10": 0.5, "MAP": 0.25}
     figures = {"towns": {"cross_encoder": means, FUSED: means}}
     weights = Fusion(tuple(0.1 for _ in FEATURES), -1.0)
-    fit = FusionFit(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24)
+    fit = FusionFit(weights, 0.01, 0.25, "cross_encoder", figures, {"towns": 0.02}, 24, {})
     print_fusion(Fused(fit, None))
     assert "weights of tags are reduced to 25 % of what was fitted" in " ".join(
         capsys.readouterr().out.split()
     )
-    print_fusion(Fused(fit._replace(tag_share=1.0), None))
-    assert "reduced to" not in capsys.readouterr().out
+    print_fusion(Fused(fit._replace(tag_share=1.0, left_out={"towns": means | {"ece": 0.041}}), None))
+    printed = capsys.readouterr().out
+    assert "reduced to" not in printed
+    assert "fitted on the other sets (MAP): towns 25.0, error 4.1" in printed

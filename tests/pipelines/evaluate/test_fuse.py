@@ -27,6 +27,7 @@ FIT = FusionFit(
     figures={"towns": {"bm25": MEANS, FUSED: MEANS}},
     error={"towns": 0.02},
     used=24,
+    left_out={},
 )
 
 
@@ -53,11 +54,13 @@ def test_the_figures_are_plain_data(tmp_path: Path) -> None:
     assert plain == {
         "weights": {"bm25": 0.5},
         "bias": -1.0,
+        "top": 0.0,
         "ridge": None,
         "tag_share": 0.0,
         "best_single": "bm25",
         "questions": 24,
         "ece": {"towns": 0.02},
+        "left_out": {},
         "figures": {
             "towns": {"bm25": {"nDCG@10": 0.3333, "MAP": 0.25}, FUSED: {"nDCG@10": 0.3333, "MAP": 0.25}}
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -137,7 +138,7 @@ def test_the_order_of_arrival_changes_no_bit(draw: random.Random) -> None:
         )
         for n in range(draw.randrange(1, 30))
     ]
-    fusion = Fusion(tuple(draw.uniform(-2, 2) for _ in FEATURES), 0.3)
+    fusion = Fusion(tuple(draw.uniform(-2, 2) for _ in FEATURES), 0.3, top=draw.uniform(-1, 1))
     shuffled = draw.sample(candidates, len(candidates))
     one, other = (fuse(QueryGroup(QUERY, tuple(c)), fusion) for c in (candidates, shuffled))
     assert {c.candidate.doc_id: c.fused for c in one.candidates} == {
@@ -145,8 +146,19 @@ def test_the_order_of_arrival_changes_no_bit(draw: random.Random) -> None:
     }
 
 
+def test_a_share_of_the_highest_sum_is_added_to_all() -> None:
+    group = QueryGroup(QUERY, (scored("a", 3.0), scored("b", None), scored("c", 1.0)))
+    plain, shifted = (
+        fuse(group, Fusion(weights(cross_encoder=2.0).weights, 0.5, top=top)) for top in (0.0, -0.25)
+    )
+    assert [c.fused for c in plain.candidates] == [6.5, None, 2.5]
+    assert [c.fused for c in shifted.candidates] == [5.0, None, 1.0]
+
+
 def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
-    fusion = weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, unreachable=-2.0)
+    fusion = dataclasses.replace(
+        weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, unreachable=-2.0), top=-0.5
+    )
     path = write(tmp_path / FILE, fusion, figures={"questions": 12})
     assert read(path) == fusion
     assert describe(path)["questions"] == 12

@@ -121,8 +121,9 @@ def test_fusion_is_never_worse_than_the_best_single_score() -> None:
 def test_the_fused_logit_is_a_probability() -> None:
     sets = {"one": judged(300, seed=6, weights={"cross_encoder": 1.0, "bm25": 1.0})}
     found = fit_fusion(sets, features=ALL)
-    matrix = np.concatenate([e.variants[0] for e in sets["one"].examples])
-    said = 1 / (1 + np.exp(-(matrix @ np.array(found.fusion.weights) + found.fusion.bias)))
+    lists = [e.variants[0] @ np.array(found.fusion.weights) for e in sets["one"].examples]
+    sums = np.concatenate([own + found.fusion.top * own.max() for own in lists])
+    said = 1 / (1 + np.exp(-(sums + found.fusion.bias)))
     relevant = np.concatenate([e.relevant for e in sets["one"].examples])
     assert said.mean() == pytest.approx(0.2, abs=0.005)  # two of ten
     assert said[relevant].mean() > 2 * said[~relevant].mean()
@@ -141,3 +142,34 @@ def test_sets_that_teach_nothing_are_refused() -> None:
     lone = Example("q", ("a", "b"), (np.zeros((2, len(FEATURES))),) * 3, np.array([False, False]))
     with pytest.raises(FusionError, match="nothing to fit on"):
         fit_fusion({"one": FitSet((lone,), {"q": {"elsewhere": 1}})}, features=ALL)
+
+
+def shifted(one: FitSet, by: float, *, seed: int) -> FitSet:
+    """A set whose first feature is higher, by a different amount in each list, which says nothing."""
+    draw, column = np.random.default_rng(seed), FEATURES.index("cross_encoder")
+    examples = []
+    for kept in one.examples:
+        moved = draw.normal(by, 1.0)
+        variants = tuple(matrix + moved * (np.arange(matrix.shape[1]) == column) for matrix in kept.variants)
+        examples.append(kept._replace(variants=variants))
+    return one._replace(examples=tuple(examples))
+
+
+def test_scores_are_probabilities_though_a_sets_logits_are_all_higher() -> None:
+    planted = {"cross_encoder": 2.0}
+    sets = {
+        str(seed): shifted(judged(120, seed=seed, weights=planted, noise=0.7), 2.0 * seed, seed=seed)
+        for seed in range(1, 5)
+    }
+    found = fit_fusion(sets, features=["cross_encoder", "bm25"])
+    assert -1 <= found.fusion.top < -0.8
+    assert max(found.error.values()) < 0.05
+    assert set(found.left_out) == set(sets)
+    assert max(means["ece"] for means in found.left_out.values()) < 0.06
+    assert min(means["MAP"] for means in found.left_out.values()) > 0.5
+
+
+def test_a_single_set_has_no_others_to_be_fitted_on() -> None:
+    found = fit_fusion({"one": judged(40, seed=1, weights={"bm25": 1.0})}, features=ALL)
+    assert found.left_out == {}
+    assert found.fusion.top >= -1
