@@ -33,3 +33,16 @@ def test_the_error_is_that_of_the_night_that_was_held_out() -> None:
 
 def test_the_night_that_was_held_out_moves_no_line() -> None:
     assert scale.model(nights(3.0, 5.0, 7.0), held_out=300)["model_error"] == pytest.approx(0, abs=1e-9)
+
+
+def test_what_look_ups_read_is_no_part_of_the_line() -> None:
+    found = {}
+    for pairs in (10_000.0, 100_000.0, 300_000.0, 1_000_000.0):
+        night = {"pairs": pairs} | dict.fromkeys([key for _, key in scale.FITTED], 500 * pairs)
+        night["read_bytes"] += scale.looked_up(night, "second", "read_bytes")
+        found[int(pairs)] = {"second": night}
+    assert found[1_000_000]["second"]["read_bytes"] > 1.5 * 500 * 1e6
+    figures = scale.model(found, held_out=300_000)
+    assert figures["second_read_bytes_each"] == pytest.approx(500, rel=1e-6)
+    assert figures["model_error"] == pytest.approx(0, abs=1e-9)
+    assert scale.looked_up({"pairs": 1e6}, "first", "read_bytes") == 0
