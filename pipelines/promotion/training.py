@@ -26,7 +26,7 @@ from rerank_core.config.night import Config
 from rerank_core.config.training import TrainingConfig, load_training_config, to_dict
 from rerank_core.errors import CalibrationError, ConfigError, FusionError
 from rerank_core.files import read_text
-from rerank_core.scoring.load import DEFAULT_MODEL
+from rerank_core.scoring.load import DEFAULT_MODEL, gives_logits
 from schemas.parsing import parse_json
 
 Result = dict[str, Any]
@@ -82,7 +82,7 @@ def _configured(config: Config) -> TrainingConfig:
     model = training.model
     if model.startswith(PREFIX):
         model = resolve(with_model(config, model)).scoring.model or str(DEFAULT_MODEL)
-        if not any(Path(model).glob("*.safetensors")):
+        if not (any(Path(model).glob("*.safetensors")) or gives_logits(model)):
             raise ConfigError(
                 f"{config.plan.train}: model = {training.model!r} is {model}, which has no safetensors to train from; "
                 "name a base model, until a trained one serves"

@@ -1,7 +1,7 @@
 """From a model to a scorer. A backend is one module, one line in `rerank_core.config.backends.BACKENDS` and one test.
 
-A bi-encoder whose folder says what logit a cosine is (`logit` in its nightrank.json, such as that of the model that
-ships) scores pairs as cross-encoders do, on the engine of the backend that is asked for.
+A bi-encoder whose folder says what logit a cosine is (`logit` in its nightrank.json) scores pairs as cross-encoders do,
+on the engine of the backend that is asked for.
 
 Importing this module imports no backend: a machine that only tags or ranks needs no inference engine, and one that
 scores with ONNX Runtime no torch.

@@ -18,7 +18,7 @@ from rerank_core.features.render import special_tokens
 from rerank_core.inference.label_names import relevant_label
 from rerank_core.inference.model_folder import check_max_length
 from rerank_core.inference.torch_device import fill_id
-from rerank_core.scoring.load import DEFAULT_MODEL, gives_logits
+from rerank_core.scoring.load import gives_logits
 from rerank_core.text import shorten
 from rerank_core.training.bi_encoder import load as load_bi_encoder
 from rerank_core.training.losses import PairCrossEncoder
@@ -39,7 +39,7 @@ def write_base_model(config: TrainingConfig, folder: Path) -> Path:
 
 
 def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
-    """Load a model of one logit a pair; safetensors only, but for the model that ships, "default".
+    """Load a model of one logit a pair, from safetensors, or a bi-encoder from our int8 file.
 
     A reranker of two logits gets one head of their difference, so that it scores as it did.
 
@@ -47,7 +47,6 @@ def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncod
         ModelError: no such model, no safetensors of an encoder, a classifier of three labels or more, or its inputs
             cannot have max_length tokens.
     """
-    folder = DEFAULT_MODEL if str(folder) == DEFAULT_MODEL.name else folder
     try:
         apart = gives_logits(str(folder))
         labels = 1 if apart else _labels(folder)

@@ -3,7 +3,7 @@
 On disk it is a folder of sentence-transformers whose nightrank.json says what logit a cosine is. A text that is in
 several pairs of a batch, such as the query of a list, is encoded once.
 
-The model that ships has weights in int8 alone, since full precision is four times as large; training starts from these
+Where a folder has its weights in int8 alone, since full precision is four times as large, training starts from these
 (`rerank_core.training.quantise.restored_weights`).
 """
 

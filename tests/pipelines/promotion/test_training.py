@@ -21,10 +21,11 @@ from pipelines.registry.store import Registry
 from pipelines.train.run import LAST, WORK
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError
+from rerank_core.training.package import write_package
 from tests.conftest import Night
 from tests.support.killed import Killed, killed
 from tests.support.tiny import DAY, Tiny, make_config
-from tests.support.tiny_models import write_cross_encoder
+from tests.support.tiny_models import write_bi_encoder, write_cross_encoder
 
 LATER = DAY + datetime.timedelta(days=7)
 
@@ -177,6 +178,24 @@ def test_a_training_may_start_from_the_serving_model(config: Config, base: Path,
     assert (parent.model, parent.fingerprint) == (first["model"], registry.entry(first["model"]).fingerprint)
     registry.promote(second["model"], reason="by hand", forced=True)
     assert train_candidate(config, run_date=LATER)["model"] == second["model"], "it is done for this date"
+
+
+def test_a_training_may_start_from_a_serving_bi_encoder_in_int8(
+    config: Config, base: Path, tmp_path: Path
+) -> None:
+    toml, registry, folder = Path(config.plan.train), open_registry(config), tmp_path / "small"
+    full = write_bi_encoder(tmp_path / "full", initializer_range=0.05)
+    write_package(full, folder, pairs=[("who", "sand moves")], reads_tags=False, max_length=48)
+    for name in ("model.safetensors", "onnx/model.onnx"):
+        (folder / name).unlink()
+    served = registry.add(folder)
+    registry.promote(served.id, reason="by hand", forced=True)
+    toml.write_text(toml.read_text().replace(f'"{base}"', '"registry:serving"'))
+    result = train_candidate(config, run_date=DAY)
+    parent = registry.entry(result["model"]).lineage.parent
+    assert parent
+    assert parent.model == served.id
+    assert "logit" in (Path(registry.model_path(result["model"])) / "nightrank.json").read_text()
 
 
 def test_a_trained_folder_says_what_it_was_trained_on(config: Config, tmp_path: Path) -> None:
