@@ -58,9 +58,9 @@ class Fusion:
     weights: tuple[float, ...]
     bias: float
     bi_encoder: str = ""  # fingerprint of the bi-encoder that the weights were fitted with; "": none
-    top: float = (
-        0.0  # times the list's highest sum; at least -1, so that a better best candidate scores no less
-    )
+    top: float = dataclasses.field(default=0.0, repr=False)
+    """Times the list's highest sum; at least -1, so that a better best candidate scores no less. It is not in the repr,
+    which is hashed: weights that were fitted before have none."""
 
     def __post_init__(self) -> None:
         assert len(self.weights) == len(FEATURES), "one weight a feature"

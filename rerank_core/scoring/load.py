@@ -58,7 +58,8 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
     name = str(model or DEFAULT_MODEL)
     known, taken = BACKENDS[backend], _taken(backend, Options(**options))
     try:
-        if not known.cosine and gives_logits(name):
+        # A name is looked up on the Hub by a backend of its own alone: another's models may be elsewhere.
+        if not known.cosine and (known.bi_encoders or Path(name).is_dir()) and gives_logits(name):
             if not known.bi_encoders:
                 others = ", ".join(other for other, found in BACKENDS.items() if found.bi_encoders)
                 raise ModelError(

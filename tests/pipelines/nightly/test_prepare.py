@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def test_the_run_id_of_a_configured_model_is_pinned(
     config = make_config(scoring={"model": str(tmp_path / "model")}, labels=labels, cascade=cascade)
     night = prepare(config, run_date=DAY, options=beam_options([]))
     assert night.run.run_id == "20260308-9596d271c768"
+    fusion.write(tmp_path / "model" / fusion.FILE, dataclasses.replace(weights, top=-0.5), figures={})
+    assert prepare(config, run_date=DAY, options=beam_options([])).run.run_id != night.run.run_id
 
 
 def test_label_files_decide_the_run_id_wherever_they_are(
