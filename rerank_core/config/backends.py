@@ -23,7 +23,7 @@ class Backend(NamedTuple):
     cosine: bool = False
     """Its scores are cosines, not logits: 0 does not mean an even chance."""
     bi_encoders: bool = False
-    """Whether it runs bi-encoders that say what logit a cosine is, too."""
+    """Whether it also runs bi-encoders whose cosine is scaled to a logit."""
     first_stage: bool = True
     """Whether it can be a cascade's first stage."""
     prefix: str = ""

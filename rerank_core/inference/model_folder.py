@@ -149,6 +149,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return contents
 
 
+def has_logit(folder: Path) -> bool:
+    """Whether a folder holds a bi-encoder whose cosine is scaled to a logit (`bi_encoder_folder.read_logit`)."""
+    return read_json(folder / OWN_SETTINGS).get("logit") is not None
+
+
 def read_modules(folder: Path) -> list[dict[str, Any]]:
     """The modules of sentence-transformers that a folder lists; none if it has no modules.json."""
     path = folder / "modules.json"

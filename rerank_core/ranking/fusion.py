@@ -65,6 +65,12 @@ class Fusion:
     def __post_init__(self) -> None:
         assert len(self.weights) == len(FEATURES), "one weight a feature"
 
+    def logits(self, matrix: np.ndarray) -> np.ndarray:
+        """The fused logits of one list, float64 [candidates], from its features, float64 [candidates, FEATURES]."""
+        # Row by row: the last bits of a matrix product would depend on the other rows.
+        sums: np.ndarray = (matrix * np.array(self.weights)).sum(axis=1)
+        return sums + (self.bias + self.top * sums.max() if len(sums) else 0.0)
+
     def weight(self, feature: str) -> float:
         return self.weights[FEATURES.index(feature)]
 
@@ -101,11 +107,8 @@ def features(group: QueryGroup) -> np.ndarray:
 
 def fuse(group: QueryGroup, fusion: Fusion) -> QueryGroup:
     """Give every candidate that has a logit its fused one."""
-    # Row by row: the last bits of a matrix product would depend on the other rows.
-    sums = (features(group) * np.array(fusion.weights)).sum(axis=1)
-    shift = fusion.bias + (fusion.top * sums.max() if fusion.top and len(sums) else 0.0)
-    shifted = iter((sums + shift).tolist())
-    fused = tuple(c if c.logit is None else c._replace(fused=next(shifted)) for c in group.candidates)
+    logits = iter(fusion.logits(features(group)).tolist())
+    fused = tuple(c if c.logit is None else c._replace(fused=next(logits)) for c in group.candidates)
     return group._replace(candidates=fused)
 
 

@@ -113,9 +113,11 @@ def fit_fusion(sets: Mapping[str, FitSet], *, features: Sequence[str], bi_encode
     error = {name: _error(judged, fusion) for name, judged in sets.items()}
 
     def refit(names: Iterable[str]) -> np.ndarray:
+        others = {name: learnable[name] for name in names}
+        single = _single(others, best)
         if ridge == float("inf"):
-            return singles[best]
-        return _with_tags(near({name: learnable[name] for name in names}, ridge=ridge * spread), share)
+            return single
+        return _with_tags(_minimise(others, columns, towards=single, ridge=ridge * spread), share)
 
     left_out = _left_out(sets, refit)
     return FusionFit(fusion, ridge, share, best, figures, error, sum(map(len, learnable.values())), left_out)
@@ -273,8 +275,7 @@ def _error(judged: FitSet, fusion: Fusion) -> float:
     scores: list[float] = []
     relevant: list[bool] = []
     for example in judged.examples:
-        sums = example.variants[0] @ np.array(fusion.weights)
-        scores += expit(sums + fusion.bias + fusion.top * sums.max(initial=-np.inf)).tolist()
+        scores += expit(fusion.logits(example.variants[0])).tolist()
         relevant += example.relevant.tolist()
     return expected_error(scores, relevant)
 

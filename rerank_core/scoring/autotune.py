@@ -20,7 +20,7 @@ from rerank_core.config.backends import BACKENDS, Backend
 from rerank_core.errors import MissingEngine, ModelError, ScoringFailed
 from rerank_core.inference.batching import Pair
 from rerank_core.inference.machine import machine_name
-from rerank_core.inference.model_folder import OWN_SETTINGS, read_json
+from rerank_core.inference.model_folder import has_logit
 from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, model_holds
 from rerank_core.scoring.protocol import Scorer
 from rerank_core.scoring.tuning import Choice, Measurement, Tuning, model_key
@@ -43,7 +43,7 @@ def choices(folder: Path, *, gpu: bool = False) -> list[Choice]:
     files = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
     quantised = [str(path.relative_to(folder)) for path in files if model_holds(path, DYNAMIC_QUANTISATION)]
     exact = [name for path in files if (name := str(path.relative_to(folder))) not in quantised]
-    bi_encoder = "logit" in read_json(folder / OWN_SETTINGS)
+    bi_encoder = has_logit(folder)
     made = [
         Choice(name, precision, onnx_file, device)
         for name, backend in BACKENDS.items()

@@ -1,7 +1,7 @@
 """From a model to a scorer. A backend is one module, one line in `rerank_core.config.backends.BACKENDS` and one test.
 
-A bi-encoder whose folder says what logit a cosine is (`logit` in its nightrank.json) scores pairs as cross-encoders do,
-on the engine of the backend that is asked for.
+A bi-encoder with a scale and an offset that make its cosine a logit (`logit` in its nightrank.json) scores pairs as a
+cross-encoder does, on the chosen backend's engine.
 
 Importing this module imports no backend: a machine that only tags or ranks needs no inference engine, and one that
 scores with ONNX Runtime no torch.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rerank_core.config.backends import BACKENDS
 from rerank_core.errors import MissingEngine, ModelError
-from rerank_core.inference.model_folder import OWN_SETTINGS, local_folder, read_json
+from rerank_core.inference.model_folder import OWN_SETTINGS, has_logit, local_folder
 
 if TYPE_CHECKING:
     from rerank_core.scoring.protocol import Scorer
@@ -83,12 +83,12 @@ def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **opt
 
 
 def gives_logits(model: str) -> bool:
-    """Whether a model is a bi-encoder that says what logit a cosine is.
+    """Whether a model is a bi-encoder whose cosine is scaled to a logit.
 
     Args:
         model: a folder, or a name on the Hugging Face Hub.
     """
-    return "logit" in read_json(local_folder(model, [OWN_SETTINGS]) / OWN_SETTINGS)
+    return has_logit(local_folder(model, [OWN_SETTINGS]))
 
 
 def _taken(backend: str, options: Options) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The base model of a training, with the tags in its vocabulary: an encoder as a cross-encoder of one logit, or a
-bi-encoder whose folder says what logit a cosine is."""
+"""The base model of a training, with the tags in its vocabulary: an encoder with a head of one logit, or a bi-encoder
+whose cosine is scaled to a logit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_base_model(config: TrainingConfig, folder: Path) -> Path:
 
 
 def load_cross_encoder(folder: Path | str, *, max_length: int) -> PairCrossEncoder:
-    """Load a model of one logit a pair, from safetensors, or a bi-encoder from our int8 file.
+    """Load a model with one logit per pair: from safetensors, or a bi-encoder also from its int8 ONNX file.
 
     A reranker of two logits gets one head of their difference, so that it scores as it did.
 

@@ -1,6 +1,6 @@
-"""A bi-encoder that is trained on pairs, as a cross-encoder is: its logit is that of the cosine of two texts.
+"""A bi-encoder that is trained on pairs, as a cross-encoder is: a pair's logit is its cosine, scaled and shifted.
 
-On disk it is a folder of sentence-transformers whose nightrank.json says what logit a cosine is. A text that is in
+On disk it is a folder of sentence-transformers whose nightrank.json holds that scale and offset. A text that is in
 several pairs of a batch, such as the query of a list, is encoded once.
 
 Where a folder has its weights in int8 alone, since full precision is four times as large, training starts from these
@@ -32,7 +32,6 @@ from torch.nn import functional
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.batching import padded
-from rerank_core.inference.encoding import unlimited
 from rerank_core.inference.model_folder import OWN_SETTINGS, WEIGHTS, find_onnx, local_folder, read_json
 from rerank_core.inference.torch_device import input_types, open_model, vocabulary_size, without_load_report
 from rerank_core.scoring.backends.bi_encoder_folder import (
@@ -77,7 +76,7 @@ class PairBiEncoder(PairCrossEncoder):
         max_length: tokens of a text, prompt and special tokens included.
 
     Raises:
-        ModelError: the folder's pooling is not supported, or it has neither weights nor an int8 file of ours.
+        ModelError: the folder's pooling is not supported, or it has neither weights nor an int8 file of them.
     """
 
     def __init__(self, folder: Path, *, max_length: int) -> None:
@@ -96,12 +95,6 @@ class PairBiEncoder(PairCrossEncoder):
             activation_fn=nn.Sigmoid(),
         )
         self.folder, self.settings = folder, settings
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("folder", "settings"):
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
     @property
     def num_labels(self) -> int:
@@ -130,10 +123,10 @@ class PairBiEncoder(PairCrossEncoder):
             features[name] = torch.tensor([place[text] for text in of])
         return features | {"modality": "text"}
 
-    def encoder(self) -> SingleEncoder:  # type: ignore[override]
-        """Makes rows of single texts, by the tokenizer as it is now: tags may have been added."""
+    def make_encoder(self, tokenizer: Tokenizer) -> SingleEncoder:
+        """An encoder of single texts by a tokenizer without truncation and padding."""
         return SingleEncoder(
-            unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())),
+            tokenizer,
             max_length=self.max_seq_length,
             vocabulary=vocabulary_size(self.model),
             lower=self.settings.lower,
@@ -141,7 +134,7 @@ class PairBiEncoder(PairCrossEncoder):
         )
 
     def save_pretrained(self, path: str, *_: Any, **__: Any) -> None:
-        """Write a folder of sentence-transformers, and what logit a cosine is."""
+        """Write a folder of sentence-transformers, and the scale and offset of the logit."""
         encoder, cosine = self[0], self[1]
         width = encoder.get_embedding_dimension()
         prompts = {"query": self.settings.query, "document": self.settings.passage}
@@ -174,9 +167,8 @@ def _with_weights(folder: Path) -> Iterator[Path]:
     if not weights:
         raise ModelError(f"{folder} has no {WEIGHTS}, and {path} no int8 weights to restore them from")
     with tempfile.TemporaryDirectory() as copy:
-        for path in folder.iterdir():
-            if path.is_file():
-                shutil.copy(path, copy)
+        for file in filter(Path.is_file, folder.iterdir()):
+            shutil.copy(file, copy)
         tensors = {name: torch.from_numpy(values.copy()) for name, values in weights.items()}
         save_file(tensors, Path(copy) / "model.safetensors", metadata={"format": "pt"})
         yield Path(copy)

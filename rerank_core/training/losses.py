@@ -28,9 +28,8 @@ from torch.nn import functional
 
 from rerank_core.config.training import TEACHER_LOSSES, TrainingStage
 from rerank_core.inference.batching import padded
-from rerank_core.inference.chat_template import ChatEncoder
 from rerank_core.inference.cross_encoder_folder import read_pairs
-from rerank_core.inference.encoding import PairEncoder, unlimited
+from rerank_core.inference.encoding import unlimited
 from rerank_core.inference.torch_device import input_types, model_folder, vocabulary_size
 
 ListLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -64,21 +63,24 @@ class PairCrossEncoder(CrossEncoder):
         arrays = padded(rows, pad_id=pad_id, dtypes=input_types(self.model, self.tokenizer))
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"modality": "text"}
 
-    def encoder(self) -> PairEncoder | ChatEncoder:
+    def encoder(self) -> Any:
         """Makes rows of pairs, by the tokenizer as it is now: tags may have been added."""
         state, known = (len(self.tokenizer), self.max_length), self.__dict__.get("_known_encoder")
         if known is None or known[0] != state:
-            facts = read_pairs(
-                self.folder,
-                self.config.to_dict(),
-                unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())),
-                max_length=self.max_length,
-                side=self.tokenizer.truncation_side,
-                vocabulary=vocabulary_size(self.model),
-            )
-            known = self.__dict__["_known_encoder"] = (state, facts.encoder)
-        encoder: PairEncoder | ChatEncoder = known[1]
-        return encoder
+            tokenizer = unlimited(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str()))
+            known = self.__dict__["_known_encoder"] = (state, self.make_encoder(tokenizer))
+        return known[1]
+
+    def make_encoder(self, tokenizer: Tokenizer) -> Any:
+        """An encoder of pairs by a tokenizer without truncation and padding."""
+        return read_pairs(
+            self.folder,
+            self.config.to_dict(),
+            tokenizer,
+            max_length=self.max_length,
+            side=self.tokenizer.truncation_side,
+            vocabulary=vocabulary_size(self.model),
+        ).encoder
 
 
 class TeacherLoss(nn.Module):

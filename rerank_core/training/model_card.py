@@ -21,9 +21,9 @@ _BI_ENCODER = (
     "A bi-encoder",
     "it is the cosine of `SentenceTransformer(folder).encode_query` and `encode_document`, times `scale` plus `offset` "
     "of `logit` in `nightrank.json`.",
-    "int8, a scale a token",
+    "int8, one scale per token",
 )
-"""What a model is, how its logit is had, and how its int8 file computes."""
+"""The kind of model, how to compute its logit, and how its int8 file is quantised."""
 
 
 def card(

@@ -32,7 +32,7 @@ def quantise_rows(fp32: Path, int8: Path, *, bits: int = 7) -> None:
     model = onnx.load(str(fp32))
     graph = _Graph(model.graph)
     read = {name for node in model.graph.node for name in node.input}
-    spare = graph.weights.keys() - read  # for `restored_weights` alone
+    unread = graph.weights.keys() - read  # kept so that `restored_weights` finds every tensor
     for node in model.graph.node:
         if node.op_type == "MatMul" and node.input[1] in graph.weights:
             graph.product(node, largest=2 ** (bits - 1) - 1)
@@ -40,7 +40,7 @@ def quantise_rows(fp32: Path, int8: Path, *, bits: int = 7) -> None:
             graph.look_up(node)
         else:
             graph.nodes.append(node)
-    used = spare | {name for node in graph.nodes for name in node.input}
+    used = unread | {name for node in graph.nodes for name in node.input}
     kept = [tensor for name, tensor in graph.weights.items() if name in used]
     del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(graph.nodes)

@@ -82,7 +82,7 @@ def write_cross_encoder(
 def write_bi_encoder(
     folder: Path, kind: str = "bert", *, pooling: str = "mean", lower: bool = False, **config: Any
 ) -> Path:
-    """A folder of sentence-transformers with prompts, whose nightrank.json says what logit a cosine is."""
+    """A folder of sentence-transformers with prompts, whose cosine is scaled to a logit."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 

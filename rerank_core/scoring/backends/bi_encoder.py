@@ -1,6 +1,6 @@
-"""Bi-encoders: the cosine of a query's and a passage's embedding, or the logit that the model's folder makes of it.
+"""Bi-encoders: the cosine of a query's and a passage's embedding, or a logit that is scaled from it.
 
-A cosine is the first stage of a cascade, or a feature of fusion. Where the folder says what logit a cosine is, the
+A cosine is the first stage of a cascade, or a feature of fusion. Where the folder has a scale and an offset for it, the
 model scores pairs as a cross-encoder does.
 
 Reads sentence-transformers' folders: how tokens are pooled, and the prompts of queries and passages. Runs on ONNX
@@ -81,7 +81,7 @@ class BiEncoderScorer:
         logits: the scores are logits, by the folder's nightrank.json; else cosines.
 
     Raises:
-        ModelError: the folder cannot be used, it does not say what logit a cosine is, or the device is unavailable.
+        ModelError: the folder cannot be used, it has no scale and offset of a logit, or the device is unavailable.
         MissingEngine: the engine is not installed.
         ValueError: an invalid setting.
     """
@@ -119,7 +119,9 @@ class BiEncoderScorer:
         )
         logit = read_logit(self._embedder.folder) if logits else Logit(1.0, 0.0)
         if logit is None:
-            raise ModelError(f"{model} does not say what logit a cosine is: no logit in its nightrank.json")
+            raise ModelError(
+                f"{model} has no logit (scale and offset) in its {OWN_SETTINGS}; it gives cosines only"
+            )
         self._logit = logit
         self._settings, own = self._embedder.settings, self._embedder.max_tokens
         self._max_tokens = own if own == 1 else max_tokens or own
@@ -134,7 +136,7 @@ class BiEncoderScorer:
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over the model's files, the engine, pooling, prompts, max_length and what logit a cosine is."""
+        """32 hex digits over the model's files, the engine, pooling, prompts, max_length, scale and offset."""
         return self._fingerprint
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:

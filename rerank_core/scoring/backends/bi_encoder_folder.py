@@ -23,14 +23,14 @@ _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
 class Logit(NamedTuple):
-    """What a cosine means: the logit is `scale` x cosine + `offset`."""
+    """How a cosine becomes a logit: `scale` x cosine + `offset`."""
 
     scale: float
     offset: float
 
 
 def read_logit(folder: Path) -> Logit | None:
-    """What a cosine of the folder's model means, by `logit` in its nightrank.json; None if it does not say.
+    """The scale and offset in the folder's nightrank.json; None if it has none.
 
     Raises:
         ModelError: `logit` is something else than two numbers.
@@ -44,7 +44,7 @@ def read_logit(folder: Path) -> Logit | None:
         logit = Logit(math.nan, math.nan)
     if not (math.isfinite(logit.offset) and 0 < logit.scale < math.inf):
         raise ModelError(
-            f"logit in {folder / 'nightrank.json'} is {shorten(repr(found))}; it has a positive scale and an offset"
+            f"logit in {folder / OWN_SETTINGS} is {shorten(repr(found))}; it needs a positive scale and an offset"
         )
     return logit
 

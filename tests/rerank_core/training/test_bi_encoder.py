@@ -75,6 +75,7 @@ def test_each_text_of_a_batch_is_read_once(tmp_path: Path) -> None:
     assert features["query_of"].tolist() == [0, 0, 3]
     assert features["passage_of"].tolist() == [1, 2, 2]
     assert model.preprocess([]) == {}
+    assert model.encoder() is model.encoder()  # made once, not for every batch
 
 
 def test_a_training_from_it_lowers_the_loss_and_is_written_as_a_bi_encoder(tmp_path: Path) -> None:

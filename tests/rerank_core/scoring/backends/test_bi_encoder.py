@@ -258,9 +258,7 @@ def test_a_folder_that_says_what_logit_a_cosine_is_scores_as_a_cross_encoder(
 ) -> None:
     folder = shutil.copytree(bert, tmp_path / "logits")
     cosines = BiEncoderScorer(bert, max_length=LENGTH)
-    with pytest.raises(
-        ModelError, match=r"does not say what logit a cosine is: no logit in its nightrank.json"
-    ):
+    with pytest.raises(ModelError, match=r"has no logit .* in its nightrank.json; it gives cosines only"):
         BiEncoderScorer(bert, max_length=LENGTH, logits=True)
     (folder / "nightrank.json").write_text('{"reads_tags": false, "logit": {"scale": 20, "offset": -7.5}}')
     scorer = load_scorer(folder, backend="torch", max_length=LENGTH)
@@ -286,7 +284,7 @@ def test_a_logit_that_cannot_be_one_is_refused(bert: Path, tmp_path: Path, logit
     folder = shutil.copytree(bert, tmp_path / "logits")
     (folder / "nightrank.json").write_text(f'{{"logit": {logit}}}')
     with pytest.raises(
-        ModelError, match=r"logit in .*nightrank.json is .*; it has a positive scale and an offset"
+        ModelError, match=r"logit in .*nightrank.json is .*; it needs a positive scale and an offset"
     ):
         load_scorer(folder, backend="torch", max_length=LENGTH)
 
