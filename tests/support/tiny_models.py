@@ -79,19 +79,31 @@ def write_cross_encoder(
     return folder
 
 
+def write_sentence_folder(
+    folder: Path,
+    kind: str = "bert",
+    *,
+    pooling: str = "mean",
+    normalised: bool = False,
+    prompts: dict[str, str] | None = None,
+    **config: Any,
+) -> Path:
+    """A folder of sentence-transformers: an encoder of `write_cross_encoder`'s, pooled."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    plain = write_cross_encoder(folder.with_name(f"{folder.name}-plain"), kind, task="Model", **config)
+    modules = [Transformer(str(plain)), Pooling(32, pooling), *([Normalize()] if normalised else [])]
+    SentenceTransformer(modules=modules, prompts=prompts or {}, device="cpu").save(str(folder))
+    return folder
+
+
 def write_bi_encoder(
     folder: Path, kind: str = "bert", *, pooling: str = "mean", lower: bool = False, **config: Any
 ) -> Path:
     """A folder of sentence-transformers with prompts, whose cosine is scaled to a logit."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-    plain = write_cross_encoder(
-        folder.with_name(f"{folder.name}-plain"), kind, task="Model", labels=2, **config
-    )
-    modules = [Transformer(str(plain)), Pooling(32, pooling)]
     prompts = {"query": "who: ", "document": "sand: "}
-    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(folder))
+    write_sentence_folder(folder, kind, pooling=pooling, prompts=prompts, labels=2, **config)
     (folder / "nightrank.json").write_text('{"logit": {"scale": 20.0, "offset": -8.0}}')
     if lower:
         path = folder / "sentence_bert_config.json"

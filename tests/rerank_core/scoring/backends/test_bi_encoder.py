@@ -24,7 +24,7 @@ from rerank_core.scoring.backends.bi_encoder import BiEncoderScorer
 from rerank_core.scoring.fault_tolerant import score_checked
 from rerank_core.scoring.load import load_scorer
 from rerank_core.scoring.protocol import MeasuresOverflow
-from tests.support.tiny_models import write_cross_encoder
+from tests.support.tiny_models import write_sentence_folder
 
 PAIRS = [
     ("who wrote the novel dune", "dune was written by frank herbert"),
@@ -40,25 +40,6 @@ LENGTH = 24
 PROMPTS = {"query": "who: ", "document": "text: "}
 
 
-def write_model(
-    folder: Path,
-    kind: str = "bert",
-    *,
-    pooling: str = "mean",
-    normalised: bool = False,
-    prompts: dict[str, str] | None = None,
-    seed: int = 0,
-) -> Path:
-    """A sentence-transformers folder."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-
-    plain = write_cross_encoder(folder.with_name(f"{folder.name}-plain"), kind, task="Model", seed=seed)
-    modules = [Transformer(str(plain)), Pooling(32, pooling), *([Normalize()] if normalised else [])]
-    SentenceTransformer(modules=modules, prompts=prompts or {}, device="cpu").save(str(folder))
-    return folder
-
-
 def of_sentence_transformers(folder: Path, pairs: list[tuple[str, str]]) -> np.ndarray:
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     model.max_seq_length = LENGTH
@@ -69,7 +50,7 @@ def of_sentence_transformers(folder: Path, pairs: list[tuple[str, str]]) -> np.n
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "bert")
+    return write_sentence_folder(tmp_path_factory.mktemp("models") / "bert")
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert", "distilbert"])
@@ -78,7 +59,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_parity_with_sentence_transformers(
     tmp_path: Path, kind: str, pooling: str, prompts: dict[str, str] | None
 ) -> None:
-    folder = write_model(
+    folder = write_sentence_folder(
         tmp_path / kind, kind, pooling=pooling, normalised=prompts is not None, prompts=prompts
     )
     scorer = BiEncoderScorer(folder, max_length=LENGTH)
@@ -207,7 +188,7 @@ def test_each_text_is_embedded_once(bert: Path) -> None:
 
 
 def test_a_prompt_makes_two_texts_of_one(tmp_path: Path) -> None:
-    scorer, counter = counting(write_model(tmp_path / "model", prompts=PROMPTS))
+    scorer, counter = counting(write_sentence_folder(tmp_path / "model", prompts=PROMPTS))
     (cosine,) = scorer.score([("dune", "dune")])
     assert counter.rows == 2
     assert cosine < 0.9999
@@ -277,18 +258,6 @@ def test_a_folder_that_says_what_logit_a_cosine_is_scores_as_a_cross_encoder(
         load_scorer(folder, backend="torch", compile=True)
 
 
-@pytest.mark.parametrize(
-    "logit", ["[1, 2]", "{}", '{"scale": 1}', '{"scale": 0, "offset": 1}', '{"scale": "a", "offset": 1}', "3"]
-)
-def test_a_logit_that_cannot_be_one_is_refused(bert: Path, tmp_path: Path, logit: str) -> None:
-    folder = shutil.copytree(bert, tmp_path / "logits")
-    (folder / "nightrank.json").write_text(f'{{"logit": {logit}}}')
-    with pytest.raises(
-        ModelError, match=r"logit in .*nightrank.json is .*; it needs a positive scale and an offset"
-    ):
-        load_scorer(folder, backend="torch", max_length=LENGTH)
-
-
 def test_the_fingerprint_names_weights_and_settings(bert: Path, tmp_path: Path) -> None:
     first = BiEncoderScorer(bert, max_length=LENGTH)
     assert BiEncoderScorer(bert, max_length=LENGTH, max_tokens=30).fingerprint == first.fingerprint
@@ -296,8 +265,8 @@ def test_the_fingerprint_names_weights_and_settings(bert: Path, tmp_path: Path) 
         BiEncoderScorer(bert, max_length=LENGTH + 1),
         BiEncoderScorer(bert, max_length=LENGTH, pooling="cls"),
         BiEncoderScorer(bert, max_length=LENGTH, precision="bf16"),
-        BiEncoderScorer(write_model(tmp_path / "other", seed=1), max_length=LENGTH),
-        BiEncoderScorer(write_model(tmp_path / "prompted", prompts=PROMPTS), max_length=LENGTH),
+        BiEncoderScorer(write_sentence_folder(tmp_path / "other", seed=1), max_length=LENGTH),
+        BiEncoderScorer(write_sentence_folder(tmp_path / "prompted", prompts=PROMPTS), max_length=LENGTH),
     ]
     assert len({first.fingerprint, *(scorer.fingerprint for scorer in others)}) == 6
 
@@ -308,59 +277,8 @@ def test_half_precision_is_close(bert: Path) -> None:
     np.testing.assert_allclose(half, full, atol=0.05)
 
 
-def test_a_plain_folder_is_pooled_by_the_mean(bert: Path, tmp_path: Path) -> None:
-    plain = write_cross_encoder(tmp_path / "plain", task="Model")
-    cosines = BiEncoderScorer(plain, max_length=LENGTH).score(PAIRS)
-    np.testing.assert_allclose(cosines, BiEncoderScorer(bert, max_length=LENGTH).score(PAIRS), atol=1e-6)
-
-
-def test_the_pooling_of_older_folders(bert: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(bert, tmp_path / "older")
-    flags = {
-        "pooling_mode_cls_token": True,
-        "pooling_mode_mean_tokens": False,
-        "word_embedding_dimension": 32,
-    }
-    (folder / "1_Pooling/config.json").write_text(json.dumps(flags))
-    cosines = BiEncoderScorer(folder, max_length=LENGTH).score(PAIRS)
-    expected = BiEncoderScorer(bert, max_length=LENGTH, pooling="cls").score(PAIRS)
-    np.testing.assert_array_equal(cosines, expected)
-
-
-def test_texts_in_lower_case(bert: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(bert, tmp_path / "lower")
-    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
-    upper, lower = BiEncoderScorer(folder, max_length=LENGTH).score([("WHO", "dune"), ("who", "dune")])
-    assert upper == pytest.approx(lower, abs=1e-6)  # of another row in its batch
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "said"),
-    [
-        (
-            "1_Pooling/config.json",
-            '{"pooling_mode": "lasttoken"}',
-            "pools by lasttoken; supported: mean, cls",
-        ),
-        ("1_Pooling/config.json", '{"pooling_mode": ["mean", "cls"]}', "pools by mean, cls; supported"),
-        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
-        ("modules.json", '[{"type": "a.Dense", "path": "2_Dense"}]', "has a Dense in 2_Dense"),
-        ("modules.json", '[{"type": "a.Transformer", "path": "0_T"}]', "has a Transformer in 0_T"),
-        ("modules.json", "{}", "is not a list of modules"),
-        ("modules.json", "[", "is not readable JSON"),
-    ],
-)
-def test_a_folder_that_cannot_be_followed(
-    bert: Path, tmp_path: Path, file: str, content: str, said: str
-) -> None:
-    folder = shutil.copytree(bert, tmp_path / "odd")
-    (folder / file).write_text(content)
-    with pytest.raises(ModelError, match=said):
-        BiEncoderScorer(folder, max_length=LENGTH)
-
-
 def test_texts_are_cut_on_the_side_of_the_tokenizer(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model", prompts=PROMPTS)
+    folder = write_sentence_folder(tmp_path / "model", prompts=PROMPTS)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     right = BiEncoderScorer(folder, max_length=LENGTH)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
@@ -374,28 +292,11 @@ def test_texts_are_cut_on_the_side_of_the_tokenizer(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model")
+    folder = write_sentence_folder(tmp_path / "model")
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     fast.model = models.WordPiece({**fast.get_vocab(), "more": 500}, unk_token="[UNK]")
     fast.save(str(folder / "tokenizer.json"))
     with pytest.raises(ModelError, match="has ids up to 500, its model has"):
-        BiEncoderScorer(folder, max_length=LENGTH)
-
-
-def test_messages_of_a_chat_template_are_refused(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model")
-    settings = {
-        "modality_config": {"message": {"method": "forward", "method_output_name": "last_hidden_state"}}
-    }
-    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match=r"modality_config in .*sentence_bert_config.json has messages"):
-        BiEncoderScorer(folder, max_length=LENGTH)
-
-
-def test_a_prompt_that_pooling_leaves_out(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model", prompts=PROMPTS)
-    (folder / "1_Pooling/config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
-    with pytest.raises(ModelError, match="leaves prompts out of the pooling"):
         BiEncoderScorer(folder, max_length=LENGTH)
 
 
