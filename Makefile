@@ -52,7 +52,7 @@ $(VENV)/.installed-cpu: setup.py pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-cpu
-	@echo "Installing what the tests and checks need, every engine among it (torch is 5 GB); some minutes ..."
+	@echo "Installing what the tests and checks need, every engine among them (9 GB); some minutes ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,openvino,train,tensorboard,dev]'
 	@touch $@
 
