@@ -178,7 +178,8 @@ def _silence_readers() -> None:
 
     def hook(raised: threading.ExceptHookArgs) -> None:
         name = raised.thread.name if raised.thread else ""
-        hung_up = name.startswith("run_worker_") and raised.exc_type.__module__.startswith("grpc")
+        reads = name.startswith(("run_worker_", "read_state"))
+        hung_up = reads and raised.exc_type.__module__.startswith("grpc")
         if not hung_up and name != "read_grpc_client_inputs":
             shown(raised)
 

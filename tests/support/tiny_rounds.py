@@ -18,15 +18,14 @@ import torch
 
 from pipelines.train.run import Trained, train
 from rerank_core.config.training import TrainingConfig, parse_training_config
-from tests.rerank_core.scoring.backends.test_bi_encoder import write_model
-from tests.support.tiny_models import write_cross_encoder
+from tests.support.tiny_models import write_cross_encoder, write_sentence_folder
 
 
 def make_rounds(output: Path | str, corpus: Path | str, folder: Path, **fields: Any) -> TrainingConfig:
     """Two rounds over the newest run of `output`; models are written to `folder` if they are not there."""
     if not (folder / "bi").is_dir():
         write_cross_encoder(folder / "base", initializer_range=0.05)
-        write_model(folder / "bi")
+        write_sentence_folder(folder / "bi")
     remining = {
         "dense": {"model": str(folder / "bi"), "corpus": str(corpus), "top_k": 6, "max_length": 48},
         "false_negatives": {"judge": "off"},

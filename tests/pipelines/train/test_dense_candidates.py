@@ -10,15 +10,15 @@ from pipelines.train.dense_candidates import DenseCandidates
 from rerank_core.config.remining import Dense
 from rerank_core.features.render import passage_text
 from tests.conftest import Night
-from tests.rerank_core.scoring.backends.test_bi_encoder import write_model
 from tests.support.tiny import CORPUS, rows
+from tests.support.tiny_models import write_sentence_folder
 
 TEXTS = {one["_id"]: passage_text(one["title"], one["text"]) for one in CORPUS}
 
 
 @pytest.fixture(scope="module")
 def bi(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("bi") / "bi")
+    return write_sentence_folder(tmp_path_factory.mktemp("bi") / "bi")
 
 
 def test_passages_of_the_runs_are_the_corpus_where_none_is_named(

@@ -20,9 +20,9 @@ from rerank_core.training.groups import Group, positive_key
 from rerank_core.training.remine import Pool
 from schemas.errors import ManifestError
 from tests.conftest import Night
-from tests.rerank_core.scoring.backends.test_bi_encoder import write_model
 from tests.support.fakes import fake
 from tests.support.tiny import CORPUS, DAY, Tiny, make_config, rows, write_lines
+from tests.support.tiny_models import write_sentence_folder
 
 TEXTS = {one["_id"]: passage_text(one["title"], one["text"]) for one in CORPUS}
 MEASURED = "solaris novel"
@@ -30,7 +30,7 @@ MEASURED = "solaris novel"
 
 @pytest.fixture(scope="module")
 def bi(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("bi") / "bi")
+    return write_sentence_folder(tmp_path_factory.mktemp("bi") / "bi")
 
 
 def pools_of(night: Night, **options: Any) -> tuple[dict[str, Pool], Counter[str], Counter[str]]:
