@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.common import SETS, minilm_folder, parser, report
 from pipelines.evaluate.judged_sets import open_index
-from pipelines.recipes.default_model.groups import read_set
+from pipelines.recipes.default_model.questions import read_set
 from pipelines.recipes.default_model.sets import read_grades
 from rerank_core.evaluation.measures import by_score, measure_by_query
 from rerank_core.features.render import passage_text

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.common import parser, report
-from pipelines.recipes.default_model.groups import LabelledSet, Question, read_set
+from pipelines.recipes.default_model.questions import LabelledSet, Question, read_set
 from pipelines.sources.local.bm25_index import LocalIndex, build_index
 from rerank_core.candidates.decomposition import decompose
 from rerank_core.candidates.expansion import follow_up, merge_ranked

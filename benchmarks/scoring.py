@@ -38,8 +38,8 @@ from benchmarks.common import MAX_LENGTH, SETS, forget, parser, report
 from benchmarks.processor import gemm_peak, operations
 from benchmarks.scoring_memory import memory, tiny_model
 from pipelines.evaluate.judged_sets import open_index
-from pipelines.recipes.default_model.groups import read_set
 from pipelines.recipes.default_model.measure import EvaluationSet, ndcg_10
+from pipelines.recipes.default_model.questions import read_set
 from pipelines.recipes.default_model.sets import evaluation_set, read_grades
 from rerank_core.features.render import passage_text
 from rerank_core.inference.batching import plan_batches

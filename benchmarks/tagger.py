@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from benchmarks.common import parser, report
 from pipelines.nightly.run import run
-from pipelines.recipes.default_model.groups import read_set
+from pipelines.recipes.default_model.questions import read_set
 from pipelines.sources.local.bm25_index import LocalIndex, build_index
 from rerank_core.config.night import Tagging, parse_config
 from rerank_core.evaluation.measures import by_score, measure

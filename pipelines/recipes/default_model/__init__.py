@@ -1,1 +1,1 @@
-"""How the cross-encoder that ships was made: `python -m pipelines.recipes.default_model`."""
+"""How the bi-encoder that ships was made: `python -m pipelines.recipes.default_model`."""

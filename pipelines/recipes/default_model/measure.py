@@ -1,19 +1,20 @@
-"""nDCG@10 of scorers over fixed candidates: a bi-encoder, and a cross-encoder with and without tags."""
+"""nDCG@10 of scorers over fixed candidates, and what logit a score is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
-from pipelines.recipes.default_model.groups import SetPassage, rendered, shown_tags
+from pipelines.recipes.default_model.questions import SetPassage
 from rerank_core.evaluation import measures
-from rerank_core.features.render import Rendered, passage_text
+from rerank_core.scoring.backends.bi_encoder_folder import Logit
 
 Scores = Callable[[str, Sequence[SetPassage]], np.ndarray]
 """(query, passages) -> one score per passage, higher is better."""
-PairScores = Callable[[Sequence[Rendered]], np.ndarray]
 
 
 class Judged(NamedTuple):
@@ -50,21 +51,23 @@ def ndcg_10(scores: Scores, judged: EvaluationSet) -> float:
     return round(measures.measure(rankings, qrels)["nDCG@10"], 6)
 
 
-def cosine_scores(vectors: Mapping[str, np.ndarray]) -> Scores:
-    """Cosine of unit `vectors`, text -> float32 [hidden], of the query and of title and text together."""
+def fit_logit(scores: Scores, held_out: Sequence[EvaluationSet]) -> Logit:
+    """The line of the scores whose sigmoid is most likely for judged candidates; every set counts equally."""
+    values, relevant, share = [], [], []
+    for judged in held_out:
+        found = [(scores(query.text, query.candidates), query) for query in judged.queries]
+        values += [np.asarray(of_query, np.float64) for of_query, _ in found]
+        relevant += [np.array([p.doc_id in query.qrels for p in query.candidates]) for _, query in found]
+        pairs = sum(len(of_query) for of_query, _ in found)
+        share += [np.full(len(of_query), 1 / pairs) for of_query, _ in found]
+    cosines, labels, weight = (np.concatenate(column) for column in (values, relevant, share))
 
-    def scores(query: str, passages: Sequence[SetPassage]) -> np.ndarray:
-        texts = (passage_text(p.title, p.text) for p in passages)
-        cosines: np.ndarray = np.stack([vectors[text] for text in texts]) @ vectors[query]
-        return cosines
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = line[0] * (cosines - middle) + line[1]
+        wrong = (expit(logits) - labels) * weight
+        value = float(weight @ np.logaddexp(0, np.where(labels, -logits, logits)))
+        return value, np.array([wrong @ (cosines - middle), wrong.sum()])
 
-    return scores
-
-
-def model_scores(score: PairScores, *, mode: str) -> Scores:
-    """Logits of a cross-encoder that is shown tags in `mode` ("plain", "true" or "shuffled")."""
-
-    def scores(query: str, passages: Sequence[SetPassage]) -> np.ndarray:
-        return score(rendered(query, passages, shown_tags(query, passages, mode=mode, key=query)))
-
-    return scores
+    middle = float(cosines.mean())
+    scale, offset = minimize(loss, np.array([10.0, 0.0]), jac=True, method="L-BFGS-B").x
+    return Logit(float(scale), float(offset - scale * middle))

@@ -16,7 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pipelines.recipes.default_model.groups import LabelledSet, read_set
+from pipelines.recipes.default_model.questions import LabelledSet, read_set
 from pipelines.recipes.default_model.sets import within_titles
 
 

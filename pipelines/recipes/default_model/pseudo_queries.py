@@ -2,7 +2,7 @@
 
 Three ways, each a pure function of a passage: its title; one of its sentences, which is then removed from it; the
 keywords of one of its sentences, as people type them into a search box. They need no labels, and the passage is only
-probably the best answer: such groups mostly teach the teacher's scores.
+probably the best answer: such queries are taught by the teacher's scores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pipelines.recipes.default_model.groups import SetPassage
+from pipelines.recipes.default_model.questions import SetPassage
 
 WAYS = ("keywords", "sentence", "title")
 WAY_SHARES = (0.5, 0.3, 0.2)

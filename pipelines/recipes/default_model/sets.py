@@ -1,16 +1,16 @@
-"""The sets that the shipped model is trained on, and the groups and held-out candidates made of them."""
+"""The sets that the shipped model is trained on, and the items and held-out candidates made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.evaluate.judged_sets import open_index
-from pipelines.recipes.default_model import groups as training_groups
-from pipelines.recipes.default_model import pseudo_queries
-from pipelines.recipes.default_model.groups import LabelledSet, Question, SetPassage, TrainingGroup
+from pipelines.recipes.default_model import items, pseudo_queries, questions
+from pipelines.recipes.default_model.items import Item
 from pipelines.recipes.default_model.measure import EvaluationSet, Judged
+from pipelines.recipes.default_model.questions import LabelledSet, Question, SetPassage, rng
 from pipelines.sources.local.bm25_index import LocalIndex
 from rerank_core.text import fingerprint
 
@@ -18,24 +18,23 @@ from rerank_core.text import fingerprint
 class SetSpec(NamedTuple):
     """What is drawn from a set for training."""
 
-    questions: int  # labelled questions, at most
-    pseudo: int  # passages from which a pseudo-query is made
-    same_title: bool = False  # see groups.sample_negatives
-    positives: int = 2  # per question, at most
-    draws: int = 1  # groups per positive, with different negatives
+    questions: int = 6000  # labelled questions, at most
+    made_from: int = 4000  # passages from which queries are made, at most
+    same_title: bool = False  # see items.item_of
 
 
 TRAIN = {
-    "hotpotqa": SetSpec(610, 600, draws=2),
-    "musique": SetSpec(188, 500, positives=4, draws=2),
-    "nq": SetSpec(1500, 400),
-    "squad": SetSpec(1800, 500),
-    "policyqa": SetSpec(700, 600, same_title=True),
+    "hotpotqa": SetSpec(),
+    "musique": SetSpec(),
+    "nq": SetSpec(),
+    "squad": SetSpec(),
+    "policyqa": SetSpec(same_title=True),
 }
+DRAWS = 2  # tries to make a query from a passage
 
 HELD_BACK = {"musique"}
 """Sets whose dev questions have no own candidates: train questions that have some are for measuring, not training."""
-HELD_OUT, HELD_OUT_DEPTH = 40, 15  # held-out train questions per set, and candidates of each
+HELD_OUT, HELD_OUT_DEPTH = 60, 20  # held-out train questions per set, and candidates of each
 
 
 def search(
@@ -45,58 +44,65 @@ def search(
     return [[labelled.corpus[d.doc_id] for d in results] for results in index.search(texts, top_k=top_k)]
 
 
-def groups_of(
-    labelled: LabelledSet, questions: Sequence[Question], index: LocalIndex, *, spec: SetSpec, seed: int
-) -> list[TrainingGroup]:
-    """Groups of a set's labelled questions."""
-    chosen = sorted(questions, key=lambda q: fingerprint(str(seed), q.query_id))[: spec.questions]
-    ranked = search(index, labelled, [q.text for q in chosen], top_k=100)
-    return [
-        group._replace(group_id=f"{group.group_id}/{draw}")
-        for question, results in zip(chosen, ranked, strict=True)
-        for draw in range(spec.draws)
-        for group in training_groups.build_groups(
+def items_of(
+    labelled: LabelledSet, asked: Sequence[Question], index: LocalIndex, *, spec: SetSpec, seed: int
+) -> list[Item]:
+    """The items of a set's labelled questions."""
+    chosen = sorted(asked, key=lambda q: fingerprint(str(seed), q.query_id))[: spec.questions]
+    ranked = search(index, labelled, [q.text for q in chosen], top_k=items.DEPTH)
+    titles: dict[str, list[SetPassage]] = {}
+    if spec.same_title:
+        for passage in labelled.corpus.values():
+            titles.setdefault(passage.title, []).append(passage)
+    found = (
+        items.item_of(
             labelled.name,
             question,
             results,
             labelled.corpus,
-            same_title=spec.same_title,
-            max_positives=spec.positives,
-            seed=seed + draw,
-        )
-    ]
-
-
-def pseudo_groups_of(
-    labelled: LabelledSet, index: LocalIndex, *, count: int, seed: int
-) -> list[TrainingGroup]:
-    """Groups of pseudo-queries, made from `count` passages of a set's corpus."""
-    frequencies = pseudo_queries.document_frequencies(p.text for p in labelled.corpus.values())
-    by_hash = sorted(labelled.corpus.values(), key=lambda p: fingerprint(str(seed), "pseudo", p.doc_id))
-    drawn = (
-        pseudo_queries.pseudo_query(p, frequencies, generator=training_groups.rng(seed, "pseudo", p.doc_id))
-        for p in by_hash[:count]
-    )
-    queries = [query for query in drawn if query is not None]
-    ranked = search(index, labelled, [query.query for query in queries], top_k=40)
-    groups = []
-    for query, results in zip(queries, ranked, strict=True):
-        own = query.passage
-        same = {p.doc_id for p in results if query.way == "title" and p.title == own.title}
-        question = Question(own.doc_id, query.query, (), frozenset({own.doc_id}), ())
-        groups += training_groups.build_groups(
-            f"pseudo:{query.way}:{labelled.name}",
-            question,
-            [p for p in results if p.doc_id not in same - {own.doc_id}],
-            labelled.corpus | {own.doc_id: own},
+            same_title=_with_its_title(question, labelled, titles),
             seed=seed,
         )
-    return groups
+        for question, results in zip(chosen, ranked, strict=True)
+    )
+    return [item for item in found if item]
+
+
+def _with_its_title(
+    question: Question, labelled: LabelledSet, titles: Mapping[str, Sequence[SetPassage]]
+) -> Sequence[SetPassage]:
+    positive = labelled.corpus.get(min(question.positives))
+    return titles.get(positive.title, ()) if positive else ()
+
+
+def made_items_of(labelled: LabelledSet, index: LocalIndex, *, count: int, seed: int) -> list[Item]:
+    """The items of queries that are made from `count` passages of a set's corpus."""
+    frequencies = pseudo_queries.document_frequencies(p.text for p in labelled.corpus.values())
+    by_hash = sorted(labelled.corpus.values(), key=lambda p: fingerprint(str(seed), "made", p.doc_id))
+    tries = (
+        pseudo_queries.pseudo_query(p, frequencies, generator=rng(seed, "made", p.doc_id, draw))
+        for p in by_hash[:count]
+        for draw in range(DRAWS)
+    )
+    made = list({found.query: found for found in tries if found is not None}.values())
+    ranked = search(index, labelled, [found.query for found in made], top_k=items.DEPTH)
+    kept = (
+        items.made_item(
+            labelled.name,
+            found.query,
+            labelled.corpus[
+                found.passage.doc_id
+            ],  # with the sentence that was asked for: its place is not the lesson
+            [p for p in results if found.way != "title" or p.title != found.passage.title],
+        )
+        for found, results in zip(made, ranked, strict=True)
+    )
+    return [item for item in kept if item]
 
 
 def evaluation_set(
     labelled: LabelledSet,
-    questions: Sequence[Question],
+    asked: Sequence[Question],
     index: LocalIndex,
     *,
     depth: int,
@@ -107,7 +113,7 @@ def evaluation_set(
     Judgements are those of `qrels`, or the question's positives if it has none.
     """
     judged = []
-    for question in questions:
+    for question in asked:
         if question.candidates:
             ranked = search(index, labelled, [question.text], top_k=1000)[0]
             rank = {p.doc_id: i for i, p in enumerate(ranked)}
@@ -130,7 +136,7 @@ def within_titles(labelled: LabelledSet) -> LabelledSet:
     for passage in labelled.corpus.values():
         titles.setdefault(passage.title, []).append(passage.doc_id)
     by_positives = {}
-    for question in training_groups.share_positives(labelled.questions):
+    for question in questions.share_positives(labelled.questions):
         own = tuple(titles[labelled.corpus[min(question.positives)].title])
         by_positives[question.positives] = question._replace(
             candidates=own, positives=question.positives & frozenset(own)
@@ -148,19 +154,19 @@ def read_grades(path: Path) -> dict[str, dict[str, int]]:
 
 
 def training_data(
-    folder: Path, work: Path, *, without: set[str], quick: bool, seed: int
-) -> tuple[list[TrainingGroup], list[EvaluationSet]]:
-    """(training groups in order, held-out questions of each set's train split with their candidates)."""
-    groups: list[TrainingGroup] = []
+    folder: Path, work: Path, *, without: Collection[str] = (), quick: bool = False, seed: int
+) -> tuple[list[Item], list[EvaluationSet]]:
+    """(training items, held-out questions of each set's train split with their candidates)."""
+    found: list[Item] = []
     held_out = []
     for name, spec in TRAIN.items():
-        labelled = training_groups.read_set(folder / name, split="train")
+        labelled = questions.read_set(folder / name, split="train")
         if spec.same_title:
-            labelled = labelled._replace(questions=training_groups.share_positives(labelled.questions))
+            labelled = labelled._replace(questions=questions.share_positives(labelled.questions))
         index = open_index(folder / name, work / "index")
         if name in HELD_BACK:
             labelled = labelled._replace(questions=tuple(q for q in labelled.questions if not q.candidates))
-        kept, out = training_groups.hold_out(labelled.questions, count=4 if quick else HELD_OUT, seed=seed)
+        kept, out = questions.hold_out(labelled.questions, count=4 if quick else HELD_OUT, seed=seed)
         out = sorted(out, key=lambda q: fingerprint(q.query_id))[: 4 if quick else HELD_OUT]
         if spec.same_title:
             out = list(within_titles(labelled._replace(questions=tuple(out))).questions)
@@ -168,7 +174,7 @@ def training_data(
         if name in without:
             continue
         if quick:
-            spec = spec._replace(questions=10, pseudo=10)
-        groups += groups_of(labelled, kept, index, spec=spec, seed=seed)
-        groups += pseudo_groups_of(labelled, index, count=spec.pseudo, seed=seed)
-    return training_groups.mixed(groups, seed=seed), held_out
+            spec = spec._replace(questions=10, made_from=10)
+        found += items_of(labelled, kept, index, spec=spec, seed=seed)
+        found += made_items_of(labelled, index, count=spec.made_from, seed=seed)
+    return found, held_out

@@ -1,212 +1,230 @@
-"""The training loop: groups of a positive and its negatives, three losses, a schedule by the clock."""
+"""The training loop: every query of a step is compared with every passage of the step.
+
+Two losses. A labelled query's positives should stand above its own negatives. And the shares of all passages of the
+step should stay those of the untrained base, the teacher: that keeps what it knows of text that no set is about.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pipelines.recipes.default_model.network import PairModel
-from rerank_core.features.render import Rendered
-from rerank_core.training.vocabulary import add_tags
+from pipelines.recipes.default_model.items import Draw, Drawn, Item, by_kind, drawn
+from pipelines.recipes.default_model.network import Tower
+from pipelines.recipes.default_model.texts import States, Text, passage_side, query_text
 
 
 class TrainSpec(NamedTuple):
-    """How the model is trained."""
+    """How the network is trained."""
 
-    minutes: float = 45.0  # of training steps, without the saving and measuring in between
-    learning_rate: float = 5e-5
-    head_rate: float = 2e-4  # learning rate of the small network and the token weights, which start at zero
-    gate_rate: float = 1e-2  # learning rate of the gates and the three mixing weights, which must change most
+    steps: int = 1500
+    learning_rate: float = 2e-5
+    scale_rate: float = 2e-3
     weight_decay: float = 0.01
-    warm_up: float = 0.06  # share of the time
-    groups: int = 4  # per step
-    max_length: int = 128
-    gold_weight: float = 1.0  # listwise cross-entropy on the positive
-    pseudo_gold_weight: float = 0.3  # the same, for pseudo-queries
-    teacher_weight: float = 0.3  # KL to the teacher's distribution over the group
-    pseudo_teacher_weight: float = 1.0  # the same, for pseudo-queries
-    level_weight: float = 0.1  # BCE, so that the sigmoid of a logit approximates a probability
-    seed: int = 7
+    warm_up: int = 60  # steps
+    decay: float = 0.3  # last share of the steps, in which the rate falls to 0
+    tokens: int = 160  # of a passage, at most
+    teacher_weight: float = 0.5  # of a labelled query
+    made_teacher_weight: float = 1.0  # of a made one, which has no other loss
+    draw: Draw = Draw()
 
 
 class Batch(NamedTuple):
-    """Groups of a step, with their pairs in one list."""
+    """The texts of a step."""
 
-    pairs: list[Rendered]
-    sizes: list[int]  # pairs per group, the positive first
-    teacher: list[np.ndarray]  # per group float32 [size]: the teacher's logits
-    gold: list[float]  # weight of the gold label, per group
-    taught: list[float]  # weight of the teacher's distribution, per group
-
-
-def extend_tokenizer(
-    base: str | Path, tags: Sequence[str]
-) -> tuple[PreTrainedTokenizerFast, list[list[int]]]:
-    """The base's tokenizer with each tag as one token, and for each the ids from which its embedding starts.
-
-    Tags are matched literally (not lower-cased) and are no special tokens, so decoding keeps them.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    return tokenizer, add_tags(tokenizer, tags)
+    queries: list[Text]
+    passages: list[Text]  # each once, shorter ones first
+    positives: list[list[int]]  # per query
+    negatives: list[list[int]]  # per query
+    made: list[bool]  # per query
 
 
-def encode(tokenizer: Any, pairs: Sequence[Rendered], *, max_length: int) -> dict[str, torch.Tensor]:
-    """The model's three inputs, padded to the longest pair; the longer side is truncated first."""
-    encoded = tokenizer(
-        [p.query for p in pairs],
-        [p.passage for p in pairs],
-        truncation="longest_first",
-        max_length=max_length,
-        padding=True,
-        return_tensors="pt",
-        return_token_type_ids=True,
+def batch_of(chosen: Sequence[Drawn], states: States) -> Batch:
+    of = [
+        ([passage_side(p) for p in one.positives], [passage_side(p) for p in one.negatives], one.item.unsure)
+        for one in chosen
+    ]
+    every = {text for own, others, unsure in of for text in (*own, *others, *map(passage_side, unsure))}
+    passages = sorted(every, key=lambda text: (states.length(text), text.text))
+    place = {text: n for n, text in enumerate(passages)}
+    positives = [list(dict.fromkeys(place[text] for text in own)) for own, _, _ in of]
+    return Batch(
+        [query_text(one.item.query) for one in chosen],
+        passages,
+        positives,
+        [
+            [n for n in dict.fromkeys(place[text] for text in others) if n not in own]
+            for own, (_, others, _) in zip(positives, of, strict=True)
+        ],
+        [one.item.made for one in chosen],
     )
-    return {name: encoded[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
-def loss(logits: torch.Tensor, batch: Batch, spec: TrainSpec) -> dict[str, torch.Tensor]:
-    """The three losses of a batch, each averaged over its groups, and "total", their weighted sum."""
-    gold, teacher, level = [], [], []
-    for group, taught, weight, share in zip(
-        logits.split(batch.sizes), batch.teacher, batch.gold, batch.taught, strict=True
-    ):
-        log_share = group.log_softmax(0)
-        gold.append(-weight * log_share[0])
-        target = torch.from_numpy(taught).softmax(0)
-        teacher.append(share * functional.kl_div(log_share, target, reduction="sum"))
-        label = torch.zeros_like(group)
-        label[0] = 1.0
-        level.append(weight * functional.binary_cross_entropy_with_logits(group, label))
-    parts = {
-        name: torch.stack(v).mean() for name, v in (("gold", gold), ("teacher", teacher), ("level", level))
-    }
-    weights = {"gold": 1.0, "teacher": 1.0, "level": spec.level_weight}
-    return parts | {"total": sum(weights[name] * value for name, value in parts.items())}
+def texts_of(items: Sequence[Item]) -> list[Text]:
+    """All texts of the items, each once."""
+    found = dict.fromkeys(query_text(item.query) for item in items)
+    found |= dict.fromkeys(passage_side(passage) for item in items for passage in item.passages)
+    return list(found)
 
 
-def schedule(progress: float, *, warm_up: float) -> float:
-    """Factor of the learning rate at a share of the time: linear warm-up, then cosine decay to 0."""
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
+def encode(
+    tower: Tower, states: States, texts: Sequence[Text], *, parts: int = 1, limit: int = 10_000
+) -> torch.Tensor:
+    """Vectors of texts, in `parts` of about equal size: sorted by length, they need less padding."""
+    size = max(1, math.ceil(len(texts) / parts))
+    vectors = []
+    for start in range(0, len(texts), size):
+        hidden, mask = states.get(texts[start : start + size], limit=limit)
+        with torch.autocast("cpu", torch.bfloat16):  # weights stay fp32; 2 to 6 times faster with bf16 units
+            vectors.append(tower.upper(hidden, mask))
+    return torch.cat(vectors)
+
+
+def loss(
+    logits: torch.Tensor, teacher: torch.Tensor, batch: Batch, spec: TrainSpec
+) -> dict[str, torch.Tensor]:
+    """The two losses of a batch, each averaged over its queries, and "total", their sum.
+
+    Args:
+        logits: of every query with every passage of the step, float32 [queries, passages].
+        teacher: likewise.
+        batch: which passages are a query's own.
+        spec: the weights.
+    """
+    shares, wanted = logits.log_softmax(1), teacher.log_softmax(1)
+    apart = functional.kl_div(shares, wanted, log_target=True, reduction="none").sum(1)
+    made = torch.tensor(batch.made)
+    taught = (apart * torch.where(made, spec.made_teacher_weight, spec.teacher_weight)).mean()
+    gold = logits.new_zeros(len(batch.queries))
+    for n, (positives, negatives) in enumerate(zip(batch.positives, batch.negatives, strict=True)):
+        if not batch.made[n] and negatives:
+            own, others = logits[n, positives], logits[n, negatives].logsumexp(0)
+            gold[n] = (torch.logaddexp(own, others) - own).mean()
+    return {"gold": gold.mean(), "teacher": taught, "total": gold.mean() + taught}
+
+
+def schedule(step: int, spec: TrainSpec) -> float:
+    """Factor of the learning rate: linear warm-up, constant, and linear decay to 0 at the end.
+
+    The constant part makes a run that is stopped early worth keeping, and one that went well can go on.
+    """
+    decay = (spec.steps - step) / max(1.0, spec.decay * spec.steps)
+    return max(0.0, min(1.0, (step + 1) / spec.warm_up, decay))
 
 
 def train(
-    model: PairModel,
-    batches: Iterator[Batch],
+    tower: Tower,
+    items: Sequence[Item],
+    states: States,
     *,
-    tokenizer: Any,
     spec: TrainSpec,
-    on_step: Callable[[dict[str, float]], None],
-    checkpoint_minutes: float = 15.0,
-    on_checkpoint: Callable[[PairModel, float], None] = lambda model, minutes: None,
+    checkpoint: Path,
+    every: int = 50,
+    on_step: Callable[[dict[str, float]], None] = lambda facts: None,
+    on_checkpoint: Callable[[int], None] = lambda step: None,
 ) -> dict[str, float]:
-    """Train in place for `spec.minutes` of steps.
-
-    The schedule runs by the clock, so that it ends in time on any machine; the number of steps, and with it the
-    weights, differ slightly between runs for the same reason.
+    """Train in place, from `checkpoint` on if it exists; it is written whole every `every` steps.
 
     Returns:
-        steps, pairs, seconds (of steps and of building their batches) and pairs_per_second.
+        steps, texts, seconds and texts_per_second of this call.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    torch.manual_seed(spec.seed)
-    optimizer = _optimizer(model, spec)
+    optimizer = _optimizer(tower, spec)
     rates = [group["lr"] for group in optimizer.param_groups]
-    spent, steps, pairs, saved = 0.0, 0, 0, 0.0
-    model.train()
-    start = time.monotonic()
-    for batch in batches:  # the time that building a batch takes counts too
-        if spent >= 60 * spec.minutes:
-            break
-        factor = schedule(spent / (60 * spec.minutes), warm_up=spec.warm_up)
+    first = _resume(tower, optimizer, checkpoint)
+    kinds = by_kind(items)
+    start, texts = time.monotonic(), 0
+    for step in range(first, spec.steps):
+        batch = batch_of(drawn(kinds, step, spec.draw), states)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
-        parts = _step(model, batch, optimizer, tokenizer=tokenizer, spec=spec)
-        now = time.monotonic()
-        spent, start, steps, pairs = spent + now - start, now, steps + 1, pairs + len(batch.pairs)
-        on_step(parts | {"step": steps, "seconds": spent, "pairs": pairs, "lr": rates[0] * factor})
-        if spent - saved >= 60 * checkpoint_minutes:
-            saved = spent
-            on_checkpoint(model, spent / 60)
-            start = time.monotonic()
-    return {"steps": steps, "pairs": pairs, "seconds": spent, "pairs_per_second": pairs / max(spent, 1e-9)}
+            group["lr"] = rate * schedule(step, spec)
+        parts = _step(tower, batch, states, optimizer, spec=spec)
+        texts += len(batch.queries) + len(batch.passages)
+        on_step(parts | {"step": step + 1, "texts": texts, "seconds": time.monotonic() - start})
+        if (step + 1) % every == 0 or step + 1 == spec.steps:
+            _save(tower, optimizer, checkpoint, step=step + 1)
+            on_checkpoint(step + 1)
+    seconds = time.monotonic() - start
+    return {
+        "steps": spec.steps - first,
+        "texts": texts,
+        "seconds": seconds,
+        "texts_per_second": texts / max(seconds, 1e-9),
+    }
 
 
 def _step(
-    model: PairModel, batch: Batch, optimizer: torch.optim.Optimizer, *, tokenizer: Any, spec: TrainSpec
+    tower: Tower, batch: Batch, states: States, optimizer: torch.optim.Optimizer, *, spec: TrainSpec
 ) -> dict[str, float]:
-    inputs = encode(tokenizer, batch.pairs, max_length=spec.max_length)
-    with torch.autocast("cpu", torch.bfloat16):  # weights stay fp32; 2.4 times faster on processors with bf16
-        logits = model(**inputs)
-    parts = loss(logits.float().squeeze(-1), batch, spec)
+    logits = tower.logits(
+        encode(tower, states, batch.queries),
+        encode(tower, states, batch.passages, parts=3, limit=spec.tokens),
+    )
+    cosines = states.vectors(batch.queries) @ states.vectors(batch.passages).T
+    parts = loss(logits, torch.from_numpy(tower.start * cosines), batch, spec)
     if not torch.isfinite(parts["total"]):
         raise FloatingPointError(f"loss is {parts['total'].item()}: lower the learning rate")
     optimizer.zero_grad(set_to_none=True)
     parts["total"].backward()
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+    torch.nn.utils.clip_grad_norm_(trained(tower).values(), 1.0)
     optimizer.step()
     return {name: value.item() for name, value in parts.items()}
 
 
-def _optimizer(model: PairModel, spec: TrainSpec) -> torch.optim.Optimizer:
-    """AdamW with four groups: matrices, vectors (no decay), the new heads, and the scalars of gates and mixing."""
-    scalars = {"gates", "scale", "bias"}
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    heads = [p for n, p in trained if n.split(".")[0] in ("weigh", "mix", "out")]
-    layers = [p for n, p in trained if n.startswith("layers.")]
-    groups = [
+def trained(tower: Tower) -> dict[str, torch.nn.Parameter]:
+    """The parameters that are not frozen, by name."""
+    return {name: p for name, p in tower.named_parameters() if p.requires_grad}
+
+
+def _optimizer(tower: Tower, spec: TrainSpec) -> torch.optim.Optimizer:
+    """AdamW with three groups: matrices, vectors (no decay), and the scale."""
+    parameters = trained(tower)
+    layers = [p for name, p in parameters.items() if name != "scale"]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in layers if p.ndim > 1], "weight_decay": spec.weight_decay},
         {"params": [p for p in layers if p.ndim <= 1], "weight_decay": 0.0},
-        {"params": heads, "weight_decay": spec.weight_decay, "lr": spec.head_rate},
-        {"params": [p for n, p in trained if n in scalars], "weight_decay": 0.0, "lr": spec.gate_rate},
+        {"params": [parameters["scale"]], "weight_decay": 0.0, "lr": spec.scale_rate},
     ]
-    return torch.optim.AdamW(groups, lr=spec.learning_rate)
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.98))
 
 
-@torch.no_grad()
-def embed(
-    model: PairModel, texts: Sequence[str], *, tokenizer: Any, max_length: int, size: int = 64
-) -> np.ndarray:
-    """The teacher's unit vectors, float32 [texts, hidden]; `model` must be untrained."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    vectors = np.zeros((len(texts), model.embeddings.word_embeddings.embedding_dim), dtype=np.float32)
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        encoded = tokenizer(
-            [texts[i] for i in chosen],
-            truncation=True,
-            max_length=max_length,
-            padding=True,
-            return_tensors="pt",
-        )
-        with torch.autocast("cpu", torch.bfloat16):
-            vectors[chosen] = model.encode(encoded["input_ids"], encoded["attention_mask"]).float().numpy()
-    return vectors
-
-
-def save_weights(model: PairModel, path: Path) -> None:
-    """Write the weights as safetensors."""
+def _save(tower: Tower, optimizer: torch.optim.Optimizer, path: Path, *, step: int) -> None:
+    """Write everything that training goes on from, by one rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}, str(path)
-    )
+    values = {name: p.detach() for name, p in trained(tower).items()}
+    torch.save({"trained": values, "optimizer": optimizer.state_dict(), "step": step}, f"{path}.part")
+    os.replace(f"{path}.part", path)
 
 
-def load_weights(model: PairModel, path: Path) -> None:
-    """Load weights that `save_weights` wrote into a model of the same spec."""
-    model.load_state_dict(load_file(str(path)))
+def _resume(tower: Tower, optimizer: torch.optim.Optimizer, path: Path) -> int:
+    """Load what `_save` wrote, and return its step; 0 if there is nothing."""
+    if not path.exists():
+        return 0
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    tower.load_state_dict(saved["trained"], strict=False)
+    optimizer.load_state_dict(saved["optimizer"])
+    return int(saved["step"])
+
+
+def save_weights(tower: Tower, path: Path) -> None:
+    """Write the trained weights as safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: p.detach().clone().contiguous() for name, p in trained(tower).items()}, str(path))
+
+
+def load_weights(tower: Tower, path: Path) -> None:
+    """Load weights that `save_weights` wrote."""
+    tower.load_state_dict(load_file(str(path)), strict=False)
 
 
 def blend(
@@ -216,7 +234,4 @@ def blend(
 
     The start ranks well, so points between keep some of its breadth (Wortsman et al. 2022, WiSE-FT).
     """
-    return {
-        name: torch.lerp(value, end[name], share) if value.is_floating_point() else end[name]
-        for name, value in start.items()
-    }
+    return {name: torch.lerp(value, end[name], share) for name, value in start.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.recipes.default_model.groups import read_set
 from pipelines.recipes.default_model.own_sets import musique_own, policyqa, write
+from pipelines.recipes.default_model.questions import read_set
 from tests.support.tiny import write_lines
 
 

@@ -3,7 +3,7 @@
 import random
 
 from pipelines.recipes.default_model import pseudo_queries
-from pipelines.recipes.default_model.groups import (
+from pipelines.recipes.default_model.questions import (
     SetPassage,
 )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.recipes.default_model.groups import LabelledSet, Question, SetPassage
+from pipelines.recipes.default_model.questions import LabelledSet, Question, SetPassage
 from pipelines.recipes.default_model.sets import (
     SetSpec,
     evaluation_set,
-    groups_of,
+    items_of,
+    made_items_of,
     open_index,
     read_grades,
     within_titles,
@@ -34,16 +35,20 @@ def test_grades_below_zero_count_as_zero(tmp_path: Path) -> None:
     assert read_grades(tmp_path / "dev.tsv") == {"q": {"a": 2, "b": 0}}
 
 
-def test_groups_and_candidates_come_from_bm25(tmp_path: Path) -> None:
+def test_items_and_candidates_come_from_bm25(tmp_path: Path) -> None:
     write_lines(tmp_path / "set" / "corpus.jsonl", CORPUS)
     index = open_index(tmp_path / "set", tmp_path / "index")
     passages = {row["_id"]: SetPassage(row["_id"], row["title"], row["text"]) for row in CORPUS}
     asked = question("1", "dune, published in 1965", "dune")
     labelled = LabelledSet("set", passages, (asked,))
 
-    (group,) = groups_of(labelled, [asked], index, spec=SetSpec(5, 0), seed=7)
-    assert group.passages[0] == passages["dune"]
-    assert group.bm25_ranks[0] == 1
+    (item,) = items_of(labelled, [asked], index, spec=SetSpec(), seed=7)
+    assert item.positives == (passages["dune"],)
+    assert item.negatives
+    assert not set(item.positives) & set(item.negatives)
+    for made in made_items_of(labelled, index, count=50, seed=7):
+        assert made.made
+        assert made.positives[0] in passages.values()
 
     judged = evaluation_set(labelled, [asked], index, depth=2, qrels={})
     assert judged.queries[0].candidates[0] == passages["dune"]

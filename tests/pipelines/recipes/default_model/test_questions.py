@@ -1,28 +1,18 @@
+"""Labelled questions, and what may be a negative of each."""
+
 import json
-import random
-from collections import Counter
 
 import pytest
 
-from pipelines.recipes.default_model.groups import (
-    TAG_SHARES,
+from pipelines.recipes.default_model.questions import (
     Question,
     SetPassage,
-    TrainingGroup,
-    batches,
-    build_groups,
     eligible_negatives,
     hold_out,
     holds_answer,
-    mixed,
     read_set,
-    rendered,
-    sample_negatives,
     share_positives,
-    shown_tags,
-    tag_mode,
 )
-from rerank_core.features.render import special_tokens
 
 RHINE = SetPassage(
     "rhine", "Rhine", "The Rhine rises in the Swiss Alps. It flows to the North Sea at Rotterdam."
@@ -37,10 +27,6 @@ ALPS = SetPassage("alps", "Alps", "The Swiss Alps feed the Rhine and the Rhone."
 SEINE = SetPassage("seine", "Seine", "The Seine flows through Paris.")
 CORPUS = {p.doc_id: p for p in (RHINE, DANUBE, ELBE, ALPS, SEINE)}
 WHERE = Question("q1", "Where does the Rhine rise?", ("Swiss Alps",), frozenset({"rhine"}), ())
-
-
-def many(count: int, *, title: str = "") -> list[SetPassage]:
-    return [SetPassage(f"d{i}", title, f"text {i}") for i in range(count)]
 
 
 def question(name: str, text: str = "", positives: tuple[str, ...] = ("rhine",)) -> Question:
@@ -145,103 +131,3 @@ class TestNegatives:
     def test_positives_answers_and_twins_are_no_negatives(self):
         twin = RHINE._replace(doc_id="twin")
         assert eligible_negatives(WHERE, [RHINE, twin, ALPS, DANUBE, ELBE]) == [DANUBE, ELBE]
-
-    def test_sample_takes_one_from_far_and_keeps_the_order(self):
-        pool = many(50)
-        found = sample_negatives(pool, count=6, hard=30, generator=random.Random(1))
-        places = [pool.index(p) for p in found]
-        assert places == sorted(places)
-        assert sum(place >= 30 for place in places) == 1
-        assert len(found) == 6
-
-    def test_sample_takes_what_there_is(self):
-        assert sample_negatives(many(3), count=6, hard=30, generator=random.Random(1)) == many(3)
-        assert sample_negatives([], count=6, hard=30, generator=random.Random(1)) == []
-
-    def test_prefer_title_moves_the_document_asked_about_to_the_front(self):
-        pool = many(40) + [SetPassage(f"own{i}", "shop.example", "t") for i in range(3)]
-        found = sample_negatives(
-            pool, count=3, hard=3, generator=random.Random(1), prefer_title="shop.example"
-        )
-        assert sum(p.title == "shop.example" for p in found) == 2  # and the easy one
-
-
-class TestBuildGroups:
-    def test_positive_stands_first_and_ranks_are_bm25s(self):
-        (group,) = build_groups("rivers", WHERE, [DANUBE, RHINE, ALPS, ELBE], CORPUS)
-        assert group.passages == (RHINE, DANUBE, ELBE)
-        assert group.bm25_ranks == (2, 1, 4)
-        assert group.kind == "rivers"
-
-    def test_own_candidates_replace_bm25s(self):
-        own = WHERE._replace(candidates=("rhine", "seine"))
-        (group,) = build_groups("rivers", own, [DANUBE, ELBE], CORPUS)
-        assert group.passages == (RHINE, SEINE)
-        assert group.bm25_ranks == (0, 0)
-
-    def test_a_group_a_positive_up_to_the_limit(self):
-        asked = WHERE._replace(answers=(), positives=frozenset({"rhine", "elbe", "seine"}))
-        groups = build_groups("rivers", asked, [DANUBE, ALPS], CORPUS, max_positives=2)
-        assert len({g.passages[0] for g in groups}) == 2
-        assert all(g.passages[1:] == (DANUBE, ALPS) for g in groups)
-
-    def test_without_negatives_no_group(self):
-        assert build_groups("rivers", WHERE, [RHINE, ALPS], CORPUS) == []
-
-    def test_a_positive_missing_from_the_corpus_is_passed_over(self):
-        assert build_groups("rivers", WHERE._replace(positives=frozenset({"lost"})), [ELBE], CORPUS) == []
-
-    def test_the_same_inputs_give_the_same_groups(self):
-        ranked = many(60)
-        assert build_groups("s", WHERE, ranked, CORPUS) == build_groups("s", WHERE, ranked, CORPUS)
-        assert build_groups("s", WHERE, ranked, CORPUS, seed=8) != build_groups("s", WHERE, ranked, CORPUS)
-
-
-class TestTagsShown:
-    def test_modes_come_in_their_shares(self):
-        counts = Counter(tag_mode(f"g{i}", epoch=0, seed=7) for i in range(4000))
-        assert [counts[m] / 4000 for m in ("plain", "true", "shuffled")] == pytest.approx(
-            TAG_SHARES, abs=0.03
-        )
-
-    def test_plain_shows_nothing(self):
-        assert shown_tags("Rhine", [RHINE, ELBE], mode="plain", key="k") == [None, None]
-
-    def test_shuffled_deals_out_the_true_ones(self):
-        passages = [RHINE, DANUBE, ELBE, ALPS, SEINE]
-        true = shown_tags("Where does the Rhine rise?", passages, mode="true", key="k")
-        dealt = [
-            shown_tags("Where does the Rhine rise?", passages, mode="shuffled", key=f"k{i}") for i in range(5)
-        ]
-        assert all(sorted(d) == sorted(true) for d in dealt)
-        assert any(d != true for d in dealt)
-
-    def test_an_unknown_mode_is_refused(self):
-        with pytest.raises(ValueError, match="no tag mode 'forged'; choose one of plain, true, shuffled"):
-            shown_tags("Rhine", [RHINE], mode="forged", key="k")
-
-    def test_rendered_puts_the_tags_before_the_query(self):
-        (first,) = rendered("Rhine", [RHINE], shown_tags("Rhine", [RHINE], mode="true", key="k"))
-        assert first.query.startswith(tuple(special_tokens()))
-        assert first.query.endswith(" Rhine")
-        assert first.passage == f"Rhine {RHINE.text}"
-
-
-def groups_of(kind: str, count: int) -> list[TrainingGroup]:
-    return [TrainingGroup(f"{kind}/{i}", kind, "q", (RHINE, ELBE), (1, 2)) for i in range(count)]
-
-
-def test_the_order_depends_on_the_seed_alone():
-    groups = groups_of("a", 10)
-    assert mixed(groups, seed=7) == mixed(groups[::-1], seed=7) != mixed(groups, seed=8)
-    assert sorted(mixed(groups, seed=7)) == sorted(groups)
-
-
-def test_batches_hold_each_group_once_and_differ_by_epoch():
-    groups = groups_of("a", 70)
-    first, again, second = (
-        batches(groups, size=8, epoch=e, seed=7, length=lambda g: len(g.group_id)) for e in (0, 0, 1)
-    )
-    assert sorted(g for b in first for g in b) == sorted(groups)
-    assert max(map(len, first)) == 8
-    assert first == again != second
