@@ -21,9 +21,9 @@ from rerank_core.errors import MissingEngine, ModelError, ScoringFailed
 from rerank_core.inference.batching import Pair
 from rerank_core.inference.machine import machine_name
 from rerank_core.inference.model_folder import has_logit
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, model_holds
+from rerank_core.inference.onnx_file import precision_of
 from rerank_core.scoring.protocol import Scorer
-from rerank_core.scoring.tuning import Choice, Measurement, Tuning, model_key
+from rerank_core.scoring.tuning import Choice, Measurement, Tuning, model_key, renewed
 
 MIN_AGREEMENT = 0.99
 """nDCG@10 of an engine's order by full precision's own, below which the engine is dropped."""
@@ -41,7 +41,7 @@ _FAILURES = (ModelError, MissingEngine, ScoringFailed, ValueError, RuntimeError)
 def choices(folder: Path, *, gpu: bool = False) -> list[Choice]:
     """The ways to run a folder's model with what is installed here, full precision first."""
     files = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
-    quantised = [str(path.relative_to(folder)) for path in files if model_holds(path, DYNAMIC_QUANTISATION)]
+    quantised = [str(path.relative_to(folder)) for path in files if precision_of(path) == "int8"]
     exact = [name for path in files if (name := str(path.relative_to(folder))) not in quantised]
     bi_encoder = has_logit(folder)
     made = [
@@ -146,7 +146,7 @@ def _first_run(scorer: Scorer, pairs: Sequence[Pair], clock: Callable[[], float]
     Raises:
         ScoringFailed: a logit is not finite.
     """
-    scorer.score(pairs[:WARM])
+    scorer.score(renewed(pairs[:WARM], 0))
     start = clock()
     logits = scorer.score(pairs)
     seconds = clock() - start
@@ -166,11 +166,12 @@ def _run_again(
     """Time the choices that are close to the fastest, in turns."""
     limit = CLOSE * min((run.seconds[0] for run in runs.values() if run.seconds), default=0.0)
     close = [choice for choice, run in runs.items() if run.seconds and run.seconds[0] <= limit]
-    for _ in range(rounds):
+    for turn in range(1, rounds + 1):
+        fresh = renewed(pairs, turn)
         for choice in [choice for choice in close if not runs[choice].failed]:
             start = clock()
             try:
-                opened[choice].score(pairs)
+                opened[choice].score(fresh)
             except _FAILURES as error:
                 runs[choice].failed = str(error)
             runs[choice].seconds.append(clock() - start)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rerank_core.errors import ModelError
+from rerank_core.inference.batching import Pair
 from rerank_core.inference.model_folder import file_digest
 from rerank_core.inference.onnx_file import external_files
 from rerank_core.text import fingerprint
@@ -27,6 +29,12 @@ class Choice(NamedTuple):
     @property
     def label(self) -> str:
         return " ".join(part for part in self if part and part != "cpu")
+
+
+def renewed(pairs: Sequence[Pair], turn: int) -> list[Pair]:
+    """The pairs with a number before each text, to measure a speed: a scorer that keeps vectors of texts has none of
+    these yet."""
+    return [(f"{turn} {query}", f"{turn} {passage}") for query, passage in pairs]
 
 
 class Measurement(NamedTuple):

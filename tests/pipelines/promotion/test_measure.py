@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 
 import pytest
 
@@ -57,3 +58,20 @@ def test_the_speed_is_of_the_best_turn_and_both_take_turns(loop: Loop) -> None:
     speed = measure_speed(ours, theirs, [("town1", "in town1")] * 10, clock=lambda: float(next(ticks)))
     assert (speed.candidate, speed.serving) == (10.0, 10.0)
     assert next(ticks) == 2 * 2 * SPEED_TURNS[0]
+
+
+def test_a_speed_is_measured_on_texts_whose_vectors_are_not_kept(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (load(loop.config, Model(name, str(loop.models[name]))) for name in ("good", "serving"))
+    scored: list[tuple[str, str]] = []
+    for loaded in (ours, theirs):
+        scorer = loaded.system.scorer
+        assert scorer
+        monkeypatch.setattr(
+            scorer, "score", lambda pairs, score=scorer.score: (scored.extend(pairs), score(pairs))[1]
+        )
+    pairs = [("town1", "in town1"), ("town1", "in town2")]
+    measure_speed(ours, theirs, pairs)
+    assert not set(pairs) & set(scored)
+    assert set(Counter(scored).values()) == {2}, "once for each model"

@@ -98,11 +98,13 @@ class Engine:
 
     def __init__(self, clock: Clock, logit: Callable[[int], float], seconds: Sequence[float]) -> None:
         self._clock, self._logit, self._seconds, self.calls = clock, logit, list(seconds), 0
+        self.texts: list[set[str]] = []  # of each call
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
         self._clock.now += self._seconds[min(self.calls, len(self._seconds) - 1)]
         self.calls += 1
-        return np.array([self._logit(int(passage)) for _, passage in pairs], np.float32)
+        self.texts.append({text for pair in pairs for text in pair})
+        return np.array([self._logit(int(passage.split()[-1])) for _, passage in pairs], np.float32)
 
 
 def falling(place: int) -> float:
@@ -209,6 +211,14 @@ def test_every_choice_is_announced(tmp_path: Path) -> None:
     labels: list[str] = []
     measured(tmp_path, {"one": (falling, 1.0), "two": ModelError("no")}, on_measured=labels.append)
     assert labels == ["one", "two"]
+
+
+def test_no_text_is_timed_twice(tmp_path: Path) -> None:
+    """A scorer that keeps vectors of texts would only look them up."""
+    _, engines = measured(tmp_path, {"onnx": (falling, 1.0, 1.0), "torch": (falling, 1.0, 1.0)})
+    for engine in engines.values():
+        assert engine.calls == len(engine.texts) == 2 + autotune.ROUNDS
+        assert sum(map(len, engine.texts)) == len(set().union(*engine.texts))
 
 
 def test_without_pairs_nothing_is_measured(tmp_path: Path) -> None:
