@@ -16,6 +16,7 @@ from rich.table import Table
 from pipelines.cli import console
 from pipelines.cli.options import Json, Quiet, RunDate, day_or_yesterday, load_night
 from rerank_core.config.night import Config
+from rerank_core.config.toml import model_path
 from rerank_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def autotune(
     from pipelines.sources import open_source
 
     night = resolve(load_night(config)) if config else Config()
-    scoring = dataclasses.replace(night.scoring, model=model) if model else night.scoring
+    scoring = dataclasses.replace(night.scoring, model=model_path(model, Path())) if model else night.scoring
     if pairs:
         groups = autotune.read_pairs(pairs)
     elif config:

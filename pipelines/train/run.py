@@ -25,8 +25,11 @@ from pipelines.storage.lock import lock
 from pipelines.train import dev_sets as dev_sets_module
 from pipelines.train.rounds import Rounds, train_rounds
 from rerank_core.config.training import TrainingConfig, to_dict
-from rerank_core.errors import MissingEngine, OutputError, output_error
+from rerank_core.errors import MissingEngine, ModelError, OutputError, output_error
 from rerank_core.features.render import with_tags
+from rerank_core.inference.model_folder import OWN_SETTINGS, find_onnx, read_json
+from rerank_core.inference.onnx_file import precision_of
+from rerank_core.ranking import calibration, fusion
 from rerank_core.training.dev_set import DevQuery, DevSet
 from rerank_core.training.groups import GroupFile
 from rerank_core.training.metrics_log import Line, MetricsLog
@@ -146,6 +149,7 @@ def _write_model(
     check = write_package(
         rounds.model, package, pairs=pairs, reads_tags=config.reads_tags, max_length=config.max_length
     )
+    _follow(Path(config.model), package)
     text = card(
         config,
         base=f"`{Path(config.model).name if Path(config.model).is_dir() else config.model}`",
@@ -162,6 +166,23 @@ def _write_model(
     write_training(package, config, data=rounds.records, lines=lines)
     _publish(package, output)
     return check.int8_mean
+
+
+def _follow(base: Path, package: Path) -> None:
+    """Run a model as the one that it was trained from: in int8 if that one was, with its calibration and fusion.
+
+    Its logits differ little from that one's, and without the weights its nights would lose what fusion brings. Others
+    may be fitted afterwards (`nightrank fuse`, `calibrate`), as the training of a night does if it has a dev set.
+    """
+    from rerank_core.training.package import ONNX_INT8
+
+    for name in (calibration.FILE, fusion.FILE):
+        if (base / name).is_file():
+            shutil.copyfile(base / name, package / name)
+    with contextlib.suppress(ModelError):  # without ONNX files
+        if precision_of(find_onnx(base)) == "int8":
+            settings = read_json(package / OWN_SETTINGS) | {"onnx_file": ONNX_INT8}
+            (package / OWN_SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 def _check_extras(config: TrainingConfig) -> None:

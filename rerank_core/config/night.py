@@ -43,6 +43,7 @@ from rerank_core.config.toml import (
     validate,
 )
 from rerank_core.errors import ConfigError as ConfigError
+from rerank_core.inference.model_folder import DEFAULT_MODEL
 
 ScoringBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, ["auto", *BACKENDS]))]
 FirstStageBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, first_stages()))]
@@ -327,6 +328,8 @@ def _resolve(config: Config, base: Path) -> Config:
     # These are a folder, a model on a hub ("owner/name") or an installed pipeline: a name stays as it is.
     for section, key in (("scoring", "model"), ("cascade", "model"), ("fusion", "bi_encoder")):
         name = model_path(getattr(getattr(given, section), key), base)
+        if section == "scoring" and name == str(DEFAULT_MODEL):
+            name = ""
         named = dataclasses.replace(getattr(config, section), **{key: name})
         config = dataclasses.replace(config, **{section: named})
     recogniser = given.tags.recogniser_model

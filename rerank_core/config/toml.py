@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rerank_core.errors import ConfigError
 from rerank_core.files import is_address, not_here, read_text
+from rerank_core.inference.model_folder import DEFAULT_MODEL
 from schemas.parsing import parse_toml
 
 T = TypeVar("T")
@@ -81,7 +82,12 @@ def refuse_addresses(values: Mapping[str, Any], *, name: str, written: Container
 
 
 def model_path(value: str, base: Path) -> str:
-    """A model's folder resolved against `base`; if there is no such folder, the value unchanged: a model hub's name."""
+    """A model's folder resolved against `base`; if there is no such folder, the value unchanged: a model hub's name.
+
+    "default" is the model that ships; a folder of that name is "./default".
+    """
+    if value == "default":
+        return str(DEFAULT_MODEL)
     return str(absolute(value, base)) if value and (base / Path(value).expanduser()).is_dir() else value
 
 

@@ -17,8 +17,11 @@ from schemas.parsing import parse_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "default"
+"""The model that ships with Nightrank."""
+
 OWN_SETTINGS = "nightrank.json"
-"""A folder's file of what Nightrank alone reads: `reads_tags`, and of a bi-encoder `logit`."""
+"""A folder's file of what Nightrank alone reads: `reads_tags`, `onnx_file`, and of a bi-encoder `logit`."""
 
 OPENVINO_INT8 = Path("openvino") / "openvino_model_qint8_quantized.xml"
 """A folder's statically quantised model, named as in sentence-transformers."""
@@ -115,7 +118,7 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 def find_onnx(folder: Path, onnx_file: str = "") -> Path:
-    """The ONNX file of a model's folder.
+    """The ONNX file of a model's folder: `onnx_file`, that of its nightrank.json, model.onnx, or the only one.
 
     Raises:
         ModelError: no folder, no such file, or several to choose from.
@@ -126,6 +129,7 @@ def find_onnx(folder: Path, onnx_file: str = "") -> Path:
         )
     files = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
     names = ", ".join(str(path.relative_to(folder)) for path in files)
+    onnx_file = onnx_file or str(read_json(folder / OWN_SETTINGS).get("onnx_file", ""))
     for name in (onnx_file,) if onnx_file else ("onnx/model.onnx", "model.onnx"):
         if (folder / name).is_file():
             return folder / name

@@ -21,11 +21,15 @@ from pipelines.registry.store import Registry
 from pipelines.train.run import LAST, WORK
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError
+from rerank_core.inference.model_folder import find_onnx
+from rerank_core.ranking import fusion
+from rerank_core.ranking.fusion import Fusion
 from rerank_core.training.package import write_package
 from tests.conftest import Night
 from tests.support.killed import Killed, killed
 from tests.support.tiny import DAY, Tiny, make_config
 from tests.support.tiny_models import write_bi_encoder, write_cross_encoder
+from tests.support.tiny_onnx import write_model
 
 LATER = DAY + datetime.timedelta(days=7)
 
@@ -165,6 +169,7 @@ def test_what_an_earlier_configuration_left_is_not_taken_for_this_one(
 def test_a_training_may_start_from_the_serving_model(config: Config, base: Path, tmp_path: Path) -> None:
     toml, registry = Path(config.plan.train), open_registry(config)
     text = toml.read_text()
+    registry.promote(registry.add(write_model(tmp_path / "exported")).id, reason="by hand", forced=True)
     toml.write_text(text.replace(f'"{base}"', '"registry:serving"'))
     with pytest.raises(ConfigError, match="no safetensors to train from"):
         train_candidate(config, run_date=DAY)
@@ -188,6 +193,8 @@ def test_a_training_may_start_from_a_serving_bi_encoder_in_int8(
     write_package(full, folder, pairs=[("who", "sand moves")], reads_tags=False, max_length=48)
     for name in ("model.safetensors", "onnx/model.onnx"):
         (folder / name).unlink()
+    weights = Fusion((2.0, *[0.0] * (len(fusion.FEATURES) - 1)), -0.25)
+    fusion.write(folder / fusion.FILE, weights, figures={})
     served = registry.add(folder)
     registry.promote(served.id, reason="by hand", forced=True)
     toml.write_text(toml.read_text().replace(f'"{base}"', '"registry:serving"'))
@@ -195,6 +202,9 @@ def test_a_training_may_start_from_a_serving_bi_encoder_in_int8(
     parent = registry.entry(result["model"]).lineage.parent
     assert parent
     assert parent.model == served.id
+    trained = Path(registry.model_path(result["model"]))
+    assert fusion.read(trained / fusion.FILE) == weights
+    assert find_onnx(trained).name == "model_int8.onnx"
     assert "logit" in (Path(registry.model_path(result["model"])) / "nightrank.json").read_text()
 
 

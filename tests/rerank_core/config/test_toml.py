@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from rerank_core.config.toml import STRICT, Positive, absolute, model_path, read_toml, validate
 from rerank_core.errors import ConfigError
+from rerank_core.inference.model_folder import DEFAULT_MODEL
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -69,3 +70,4 @@ def test_a_models_name_is_a_path_only_if_there_is_a_folder(tmp_path: Path) -> No
     assert model_path("mine", tmp_path) == str((tmp_path / "mine").resolve())
     assert model_path("org/name", tmp_path) == "org/name"
     assert model_path("", tmp_path) == ""
+    assert model_path("default", tmp_path) == str(DEFAULT_MODEL)

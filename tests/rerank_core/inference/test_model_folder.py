@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models
 
 from rerank_core.errors import ModelError
 from rerank_core.inference.model_folder import (
+    OWN_SETTINGS,
     check_max_length,
     file_digest,
     file_digests,
@@ -44,6 +45,15 @@ def test_the_onnx_file_is_the_usual_one_or_the_only_one(tmp_path: Path) -> None:
         find_onnx(write(tmp_path / "none", "config.json"))
     with pytest.raises(ModelError, match="no model folder at"):
         find_onnx(tmp_path / "nowhere")
+
+
+def test_the_onnx_file_may_be_named_by_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    for name in ("model.onnx", "model_int8.onnx"):
+        (tmp_path / "onnx" / name).touch()
+    (tmp_path / OWN_SETTINGS).write_text('{"onnx_file": "onnx/model_int8.onnx"}')
+    assert find_onnx(tmp_path).name == "model_int8.onnx"
+    assert find_onnx(tmp_path, "onnx/model.onnx").name == "model.onnx"
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
