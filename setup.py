@@ -68,7 +68,7 @@ setup(
         "pipelines.report": ["templates/*"],
         "rerank_core": [
             "models/default/*",
-            "models/default/onnx/*",
+            "models/default/*/*",
             "models/entities/*",
             "models/entities/*/*",
         ],

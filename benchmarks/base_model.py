@@ -2,17 +2,16 @@
 
     python -m benchmarks.base_model --data DIR --to MODEL [--steps 400] [--base WEIGHTS_DIR] [--quick]
 
-All engines and libraries must run the same weights, so these must be of a class that all of them support:
-BertForSequenceClassification, which the shipped model is not. all-MiniLM-L6-v2 is fine-tuned with a listwise loss on
-the train questions of the shipped model, just well enough for a loss of precision to show in nDCG. It takes a quarter
-of an hour on two idle cores. MODEL gets model.safetensors, onnx/model.onnx in fp32, and what sentence-transformers
+All engines and libraries must run the same weights, so these must be of a class that all of them support,
+BertForSequenceClassification; the model that ships is a bi-encoder. all-MiniLM-L6-v2 is fine-tuned with a listwise loss
+on the train questions of that model, just well enough for a loss of precision to show in nDCG. It takes a quarter of
+an hour on two idle cores. MODEL gets model.safetensors, onnx/model.onnx in fp32, and what sentence-transformers
 needs. Needs the extra train.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.common import add_data, minilm_folder
-from pipelines.recipes.default_model.groups import TrainingGroup
+from pipelines.recipes.default_model.items import Draw, Item, by_kind, drawn
 from pipelines.recipes.default_model.sets import training_data
 from rerank_core.features.render import passage_text
 from rerank_core.training.export import INPUTS, export_onnx
@@ -30,26 +29,25 @@ GROUPS = 4  # per step
 RATE = 1e-4
 
 
-def train(
-    model: torch.nn.Module, tokenizer: object, groups: list[TrainingGroup], *, steps: int, seed: int
-) -> None:
+def train(model: torch.nn.Module, tokenizer: object, items: list[Item], *, steps: int, seed: int) -> None:
     """Train in place, with 50 steps of warm-up and linear decay; the positive is the first passage of each group."""
-    rng = random.Random(seed)
+    kinds = by_kind(items)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
     start = time.monotonic()
     model.train()
     for step in range(steps):
         for parameters in optimizer.param_groups:
             parameters["lr"] = RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
-        chosen = rng.sample(groups, GROUPS)
-        queries = [g.query for g in chosen for _ in g.passages]
-        passages = [passage_text(p.title, p.text) for g in chosen for p in g.passages]
+        chosen = drawn(kinds, step, Draw(queries=GROUPS, positives=1, made=0.0, seed=seed))
+        groups = [(one.item.query, [*one.positives, *one.negatives]) for one in chosen]
+        queries = [query for query, passages in groups for _ in passages]
+        passages = [passage_text(p.title, p.text) for _, own in groups for p in own]
         inputs = tokenizer(  # type: ignore[operator]
             queries, passages, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt"
         )
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(**inputs).logits
-        parts = logits.float().squeeze(-1).split([len(g.passages) for g in chosen])
+        parts = logits.float().squeeze(-1).split([len(own) for _, own in groups])
         loss = torch.stack([-part.log_softmax(0)[0] for part in parts]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -75,19 +73,19 @@ def main() -> None:
     args = flags.parse_args()
     base = args.base or str(minilm_folder())
     torch.manual_seed(args.seed)
-    groups, _ = training_data(args.data, args.to / "work", without=set(), quick=args.quick, seed=args.seed)
-    groups = [g for g in groups if len(g.passages) > 1 and not g.kind.startswith("pseudo")]
+    items, _ = training_data(args.data, args.to / "work", quick=args.quick, seed=args.seed)
+    items = [item for item in items if not item.made]
     tokenizer = AutoTokenizer.from_pretrained(base)
     # Eager attention: the exporter writes plain matrix products, which the engines then fuse.
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=1, attn_implementation="eager"
     )
     steps = min(args.steps, 10) if args.quick else args.steps
-    train(model, tokenizer, groups, steps=steps, seed=args.seed)
+    train(model, tokenizer, items, steps=steps, seed=args.seed)
     model.save_pretrained(args.to)
     tokenizer.save_pretrained(args.to)
     export(model, args.to / "onnx" / "model.onnx")
-    print(f"{steps} steps of {GROUPS} groups of {len(groups)}; wrote {args.to}")
+    print(f"{steps} steps of {GROUPS} queries of {len(items)}; wrote {args.to}")
 
 
 if __name__ == "__main__":

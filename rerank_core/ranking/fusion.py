@@ -27,7 +27,6 @@ from rerank_core.ranking import links
 from rerank_core.scoring.protocol import Scorer
 from schemas.parsing import parse_json
 from schemas.records import QueryGroup, ScoredCandidate
-from schemas.tags import HOP_UNREACHABLE
 
 FILE = "fusion.json"
 
@@ -39,14 +38,13 @@ FEATURES = (
     "shares_above",  # likewise, a candidate that shares a rare name with this one
     "apart",  # 1 if its title is in neither the query nor another candidate, and its text contains none of theirs
     "one_hop",  # 1 if the tag HOP is 1
-    "unreachable",  # 1 if no chain of entities leads from the query to it
 )
-"""What is summed. The last two read tags, and are 0 for all candidates where nothing was tagged."""
+"""What is summed. The last one reads tags, and is 0 for all candidates where nothing was tagged."""
 
 OUTLIER = 2.0
 """Bound on a BM25 score in standard deviations: how far the best stands out depends on how people ask."""
 
-OF_TAGS = frozenset({"one_hop", "unreachable"})
+OF_TAGS = frozenset({"one_hop"})
 SINGLE = ("cross_encoder", "bm25", "bi_encoder")
 """Features that give an order alone."""
 
@@ -100,7 +98,6 @@ def features(group: QueryGroup) -> np.ndarray:
         _above(scored, links.sharing_names(titles, texts, min_idf=MIN_IDF)),
         links.stand_apart(group.query.text, titles, named),
         [c.tags is not None and c.tags.hop == 1 for c in scored],
-        [c.tags is not None and c.tags.hop == HOP_UNREACHABLE for c in scored],
     )
     return np.array(columns, np.float64).reshape(len(FEATURES), len(scored)).T
 

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rerank_core.config.backends import BACKENDS
 from rerank_core.errors import MissingEngine, ModelError
+from rerank_core.inference.model_folder import DEFAULT_MODEL as DEFAULT_MODEL
 from rerank_core.inference.model_folder import OWN_SETTINGS, has_logit, local_folder
 
 if TYPE_CHECKING:
     from rerank_core.scoring.protocol import Scorer
-
-DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "default"
-"""The cross-encoder that ships with Nightrank."""
 
 
 class Options(NamedTuple):
@@ -40,11 +38,11 @@ class Options(NamedTuple):
 
 
 def load_scorer(model: str | Path | None = None, *, backend: str = "onnx", **options: Any) -> Scorer:
-    """Load a cross-encoder, and check that a row alone scores as in a batch (`rerank_core.scoring.batch_check`).
+    """Load a model that scores pairs, and check that a row alone scores as in a batch (`scoring.batch_check`).
 
     Args:
-        model: folder of a Hugging Face or sentence-transformers cross-encoder, or its name on the Hugging Face Hub;
-            None or "" is the one that ships with Nightrank.
+        model: folder of a Hugging Face or sentence-transformers cross-encoder, or of a bi-encoder with `logit` in its
+            nightrank.json, or its name on the Hugging Face Hub; None or "" is the one that ships with Nightrank.
         backend: a key of `BACKENDS`.
         options: fields of `Options` that the backend has.
 

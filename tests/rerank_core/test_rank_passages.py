@@ -129,11 +129,12 @@ def test_a_passage_that_cannot_be_scored_is_named() -> None:
 def test_a_folder_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Any] = []
 
-    def load(model: str) -> Overlap:
+    def load(model: str, **options: Any) -> Overlap:
         loaded.append(Path(model))
         return Overlap()
 
-    monkeypatch.setitem(BACKENDS, "onnx", Backend(load))
+    monkeypatch.setitem(BACKENDS, "onnx", Backend(load, bi_encoders=True))
+    monkeypatch.setitem(BACKENDS, "bi_encoder", Backend(load, cosine=True))
     rank_passages._load_model.cache_clear()
     try:
         for name in ("one", "one", "two", None, None):

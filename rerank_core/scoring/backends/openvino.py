@@ -31,12 +31,11 @@ from rerank_core.inference.encoding import Row
 from rerank_core.inference.machine import cores
 from rerank_core.inference.model_folder import OPENVINO_INT8, file_digest, find_onnx, local_folder
 from rerank_core.inference.onnx_file import (
-    DYNAMIC_QUANTISATION,
     INPUTS,
     LOGITS,
     choose_output,
     external_files,
-    model_holds,
+    precision_of,
 )
 from rerank_core.scoring.batched import BatchedScorer, Encoder, one_logit
 from rerank_core.text import fingerprint, shorten
@@ -166,7 +165,7 @@ def quantised_file(folder: Path) -> Path:
     for file in (folder / OPENVINO_INT8, (folder / OPENVINO_INT8).with_suffix(".bin")):
         if not file.is_file():
             files = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
-            exact = any(not model_holds(path, DYNAMIC_QUANTISATION) for path in files)
+            exact = any(precision_of(path) != "int8" for path in files)
             remedy = f"write it with: nightrank autotune {folder}"
             if not exact:
                 remedy = "it is made from an ONNX file in fp32, which the folder lacks; export one"

@@ -18,7 +18,7 @@ from rerank_core.errors import MissingEngine, ModelError
 from rerank_core.inference.batching import padded
 from rerank_core.inference.cross_encoder_folder import read_folder
 from rerank_core.inference.model_folder import OPENVINO_INT8, find_onnx
-from rerank_core.inference.onnx_file import DYNAMIC_QUANTISATION, model_holds
+from rerank_core.inference.onnx_file import precision_of
 from rerank_core.scoring.backends.openvino import input_types, read_model
 
 try:
@@ -58,7 +58,7 @@ def quantise(
     if not pairs:
         raise ValueError("no pairs to calibrate with; give some like those of a night")
     path = find_onnx(folder, onnx_file)
-    if model_holds(path, DYNAMIC_QUANTISATION):
+    if precision_of(path) == "int8":
         raise ModelError(f"{path} is already quantised; static quantisation needs an ONNX file in fp32")
     read = read_folder(folder, max_length=max_length)
     model = read_model(path)

@@ -59,7 +59,7 @@ def test_weights_are_stored_and_then_measured_as_they_will_be_served(tmp_path: P
 
 def test_fusion_that_reads_tags_is_measured_in_every_mode_of_them(tmp_path: Path, towns: Path) -> None:
     model = write_model(tmp_path / "model")
-    weights = {"cross_encoder": 0.1, "unreachable": -3.0, "one_hop": 1.0}
+    weights = {"cross_encoder": 0.1, "one_hop": -3.0}
     (model / FILE).write_text(json.dumps({"weights": weights, "bias": 0.0}))
     figures = evaluate(towns, "--system", f"on={model}")["figures"]
     assert {name for name in figures if "/tags=" in name} == {
@@ -116,7 +116,7 @@ def test_the_report_shows_scores_weights_and_where_they_are_stored(tmp_path: Pat
     shown = " ".join(done.stdout.split())
     assert "cross_encoder bm25 fused" in shown
     assert "fitted on 24 questions not stored (--dry-run)" in shown
-    assert "unreachable" not in shown
+    assert "one_hop" not in shown
     assert not (model / FILE).exists()
 
 

@@ -44,12 +44,12 @@ def test_a_fused_night_ranks_by_the_weights_and_reuses_the_logits(
     before = {(row["query_id"], row["passage_id"]): row for row in rows(tmp_path / "output", plain)}
     assert plain.fusion is None
     assert all(row["fused_logit"] is None for row in before.values())
-    write_weights(model, {"cross_encoder": 1.0, "bm25": -3.0, "unreachable": -2.0})
+    write_weights(model, {"cross_encoder": 1.0, "bm25": -3.0, "one_hop": -2.0})
     night = run(config, run_date=DAY)
     after = rows(tmp_path / "output", night)
     assert night.run_id != plain.run_id
     assert night.balance.pairs["reused"] == night.balance.pairs["read"] == len(after)
-    assert (night.fusion or {})["weights"] == {"cross_encoder": 1.0, "bm25": -3.0, "unreachable": -2.0}
+    assert (night.fusion or {})["weights"] == {"cross_encoder": 1.0, "bm25": -3.0, "one_hop": -2.0}
     assert night.stages["RankCandidates"]["fused"] == len(after)
     assert any(row["rank"] != before[row["query_id"], row["passage_id"]]["rank"] for row in after)
     for own in by_query(after).values():
@@ -59,7 +59,7 @@ def test_a_fused_night_ranks_by_the_weights_and_reuses_the_logits(
         for row in own:
             assert row["logit"] == before[row["query_id"], row["passage_id"]]["logit"]
             bm25 = 2 * math.tanh((row["bm25_score"] - mean) / spread / 2)
-            wanted = row["logit"] - 3 * bm25 - 2 * (row["hop"] == -1) - 0.5
+            wanted = row["logit"] - 3 * bm25 - 2 * (row["hop"] == 1) - 0.5
             assert row["fused_logit"] == pytest.approx(wanted, abs=1e-4)
             assert row["score"] == pytest.approx(sigmoid(row["fused_logit"]), abs=1e-6)
         assert [row["fused_logit"] for row in own] == sorted(
@@ -72,7 +72,7 @@ def test_a_fused_night_ranks_by_the_weights_and_reuses_the_logits(
         )
         assert row["margin"] == pytest.approx(margin, abs=1e-6)
     night_summary.print_night(night, str(tmp_path / "output"))
-    assert "fusion ranks by cross_encoder +1, bm25 -3, unreachable -2" in capsys.readouterr().out
+    assert "fusion ranks by cross_encoder +1, bm25 -3, one_hop -2" in capsys.readouterr().out
     off = run(make_config(scoring={"model": str(model)}, fusion={"use": "off"}), run_date=DAY)
     assert off.fusion is None
     assert [row["rank"] for row in rows(tmp_path / "output", off)] == [row["rank"] for row in before.values()]

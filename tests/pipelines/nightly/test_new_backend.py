@@ -84,7 +84,7 @@ def test_an_unknown_one_is_refused_with_the_nearest(tiny: Tiny, tmp_path: Path) 
 def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKENDS, "toy", TOY._replace(factory="no_such_engine:Scorer"))
     with pytest.raises(MissingEngine, match=r"needs no_such_engine: pip install 'nightrank\[toy\]'"):
-        load_scorer(backend="toy")
+        load_scorer("toy_model", backend="toy")
 
 
 def test_evaluate_and_autotune_know_it(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_run_id_of_a_configured_model_is_pinned(
     cascade = {"enabled": True, "model": "first-stage", "max_loss": 0.5, "sample_queries": 2}
     config = make_config(scoring={"model": str(tmp_path / "model")}, labels=labels, cascade=cascade)
     night = prepare(config, run_date=DAY, options=beam_options([]))
-    assert night.run.run_id == "20260308-9596d271c768"
+    assert night.run.run_id == "20260308-346dbe95fe25"
     fusion.write(tmp_path / "model" / fusion.FILE, dataclasses.replace(weights, top=-0.5), figures={})
     assert prepare(config, run_date=DAY, options=beam_options([])).run.run_id != night.run.run_id
 

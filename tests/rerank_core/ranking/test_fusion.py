@@ -88,7 +88,6 @@ def test_the_features_of_a_group() -> None:
         "shares_above": [0.0, 3.0, 1.5],  # her name, in the film's text; the film's, in the town's
         "apart": [0.0, 0.0, 0.0],
         "one_hop": [0.0, 1.0, 0.0],
-        "unreachable": [0.0, 0.0, 1.0],
     }
 
 
@@ -157,12 +156,12 @@ def test_a_share_of_the_highest_sum_is_added_to_all() -> None:
 
 def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
     fusion = dataclasses.replace(
-        weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, unreachable=-2.0), top=-0.5
+        weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, one_hop=-2.0), top=-0.5
     )
     path = write(tmp_path / FILE, fusion, figures={"questions": 12})
     assert read(path) == fusion
     assert describe(path)["questions"] == 12
-    assert describe(path)["weights"] == {"cross_encoder": 0.5, "unreachable": -2.0}
+    assert describe(path)["weights"] == {"cross_encoder": 0.5, "one_hop": -2.0}
     assert read(path).reads_tags
     assert not weights(cross_encoder=1.0).reads_tags
 

@@ -20,7 +20,8 @@ def test_a_folder_becomes_a_scorer(make_model: Callable[..., Path]) -> None:
 
 
 def test_no_model_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKENDS, "onnx", Backend(lambda model: model))
+    monkeypatch.setitem(BACKENDS, "onnx", Backend(lambda model: model, bi_encoders=True))
+    monkeypatch.setitem(BACKENDS, "bi_encoder", Backend(lambda model, **options: model, cosine=True))
     assert load_scorer() == load_scorer("") == str(DEFAULT_MODEL)
 
 
