@@ -160,7 +160,8 @@ def write_word_night(folder: Path, **sections: dict[str, Any]) -> Config:
         "candidates": {"top_k": 12},
         "scoring": {"model": "registry:serving", "max_length": 64},
         "registry": {"path": str(folder / "registry")},
-        "promotion": {"judged_sets": [str(judged)]},
+        # A speed is measured: on a busy machine one of two equal models may seem twice as fast.
+        "promotion": {"judged_sets": [str(judged)], "max_slowdown": 4.0},
     }
     for name, values in sections.items():
         raw[name] = raw.get(name, {}) | values

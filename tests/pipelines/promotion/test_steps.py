@@ -56,7 +56,7 @@ REASONS = {
     "reversed": "the order of its labels may be the wrong one",
     "constant": "nearly every passage the same score",
     "tags alone": "the shortcut gap on judged is",
-    "slow": "times the time a pair; at most 1.5 is accepted",
+    "slow": "times the time a pair; at most 4 is accepted",
     "nan": "could not score 16 of 192 pairs",
     "overconfident": "the calibration error on judged is",
 }
