@@ -33,6 +33,7 @@ from pipelines.registry.store import Registry
 from rerank_core.config.night import Config
 from rerank_core.inference.model_folder import OWN_SETTINGS
 from rerank_core.promotion.rules import least_margin
+from rerank_core.ranking.fusion import FILE
 from rerank_core.scoring.load import DEFAULT_MODEL
 
 DAY = datetime.date(2026, 3, 8)
@@ -162,10 +163,10 @@ def _append(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
 
 
 def overconfident(folder: Path) -> None:
-    """Every logit 12 higher."""
-    settings = json.loads((folder / OWN_SETTINGS).read_text(encoding="utf-8"))
-    settings["logit"]["offset"] += 12
-    (folder / OWN_SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    """Every fused logit 12 higher. Higher logits of the model alone would not do: fusion takes them off again."""
+    weights = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    weights["bias"] += 12
+    (folder / FILE).write_text(json.dumps(weights) + "\n", encoding="utf-8")
 
 
 def cut_short(folder: Path) -> None:
@@ -208,7 +209,7 @@ def copy_model(folder: Path, name: str) -> Path:
     if name == "good":
         return folder
     if name not in KEEP_ORDER:
-        (folder / "fusion.json").unlink()
+        (folder / FILE).unlink()
     if name == "tags_alone":
         settings = json.loads((folder / OWN_SETTINGS).read_text(encoding="utf-8")) | {"reads_tags": True}
         (folder / OWN_SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
