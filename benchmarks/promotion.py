@@ -163,7 +163,7 @@ def _append(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
 
 
 def overconfident(folder: Path) -> None:
-    """Every fused logit 12 higher. Higher logits of the model alone would not do: fusion takes them off again."""
+    """Every fused logit 12 higher. Of higher logits of the model alone fusion takes a part off again."""
     weights = json.loads((folder / FILE).read_text(encoding="utf-8"))
     weights["bias"] += 12
     (folder / FILE).write_text(json.dumps(weights) + "\n", encoding="utf-8")

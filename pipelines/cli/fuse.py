@@ -112,8 +112,7 @@ def print_fusion(fused: Fused) -> None:
         console.out.print(f"[bold]fitted on the other sets[/] ({SHOWN[1]}): {unseen}", soft_wrap=True)
     weights = ", ".join(f"{name} {weight:+.3g}" for name, weight in fit.fusion.by_feature().items())
     console.out.print(
-        f"[bold]weights[/] {weights}, {fit.fusion.top:+.3g} times the list's highest sum, "
-        f"{fit.fusion.competition:+.3g} times what competes with it, and {fit.fusion.bias:+.3g}; "
+        f"[bold]weights[/] {weights}, {fit.fusion.top:+.3g} times the list's highest sum, and {fit.fusion.bias:+.3g}; "
         f"fitted on {fit.used:,} questions",
         soft_wrap=True,
     )

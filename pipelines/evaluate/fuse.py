@@ -147,7 +147,6 @@ def as_json(fused: Fused) -> dict[str, Any]:
         "weights": fused.fit.fusion.by_feature(),
         "bias": fused.fit.fusion.bias,
         "top": fused.fit.fusion.top,
-        "competition": fused.fit.fusion.competition,
         **figures_of(fused.fit),
         "path": str(fused.path) if fused.path else None,
     }

@@ -152,7 +152,7 @@ def _identity(
         models.first_stage_fingerprint,
         repr(models.calibration),
         repr(models.fusion),
-        *(f"{name} {value}" for name, value in (models.fusion.of_lists() if models.fusion else {}).items()),
+        *([f"top {models.fusion.top}"] if models.fusion and models.fusion.top else []),
         models.tagger.fingerprint if models.tagger else "",
         previous.run_id or "",
         *(f"{key}={value}" for key, value in sorted(source.items()) if key.endswith("_fingerprint")),

@@ -5,9 +5,8 @@ other candidates say: that a good one mentions this one's title, or that entitie
 on judged sets (`nightrank fuse`, fusion_fit.py) and stored beside the model as fusion.json. The sum is a
 logit too: its sigmoid is the published score. Logits of the cross-encoder, and so reuse, do not depend on it.
 
-How far a model's logits are from those of the text that it knows shows in the best of a list, and how many candidates
-compete with the best tells how sure to be of any. So a share of both is added to the whole list: the order stays, and
-scores are probabilities on more kinds of text.
+How far a model's logits are from those of the text that it knows shows in the best of a list, so a share of that is
+added to all of them: the order stays, and scores are probabilities on more kinds of text.
 """
 
 from __future__ import annotations
@@ -60,9 +59,6 @@ class Fusion:
     top: float = dataclasses.field(default=0.0, repr=False)
     """Times the list's highest sum; at least -1, so that a better best candidate scores no less. It is not in the repr,
     which is hashed: weights that were fitted before have none."""
-    competition: float = dataclasses.field(default=0.0, repr=False)
-    """Times the logarithm of the list's sum of exp(sum - highest sum), which is 0 where nothing competes with the best;
-    -2 to 0, so that a candidate whose sum rises scores no less. It is not in the repr either."""
 
     def __post_init__(self) -> None:
         assert len(self.weights) == len(FEATURES), "one weight a feature"
@@ -71,12 +67,7 @@ class Fusion:
         """The fused logits of one list, float64 [candidates], from its features, float64 [candidates, FEATURES]."""
         # Row by row: the last bits of a matrix product would depend on the other rows.
         sums: np.ndarray = (matrix * np.array(self.weights)).sum(axis=1)
-        if not len(sums):
-            return sums
-        highest = float(sums.max())
-        competing = math.log(math.fsum(np.exp(sums - highest).tolist()))
-        shifted: np.ndarray = sums + (self.bias + self.top * highest + self.competition * competing)
-        return shifted
+        return sums + (self.bias + self.top * sums.max() if len(sums) else 0.0)
 
     def weight(self, feature: str) -> float:
         return self.weights[FEATURES.index(feature)]
@@ -84,10 +75,6 @@ class Fusion:
     def by_feature(self) -> dict[str, float]:
         """The weights that are not 0."""
         return {name: weight for name, weight in zip(FEATURES, self.weights, strict=True) if weight}
-
-    def of_lists(self) -> dict[str, float]:
-        """What is added to a whole list, by name, if it is not 0."""
-        return {name: value for name in ("top", "competition") if (value := getattr(self, name))}
 
     @property
     def reads_tags(self) -> bool:
@@ -134,17 +121,12 @@ def read(path: Path) -> Fusion:
         if unknown := sorted(set(weights) - set(FEATURES)):
             raise ValueError(f"unknown feature {unknown[0]!r}")
         bias, top = float(stored["bias"]), float(stored.get("top", 0.0))
-        competition = float(stored.get("competition", 0.0))
-        if not all(map(math.isfinite, (*weights.values(), bias, top, competition))) or not any(
-            weights.values()
-        ):
+        if not all(map(math.isfinite, (*weights.values(), bias, top))) or not any(weights.values()):
             raise ValueError("weights are not finite, or all are 0")
         if top < -1:
             raise ValueError(f"top is {top}, less than -1")
-        if not -2 <= competition <= 0:
-            raise ValueError(f"competition is {competition}, not -2 to 0")
         fitted_with = str(stored.get("bi_encoder") or "")
-        return Fusion(tuple(weights.get(name, 0.0) for name in FEATURES), bias, fitted_with, top, competition)
+        return Fusion(tuple(weights.get(name, 0.0) for name in FEATURES), bias, fitted_with, top)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FusionError(
             f"{path} holds no weights ({error}); fit them again with nightrank fuse, or set "
@@ -161,7 +143,7 @@ def describe(path: Path) -> dict[str, Any]:
 def write(path: Path, fusion: Fusion, *, figures: dict[str, Any]) -> Path:
     """Store weights, with the figures of their fit."""
     weights = {name: round(weight, 6) for name, weight in fusion.by_feature().items()}
-    added = {name: round(getattr(fusion, name), 6) for name in ("bias", "top", "competition")}
+    added = {"bias": round(fusion.bias, 6), "top": round(fusion.top, 6)}
     stored = {"weights": weights, **added, "bi_encoder": fusion.bi_encoder, **figures}
     path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return path

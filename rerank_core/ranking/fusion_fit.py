@@ -2,11 +2,10 @@
 
 The loss is listwise: each relevant candidate's softmax cross-entropy against all that are not relevant, averaged over
 questions and then over sets, so that a large set does not outvote a small one. A ridge penalty pulls the weights
-towards the best single score; its strength is chosen by the orders of held-out questions (cross-validation over FOLDS).
-If none of them beats the best single score there, that score alone is stored: on these sets fusion is never worse.
-Finally the sum is scaled and shifted, also by its list's highest one and by what competes with that, so that its
-sigmoid is a probability (Platt scaling). How well that holds on text that was not fitted on shows where each set is
-left out of the fit in turn.
+towards the best single score; its strength is chosen by the orders of held-out questions (cross-validation over
+FOLDS). If none of them beats the best single score there, that score alone is stored: on these sets fusion is never
+worse. Finally the sum is scaled and shifted, also by its list's highest one, so that its sigmoid is a probability
+(Platt scaling). How well that holds on text that was not fitted on shows where each set is left out of the fit in turn.
 
 The fit sees true, missing and shuffled tags, since weights fitted on true tags alone would rely on them too much. The
 tags' weights are then reduced to the largest share with which no set's MAP falls by more than MAX_GAP on held-out
@@ -282,39 +281,28 @@ def _error(judged: FitSet, fusion: Fusion) -> float:
 
 
 def _calibrated(sets: Mapping[str, FitSet], weights: np.ndarray, bi_encoder: str) -> Fusion:
-    """The weights on the scale of a logit, with the bias and the shares of a list's best and of what competes with it.
+    """The weights on the scale of a logit: the maximum-likelihood line of the sum and of its list's highest one.
 
-    They are those of maximum likelihood, where every set counts equally, within bounds by which a higher sum, and a
-    higher best one, score no less.
+    Every set counts equally. Neither slope is below 0, so that a higher sum, and a higher best one, score no less.
     """
-    lists = [
-        (e.variants[0] @ weights, e.relevant, 1 / sum(len(other.items) for other in judged.examples))
-        for judged in sets.values()
-        for e in judged.examples
-        if len(e.items)
-    ]
-    sizes = [len(own) for own, _, _ in lists]
-    starts, of = np.cumsum([0, *sizes[:-1]]), np.repeat(np.arange(len(lists)), sizes)
-    tops = np.array([own.max() for own, _, _ in lists])[of]
-    below = np.concatenate([own for own, _, _ in lists]) - tops
-    labels = np.concatenate([relevant for _, relevant, _ in lists])
-    share = np.array([one for _, _, one in lists])[of]
+    parts = []
+    for judged in sets.values():
+        lists = [(e.variants[0] @ weights, e.relevant) for e in judged.examples if len(e.items)]
+        if lists:
+            sums = np.concatenate([own for own, _ in lists])
+            tops = np.concatenate([np.full(len(own), own.max()) for own, _ in lists])
+            labels = np.concatenate([relevant for _, relevant in lists])
+            parts.append((sums - tops, tops, labels, np.full(len(sums), 1 / len(sums))))
+    below, tops, labels, share = (np.concatenate(column) for column in zip(*parts, strict=True))
 
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
-        scale, level, competition, bias = line
-        powers = np.exp(scale * below)
-        whole = np.add.reduceat(powers, starts)
-        competing = np.log(whole)[of]
-        slope = (np.add.reduceat(powers * below, starts) / whole)[of]
-        logits = scale * below + level * tops + competition * competing + bias
+        logits = line[0] * below + line[1] * tops + line[2]
         wrong = (expit(logits) - labels) * share
         value = float(share @ np.logaddexp(0, np.where(labels, -logits, logits)))
-        towards = (below + competition * slope, tops, competing)
-        return value, np.array([*(wrong @ column for column in towards), wrong.sum()])
+        return value, np.array([wrong @ below, wrong @ tops, wrong.sum()])
 
-    bounds = [(1e-3, None), (0.0, None), (-2.0, 0.0), (None, None)]
-    start = np.array([1.0, 1.0, 0.0, 0.0])
-    scale, level, competition, bias = minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=bounds
-    ).x.tolist()
-    return Fusion(tuple((scale * weights).tolist()), bias, bi_encoder, level / scale - 1, competition)
+    bounds = [(1e-3, None), (0.0, None), (None, None)]
+    scale, level, bias = minimize(
+        loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds
+    ).x
+    return Fusion(tuple((scale * weights).tolist()), float(bias), bi_encoder, float(level / scale - 1))

@@ -55,7 +55,6 @@ def test_the_figures_are_plain_data(tmp_path: Path) -> None:
         "weights": {"bm25": 0.5},
         "bias": -1.0,
         "top": 0.0,
-        "competition": 0.0,
         "ridge": None,
         "tag_share": 0.0,
         "best_single": "bm25",

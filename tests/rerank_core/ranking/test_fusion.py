@@ -137,8 +137,7 @@ def test_the_order_of_arrival_changes_no_bit(draw: random.Random) -> None:
         )
         for n in range(draw.randrange(1, 30))
     ]
-    weights = tuple(draw.uniform(-2, 2) for _ in FEATURES)
-    fusion = Fusion(weights, 0.3, top=draw.uniform(-1, 1), competition=draw.uniform(-2, 0))
+    fusion = Fusion(tuple(draw.uniform(-2, 2) for _ in FEATURES), 0.3, top=draw.uniform(-1, 1))
     shuffled = draw.sample(candidates, len(candidates))
     one, other = (fuse(QueryGroup(QUERY, tuple(c)), fusion) for c in (candidates, shuffled))
     assert {c.candidate.doc_id: c.fused for c in one.candidates} == {
@@ -155,39 +154,9 @@ def test_a_share_of_the_highest_sum_is_added_to_all() -> None:
     assert [c.fused for c in shifted.candidates] == [5.0, None, 1.0]
 
 
-def test_competition_lowers_a_whole_list() -> None:
-    group = QueryGroup(QUERY, (scored("a", 3.0), scored("b", None), scored("c", 3.0)))
-    found = fuse(group, Fusion(weights(cross_encoder=2.0).weights, 0.5, competition=-1.5))
-    lowered = pytest.approx(6.5 - 1.5 * math.log(2))
-    assert [c.fused for c in found.candidates] == [lowered, None, lowered]
-    alone = QueryGroup(QUERY, (scored("a", 3.0),))
-    (best,) = fuse(alone, Fusion(weights(cross_encoder=2.0).weights, 0.5, competition=-1.5)).candidates
-    assert best.fused == 6.5, "nothing competes with it"
-
-
-@given(
-    st.lists(st.floats(-20, 20), min_size=1, max_size=12),
-    st.floats(0, 10),
-    st.floats(-1, 1),
-    st.floats(-2, 0),
-)
-def test_a_candidate_whose_logit_rises_scores_no_less(
-    logits: list[float], more: float, top: float, competition: float
-) -> None:
-    fusion = Fusion(weights(cross_encoder=1.0).weights, 0.0, top=top, competition=competition)
-
-    def scores(of_first: float) -> float:
-        group = QueryGroup(QUERY, tuple(scored(f"d{n}", x) for n, x in enumerate([of_first, *logits[1:]])))
-        fused = fuse(group, fusion).candidates[0].fused
-        assert fused is not None
-        return fused
-
-    assert scores(logits[0] + more) >= scores(logits[0]) - 1e-9
-
-
 def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
     fusion = dataclasses.replace(
-        weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, one_hop=-2.0), top=-0.5, competition=-1.5
+        weights(bias=-1.25, bi_encoder="abc", cross_encoder=0.5, one_hop=-2.0), top=-0.5
     )
     path = write(tmp_path / FILE, fusion, figures={"questions": 12})
     assert read(path) == fusion
@@ -209,9 +178,6 @@ def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
         '{"weights": {"cross_encoder": NaN}, "bias": 0}',
         '{"weights": {"cross_encoder": 0}, "bias": 0}',
         '{"weights": {"pagerank": 1}, "bias": 0}',
-        '{"weights": {"cross_encoder": 1}, "bias": 0, "top": -1.5}',
-        '{"weights": {"cross_encoder": 1}, "bias": 0, "competition": 0.5}',
-        '{"weights": {"cross_encoder": 1}, "bias": 0, "competition": -2.5}',
     ],
 )
 def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, content: str | None) -> None:
