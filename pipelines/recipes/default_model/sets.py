@@ -90,9 +90,8 @@ def made_items_of(labelled: LabelledSet, index: LocalIndex, *, count: int, seed:
         items.made_item(
             labelled.name,
             found.query,
-            labelled.corpus[
-                found.passage.doc_id
-            ],  # with the sentence that was asked for: its place is not the lesson
+            # The whole passage: a query may be a sentence of it, whose absence would give the positive away.
+            labelled.corpus[found.passage.doc_id],
             [p for p in results if found.way != "title" or p.title != found.passage.title],
         )
         for found, results in zip(made, ranked, strict=True)

@@ -40,7 +40,7 @@ class States:
 
     Args:
         folder: where the files are kept.
-        texts: all that will be asked for.
+        texts: every text that the other methods may be called with.
         tower: untrained.
         encoder: makes rows of texts.
         settings: of the base's folder, for its prompts.

@@ -6,26 +6,14 @@ import pytest
 
 from pipelines.recipes.default_model.questions import (
     Question,
-    SetPassage,
     eligible_negatives,
     hold_out,
     holds_answer,
     read_set,
     share_positives,
 )
+from tests.support.rivers import ALPS, CORPUS, DANUBE, ELBE, RHINE, SEINE
 
-RHINE = SetPassage(
-    "rhine", "Rhine", "The Rhine rises in the Swiss Alps. It flows to the North Sea at Rotterdam."
-)
-DANUBE = SetPassage(
-    "danube", "Danube", "The Danube rises in the Black Forest. It flows east to the Black Sea."
-)
-ELBE = SetPassage(
-    "elbe", "Elbe", "The Elbe rises in the Giant Mountains and reaches the North Sea near Cuxhaven."
-)
-ALPS = SetPassage("alps", "Alps", "The Swiss Alps feed the Rhine and the Rhone.")
-SEINE = SetPassage("seine", "Seine", "The Seine flows through Paris.")
-CORPUS = {p.doc_id: p for p in (RHINE, DANUBE, ELBE, ALPS, SEINE)}
 WHERE = Question("q1", "Where does the Rhine rise?", ("Swiss Alps",), frozenset({"rhine"}), ())
 
 
