@@ -154,6 +154,7 @@ class TrainingConfig:
     seed: int = 7
     max_length: Annotated[int, Field(ge=8)] = 256
     precision: Literal["fp32", "bf16"] = "fp32"
+    dropout: bool = False
     checkpoint_steps: Positive = 200
     log_steps: Positive = 10
     licence: str = ""

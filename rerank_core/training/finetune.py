@@ -163,8 +163,10 @@ def _train_stage(
 
 
 def _weights(config: TrainingConfig, plan: Plan, base: Path) -> Weights:
+    model = load_cross_encoder(base, max_length=config.max_length)
+    model.dropout = config.dropout
     return Weights(
-        load_cross_encoder(base, max_length=config.max_length),
+        model,
         config.lora,
         tags=special_tokens() if plan.stage.tags.policy == "keep" else (),
         seed=config.seed + plan.number,

@@ -43,9 +43,20 @@ class PairCrossEncoder(CrossEncoder):
     the tokenizer's settings of the folder. On disk it is a CrossEncoder.
     """
 
+    dropout = False
+    """Whether training drops activations, as the model's config.json has it. Adapters drop by a share of their own."""
+
     def __init__(self, model: str, **options: Any) -> None:
         super().__init__(model, **options)
         self.folder = model_folder(model)
+
+    def train(self, mode: bool = True) -> PairCrossEncoder:
+        """As in torch, but without `dropout` the model computes what it does in a night, with gradients."""
+        super().train(mode and self.dropout)
+        for name, part in self.named_modules():
+            if name.endswith("lora_dropout"):
+                part.train(mode)
+        return self
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
         """A batch of pairs as the model's inputs: int64 tensors [pairs, longest row].

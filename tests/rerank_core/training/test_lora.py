@@ -144,6 +144,15 @@ def test_kept_and_merged_weights_give_the_same_logits(tmp_path: Path, kind: str)
     torch.testing.assert_close(found, disturbed, atol=1e-4, rtol=1e-4)
 
 
+def test_adapters_drop_their_input_where_the_model_drops_nothing(tmp_path: Path) -> None:
+    model = load_cross_encoder(write_cross_encoder(tmp_path / "bert"), max_length=32)
+    Weights(model, Lora(**LORA), tags=(), seed=7)
+    for mode in (True, False):
+        model.train(mode)
+        assert {part.training for name, part in model.named_modules() if name.endswith("lora_dropout.default")} == {mode}
+        assert not model.training
+
+
 def test_layers_can_be_named(tmp_path: Path) -> None:
     weights = attached(tmp_path, "roberta", target_modules=("dense",))
     names = [name for name, one in weights.model.named_parameters() if one.requires_grad]

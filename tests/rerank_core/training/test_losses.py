@@ -105,3 +105,17 @@ def test_bce_weighs_the_positives(model, logits) -> None:
         torch.cat(logits), labels, pos_weight=torch.tensor(1.2)
     )
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_model_in_training_drops_activations_only_if_it_is_to(tmp_path: Path, dropout: bool) -> None:
+    folder = write_cross_encoder(tmp_path / "bert")
+    trained = PairCrossEncoder(str(folder), num_labels=1, max_length=32, device="cpu")
+    trained.dropout = dropout
+    trained.train()
+
+    features = trained.preprocess(LISTS[0])
+    first, second = (trained(dict(features))["scores"] for _ in range(2))
+    assert torch.equal(first, second) is not dropout
+    assert first.requires_grad
+    assert not trained.eval().training
