@@ -19,7 +19,7 @@ from rerank_core.candidates.expansion import widen
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError
 from rerank_core.mining.hard_negatives import mine
-from rerank_core.mining.labels import NO_JUDGEMENTS, load_judgements, positives
+from rerank_core.mining.labels import NO_JUDGEMENTS, doubtful, load_judgements, positives
 from rerank_core.ranking import evidence, order
 from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.fusion import Fusion, fuse
@@ -272,6 +272,7 @@ class MineHardNegatives(ShardStage):
                 positives(group, config=labels, judgements=self._judgements),
                 config=self._config.mining,
                 label_source=labels.source,
+                doubtful=doubtful(group, config=labels),
                 calibration=self._calibration,
             )
             negatives += mined.negatives

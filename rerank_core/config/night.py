@@ -135,16 +135,25 @@ class EvidenceOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class Labels:
-    """What counts as a positive for mining."""
+    """What counts as a positive for mining, and what is no negative although it is no positive."""
 
     source: Literal["clicks", "qrels", "answers"] = "clicks"
     min_clicks: Positive = 1
     debias: bool = False
     min_impressions: Positive = 5
     min_attraction: Annotated[float, Field(gt=0)] = 0.4
+    max_negative_attraction: Annotated[float, Field(gt=0)] = 0.2
+    seen_negatives: bool = False
     max_weight: Annotated[float, Field(ge=1)] = 5.0
     queries: str = ""
     qrels: str = ""
+
+    def __post_init__(self) -> None:
+        if self.seen_negatives and not (self.debias and self.source == "clicks"):
+            raise ValueError(
+                "seen_negatives needs source = 'clicks' and debias = true, which count what users were shown; set "
+                "them, or remove seen_negatives"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

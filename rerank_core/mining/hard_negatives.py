@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rerank_core.config.night import Mining
@@ -26,6 +27,9 @@ OFF = -1.0
 _EASY_MAY_BREAK = ("rank_max", "min_score")
 # Rules by which a candidate is a positive, or says what one says.
 _POSITIVE = ("is_positive", "positive_document", "positive_copy", "near_copy")
+
+
+NONE_DOUBTFUL: Mapping[str, str] = MappingProxyType({})
 
 
 class Mined(NamedTuple):
@@ -51,22 +55,24 @@ def mine(
     *,
     config: Mining,
     label_source: str,
+    doubtful: Mapping[str, str] = NONE_DOUBTFUL,
     calibration: Calibration = UNCALIBRATED,
     judge: Judge | None = None,
 ) -> Mined:
     """Negatives for each positive of the group.
 
     Every candidate is kept, or counted under the first rule that rejects it: pruned (the cascade left it out, so it
-    has no score), is_positive, positive_document (another unit of a positive's document), false_negative (the judge's
-    score exceeds the positive's minus the margin), rank_min, rank_max, max_score, min_score, absolute_margin,
-    relative_margin, not_sampled (good, but `num_negatives` were taken). Ranks are those after reranking, both ends
-    included; scores are the published ones.
+    has no score), is_positive, positive_document (another unit of a positive's document), a rule of `doubtful`,
+    false_negative (the judge's score exceeds the positive's minus the margin), rank_min, rank_max, max_score,
+    min_score, absolute_margin, relative_margin, not_sampled (good, but `num_negatives` were taken). Ranks are those
+    after reranking, both ends included; scores are the published ones.
 
     Args:
         group: ranked and not yet cut: easy negatives come from its lowest third.
         positive_ids: passage_ids of positives, as `labels.positives` returns them.
         config: the rules; random samples and easy negatives depend on `seed` alone, the same on every worker.
         label_source: written into each negative.
+        doubtful: rules by passage_id of candidates that may be relevant, as `labels.doubtful` returns them.
         calibration: that of the model of the logits.
         judge: scores for finding false negatives; a night has none.
     """
@@ -84,6 +90,7 @@ def mine(
     for positive in positives:
         verdicts = [
             labels[_id(candidate)]
+            or doubtful.get(_id(candidate), "")
             or _judged(candidate, positive, judge)
             or _rule(candidate, positive, config, score=score)
             for candidate in ranked

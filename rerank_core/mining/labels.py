@@ -1,4 +1,7 @@
-"""Which candidates of a query are positives: by clicks, by judgements, or because they contain an answer."""
+"""Which candidates of a query are positives: by clicks, by judgements, or because they contain an answer.
+
+And which may be relevant by clicks that do not suffice for a positive: they are no negatives.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,27 @@ def positives(group: RankedGroup, *, config: Labels, judgements: Judgements) -> 
     for ranked in sorted(group.candidates, key=lambda ranked: ranked.rank):
         best.setdefault(ranked.scored.candidate.doc_id, ranked.scored.candidate.passage_id)
     return frozenset(passage_id for doc_id, passage_id in best.items() if doc_id in documents)
+
+
+def doubtful(group: RankedGroup, *, config: Labels) -> dict[str, str]:
+    """passage_ids of candidates that are no negatives by what users did with them, each with the rule.
+
+    Of labels by debiased clicks alone; a positive may be among them.
+
+    - "attractive": the document's attraction is above `max_negative_attraction`
+    - "not_seen": it was shown fewer than `min_impressions` times, with `seen_negatives`
+    """
+    if config.source != "clicks" or not config.debias:
+        return {}
+    attraction = dict(group.query.attraction)
+    rules = {}
+    for candidate in (ranked.scored.candidate for ranked in group.candidates):
+        if (known := attraction.get(candidate.doc_id)) is None:
+            if config.seen_negatives:
+                rules[candidate.passage_id] = "not_seen"
+        elif known > config.max_negative_attraction:
+            rules[candidate.passage_id] = "attractive"
+    return rules
 
 
 def usable_answers(answers: Iterable[str]) -> tuple[str, ...]:

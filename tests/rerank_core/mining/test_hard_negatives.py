@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.config.night import Mining
-from rerank_core.mining.hard_negatives import Judge, mine, training_pairs
+from rerank_core.mining.hard_negatives import NONE_DOUBTFUL, Judge, mine, training_pairs
 from rerank_core.ranking.order import rank, sigmoid
 from schemas.records import Candidate, Query, QueryGroup, RankedCandidate, RankedGroup, ScoredCandidate
 from schemas.tags import Tags
@@ -63,6 +64,7 @@ def oracle(
     positive: RankedCandidate,
     config: Mining,
     judge: Judge | None = None,
+    doubtful: Mapping[str, str] = NONE_DOUBTFUL,
 ) -> dict[str, str]:
     """Verdict of each candidate before sampling: "" or the first rule, as documented."""
     documents = {c.scored.candidate.doc_id for c in group.candidates if name(c) in positive_ids}
@@ -77,6 +79,8 @@ def oracle(
             verdict = "positive_document"
         elif text(one) in texts:
             verdict = "positive_copy"
+        elif name(one) in doubtful:
+            verdict = doubtful[name(one)]
         elif judge and judge.scores[name(one)] > judge.scores[name(positive)] - judge.margin:
             verdict = "false_negative"
         elif not config.rank_min <= one.rank:
@@ -125,7 +129,11 @@ def test_against_the_oracle(units: list[str], data: st.DataObject, config: Minin
     opinions = {unit: data.draw(SHARES) for unit in units}
     judge = data.draw(st.none() | st.builds(Judge, st.just(opinions), st.sampled_from([-0.1, 0.0, 0.3])))
 
-    mined = mine(ranked, positive_ids, config=config, label_source="clicks", judge=judge)
+    doubtful = data.draw(
+        st.dictionaries(st.sampled_from(units or [""]), st.sampled_from(["attractive", "not_seen"]))
+    )
+
+    mined = mine(ranked, positive_ids, config=config, label_source="clicks", judge=judge, doubtful=doubtful)
 
     positives = [one for one in ranked.candidates if name(one) in positive_ids]
     if not positives:
@@ -133,7 +141,7 @@ def test_against_the_oracle(units: list[str], data: st.DataObject, config: Minin
         return
     rejected: Counter[str] = Counter()
     for positive in positives:
-        verdicts = oracle(ranked, positive_ids, positive, config, judge)
+        verdicts = oracle(ranked, positive_ids, positive, config, judge, doubtful)
         mine_of = [n for n in mined.negatives if n.positive == positive]
         hard = [name(n.negative) for n in mine_of if n.kept_by != "easy"]
         easy = [name(n.negative) for n in mine_of if n.kept_by == "easy"]

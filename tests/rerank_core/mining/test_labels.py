@@ -12,6 +12,7 @@ from rerank_core.errors import ConfigError
 from rerank_core.mining.labels import (
     NO_JUDGEMENTS,
     Judgements,
+    doubtful,
     load_judgements,
     positives,
     usable_answers,
@@ -44,6 +45,20 @@ def test_clicked_documents_are_positives_from_min_clicks_on() -> None:
 
     assert positives(clicked, config=Labels(), judgements=NO_JUDGEMENTS) == {"a", "b"}
     assert positives(clicked, config=Labels(min_clicks=2), judgements=NO_JUDGEMENTS) == {"b"}
+
+
+def test_what_users_may_have_found_relevant_is_no_negative() -> None:
+    ranked = group(("a#0", 1), ("a#1", 2), ("b", 3), ("c", 4))
+    seen = ranked._replace(
+        query=ranked.query._replace(attraction=(("a", 0.21), ("b", 0.2), ("not found", 0.9)))
+    )
+
+    attractive = {"a#0": "attractive", "a#1": "attractive"}
+    assert doubtful(seen, config=Labels(debias=True)) == attractive
+    assert doubtful(seen, config=Labels(debias=True, seen_negatives=True)) == attractive | {"c": "not_seen"}
+    assert doubtful(seen, config=Labels(debias=True, max_negative_attraction=1.0)) == {}
+    assert doubtful(seen, config=Labels()) == {}
+    assert doubtful(seen, config=Labels(source="qrels", debias=True)) == {}
 
 
 def test_documents_judged_above_0_are_positives() -> None:

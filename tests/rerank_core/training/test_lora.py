@@ -149,7 +149,9 @@ def test_adapters_drop_their_input_where_the_model_drops_nothing(tmp_path: Path)
     Weights(model, Lora(**LORA), tags=(), seed=7)
     for mode in (True, False):
         model.train(mode)
-        assert {part.training for name, part in model.named_modules() if name.endswith("lora_dropout.default")} == {mode}
+        assert {
+            part.training for name, part in model.named_modules() if name.endswith("lora_dropout.default")
+        } == {mode}
         assert not model.training
 
 
