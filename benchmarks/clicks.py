@@ -7,7 +7,7 @@ Without a model: BM25's order is kept, as positives do not depend on it, and har
 
 - positives_RULE, right_RULE: positives of the questions as they are judged, and the share that is relevant. The rules:
   documents clicked once, clicked three times, corrected for position bias (labels.debias), and that with negatives that
-  users saw and passed over alone (labels.seen_negatives, labels.max_negative_attraction = 0.05).
+  users saw and passed over alone (labels.shown_negatives_only, labels.max_negative_attraction = 0.05).
 - negatives_RULE, wrong_RULE: hard negatives, and the share that is relevant all the same.
 - propensity_error: largest difference between an estimated propensity and the one that generated the log.
 """
@@ -32,7 +32,7 @@ RULES: dict[str, dict[str, Any]] = {
     "clicked_once": {},
     "clicked_three_times": {"min_clicks": 3},
     "debiased": {"debias": True},
-    "passed_over": {"debias": True, "seen_negatives": True, "max_negative_attraction": 0.05},
+    "passed_over": {"debias": True, "shown_negatives_only": True, "max_negative_attraction": 0.05},
 }
 DAY = datetime.date(2026, 3, 8)
 ASKED, EVENTS = 600, 16_000  # of --set: the events of a question are as many as in the bundled log

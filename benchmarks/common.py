@@ -8,6 +8,8 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -94,6 +96,12 @@ def sample_config(folder: Path, *, log: Path, output: str, **sections: dict[str,
     for section, values in sections.items():
         raw[section] = raw.get(section, {}) | values
     return parse_config(raw)
+
+
+def nightly(config: Path, run_date: str) -> subprocess.CompletedProcess[str]:
+    """Run a night by the command line, as a schedule does."""
+    command = [sys.executable, "-m", "pipelines.cli", "nightly", "--quiet", "--run-date", run_date]
+    return subprocess.run([*command, "--config", str(config)], capture_output=True, text=True, check=False)
 
 
 def peak_rss_mb() -> float:

@@ -25,15 +25,13 @@ trains from the bundled model on what it published, and decides about the candid
 from __future__ import annotations
 
 import datetime
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.clicks import labelled
-from benchmarks.common import SAMPLE, parser, report
+from benchmarks.common import SAMPLE, nightly, parser, report
 from benchmarks.searched_set import FIRST, Questions, read_questions, share_relevant, write_log, write_set
 from pipelines.evaluate.run import evaluate
 from pipelines.registry.model_files import MODELS
@@ -106,7 +104,7 @@ class Size(NamedTuple):
     labels: str = ""  # more lines of [labels]
 
 
-PASSED_OVER = "seen_negatives = true\nmax_negative_attraction = 0.05"
+PASSED_OVER = "shown_negatives_only = true\nmax_negative_attraction = 0.05"
 SAMPLE_SIZE = Size(nights=7, asked=56, events=3000, gate=28, top_k=50, epochs=4, lr=1e-4)
 SET_SIZE = Size(nights=7, asked=300, events=8000, gate=160, top_k=50, epochs=1, lr=5e-5, labels=PASSED_OVER)
 
@@ -147,10 +145,7 @@ def run_night(folder: Path, number: int) -> str:
         SystemExit: it failed.
     """
     day = (FIRST + datetime.timedelta(days=number - 1)).isoformat()
-    command = [sys.executable, "-m", "pipelines.cli", "nightly", "--quiet", "--run-date", day]
-    done = subprocess.run(
-        [*command, "--config", str(folder / "night.toml")], capture_output=True, text=True, check=False
-    )
+    done = nightly(folder / "night.toml", day)
     if done.returncode:
         raise SystemExit(f"night {number} ended with exit code {done.returncode}:\n{done.stderr}")
     registry = Registry(str(folder / "registry"))

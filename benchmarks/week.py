@@ -16,14 +16,12 @@ import argparse
 import datetime
 import json
 import random
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.common import SAMPLE, parser, report
+from benchmarks.common import SAMPLE, nightly, parser, report
 from benchmarks.promotion import copy_model
 from pipelines.registry.store import Registry
 from pipelines.sources.local.bm25_index import build_index
@@ -137,10 +135,7 @@ def run_night(folder: Path, number: int) -> Night:
     build_corpus(folder, number)
     put_model(folder, number)
     day = (FIRST + datetime.timedelta(days=number - 1)).isoformat()
-    command = [sys.executable, "-m", "pipelines.cli", "nightly", "--quiet", "--run-date", day]
-    done = subprocess.run(
-        [*command, "--config", str(folder / "night.toml")], capture_output=True, text=True, check=False
-    )
+    done = nightly(folder / "night.toml", day)
     output = folder / "output"
     record = read_plan(str(output), day)
     night = Night(number, day, done.returncode, record, _report_of(output, day, record))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import pvalue
 
-from rerank_core.config.night import Labels
+from rerank_core.config.labels import Labels
 from rerank_core.querylog import click_model
 from schemas.records import Query, ShownAtRank
 

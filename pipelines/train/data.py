@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipelines.exchange.import_run import is_imported
 from pipelines.storage import filesystem
 from pipelines.storage import runs as stored_runs
-from rerank_core.config.night import Labels
+from rerank_core.config.labels import Labels
 from rerank_core.config.training import TrainingStage, split_run
 from rerank_core.text import query_id
 from rerank_core.training.groups import (

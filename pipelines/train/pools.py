@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from pipelines.storage import filesystem, runs
 from pipelines.train.data import Run
 from pipelines.train.dense_candidates import DenseCandidates
-from rerank_core.config.night import Labels, Tagging
+from rerank_core.config.labels import Labels
+from rerank_core.config.night import Tagging
 from rerank_core.config.source import Candidates
 from rerank_core.features.render import passage_text, render_tags
 from rerank_core.features.tagger import tag

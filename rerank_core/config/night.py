@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rerank_core.config.backends import BACKENDS, check_backend, first_stages
+from rerank_core.config.labels import Labels, Mining
 from rerank_core.config.operation import (
     Alerts,
     DriftOptions,
@@ -131,47 +132,6 @@ class EvidenceOptions:
 
     top_n: NonNegative = 3
     keep_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
-@dataclass(frozen=True, config=STRICT)
-class Labels:
-    """What counts as a positive for mining, and what is no negative although it is no positive."""
-
-    source: Literal["clicks", "qrels", "answers"] = "clicks"
-    min_clicks: Positive = 1
-    debias: bool = False
-    min_impressions: Positive = 5
-    min_attraction: Annotated[float, Field(gt=0)] = 0.4
-    max_negative_attraction: Annotated[float, Field(gt=0)] = 0.2
-    seen_negatives: bool = False
-    max_weight: Annotated[float, Field(ge=1)] = 5.0
-    queries: str = ""
-    qrels: str = ""
-
-    def __post_init__(self) -> None:
-        if self.seen_negatives and not (self.debias and self.source == "clicks"):
-            raise ValueError(
-                "seen_negatives needs source = 'clicks' and debias = true, which count what users were shown; set "
-                "them, or remove seen_negatives"
-            )
-
-
-@dataclass(frozen=True, config=STRICT)
-class Mining:
-    """Which candidates become hard negatives; names as in sentence-transformers' mine_hard_negatives."""
-
-    enabled: bool = True
-    num_negatives: Positive = 5
-    easy_negatives: NonNegative = 1
-    rank_min: Positive = 1
-    rank_max: NonNegative = 0
-    max_score: Share = 1.0
-    min_score: Share = 0.0
-    absolute_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
-    relative_margin: Annotated[float, Field(ge=-1, le=1)] = -1.0
-    near_copies: Share = 0.95
-    sampling: Literal["top", "random"] = "top"
-    seed: int = 7
 
 
 @dataclass(frozen=True, config=STRICT)

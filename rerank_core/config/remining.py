@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rerank_core.config.backends import BACKENDS, check_backend
-from rerank_core.config.night import Mining
+from rerank_core.config.labels import Mining
 from rerank_core.config.toml import STRICT, Positive, absolute, model_path
 
 TeacherBackend = Annotated[str, AfterValidator(lambda name: check_backend(name, BACKENDS))]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from rerank_core.config.night import Mining
+from rerank_core.config.labels import Mining
 from rerank_core.features.render import passage_text, render
 from rerank_core.mining.copies import Copies
 from rerank_core.ranking.calibration import UNCALIBRATED, Calibration, score_of

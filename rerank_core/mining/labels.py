@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from rerank_core.config.night import Labels
+from rerank_core.config.labels import Labels
 from rerank_core.errors import ConfigError
 from rerank_core.evaluation.qrels import by_query_id, open_local, read_qrels, read_queries
 from rerank_core.features.names import lower_words
@@ -100,7 +100,7 @@ def doubtful(group: RankedGroup, *, config: Labels) -> dict[str, str]:
     Of labels by debiased clicks alone; a positive may be among them.
 
     - "attractive": the document's attraction is above `max_negative_attraction`
-    - "not_seen": it was shown fewer than `min_impressions` times, with `seen_negatives`
+    - "rarely_shown": it was shown fewer than `min_impressions` times, with `shown_negatives_only`
     """
     if config.source != "clicks" or not config.debias:
         return {}
@@ -108,8 +108,8 @@ def doubtful(group: RankedGroup, *, config: Labels) -> dict[str, str]:
     rules = {}
     for candidate in (ranked.scored.candidate for ranked in group.candidates):
         if (known := attraction.get(candidate.doc_id)) is None:
-            if config.seen_negatives:
-                rules[candidate.passage_id] = "not_seen"
+            if config.shown_negatives_only:
+                rules[candidate.passage_id] = "rarely_shown"
         elif known > config.max_negative_attraction:
             rules[candidate.passage_id] = "attractive"
     return rules

@@ -35,7 +35,7 @@ def version(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("version")
 def test_the_run_id_of_a_given_scorer_is_pinned(make_config: MakeConfig) -> None:
     night = prepare(make_config(), run_date=DAY, options=beam_options([]), load=fake())
-    assert night.run.run_id == "20260308-a374e83e54c6"
+    assert night.run.run_id == "20260308-b9fb3d6bbdee"
 
 
 @pytest.mark.usefixtures("version")
@@ -55,7 +55,7 @@ def test_the_run_id_of_a_configured_model_is_pinned(
     cascade = {"enabled": True, "model": "first-stage", "max_loss": 0.5, "sample_queries": 2}
     config = make_config(scoring={"model": str(tmp_path / "model")}, labels=labels, cascade=cascade)
     night = prepare(config, run_date=DAY, options=beam_options([]))
-    assert night.run.run_id == "20260308-848a7bcd40b8"
+    assert night.run.run_id == "20260308-35f3ac33a624"
     fusion.write(tmp_path / "model" / fusion.FILE, dataclasses.replace(weights, top=-0.5), figures={})
     assert prepare(config, run_date=DAY, options=beam_options([])).run.run_id != night.run.run_id
 

@@ -17,7 +17,8 @@ from apache_beam.testing.util import assert_that
 
 from pipelines.querylog.read_log import ReadQueryLog
 from pipelines.sources.local.source import LocalSource
-from rerank_core.config.night import Config, Labels
+from rerank_core.config.labels import Labels
+from rerank_core.config.night import Config
 from rerank_core.config.source import Privacy, Source
 from rerank_core.values import identifier, scalar
 

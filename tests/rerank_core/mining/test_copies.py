@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_core.config.night import Mining
+from rerank_core.config.labels import Mining
 from rerank_core.mining.copies import Copies, shingles
 from rerank_core.mining.hard_negatives import mine, training_pairs
 from rerank_core.ranking.order import rank

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_core.config.night import Mining
+from rerank_core.config.labels import Mining
 from rerank_core.mining.hard_negatives import NONE_DOUBTFUL, Judge, mine, training_pairs
 from rerank_core.ranking.order import rank, sigmoid
 from schemas.records import Candidate, Query, QueryGroup, RankedCandidate, RankedGroup, ScoredCandidate
@@ -130,7 +130,7 @@ def test_against_the_oracle(units: list[str], data: st.DataObject, config: Minin
     judge = data.draw(st.none() | st.builds(Judge, st.just(opinions), st.sampled_from([-0.1, 0.0, 0.3])))
 
     doubtful = data.draw(
-        st.dictionaries(st.sampled_from(units or [""]), st.sampled_from(["attractive", "not_seen"]))
+        st.dictionaries(st.sampled_from(units or [""]), st.sampled_from(["attractive", "rarely_shown"]))
     )
 
     mined = mine(ranked, positive_ids, config=config, label_source="clicks", judge=judge, doubtful=doubtful)

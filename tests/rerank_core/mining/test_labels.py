@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rerank_core.config.night import Labels
+from rerank_core.config.labels import Labels
 from rerank_core.errors import ConfigError
 from rerank_core.mining.labels import (
     NO_JUDGEMENTS,
@@ -55,7 +55,9 @@ def test_what_users_may_have_found_relevant_is_no_negative() -> None:
 
     attractive = {"a#0": "attractive", "a#1": "attractive"}
     assert doubtful(seen, config=Labels(debias=True)) == attractive
-    assert doubtful(seen, config=Labels(debias=True, seen_negatives=True)) == attractive | {"c": "not_seen"}
+    assert doubtful(seen, config=Labels(debias=True, shown_negatives_only=True)) == attractive | {
+        "c": "rarely_shown"
+    }
     assert doubtful(seen, config=Labels(debias=True, max_negative_attraction=1.0)) == {}
     assert doubtful(seen, config=Labels()) == {}
     assert doubtful(seen, config=Labels(source="qrels", debias=True)) == {}
