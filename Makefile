@@ -13,7 +13,7 @@ demo: $(VENV)/.installed-cpu
 demo-elasticsearch: $(VENV)/.installed-dev
 	@$(BIN)/python -m examples.demo_elasticsearch
 
-# Seven nights that each train on their clicks.
+# Seven nights that each train on their clicks; half an hour.
 demo-loop: $(VENV)/.installed-dev
 	@mkdir -p demo_output
 	@$(BIN)/python -m benchmarks.loop --plot demo_output/loop.png --json demo_output/loop.json
