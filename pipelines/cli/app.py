@@ -77,7 +77,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     export.export,
     import_.import_,
 )
-WRITTEN = ("to", "work", "plot")
+WRITTEN = ("to", "work", "plot", "profile")
 """Names of the options that are a Path which is written; others are read."""
 
 

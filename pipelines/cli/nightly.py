@@ -24,6 +24,7 @@ from pipelines.cli.console import printable
 from pipelines.cli.estimate import show_again, show_estimate
 from pipelines.cli.night_summary import manifest_json, print_night
 from pipelines.cli.options import Json, Quiet, RunDate, SetLatest, day_or_yesterday, load_night, not_empty
+from pipelines.cli.profile import profiled
 from pipelines.plan.clock import next_time
 from rerank_core.config.night import Config
 from rerank_core.config.operation import check_clock
@@ -86,6 +87,15 @@ def nightly(
             help="Check and estimate the night, or say what is left of one that is done; write nothing.",
         ),
     ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            metavar="FILE",
+            help="Write a trace of this machine's processes here: where the time goes, for https://ui.perfetto.dev.",
+            show_default=False,
+        ),
+    ] = None,
     beam_flags: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM FLAGS]", help=BEAM_HELP)] = None,
 ) -> None:
     """Run one night: rerank the log's queries, mine hard negatives, publish both; then the other steps that are due."""
@@ -107,7 +117,7 @@ def nightly(
         ):
             show_estimate(night, day, beam_flags or (), finish_by=until, quiet=quiet, as_json=as_json)
         return
-    with night_progress(show=shown) as progress:
+    with profiled(profile), night_progress(show=shown) as progress:
         outcome = run_plan(
             night,
             run_date=day,

@@ -36,6 +36,7 @@ from pipelines.storage.lock import lock
 from pipelines.storage.runs import MANIFEST
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
+from rerank_core.trace import span
 from schemas.errors import ManifestError, Unanswered
 from schemas.manifest import Manifest
 
@@ -80,7 +81,8 @@ def run(
     finish = functools.partial(
         _finish, config=config, options=options, started=started, show=show, set_latest=set_latest
     )
-    night = in_time(finish_by, find)
+    with span("prepare"):
+        night = in_time(finish_by, find)
     try:
         return finish(night)
     except _EarlierRunDamaged as error:
@@ -108,13 +110,18 @@ def _finish(
     with lock(config.output.path, night.run.run_id) as held:
         clean(config.output.path)
         with _cleaned_up(night.run.staging):
-            _run_graph(night, options, show)
-            merge_queries(night.run)
-            verified = verify(night.run, config)
+            with span("run graph"):
+                _run_graph(night, options, show)
+            with span("merge queries"):
+                merge_queries(night.run)
+            with span("verify"):
+                verified = verify(night.run, config)
             manifest = make_manifest(night, verified, seconds=time.monotonic() - started)
-            manifest = with_drift(config, manifest, staging=night.run.staging)
+            with span("measure drift"):
+                manifest = with_drift(config, manifest, staging=night.run.staging)
             held.check()
-            return publish_or_hold(config.output.path, manifest, set_latest=set_latest)
+            with span("publish"):
+                return publish_or_hold(config.output.path, manifest, set_latest=set_latest)
 
 
 @contextlib.contextmanager
@@ -151,8 +158,9 @@ def _run_graph(
         _silence_workers()
     if is_loopback(options):
         _silence_readers()
-    pipeline = beam.Pipeline(options=options)
-    build(pipeline, night)
+    with span("build graph"):
+        pipeline = beam.Pipeline(options=options)
+        build(pipeline, night)
     folder, show = night.run.progress, show or (lambda _: None)
     watching = progress.watch(Path(folder), show) if folder else contextlib.nullcontext()
     try:

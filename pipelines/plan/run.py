@@ -23,6 +23,7 @@ from pipelines.storage.plan_records import read_plan, write_plan
 from rerank_core.config.night import Config, require
 from rerank_core.errors import ConfigError, Locked, NightHeld, is_panic, user_error
 from rerank_core.redact import redact
+from rerank_core.trace import span
 from schemas.errors import NightrankError
 from schemas.manifest import Manifest
 from schemas.outcome import PlanRecord, StepRecord, StepState
@@ -233,7 +234,8 @@ class _Plan:
         state: StepState = "done"
         reason = ""
         try:
-            yield attempt
+            with span(name):
+                yield attempt
         except BaseException as error:
             self._raise_the_end(error)
             state, reason = ("held" if isinstance(error, NightHeld) else "failed"), message(error)

@@ -10,6 +10,7 @@ from rerank_core.errors import ModelError
 from rerank_core.features import tagger
 from rerank_core.features.ner import Recogniser
 from rerank_core.text import fingerprint
+from rerank_core.trace import span
 from schemas.records import PassageFacts
 
 REMEMBERED = 20_000
@@ -63,9 +64,11 @@ class PassageReader:
         with self._lock:
             facts = {key: self._known[key] for key in by_key if key in self._known}
         if missing := set(by_key) - set(facts):
-            facts |= self._look_up(missing)
+            with span("look up facts", passages=len(missing)):
+                facts |= self._look_up(missing)
         new = sorted(set(by_key) - set(facts))
-        facts.update(zip(new, tagger.read([by_key[key] for key in new], self._recogniser), strict=True))
+        with span("read passages", passages=len(new)):
+            facts.update(zip(new, tagger.read([by_key[key] for key in new], self._recogniser), strict=True))
         self._remember(facts)
         return ReadPassages(keys, facts, len(new))
 

@@ -17,6 +17,7 @@ from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.encoding import Row
 from rerank_core.text import fingerprint as identity
+from rerank_core.trace import span
 
 WINDOWS = 4
 """Parts of a chunk that are tokenised, and sorted into batches, together: the next while the last one runs."""
@@ -97,7 +98,7 @@ class BatchedScorer(ABC):
         # By characters, so that rows of similar length come into one window; the longest first.
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         windows = [order[at : at + self._window] for at in range(0, len(order), self._window)]
-        read = self._tokenising.map(lambda window: self._encoder.encode([pairs[i] for i in window]), windows)
+        read = self._tokenising.map(lambda window: self._encode([pairs[i] for i in window]), windows)
         running = []
         for window, rows in zip(windows, read, strict=True):
             for batch in plan_batches([len(row.ids) for row in rows], self._max_tokens):
@@ -116,9 +117,14 @@ class BatchedScorer(ABC):
         """Tokens of each pair beyond max_length, which are cut off: int32, shape [len(pairs)]."""
         return self._encoder.overflow(pairs)
 
+    def _encode(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        with span("tokenise", texts=2 * len(pairs)):
+            return self._encoder.encode(pairs)
+
     def _run(self, rows: Sequence[Row]) -> np.ndarray:
         try:
-            return self.run(rows)
+            with span("run batch", rows=len(rows), tokens=len(rows) * len(rows[0].ids)):
+                return self.run(rows)
         except OutOfMemory:
             if len(rows) == 1:
                 raise

@@ -28,6 +28,7 @@ from rerank_core.inference.encoding import Row
 from rerank_core.inference.model_folder import OWN_SETTINGS, local_folder, read_json
 from rerank_core.scoring.backends.bi_encoder_folder import Logit, SentenceFolder, SingleEncoder, read_logit
 from rerank_core.text import fingerprint
+from rerank_core.trace import span
 
 WINDOW = 2048
 """Pairs whose texts are tokenised and embedded together."""
@@ -208,7 +209,8 @@ class BiEncoderScorer:
         """Every text's vector, from the cache or computed now."""
         cached = self._look_up(texts)
         missing = [text for text in texts if text not in cached]
-        rows = self._embedder.encoder.encode(missing)
+        with span("tokenise", texts=len(missing)):
+            rows = self._embedder.encoder.encode(missing)
         vectors = self._embed([row for row, _ in rows])
         # Copies: a view would keep its whole batch in memory.
         new = {
@@ -248,7 +250,8 @@ class BiEncoderScorer:
     def _run(self, rows: Sequence[Row]) -> np.ndarray:
         """One batch's vectors; a batch that does not fit into memory is halved, and with it the budget."""
         try:
-            return self.run(rows)
+            with span("run batch", rows=len(rows), tokens=len(rows) * len(rows[0].ids)):
+                return self.run(rows)
         except OutOfMemory:
             if len(rows) == 1:
                 raise

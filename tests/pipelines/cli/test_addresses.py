@@ -23,6 +23,7 @@ LOCAL = [
 ]
 WRITTEN = {
     ("index", "to"),
+    ("nightly", "profile"),
     ("evaluate", "work"),
     ("calibrate", "work"),
     ("calibrate", "plot"),
