@@ -79,6 +79,11 @@ def is_local_run(options: PipelineOptions) -> bool:
     return bool(options.view_as(StandardOptions).runner == LOCAL_RUNNER)
 
 
+def runs_in_this_process(options: PipelineOptions) -> bool:
+    """Whether the local runner's workers are threads of this process."""
+    return is_local_run(options) and options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+
+
 def is_loopback(options: PipelineOptions) -> bool:
     """Whether an engine's workers are threads of this process, which then does all the work of the Python stages."""
     return str(options.view_as(PortableOptions).environment_type).upper() == "LOOPBACK"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rerank_core.redact import redact
 
@@ -24,6 +25,21 @@ _SPACE = re.compile(r"\s+")
 _EDGE_PUNCTUATION = " ?!.,;:"
 
 
+LONGEST_REMEMBERED, REMEMBERED = 4_000, 4_096
+"""Characters of a text whose forms are remembered, and number of texts, for each form: at most 30 MB."""
+
+
+def remembered(form: Callable[[str], str]) -> Callable[[str], str]:
+    """`form`, remembered for texts of usual length: every stage takes the same passages through it, for each query."""
+    cached = functools.lru_cache(REMEMBERED)(form)
+
+    @functools.wraps(form)
+    def call(text: str) -> str:
+        return cached(text) if len(text) <= LONGEST_REMEMBERED else form(text)
+
+    return call
+
+
 def clean(text: str) -> str:
     """Drop invisible characters and fold white space; visible characters are unchanged."""
     if text.isascii() and text.isprintable():  # usual, and ten times as fast
@@ -40,6 +56,7 @@ def normalise_query(text: str) -> str:
     return unicodedata.normalize("NFC", clean(text)).strip(_EDGE_PUNCTUATION)
 
 
+@remembered
 def fold(text: str) -> str:
     """The form in which texts are compared, the same for all spellings of a text that a reader takes for one.
 

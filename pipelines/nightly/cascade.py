@@ -15,7 +15,8 @@ import apache_beam as beam
 from apache_beam import pvalue
 
 from pipelines.nightly.deadline import Deadline, once
-from pipelines.nightly.shards import Handled, RankedShard, Shard, ShardStage
+from pipelines.nightly.shard_stage import Handled, ShardStage
+from pipelines.nightly.shards import RankedShard, Shard
 from pipelines.nightly.workers import SharedScorer
 from pipelines.storage import filesystem
 from rerank_core import stages
@@ -53,6 +54,8 @@ class TakeRule(beam.PTransform):
 
 class PruneCandidates(ShardStage):
     """Gives candidates a first-stage score, and by the shard's rule marks those that the model need not score."""
+
+    makes = Shard
 
     def __init__(self, first_stage: SharedScorer | None, deadline: Deadline):
         self._first_stage, self._deadline = first_stage, deadline

@@ -62,7 +62,7 @@ class CheckFiles(beam.PTransform):
             | "List" >> beam.FlatMap(_list, staging)
             | "Spread" >> beam.Reshuffle()
             | "Check" >> beam.FlatMap(_report, staging)
-            | "Gather" >> beam.combiners.ToList()
+            | "Gather" >> beam.combiners.ToList().without_defaults()
             | "Write" >> beam.Map(_write, staging)
         )
 

@@ -14,7 +14,8 @@ from pipelines.nightly.checked import CheckFiles
 from pipelines.nightly.deadline import Deadline
 from pipelines.nightly.prepare import Night
 from pipelines.nightly.previous import ReadPreviousScores
-from pipelines.nightly.shards import MakeShards, StageOutputs
+from pipelines.nightly.shard_stage import StageOutputs
+from pipelines.nightly.shards import MakeShards
 from pipelines.nightly.stale import KeepLists
 from pipelines.nightly.workers import WorkerResources, worker_resources
 from pipelines.nightly.write_facts import PackFacts, WritePassageTags

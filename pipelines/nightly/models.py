@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.beam_options import threads_per_worker
+from pipelines.beam_options import runs_in_this_process, threads_per_worker
 from pipelines.registry.resolve import fetched_id, load_registered
 from rerank_core.config.night import Config
 from rerank_core.errors import ConfigError, ModelError
@@ -29,6 +29,7 @@ class Model(NamedTuple):
     load: Loader
     fingerprint: str
     row_by_row: str = ""  # why it runs every row alone, which is slower
+    opened: Scorer | None = None  # where the workers are threads of this process, which has opened it
 
 
 class Tagger(NamedTuple):
@@ -80,10 +81,11 @@ def open_models(config: Config, options: PipelineOptions, *, load: Loader | None
     first_stage = load_checked(load_first_stage) if load_first_stage else None
     if weights:
         check_bi_encoder(weights, first_stage, model=config.scoring.model or "the model that ships")
+    model = functools.partial(_model, kept=runs_in_this_process(options))
     return Models(
-        scorer=_model(load, scorer),
+        scorer=model(load, scorer),
         reads_tags=reads_tags(scorer, config.tags),
-        first_stage=_model(load_first_stage, first_stage) if load_first_stage and first_stage else None,
+        first_stage=model(load_first_stage, first_stage) if load_first_stage and first_stage else None,
         tagger=tagger,
         calibration=calibration,
         calibration_record=calibration_record,
@@ -92,8 +94,8 @@ def open_models(config: Config, options: PipelineOptions, *, load: Loader | None
     )
 
 
-def _model(load: Loader, opened: Scorer) -> Model:
-    return Model(load, opened.fingerprint, why_row_by_row(opened))
+def _model(load: Loader, opened: Scorer, *, kept: bool) -> Model:
+    return Model(load, opened.fingerprint, why_row_by_row(opened), opened if kept else None)
 
 
 def scorer_loader(config: Config, options: PipelineOptions) -> Loader:

@@ -16,7 +16,8 @@ from pipelines.nightly import stages
 from pipelines.nightly.deadline import Deadline
 from pipelines.nightly.prepare import Night
 from pipelines.nightly.previous import read_scores, score_columns
-from pipelines.nightly.shards import Earlier, Handled, Shard
+from pipelines.nightly.shard_stage import Handled
+from pipelines.nightly.shards import Earlier, Shard
 from pipelines.nightly.worker_errors import worker_errors
 from pipelines.nightly.workers import WorkerResources
 from pipelines.querylog.read_log import ReadQueryLog

@@ -1,31 +1,21 @@
-"""Shards, the elements between the stages of a night, and what a stage is.
+"""Shards, the elements between the stages of a night, and which query goes where.
 
 A shard is some hundred queries that are asked about equally often, with all that is known of their candidates; the most
 frequent ones are in the first shards, which the local runner also handles first. The scorer batches within a shard, and
 a shard becomes one file of each table, so neither batches nor files depend on the runner, its bundles or the number of
 workers. No candidate ever crosses a shuffle, so memory stays flat on the local runner too.
-
-Every stage has three outputs: its shards, the records it rejected, and its tally. Tallies are data, not Beam metrics:
-metrics count attempts, and a retried bundle would be counted twice.
 """
 
 from __future__ import annotations
 
-import abc
-import contextlib
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam import pvalue
+from apache_beam import coders, pvalue
 
-from rerank_core.errors import user_error
 from rerank_core.ranking.cascade import CascadeRule, in_sample
-from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup, Rejected
-
-Tally = tuple[tuple[str, str], float]
-"""((stage, key), amount): the key is in, out, rejected, seconds, or a count of this stage alone."""
+from schemas.records import HardNegative, PassageFacts, Query, QueryGroup, RankedGroup
 
 
 class Earlier(NamedTuple):
@@ -95,76 +85,32 @@ class MinedShard(NamedTuple):
     part: tuple[int, ...] = ()  # as of Shard
 
 
-class Handled(NamedTuple):
-    """The result of a stage for one shard."""
+class ShardCoder(coders.Coder):
+    """Pickles shards, of whatever kind, and calls them all equally large.
 
-    shard: Any
-    rejected: list[Rejected]
-    tally: Mapping[str, float]
-
-
-class StageOutputs(NamedTuple):
-    """The three outputs of a stage."""
-
-    main: beam.PCollection
-    rejected: beam.PCollection
-    tallies: beam.PCollection
-
-
-class _Handle(beam.DoFn):
-    """Calls a stage's `handle` and emits its three outputs."""
-
-    def __init__(self, stage: ShardStage):
-        self._stage = stage
-
-    def setup(self) -> None:
-        with _as_user_errors():
-            self._stage.open()
-
-    def process(self, shard: Any) -> Iterator[Any]:
-        start = time.perf_counter()
-        with _as_user_errors():
-            handled = self._stage.handle(shard)
-        tally = {**handled.tally, "rejected": len(handled.rejected), "seconds": time.perf_counter() - start}
-        yield handled.shard
-        for record in handled.rejected:
-            yield pvalue.TaggedOutput("rejected", record)
-        for what, amount in tally.items():
-            yield pvalue.TaggedOutput("tallies", ((self._stage.name, what), amount))
-
-
-@contextlib.contextmanager
-def _as_user_errors() -> Iterator[None]:
-    """Raise what the machine did to a stage under our own classes, which every runner passes on.
-
-    A native library's panic is no Exception: it would end a worker's thread in silence, and the night would hang.
+    Beam measures its elements by encoding one in so many. Of the few shards of a night that is nearly every one, after
+    every stage: a sixth of all that a night does beside its model.
     """
-    try:
-        yield
-    except BaseException as error:
-        known = user_error(error)
-        if known is None or known is error:
-            raise
-        raise known from error
+
+    def __init__(self) -> None:
+        self._coder = coders.FastPrimitivesCoder()
+
+    def encode(self, value: Any) -> bytes:
+        encoded: bytes = self._coder.encode(value)
+        return encoded
+
+    def decode(self, encoded: bytes) -> Any:
+        return self._coder.decode(encoded)
+
+    def estimate_size(self, value: Any) -> int:
+        return 1
+
+    def is_deterministic(self) -> bool:
+        return False
 
 
-class ShardStage(beam.PTransform, abc.ABC):
-    """A stage over shards; subclasses define `handle`, and `open` for what a worker loads once."""
-
-    @property
-    def name(self) -> str:
-        return type(self).__name__
-
-    def open(self) -> None:
-        """Called once per worker, before the first shard."""
-
-    @abc.abstractmethod
-    def handle(self, shard: Any) -> Handled:
-        """Process one shard; a retry must give the same result."""
-
-    def expand(self, shards: beam.PCollection) -> StageOutputs:
-        outputs = shards | beam.ParDo(_Handle(self)).with_outputs("rejected", "tallies", main="main")
-        return StageOutputs(outputs.main, outputs.rejected, outputs.tallies)
+for _kind in (Shard, RankedShard, MinedShard):
+    coders.registry.register_coder(_kind, ShardCoder)
 
 
 def shard_count(queries: int, queries_per_shard: int) -> int:
@@ -225,14 +171,15 @@ class MakeShards(beam.PTransform):
             queries
             | "Counts" >> beam.Map(lambda query: query.count)
             | "CountQueries" >> beam.combiners.Count.PerElement()
-            | "GatherCounts" >> beam.combiners.ToList()
+            | "GatherCounts" >> beam.combiners.ToList().without_defaults()
             | "Frequencies" >> beam.Map(frequencies)
         )
+        of_night = pvalue.AsSingleton(counted, default_value=frequencies(()))
         keyed = queries | "KeyByQueryId" >> beam.Map(lambda query: (query.query_id, query))
         assigned = (
             {"query": keyed, "previous": previous}
             | "JoinPreviousScores" >> beam.CoGroupByKey()
-            | "AssignShards" >> beam.ParDo(_Assign(self._size, self._sample), pvalue.AsSingleton(counted))
+            | "AssignShards" >> beam.ParDo(_Assign(self._size, self._sample), of_night)
         )
         first = sample_shards(self._sample, self._size)
         if not first:

@@ -19,7 +19,8 @@ from apache_beam import pvalue
 
 from pipelines.nightly import query_table
 from pipelines.nightly.prepare import Run
-from pipelines.nightly.shards import Handled, MinedShard, RankedShard, ShardStage, Tally
+from pipelines.nightly.shard_stage import Handled, ShardStage, Tally
+from pipelines.nightly.shards import MinedShard, RankedShard
 from pipelines.storage.filesystem import join, write_bytes
 from rerank_core import rows
 from rerank_core.config.night import Config
@@ -133,7 +134,8 @@ class WriteDeadLetters(beam.PTransform):
         self._run = run
 
     def expand(self, rejected: beam.PCollection) -> beam.PCollection:
-        count = pvalue.AsSingleton(rejected | "Count" >> beam.combiners.Count.Globally())
+        counted = rejected | "Count" >> beam.combiners.Count.Globally().without_defaults()
+        count = pvalue.AsSingleton(counted, default_value=0)
         # Any: a lone surrogate in a record survives pickling, but not the coder that typed rows would get.
         of_file = tuple[tuple[int, int], Any]
         begin = rejected.pipeline | "Begin" >> beam.Create([None])
@@ -172,7 +174,7 @@ class WriteTallies(beam.PTransform):
         self._run = run
 
     def expand(self, tallies: beam.PCollection) -> beam.PCollection:
-        sums = tallies | beam.CombinePerKey(sum) | beam.combiners.ToList()
+        sums = tallies | beam.CombinePerKey(sum) | beam.combiners.ToList().without_defaults()
         return sums | beam.Map(_write_tallies, self._run.staging)
 
 

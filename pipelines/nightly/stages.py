@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from pipelines.nightly.deadline import Deadline, Left, TimeUp, once, until
 from pipelines.nightly.progress import ProgressFile
-from pipelines.nightly.shards import Handled, MinedShard, RankedShard, Shard, ShardStage
+from pipelines.nightly.shard_stage import Handled, ShardStage
+from pipelines.nightly.shards import MinedShard, RankedShard, Shard
 from pipelines.nightly.workers import SharedReader, SharedScorer
 from pipelines.sources import Source
 from pipelines.storage.filesystem import read_bytes
@@ -41,6 +42,8 @@ def _given_up(shard: Shard, tally: dict[str, float]) -> Handled:
 
 class FetchCandidates(ShardStage):
     """Queries -> queries with their candidate units."""
+
+    makes = Shard
 
     def __init__(self, source: Source, config: Config, reader: SharedReader | None, deadline: Deadline):
         self._source, self._config, self._reader = source, config.candidates, reader
@@ -99,6 +102,8 @@ class TagFeatures(ShardStage):
     The facts of a passage are looked up if the previous run has them, or this process read it for an earlier shard.
     """
 
+    makes = Shard
+
     def __init__(self, config: Config, reader: SharedReader | None, deadline: Deadline):
         self._config, self._reader, self._deadline = config.tags, reader, deadline
 
@@ -121,6 +126,8 @@ class TagFeatures(ShardStage):
 class ReuseScores(ShardStage):
     """Takes over the logits of inputs that the previous run scored with the same model."""
 
+    makes = Shard
+
     def __init__(self, model_fingerprint: str, *, tagged: bool):
         self._model, self._tagged = model_fingerprint, tagged
 
@@ -141,6 +148,9 @@ class ScoreCandidates(ShardStage):
 
     A query has been reached if all of its candidates were scored before the cut-off.
     """
+
+    makes = Shard
+    in_background = True
 
     def __init__(self, model: SharedScorer, deadline: Deadline, *, tagged: bool, progress: str | None):
         self._model, self._deadline = model, deadline
@@ -197,6 +207,8 @@ def _halvings(scorer: Scorer) -> int:
 class RankCandidates(ShardStage):
     """Orders each query's candidates; the cut at top_n comes when they are written, since mining needs all of them."""
 
+    makes = RankedShard
+
     def __init__(self, weights: Fusion | None):
         self._weights = weights
 
@@ -211,6 +223,9 @@ class RankCandidates(ShardStage):
 
 class FindEvidence(ShardStage):
     """Finds the evidence sentences of each query's best units."""
+
+    makes = RankedShard
+    in_background = True
 
     def __init__(
         self,
@@ -242,6 +257,8 @@ class FindEvidence(ShardStage):
 
 class MineHardNegatives(ShardStage):
     """Chooses hard negatives from the ranked candidates of queries that have a positive."""
+
+    makes = MinedShard
 
     def __init__(self, config: Config, calibration: Calibration, labels: Mapping[str, str]):
         """`labels` are the SHA-256 that label files had when the night began, by their paths."""

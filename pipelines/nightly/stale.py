@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from pipelines.nightly.prepare import Run
 from pipelines.nightly.previous import STALE, Lists
-from pipelines.nightly.shards import Handled, ShardStage, StageOutputs, Unreached
+from pipelines.nightly.shard_stage import Handled, ShardStage, StageOutputs
+from pipelines.nightly.shards import Unreached
 from pipelines.nightly.sinks import file_name, write_lists
 from pipelines.storage.filesystem import read_table
 from rerank_core.config.night import Config

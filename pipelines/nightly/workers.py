@@ -16,6 +16,7 @@ from rerank_core.errors import ScoringFailed
 from rerank_core.features.reader import PassageReader
 from rerank_core.features.tagger import default_recogniser
 from rerank_core.scoring.protocol import Scorer
+from rerank_core.trace import span
 
 T = TypeVar("T")
 
@@ -25,11 +26,15 @@ class OncePerProcess(Generic[T]):
 
     Beam's Shared keeps only what was acquired last: two of them would evict each other at every shard. So every copy
     keeps a reference of its own.
+
+    Args:
+        load: opens it.
+        opened: what is open already in this process, whose copies then share it; None: nothing.
     """
 
-    def __init__(self, load: Callable[[], T]) -> None:
+    def __init__(self, load: Callable[[], T], *, opened: T | None = None) -> None:
         self._load, self._shared = load, Shared()
-        self._loaded: T | None = None
+        self._loaded: T | None = self._shared.acquire(lambda: opened) if opened is not None else None
 
     def get(self) -> T:
         """What `load` returns, or returned at the first use in this process."""
@@ -65,11 +70,12 @@ def worker_resources(night: Night) -> WorkerResources:
 
 def shared_scorer(model: Model) -> SharedScorer:
     """Loads the model in a worker; `get` raises ScoringFailed if its fingerprint is not the expected one."""
-    return OncePerProcess(functools.partial(_load_scorer, model))
+    return OncePerProcess(functools.partial(_load_scorer, model._replace(opened=None)), opened=model.opened)
 
 
 def _load_scorer(model: Model) -> Scorer:
-    scorer = model.load()
+    with span("load model"):
+        scorer = model.load()
     if scorer.fingerprint != model.fingerprint:
         raise ScoringFailed(
             f"this worker's model has fingerprint {scorer.fingerprint}, but the night was started with "
@@ -84,8 +90,10 @@ def _shared_reader(config: Tagging, tagger: Tagger, facts: StoredFacts) -> Share
 
 
 def _open_reader(config: Tagging, tagger: Tagger, facts: StoredFacts) -> PassageReader:
+    with span("load recogniser"):
+        recogniser = default_recogniser(config, threads=tagger.threads)
     return PassageReader(
-        default_recogniser(config, threads=tagger.threads),
+        recogniser,
         facts_fingerprint=tagger.facts_fingerprint,
         look_up=functools.partial(read_facts, facts),
     )

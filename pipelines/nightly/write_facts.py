@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from pipelines.nightly.facts import file_of_key
 from pipelines.nightly.prepare import Run
-from pipelines.nightly.shards import Handled, Shard, ShardStage, StageOutputs
+from pipelines.nightly.shard_stage import Handled, ShardStage, StageOutputs
+from pipelines.nightly.shards import Shard
 from pipelines.nightly.sinks import file_name, write_table
 from rerank_core import rows
 from schemas.records import PassageFacts

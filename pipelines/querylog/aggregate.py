@@ -100,7 +100,7 @@ class AggregateQueries(beam.PTransform):
             _Thresholds(self._log.min_count, min_users=self._privacy.min_users)
         ).with_outputs("tallies", main="queries")
         read = events | "One" >> beam.Map(lambda _: ("events_read", 1))
-        zeros = events.pipeline | "Zeros" >> beam.Create([(key, 0) for key in TALLIES])
+        zeros = events.pipeline | "Zeros" >> beam.Create([(key, 0) for key in TALLIES], reshuffle=False)
         counted = (zeros, read, screened.tallies, capped.tallies, kept.tallies) | beam.Flatten()
         tallies = counted | "Sum" >> beam.CombinePerKey(sum)
         return Aggregated(kept.queries, screened.rejected, tallies)

@@ -48,10 +48,8 @@ class ReadQueryLog(beam.PTransform):
                 unreadable
                 | "CountUnreadable" >> beam.FlatMap(lambda _: [("events_read", 1), ("events_rejected", 1)]),
                 rejected | "CountRejected" >> beam.Map(lambda _: ("rejected", 1)),
-                read | "CountIn" >> beam.combiners.Count.Globally() | "In" >> beam.Map(lambda n: ("in", n)),
-                queries
-                | "CountOut" >> beam.combiners.Count.Globally()
-                | "Out" >> beam.Map(lambda n: ("out", n)),
+                read | "CountIn" >> beam.Map(lambda _: ("in", 1)),
+                queries | "CountOut" >> beam.Map(lambda _: ("out", 1)),
             )
             | beam.Flatten()
             | "OfThisStage" >> beam.MapTuple(lambda what, amount: (("ReadQueryLog", what), amount))

@@ -16,7 +16,7 @@ from rerank_core.features.wordlists import (
     WORDS_TOO,
     word_set,
 )
-from rerank_core.text import fold
+from rerank_core.text import fold, remembered
 
 _HONOURS = word_set("dr mr mrs ms sir dame prof professor president the a an")
 # "King George" is not any George, "Queen Ann Lee" is Ann Lee
@@ -69,6 +69,7 @@ def normal_form(entity: str) -> str:
     return LONG_FORMS.get(normal, normal)
 
 
+@remembered
 def lower_words(text: str) -> str:
     """`text` as lower-case words joined by single spaces, in the form in which texts are compared."""
     return re.sub(r"[^\w]+", " ", fold(text)).strip()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rerank_core.features.tags import input_tags
-from rerank_core.text import clean
+from rerank_core.text import clean, remembered
 from schemas.tags import Tags
 
 _VALUED = "|".join(tag.label for tag in input_tags().values() if tag.has_value)
@@ -68,6 +68,7 @@ def split_tags(query_side: str) -> tuple[str, str]:
     return query_side[:end].rstrip(), query_side[end:]
 
 
+@remembered
 def escape(text: str) -> str:
     """`text` cleaned, with round brackets around whatever looks like a tag or a tokenizer's special token."""
     text = clean(text)

@@ -92,9 +92,10 @@ def _names(title: str, text: str) -> frozenset[str]:
 
 def _texts_containing(names: Collection[str], texts: Sequence[str]) -> dict[str, list[int]]:
     """Indices of the texts that contain each name, by an index of words: searching every text for each is too slow."""
+    wanted = {word for name in names for word in name.split()}
     with_word: dict[str, set[int]] = {}
     for n, text in enumerate(texts):
-        for word in set(text.split()):
+        for word in wanted.intersection(text.split()):
             with_word.setdefault(word, set()).add(n)
     containing = {}
     for name in filter(None, names):

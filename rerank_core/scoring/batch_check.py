@@ -12,14 +12,17 @@ manifest's `degraded`.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 
 from rerank_core.errors import ModelError, OutOfMemory
 from rerank_core.inference.encoding import Row
+from rerank_core.inference.machine import cores
 from rerank_core.scoring.protocol import RunsBatches
 from rerank_core.text import shorten
 
@@ -68,24 +71,29 @@ def difference(scorer: RunsBatches, *, model: str) -> str:
     Raises:
         ModelError: the model fails on a short pair.
     """
-    for row, longer in _pairs(scorer):
-        try:
-            alone = scorer.run([row])[0]
-        except Exception as error:  # whatever the engine raises
-            raise ModelError(
-                f"{model} fails on a short pair ({shorten(str(error))}); copy it again"
-            ) from error
-        at = f"beside a row of {len(longer.ids)} tokens"
-        try:
-            beside = scorer.run([longer, row])[1]
-        except OutOfMemory:
-            continue  # such a batch is halved
-        except Exception as error:  # a model that takes no batches
-            return f"it fails {at} ({shorten(str(error))})"
-        apart = float(np.linalg.norm(beside - alone))
-        if not apart <= _tolerance(scorer, alone) and not (np.isnan(alone).any() and np.isnan(beside).any()):
-            return f"a row of {len(row.ids)} tokens scores otherwise {at} than alone (by {apart:.3g})"
-    return ""
+    check = functools.partial(_difference_beside, scorer, model=model)
+    with ThreadPoolExecutor(cores() if scorer.device == "cpu" else 1) as pool:
+        return next(filter(None, pool.map(check, _pairs(scorer))), "")
+
+
+def _difference_beside(scorer: RunsBatches, rows: tuple[Row, Row], *, model: str) -> str:
+    """The same of a row beside a longer one."""
+    row, longer = rows
+    try:
+        alone = scorer.run([row])[0]
+    except Exception as error:  # whatever the engine raises
+        raise ModelError(f"{model} fails on a short pair ({shorten(str(error))}); copy it again") from error
+    at = f"beside a row of {len(longer.ids)} tokens"
+    try:
+        beside = scorer.run([longer, row])[1]
+    except OutOfMemory:
+        return ""  # such a batch is halved
+    except Exception as error:  # a model that takes no batches
+        return f"it fails {at} ({shorten(str(error))})"
+    apart = float(np.linalg.norm(beside - alone))
+    if apart <= _tolerance(scorer, alone) or (np.isnan(alone).any() and np.isnan(beside).any()):
+        return ""
+    return f"a row of {len(row.ids)} tokens scores otherwise {at} than alone (by {apart:.3g})"
 
 
 def _pairs(scorer: RunsBatches) -> Iterator[tuple[Row, Row]]:

@@ -60,10 +60,13 @@ def test_a_night_in_time_is_the_night_without_a_deadline(a_night: MakeNight, tmp
 
 
 def test_evidence_has_the_same_cut_off(a_night: MakeNight, tmp_path: Path) -> None:
-    """All pairs of the first shard are scored, then the model does not return from its evidence."""
+    """All pairs of the first shard are scored, then the model does not return from its evidence.
+
+    The next shard is scored meanwhile, as far as it gets.
+    """
     manifest = a_night(blocking(query="solaris novel", of_evidence=True), evidence={"top_n": 3})
     published = rows(tmp_path / "output", manifest)
-    assert manifest.balance.queries["published"] == 2
+    assert 2 <= manifest.balance.queries["published"] <= 4
     assert manifest.degraded["units_without_evidence"] > 0
     assert {row["evidence"] for row in published} == {None}
     assert_balanced(manifest)

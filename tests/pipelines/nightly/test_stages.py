@@ -8,7 +8,8 @@ import numpy as np
 
 from pipelines.nightly.deadline import Deadline
 from pipelines.nightly.models import Model
-from pipelines.nightly.shards import Earlier, MakeShards, Shard, ShardStage, _make_shards
+from pipelines.nightly.shard_stage import ShardStage
+from pipelines.nightly.shards import Earlier, MakeShards, Shard, _make_shards
 from pipelines.nightly.stages import (
     FetchCandidates,
     RankCandidates,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 from pipelines.nightly.workers import OncePerProcess
 
@@ -42,3 +44,23 @@ def test_what_was_loaded_is_not_pickled() -> None:
     first.get()
     assert b"_loaded" in pickle.dumps(first)
     assert pickle.loads(pickle.dumps(first))._loaded is None  # noqa: S301  our own bytes
+
+
+def test_what_is_open_in_this_process_is_not_opened_again() -> None:
+    opened = Thing("before")
+    OPENED.clear()
+    first = OncePerProcess(one, opened=opened)
+    copy = pickle.loads(pickle.dumps(first))  # noqa: S301  our own bytes
+    assert first.get() is copy.get() is opened
+    assert not OPENED
+
+
+def test_another_process_opens_it_for_itself() -> None:
+    first = OncePerProcess(one, opened=Thing("before"))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(opened_there, pickle.dumps(first)).result() == ["one"]
+
+
+def opened_there(pickled: bytes) -> list[str]:
+    pickle.loads(pickled).get()  # noqa: S301  our own bytes
+    return OPENED
