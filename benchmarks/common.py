@@ -122,11 +122,11 @@ def median(values: Sequence[float]) -> float:
 
 
 def forget(scorer: Scorer) -> None:
-    """Empty the encoder's cache of tokenised texts, so that each round does the same work."""
-    encoder = getattr(scorer, "_encoder", None)
-    if encoder is not None:
-        encoder._cache.clear()
-        encoder._cached_tokens = 0
+    """Empty a scorer's caches of tokenised texts and of vectors, so that each round does the same work."""
+    for holder in (scorer, getattr(scorer, "_encoder", None)):
+        if hasattr(holder, "_cache"):
+            holder._cache.clear()
+            holder._cached_tokens = holder._cached_bytes = 0
 
 
 def minilm_folder() -> Path:

@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks.common import SAMPLE, parser, peak_rss_mb, report, sample_config
 from pipelines.nightly import sinks, stages, write_facts
 from pipelines.nightly.run import run
-from pipelines.nightly.shards import Handled, ShardStage
+from pipelines.nightly.shard_stage import Handled, ShardStage
 from pipelines.sources.local.bm25_index import build_index
 from rerank_core.config.night import parse_config
 

@@ -15,8 +15,6 @@ Every round runs each engine once over all pairs, tokenising included; the figur
 - padding_share: share of padding among the model's input tokens. tokenise_share: share of the time. texts_read_share:
   texts tokenised, divided by texts in the input.
 - rss_mb_*: peak memory of scoring 20,000 and a million pairs without repetitions, with a tiny model.
-- gpu_*: on a machine with a CUDA device, MiniLM-L6, a base and a large model of random weights in bf16, compared with
-  sentence-transformers in bf16 and with the GPU's measured bf16 peak.
 """
 
 from __future__ import annotations
@@ -33,7 +31,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import scoring_gpu
 from benchmarks.common import MAX_LENGTH, SETS, forget, parser, report
 from benchmarks.processor import gemm_peak, operations
 from benchmarks.scoring_memory import memory, tiny_model
@@ -191,7 +188,6 @@ def main() -> None:
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures, rows = cpu(args, Path(folder))
-    figures |= scoring_gpu.figures(quick=args.quick)
     if args.plot:
         plot(rows, args.plot)
     report(figures, args.json)
