@@ -81,6 +81,8 @@ def split(document: Document, *, config: Candidates) -> list[Candidate]:
 
 def unit_index(doc_id: str, passage_id: str) -> int:
     """Place of a unit in its document, from 0; -1 for a whole passage or an id that `split` did not make."""
+    if passage_id == doc_id:  # usual
+        return -1
     number = passage_id.removeprefix(f"{doc_id}#")
     return int(number) if number != passage_id and number.isascii() and number.isdigit() else -1
 

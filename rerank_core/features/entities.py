@@ -56,6 +56,11 @@ class _Names(NamedTuple):
     by_first_name: Mapping[str, Set[str]]  # of names that have a mention labelled PER
     by_initials: Mapping[str, Set[str]]
 
+    @property
+    def short(self) -> Set[str]:
+        """All short forms."""
+        return self.by_surname.keys() | self.by_first_name.keys() | self.by_initials.keys()
+
 
 def link(passages: Sequence[Named]) -> list[Linked]:
     """Canonical names within one query's candidates.
@@ -75,7 +80,13 @@ def link(passages: Sequence[Named]) -> list[Linked]:
     ]
     while True:  # every change turns one word into several, so this ends
         names = _longer_names(passages, linked)
-        longer = [_link_passage(p, known, names) for p, known in zip(passages, linked, strict=True)]
+        short = names.short
+        longer = [
+            known
+            if short.isdisjoint((known.title, *known.mentions))  # usual, and many times as fast
+            else _link_passage(passage, known, names)
+            for passage, known in zip(passages, linked, strict=True)
+        ]
         if longer == linked:
             return linked
         linked = longer
