@@ -23,6 +23,8 @@ from rerank_core import stages
 from rerank_core.ranking import cascade
 from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.cascade import CascadeProfile, CascadeRule
+from rerank_core.scoring.protocol import Scorer, flush_vectors
+from schemas.records import QueryGroup
 
 FILE = "cascade.json"
 
@@ -67,7 +69,7 @@ class PruneCandidates(ShardStage):
             missing = sum(c.first_stage is None for group in groups for c in group.candidates)
         if first_stage and missing:  # else the model is not even loaded
             left, some = self._deadline.of(shard.total), tuple(groups)
-            scored = once(left, lambda: stages.first_stage_scores(some, first_stage.get()))
+            scored = once(left, lambda: _first_stage_scores(some, first_stage.get()))
             if scored is None:
                 return Handled(shard.give_up(), [], {"in": pairs, "out": 0, "not_reached": pairs})
             groups, failed = scored
@@ -77,6 +79,12 @@ class PruneCandidates(ShardStage):
         tally = {"in": pairs, "out": pairs - pruned, "pruned": pruned}
         tally |= {"cheap_scored": missing, "cheap_failed": failed}
         return Handled(shard._replace(groups=tuple(groups)), [], tally)
+
+
+def _first_stage_scores(groups: Sequence[QueryGroup], scorer: Scorer) -> tuple[list[QueryGroup], int]:
+    scored = stages.first_stage_scores(groups, scorer)
+    flush_vectors(scorer)
+    return scored
 
 
 def read_fitted(staging: str) -> dict[str, Any]:

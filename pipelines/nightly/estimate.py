@@ -93,7 +93,7 @@ def estimate(
     night = prepare(config, run_date=run_date, options=options, load=load, finish_by=finish_by)
     opening = time.monotonic() - began
     log = read_log(night)
-    resources = worker_resources(night)
+    resources = worker_resources(night, writes=False)
     sample = run_sample(night, resources, log.sample)
     last = _last_night(night)
     amounts, error = _amounts(night, log, sample, last)

@@ -20,6 +20,7 @@ from pipelines.nightly.remote import check_remote
 from pipelines.registry.resolve import Resolved, resolve_model
 from pipelines.sources import Source, open_source
 from pipelines.storage import filesystem, runs
+from pipelines.storage.vectors import FOLDER as VECTORS
 from rerank_core.config.night import Config, change_paths, require, window
 from rerank_core.config.operation import OPERATION
 from rerank_core.evaluation.measures import Level
@@ -40,6 +41,7 @@ class Run:
     staging: str
     progress: str | None  # folder of the progress files; None: workers on other machines cannot write there
     finish_by: datetime.datetime | None = None  # with a time zone; None: no deadline
+    vectors: str | None = None  # folder of the vectors that nights keep; None: none are kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,9 @@ def prepare(
     staging = runs.place(config.output.path, run_date.isoformat(), run_id, cut=finish_by is not None)
     local = is_local_run(options) and filesystem.is_local(config.output.path)
     progress = filesystem.join(staging, "_progress") if local else None
-    run = Run(run_id, run_date.isoformat(), span, staging, progress, finish_by)
+    kept = local and config.reuse.enabled and config.reuse.vectors_mb
+    vectors = filesystem.join(config.output.path, VECTORS) if kept else None
+    run = Run(run_id, run_date.isoformat(), span, staging, progress, finish_by, vectors)
     return Night(config, run, source, source_record, models, previous, judged, registered, labels)
 
 

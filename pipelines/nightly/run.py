@@ -34,6 +34,7 @@ from pipelines.storage import filesystem
 from pipelines.storage.clean import clean
 from pipelines.storage.lock import lock
 from pipelines.storage.runs import MANIFEST
+from pipelines.storage.vectors import keep_within
 from rerank_core.config.night import Config
 from rerank_core.errors import NightError, user_error
 from rerank_core.trace import span
@@ -121,7 +122,11 @@ def _finish(
                 manifest = with_drift(config, manifest, staging=night.run.staging)
             held.check()
             with span("publish"):
-                return publish_or_hold(config.output.path, manifest, set_latest=set_latest)
+                published = publish_or_hold(config.output.path, manifest, set_latest=set_latest)
+            if night.run.vectors:
+                with span("keep vectors"):
+                    keep_within(config.output.path, config.reuse.vectors_mb)
+            return published
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from rerank_core.ranking import evidence, order
 from rerank_core.ranking.calibration import Calibration
 from rerank_core.ranking.fusion import Fusion, fuse
 from rerank_core.scoring.fault_tolerant import chunk_of
-from rerank_core.scoring.protocol import Halves, Scorer
+from rerank_core.scoring.protocol import Halves, Scorer, flush_vectors
 from rerank_core.scoring.reuse import unpack
 from rerank_core.text import clean, query_id
 from schemas.records import Document, HardNegative, Query, QueryGroup, RankedGroup, Rejected
@@ -198,6 +198,7 @@ class ScoreCandidates(ShardStage):
             some = [groups[i] for i in part]
             done, failed = stages.score_groups(some, scorer, tagged=self._tagged, on_scored=scored)
             yield part, done, failed, _halvings(scorer) - before
+        flush_vectors(scorer)
 
 
 def _halvings(scorer: Scorer) -> int:
@@ -250,9 +251,12 @@ class FindEvidence(ShardStage):
         return Handled(shard._replace(groups=result.groups), [], tally)
 
     def _find(self, shard: RankedShard, scorer: Scorer | None) -> evidence.EvidenceResult:
-        return evidence.find(
+        found = evidence.find(
             shard.groups, scorer, options=self._options, tagged=self._tagged, calibration=self._calibration
         )
+        if scorer:
+            flush_vectors(scorer)
+        return found
 
 
 class MineHardNegatives(ShardStage):

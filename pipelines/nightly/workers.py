@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from apache_beam.utils.shared import Shared
@@ -11,11 +12,12 @@ from apache_beam.utils.shared import Shared
 from pipelines.nightly.facts import StoredFacts, read_facts
 from pipelines.nightly.models import Model, Tagger
 from pipelines.nightly.prepare import Night
+from pipelines.storage.vectors import KeptVectors
 from rerank_core.config.night import Tagging
 from rerank_core.errors import ScoringFailed
 from rerank_core.features.reader import PassageReader
 from rerank_core.features.tagger import default_recogniser
-from rerank_core.scoring.protocol import Scorer
+from rerank_core.scoring.protocol import KeepsVectors, Scorer
 from rerank_core.trace import span
 
 T = TypeVar("T")
@@ -58,22 +60,42 @@ class WorkerResources(NamedTuple):
     reader: SharedReader | None
 
 
-def worker_resources(night: Night) -> WorkerResources:
-    """The resources of a night, to be opened by its workers."""
+def worker_resources(night: Night, *, writes: bool = True) -> WorkerResources:
+    """The resources of a night, to be opened by its workers.
+
+    Args:
+        writes: whether new vectors are kept.
+    """
     models = night.models
+    shared = functools.partial(shared_scorer, vectors=night.run.vectors, writes=writes)
     return WorkerResources(
-        shared_scorer(models.scorer),
-        shared_scorer(models.first_stage) if models.first_stage else None,
+        shared(models.scorer),
+        shared(models.first_stage) if models.first_stage else None,
         _shared_reader(night.config.tags, models.tagger, night.previous.facts) if models.tagger else None,
     )
 
 
-def shared_scorer(model: Model) -> SharedScorer:
-    """Loads the model in a worker; `get` raises ScoringFailed if its fingerprint is not the expected one."""
-    return OncePerProcess(functools.partial(_load_scorer, model._replace(opened=None)), opened=model.opened)
+def shared_scorer(model: Model, *, vectors: str | None = None, writes: bool = True) -> SharedScorer:
+    """Loads the model in a worker; `get` raises ScoringFailed if its fingerprint is not the expected one.
+
+    Args:
+        model: any.
+        vectors: the folder of kept vectors; None: there is none.
+        writes: whether new ones are kept.
+    """
+    load = functools.partial(_load_scorer, model._replace(opened=None), vectors, writes)
+    if model.opened:
+        _keep_vectors(model.opened, vectors, writes)
+    return OncePerProcess(load, opened=model.opened)
 
 
-def _load_scorer(model: Model) -> Scorer:
+def _keep_vectors(scorer: Scorer, folder: str | None, writes: bool) -> None:
+    if isinstance(scorer, KeepsVectors):
+        own = Path(folder, scorer.vectors_identity) if folder else None
+        scorer.vectors = KeptVectors(own, read_only=not writes) if own else None
+
+
+def _load_scorer(model: Model, vectors: str | None, writes: bool) -> Scorer:
     with span("load model"):
         scorer = model.load()
     if scorer.fingerprint != model.fingerprint:
@@ -81,6 +103,7 @@ def _load_scorer(model: Model) -> Scorer:
             f"this worker's model has fingerprint {scorer.fingerprint}, but the night was started with "
             f"{model.fingerprint}: give every worker the same model files"
         )
+    _keep_vectors(scorer, vectors, writes)
     return scorer
 
 

@@ -18,6 +18,7 @@ from pipelines.storage.runs import (
     refuse_earlier_layout,
     table_files,
 )
+from pipelines.storage.vectors import FOLDER as VECTORS
 from pipelines.storage.views import hide, show
 from rerank_core.errors import OutputError, output_error
 from schemas.errors import ManifestError
@@ -50,7 +51,7 @@ def _check_folders(output: Path) -> None:
     """Refuse to write or remove anything where a link leads, or where there is something else than a folder."""
     if (output / POINTER).is_dir():
         raise OutputError(f"{output / POINTER} is a folder; remove it, or choose another output.path")
-    tops = [output / name for name in (STAGING, RUNS, HELD, *TABLES)]
+    tops = [output / name for name in (STAGING, RUNS, HELD, VECTORS, *TABLES)]
     below = (path for top in tops[1:] if not top.is_symlink() for path in top.glob("run_date=*"))
     folders = [*tops, *(inner for path in below for inner in (path, *path.glob("run_id=*")))]
     for path in folders:

@@ -136,9 +136,12 @@ class EvidenceOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class Reuse:
-    """Whether scores and facts of the newest published run are reused."""
+    """What is reused of earlier nights: scores and facts of the newest published run, and passages' vectors."""
 
     enabled: bool = True
+    vectors_mb: NonNegative = dataclasses.field(
+        default=1_000, repr=False
+    )  # no row depends on it, and so no run's id
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -60,6 +60,47 @@ class WantsChunks(Protocol):
     def chunk(self) -> int:
         """Pairs per call."""
         ...
+
+
+class Embedded(NamedTuple):
+    """A text's vector."""
+
+    vector: np.ndarray  # float32 [size], of length 1
+    overflow: int  # tokens of the text beyond max_length
+
+
+class VectorStore(Protocol):
+    """Vectors of passages by 16-byte keys, kept from one night to the next. Safe to share between threads."""
+
+    def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Embedded]:
+        """The vectors of these keys, as far as they are known."""
+        ...
+
+    def add(self, vectors: Mapping[bytes, Embedded]) -> None:
+        """Take new vectors, to be written by `flush`."""
+        ...
+
+    def flush(self) -> None:
+        """Write what was added since the last time."""
+        ...
+
+
+@runtime_checkable
+class KeepsVectors(Protocol):
+    """A scorer that embeds passages once, whichever night asks for them."""
+
+    vectors: VectorStore | None
+
+    @property
+    def vectors_identity(self) -> str:
+        """Hex digits over everything that changes a vector."""
+        ...
+
+
+def flush_vectors(scorer: Scorer) -> None:
+    """Let a scorer that keeps vectors write its new ones."""
+    if isinstance(scorer, KeepsVectors) and scorer.vectors:
+        scorer.vectors.flush()
 
 
 @runtime_checkable

@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from rerank_core.inference.batching import plan_batches
 from rerank_core.inference.encoding import Row
 from rerank_core.inference.model_folder import OWN_SETTINGS, local_folder, read_json
 from rerank_core.scoring.backends.bi_encoder_folder import Logit, SentenceFolder, SingleEncoder, read_logit
+from rerank_core.scoring.protocol import Embedded, VectorStore
 from rerank_core.text import fingerprint
 from rerank_core.trace import span
 
@@ -56,11 +57,6 @@ class Embedder(Protocol):
             OutOfMemory: fewer rows may fit.
         """
         ...
-
-
-class _Cached(NamedTuple):
-    vector: np.ndarray  # float32 [size], of length 1
-    overflow: int  # tokens of the text beyond max_length
 
 
 class BiEncoderScorer:
@@ -131,13 +127,19 @@ class BiEncoderScorer:
         self.reads_tags = read_json(self._embedder.folder / OWN_SETTINGS).get("reads_tags") is True
         settings = (str(max_length), *map(str, self._settings), *(map(str, logit) if logits else ()))
         self._fingerprint = fingerprint("bi-encoder", *settings, *self._embedder.identity)[:32]
-        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
+        self.vectors: VectorStore | None = None
+        self._cache: OrderedDict[bytes, Embedded] = OrderedDict()
         self._cache_bytes, self._cached_bytes, self._lock = cache_bytes, 0, threading.Lock()
         self._pool = ThreadPoolExecutor(self._embedder.streams)
 
     @property
     def fingerprint(self) -> str:
         """32 hex digits over the model's files, the engine, pooling, prompts, max_length, scale and offset."""
+        return self._fingerprint
+
+    @property
+    def vectors_identity(self) -> str:
+        """The fingerprint: another scale of the logit is another one, although its vectors are the same."""
         return self._fingerprint
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -198,35 +200,46 @@ class BiEncoderScorer:
 
     def _cosines(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         texts = self._texts(pairs)
-        embedded = self._embedded(texts)
+        embedded = self._embedded(texts, passages={self._prompted(pair)[1] for pair in pairs})
         vectors = np.stack([embedded[text].vector for text in texts])
         index = {text: i for i, text in enumerate(texts)}
         ends = np.array([[index[text] for text in self._prompted(pair)] for pair in pairs])
         cosines = np.einsum("ij,ij->i", vectors[ends[:, 0]], vectors[ends[:, 1]])
         return np.asarray(cosines, np.float32)
 
-    def _embedded(self, texts: Sequence[str]) -> dict[str, _Cached]:
-        """Every text's vector, from the cache or computed now."""
+    def _embedded(self, texts: Sequence[str], *, passages: Set[str]) -> dict[str, Embedded]:
+        """Every text's vector, from the cache, of `passages` from an earlier night, or computed now."""
         cached = self._look_up(texts)
+        if self.vectors:
+            keys = {_key(text): text for text in texts if text in passages and text not in cached}
+            kept = self.vectors.look_up(list(keys)) if keys else {}
+            known = {keys[key]: embedded for key, embedded in kept.items()}
+            self._remember(known)
+            cached |= known
         missing = [text for text in texts if text not in cached]
         with span("tokenise", texts=len(missing)):
             rows = self._embedder.encoder.encode(missing)
         vectors = self._embed([row for row, _ in rows])
         # Copies: a view would keep its whole batch in memory.
         new = {
-            text: _Cached(vector.copy(), overflow)
+            text: Embedded(vector.copy(), overflow)
             for text, vector, (_, overflow) in zip(missing, vectors, rows, strict=True)
         }
+        self._remember(new)
+        if self.vectors:
+            self.vectors.add({_key(text): made for text, made in new.items() if text in passages})
+        return cached | new
+
+    def _remember(self, embedded: Mapping[str, Embedded]) -> None:
         with self._lock:
-            for text, made in new.items():
+            for text, made in embedded.items():
                 old = self._cache.pop(_key(text), None)  # another thread's, of the same text
                 self._cached_bytes += made.vector.nbytes - (old.vector.nbytes if old else 0)
                 self._cache[_key(text)] = made
             while self._cached_bytes > self._cache_bytes:
                 self._cached_bytes -= self._cache.popitem(last=False)[1].vector.nbytes
-        return cached | new
 
-    def _look_up(self, texts: Iterable[str]) -> dict[str, _Cached]:
+    def _look_up(self, texts: Iterable[str]) -> dict[str, Embedded]:
         """The cached ones of the texts, which become the most recently used."""
         cached = {}
         keys = {text: _key(text) for text in texts}
