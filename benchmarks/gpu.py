@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import statistics
 import sys
 import tempfile
@@ -36,6 +37,7 @@ import numpy as np
 
 from benchmarks.common import MAX_LENGTH, forget, parser, report
 from benchmarks.processor import operations
+from benchmarks.random_models import random_model, random_pairs, write_tokenizer
 
 GEMM = 8192
 ROUNDS = 3
@@ -93,7 +95,7 @@ def sizes(bench: Bench) -> Figures:
                 "padded": functools.partial(padded.score, inputs),
                 "st": functools.partial(theirs.predict, inputs, show_progress_bar=False),
             },
-            before=lambda scorers=(ours, padded): [*map(forget, scorers)],  # they would not tokenise again
+            empty=(ours, padded),
         )
         forget(ours)
         start = time.perf_counter()
@@ -248,14 +250,18 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternating(
-    contenders: dict[str, Callable[[], object]], *, before: Callable[[], object] = lambda: None
-) -> Figures:
-    """Median seconds of each, which take turns, after a first turn that does not count."""
+def alternating(contenders: dict[str, Callable[[], object]], *, empty: Sequence[Any] = ()) -> Figures:
+    """Median seconds of each, which take turns, after a first turn that does not count.
+
+    Args:
+        contenders: by name.
+        empty: scorers whose caches are emptied before each turn.
+    """
     spent: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(ROUNDS + 1):
         for name, work in contenders.items():
-            before()
+            for scorer in empty:
+                forget(scorer)
             took = seconds(work)
             if turn:
                 spent[name].append(took)
@@ -288,61 +294,6 @@ def rank_agreement(expected: np.ndarray, found: np.ndarray, of: int = 50) -> flo
     return same / max(1, total)
 
 
-def random_model(folder: Path, size: Sequence[int]) -> Path:
-    """A BERT cross-encoder of random weights."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    hidden, layers, heads, wide = size
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=write_tokenizer(folder),
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=wide,
-        num_labels=1,
-        initializer_range=1.5 / hidden**0.5,  # with BERT's own 0.02, all pairs have nearly one logit
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
-
-
-def write_tokenizer(folder: Path, *, more: Sequence[str] = ()) -> int:
-    """Write a WordPiece tokenizer of made-up words, and return the size of its vocabulary."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {token: i for i, token in enumerate([*specials, *words(), *more])}
-    raw = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    raw.normalizer, raw.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    raw.add_special_tokens(specials)
-    names = {f"{name.strip('[]').lower()}_token": name for name in specials}
-    PreTrainedTokenizerFast(
-        tokenizer_object=raw, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names
-    ).save_pretrained(folder)
-    return len(vocabulary)
-
-
-def words() -> list[str]:
-    syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
-    return [first + second for first in syllables for second in syllables]
-
-
-def random_pairs(count: int) -> list[tuple[str, str]]:
-    """Pairs with the lengths of BM25 candidates: lognormal, with a median of 130 tokens."""
-    random, known = np.random.default_rng(0), np.array(words())
-    sizes = np.clip(random.lognormal(np.log(115), 0.45, count).astype(int), 20, 400)
-    queries = [" ".join(random.choice(known, 12)) for _ in range(max(1, count // 50))]
-    return [(queries[i // 50 % len(queries)], " ".join(random.choice(known, n))) for i, n in enumerate(sizes)]
-
-
 def main() -> None:
     flags = parser(__doc__ or "")
     flags.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
@@ -367,8 +318,8 @@ def main() -> None:
                 traceback.print_exc()
             figures[f"seconds_{name}"] = time.perf_counter() - began
             print(f"{datetime.datetime.now():%H:%M:%S} {name} done", flush=True)
-            if args.json:
-                report({f"gpu_{key}": value for key, value in figures.items()}, args.json)
+            if args.json:  # after each part, since minutes of a GPU are few
+                args.json.write_text(json.dumps({f"gpu_{key}": value for key, value in figures.items()}))
     report({f"gpu_{key}": value for key, value in figures.items()}, args.json)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

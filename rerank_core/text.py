@@ -26,7 +26,7 @@ _EDGE_PUNCTUATION = " ?!.,;:"
 
 
 LONGEST_REMEMBERED, REMEMBERED = 4_000, 4_096
-"""Characters of a text whose forms are remembered, and number of texts, for each form: at most 30 MB."""
+"""Characters of a text whose forms are remembered, and number of texts, for each form: 6 MB of usual passages."""
 
 
 def remembered(form: Callable[[str], str]) -> Callable[[str], str]:

@@ -67,7 +67,8 @@ def worker_resources(night: Night, *, writes: bool = True) -> WorkerResources:
         writes: whether new vectors are kept.
     """
     models = night.models
-    shared = functools.partial(shared_scorer, vectors=night.run.vectors, writes=writes)
+    most = 1_000_000 * night.config.reuse.vectors_mb if writes else 0
+    shared = functools.partial(shared_scorer, vectors=night.run.vectors, most=most)
     return WorkerResources(
         shared(models.scorer),
         shared(models.first_stage) if models.first_stage else None,
@@ -75,27 +76,26 @@ def worker_resources(night: Night, *, writes: bool = True) -> WorkerResources:
     )
 
 
-def shared_scorer(model: Model, *, vectors: str | None = None, writes: bool = True) -> SharedScorer:
+def shared_scorer(model: Model, *, vectors: str | None = None, most: int = 0) -> SharedScorer:
     """Loads the model in a worker; `get` raises ScoringFailed if its fingerprint is not the expected one.
 
     Args:
         model: any.
         vectors: the folder of kept vectors; None: there is none.
-        writes: whether new ones are kept.
+        most: bytes of new ones that a process writes.
     """
-    load = functools.partial(_load_scorer, model._replace(opened=None), vectors, writes)
+    load = functools.partial(_load_scorer, model._replace(opened=None), vectors, most)
     if model.opened:
-        _keep_vectors(model.opened, vectors, writes)
+        _keep_vectors(model.opened, vectors, most)
     return OncePerProcess(load, opened=model.opened)
 
 
-def _keep_vectors(scorer: Scorer, folder: str | None, writes: bool) -> None:
+def _keep_vectors(scorer: Scorer, folder: str | None, most: int) -> None:
     if isinstance(scorer, KeepsVectors):
-        own = Path(folder, scorer.vectors_identity) if folder else None
-        scorer.vectors = KeptVectors(own, read_only=not writes) if own else None
+        scorer.vectors = KeptVectors(Path(folder, scorer.fingerprint), most=most) if folder else None
 
 
-def _load_scorer(model: Model, vectors: str | None, writes: bool) -> Scorer:
+def _load_scorer(model: Model, vectors: str | None, most: int) -> Scorer:
     with span("load model"):
         scorer = model.load()
     if scorer.fingerprint != model.fingerprint:
@@ -103,7 +103,7 @@ def _load_scorer(model: Model, vectors: str | None, writes: bool) -> Scorer:
             f"this worker's model has fingerprint {scorer.fingerprint}, but the night was started with "
             f"{model.fingerprint}: give every worker the same model files"
         )
-    _keep_vectors(scorer, vectors, writes)
+    _keep_vectors(scorer, vectors, most)
     return scorer
 
 

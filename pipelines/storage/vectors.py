@@ -43,11 +43,11 @@ class KeptVectors:
 
     Args:
         folder: of the identity; it need not exist.
-        read_only: keep nothing new.
+        most: bytes of new vectors, about, that this object writes; 0: it only looks up.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self._folder, self._read_only = folder, read_only
+    def __init__(self, folder: Path, *, most: int) -> None:
+        self._folder, self._left = folder, most
         self._lock = threading.Lock()
         self._parts: list[_Part] | None = None
         self._new: dict[bytes, Embedded] = {}
@@ -64,10 +64,11 @@ class KeptVectors:
         return found
 
     def add(self, vectors: Mapping[bytes, Embedded]) -> None:
-        """Take vectors for the next `flush`."""
-        if not self._read_only:
-            with self._lock:
+        """Take vectors for the next `flush`, as long as there is room."""
+        with self._lock:
+            if self._left > 0:
                 self._new.update(vectors)
+                self._left -= sum(one.vector.nbytes for one in vectors.values())
 
     def flush(self) -> None:
         """Write what was added; what cannot be written is embedded again another night."""

@@ -91,11 +91,6 @@ class KeepsVectors(Protocol):
 
     vectors: VectorStore | None
 
-    @property
-    def vectors_identity(self) -> str:
-        """Hex digits over everything that changes a vector."""
-        ...
-
 
 def flush_vectors(scorer: Scorer) -> None:
     """Let a scorer that keeps vectors write its new ones."""

@@ -137,11 +137,6 @@ class BiEncoderScorer:
         """32 hex digits over the model's files, the engine, pooling, prompts, max_length, scale and offset."""
         return self._fingerprint
 
-    @property
-    def vectors_identity(self) -> str:
-        """The fingerprint: another scale of the logit is another one, although its vectors are the same."""
-        return self._fingerprint
-
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """The cosine of each pair, -1 to 1, or its logit: float32, shape [len(pairs)]."""
         windows = [pairs[at : at + WINDOW] for at in range(0, len(pairs), WINDOW)]

@@ -102,7 +102,7 @@ def test_what_two_workers_keep_serves_a_night_in_one_process(a_night: ANight, em
 def test_no_query_is_kept(a_night: ANight, tmp_path: Path) -> None:
     a_night(FIRST)
     scorer: Any = load_scorer()
-    kept = KeptVectors(tmp_path / "output" / FOLDER / scorer.vectors_identity)
+    kept = KeptVectors(tmp_path / "output" / FOLDER / scorer.fingerprint, most=0)
     prompts, passage = scorer._settings, "Dune is a novel by Frank Herbert. It was published in 1965."
     assert kept.look_up([_key(prompts.passage + passage)])
     assert not kept.look_up([_key(prompts.query + query) for query in FIRST])

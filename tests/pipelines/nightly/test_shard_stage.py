@@ -25,19 +25,29 @@ class Numbered(NamedTuple):
     number: int
 
 
-class Prepare(ShardStage):
-    """Notes when it has a shard."""
+class Record(ShardStage):
+    """Appends its step and the shard's number to the notes."""
+
+    step = ""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def handle(self, shard: Any) -> Handled:
-        note(self._folder, f"prepare {shard.number}")
+        note(self._folder, f"{self.step} {shard.number}")
         return Handled(shard, [], {"in": 1})
 
 
+class Prepare(Record):
+    step = "prepare"
+
+
+class Finish(Record):
+    step = "finish"
+
+
 class Wait(ShardStage):
-    """Takes a while, rejects a record, and fails at one shard if it is told to."""
+    """Sleeps, rejects one record per shard, and raises an error at shard `fails_at`."""
 
     def __init__(self, folder: Path, *, in_background: bool, fails_at: int = -1) -> None:
         self._folder, self.in_background, self._fails_at = folder, in_background, fails_at
@@ -50,22 +60,11 @@ class Wait(ShardStage):
         if self.in_background:
             assert threading.current_thread().name == "Wait"
         if shard.number == self._fails_at:
-            raise ScoringFailed("as told")
+            raise ScoringFailed("simulated failure")
         time.sleep(0.02)
         note(self._folder, f"end {shard.number}")
         self._at_work -= 1
         return Handled(shard, [Rejected("Wait", "pair", str(shard.number), "test", "")], {"in": 1})
-
-
-class Finish(ShardStage):
-    """Notes when it has a shard."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def handle(self, shard: Any) -> Handled:
-        note(self._folder, f"finish {shard.number}")
-        return Handled(shard, [], {"in": 1})
 
 
 def note(folder: Path, text: str) -> None:
@@ -123,5 +122,5 @@ def test_a_bundle_of_one_shard_and_none(shards: int, tmp_path: Path) -> None:
 def test_what_fails_in_the_background_ends_the_night_under_its_own_name(
     fails_at: int, tmp_path: Path
 ) -> None:
-    with pytest.raises(ScoringFailed, match="as told"):
+    with pytest.raises(ScoringFailed, match="simulated failure"):
         run(tmp_path, Wait(tmp_path, in_background=True, fails_at=fails_at))

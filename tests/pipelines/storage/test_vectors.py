@@ -16,7 +16,7 @@ from pipelines.storage import vectors
 from pipelines.storage.vectors import FOLDER, KeptVectors, keep_within
 from rerank_core.scoring.protocol import Embedded
 
-SIZE = 8
+SIZE, MOST = 8, 10**9
 BYTES = SIZE * 4 + 16 + 4  # of a vector, its key and its overflow
 
 
@@ -36,7 +36,7 @@ def some(*names: str) -> dict[bytes, Embedded]:
 def write(folder: Path, *names: str, at: int = 0) -> None:
     """One file with the vectors of these names, written at that second."""
     before = set(folder.glob("*.arrow"))
-    kept = KeptVectors(folder)
+    kept = KeptVectors(folder, most=MOST)
     kept.add(some(*names))
     kept.flush()
     for file in set(folder.glob("*.arrow")) - before:
@@ -46,7 +46,7 @@ def write(folder: Path, *names: str, at: int = 0) -> None:
 def known(folder: Path, *names: str) -> set[str]:
     """The names whose vectors are found; each must have the bits that were written."""
     expected = some(*names)
-    found = KeptVectors(folder).look_up(list(expected))
+    found = KeptVectors(folder, most=MOST).look_up(list(expected))
     for one, embedded in found.items():
         assert embedded.vector.tobytes() == expected[one].vector.tobytes()
         assert embedded.vector.dtype == np.float32
@@ -63,14 +63,14 @@ def test_what_was_written_comes_back_bit_by_bit(written: list[set[str]], asked: 
         held: dict[str, bytes] = {}
         patch.setattr(vectors, "write_bytes", lambda path, data: held.update({path: data}))
         for names in written:
-            kept = KeptVectors(Path("folder"))
+            kept = KeptVectors(Path("folder"), most=MOST)
             kept.add(some(*names))
             kept.flush()
     parts = [
         vectors._part(reader.get_batch(0))
         for reader in (vectors.pa.ipc.open_file(vectors.pa.BufferReader(data)) for data in held.values())
     ]
-    kept = KeptVectors(Path("folder"))
+    kept = KeptVectors(Path("folder"), most=MOST)
     kept._parts = parts
     expected = some(*asked)
     found = kept.look_up(list(expected))
@@ -103,14 +103,23 @@ def test_a_damaged_file_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_nothing_new_is_kept_where_it_may_not_be(tmp_path: Path) -> None:
-    kept = KeptVectors(tmp_path / "none", read_only=True)
+    kept = KeptVectors(tmp_path / "none", most=0)
     kept.add(some("a"))
     kept.flush()
     assert not (tmp_path / "none").exists()
     (tmp_path / "file").write_text("")
-    kept = KeptVectors(tmp_path / "file")  # no folder can be made there
+    kept = KeptVectors(tmp_path / "file", most=MOST)  # no folder can be made there
     kept.add(some("a"))
     kept.flush()
+
+
+def test_a_night_writes_no_more_than_may_be_kept(tmp_path: Path) -> None:
+    """What is beyond is embedded again another night; the disk does not fill before the night is over."""
+    kept = KeptVectors(tmp_path, most=3 * SIZE * 4)
+    for name in "abcdef":
+        kept.add(some(name))
+        kept.flush()
+    assert known(tmp_path, *"abcdef") == set("abc")
 
 
 def test_many_files_become_one_and_lose_nothing(tmp_path: Path) -> None:
